@@ -1,0 +1,59 @@
+"""What all commands share: one-line errors, exit codes, logging to stderr."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+OK, ERROR, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+def log(message: str) -> None:
+    """Print a progress or log line to stderr; stdout is for results."""
+    click.echo(message, err=True)
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command ``--debug`` and turn its errors into one line and an exit code.
+
+    SkelfewError ends with status 1, Ctrl-C with 130; the command's own integer return value,
+    if any, becomes the exit status. Other exceptions are bugs and ask for a report.
+    """
+
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def command(*args: Any, debug: bool, **kwargs: Any) -> NoReturn:
+        from skelfew.errors import SkelfewError
+
+        try:
+            status = function(*args, **kwargs)
+        except SkelfewError as error:
+            if debug:
+                raise
+            log(f"error: {error}")
+            sys.exit(ERROR)
+        except KeyboardInterrupt:
+            log("interrupted; run the same command again to go on")
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(ERROR)
+        except click.exceptions.Exit:
+            raise
+        except click.ClickException:
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            log(
+                f"error: {type(error).__name__}: {error} (this is a bug in skelfew; "
+                "run with --debug and report what it prints)"
+            )
+            sys.exit(ERROR)
+        sys.exit(status or OK)
+
+    return command

@@ -1,0 +1,238 @@
+"""Skeleton stores: the joints of every sample in one HDF5 file. The only importer of h5py.
+
+Ragged data without one dataset per sample: bodies and frames of all samples are stacked along
+one axis, and ``offset`` says where each sample starts, so one sample is one contiguous slice.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from skelfew.errors import SkelfewError
+
+FORMAT = "skelfew-skeletons"
+FORMAT_VERSION = 1
+_CHUNK_ROWS = 512
+
+
+class StoreError(SkelfewError):
+    """A skeleton store that cannot be used; the message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The joints of one sample.
+
+    Attributes:
+        positions: (M, T, V, C) float32: bodies, frames, joints, coordinates (metres for 3D).
+            A body that is absent in a frame is all zeros there.
+        pixels: (M, T, V, 2) float32 joint positions in the video, NaN where unknown; or None.
+    """
+
+    positions: np.ndarray
+    pixels: np.ndarray | None = None
+
+
+class SkeletonStore:
+    """Read access to a skeleton store; opens lazily and reads single samples.
+
+    Attributes:
+        ids: Sample IDs in stored order.
+        frames: T of each sample, (N,) int64.
+        bodies: M of each sample, (N,) int64.
+        attrs: dataset, layout, manifest_sha256, digest and what the reader wrote.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        try:
+            self._file = h5py.File(self.path, "r")
+        except FileNotFoundError:
+            raise StoreError(
+                f"{self.path}: no such skeleton store; create it with "
+                f"skelfew-prepare {self.path.stem}"
+            ) from None
+        except OSError as error:
+            raise StoreError(f"{self.path}: not a readable HDF5 file ({error})") from None
+        self.attrs: dict[str, str | int | float] = {
+            key: value.item() if isinstance(value, np.generic) else value
+            for key, value in self._file.attrs.items()
+        }
+        if self.attrs.get("format") != FORMAT:
+            raise StoreError(f"{self.path}: an HDF5 file, but not a {FORMAT} store")
+        if int(self.attrs["format_version"]) > FORMAT_VERSION:
+            raise StoreError(
+                f"{self.path}: format version {self.attrs['format_version']}, this skelfew reads "
+                f"up to {FORMAT_VERSION}; upgrade skelfew to read it"
+            )
+        self.ids: list[str] = self._file["sample_id"].asstr()[:].tolist()
+        self.frames: np.ndarray = self._file["frames"][:].astype(np.int64)
+        self.bodies: np.ndarray = self._file["bodies"][:].astype(np.int64)
+        self._offset = np.concatenate([[0], np.cumsum(self.frames * self.bodies)])
+        self._row = {sample_id: i for i, sample_id in enumerate(self.ids)}
+        if self._offset[-1] != len(self._file["positions"]):
+            raise StoreError(
+                f"{self.path}: lengths add up to {self._offset[-1]} rows, but "
+                f"{len(self._file['positions'])} are stored; prepare the dataset again"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self._row
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __enter__(self) -> "SkeletonStore":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    @property
+    def layout(self) -> str:
+        """Name of the joint layout, a key of ``skelfew.data.layouts.LAYOUTS``."""
+        return str(self.attrs["layout"])
+
+    def row(self, sample_id: str) -> int:
+        """Return the position of a sample; raise StoreError if it is not stored."""
+        try:
+            return self._row[sample_id]
+        except KeyError:
+            raise StoreError(
+                f"{self.path}: no skeleton for sample {sample_id!r} among {len(self)}"
+            ) from None
+
+    def __getitem__(self, sample_id: str) -> Skeleton:
+        i = self.row(sample_id)
+        rows = slice(self._offset[i], self._offset[i + 1])
+        shape = (int(self.bodies[i]), int(self.frames[i]))
+        positions = self._file["positions"][rows]
+        pixels = self._file["pixels"][rows] if "pixels" in self._file else None
+        return Skeleton(
+            positions.reshape(*shape, *positions.shape[1:]),
+            None if pixels is None else pixels.reshape(*shape, *pixels.shape[1:]),
+        )
+
+    def read_all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return all rows (R, V, C) float32 and where each sample starts (N + 1,) int64."""
+        return self._file["positions"][:], self._offset.astype(np.int64)
+
+    def content_digest(self) -> str:
+        """Recompute the digest from the content; equal to ``attrs["digest"]`` if undamaged."""
+        digest = hashlib.sha256()
+        for sample_id in self.ids:
+            _update(digest, sample_id, self[sample_id])
+        return digest.hexdigest()
+
+
+class SkeletonStoreWriter:
+    """Writes a store sample by sample; the file appears under its name only when complete.
+
+    Args:
+        path: Target, e.g. ``data/nw-ucla.h5``.
+        layout: Name of the joint layout.
+        joints: V.
+        channels: C, 3 for metres, 2 or 3 (with confidence) for pixels.
+        pixels: Whether joint positions in the video are stored too.
+        attrs: Further attributes, e.g. dataset and reader options.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        layout: str,
+        joints: int,
+        channels: int = 3,
+        pixels: bool = False,
+        attrs: dict[str, str | int | float] | None = None,
+    ):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._partial = self.path.with_name(self.path.name + ".partial")
+        self._file = h5py.File(self._partial, "w")
+        self._file.attrs.update(
+            {"format": FORMAT, "format_version": FORMAT_VERSION, "layout": layout, **(attrs or {})}
+        )
+        self._ids: list[str] = []
+        self._frames: list[int] = []
+        self._bodies: list[int] = []
+        self._digest = hashlib.sha256()
+        self._positions = self._dataset("positions", joints, channels)
+        self._pixels = self._dataset("pixels", joints, 2) if pixels else None
+
+    def _dataset(self, name: str, joints: int, channels: int) -> h5py.Dataset:
+        return self._file.create_dataset(
+            name,
+            shape=(0, joints, channels),
+            maxshape=(None, joints, channels),
+            chunks=(_CHUNK_ROWS, joints, channels),
+            dtype="float32",
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+
+    def __enter__(self) -> "SkeletonStoreWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._file.close()
+            self._partial.unlink(missing_ok=True)
+            return
+        text = h5py.string_dtype()
+        self._file.create_dataset("sample_id", data=np.array(self._ids, dtype=object), dtype=text)
+        self._file.create_dataset("frames", data=np.array(self._frames, dtype=np.int32))
+        self._file.create_dataset("bodies", data=np.array(self._bodies, dtype=np.uint8))
+        self._file.attrs["digest"] = self._digest.hexdigest()
+        self._file.close()
+        self._partial.replace(self.path)
+
+    def append(self, sample_id: str, skeleton: Skeleton) -> None:
+        """Add one sample; positions must be (M, T, V, C) with the store's V and C."""
+        positions = np.ascontiguousarray(skeleton.positions, dtype=np.float32)
+        expected = self._positions.shape[1:]
+        if positions.ndim != 4 or positions.shape[2:] != expected or 0 in positions.shape:
+            raise StoreError(
+                f"{sample_id}: positions have shape {positions.shape}, expected "
+                f"(bodies, frames, {expected[0]}, {expected[1]}) and none of them 0"
+            )
+        self._extend(self._positions, positions)
+        if self._pixels is not None:
+            pixels = skeleton.pixels
+            if pixels is None:
+                pixels = np.full((*positions.shape[:3], 2), np.nan, dtype=np.float32)
+            self._extend(self._pixels, np.ascontiguousarray(pixels, dtype=np.float32))
+        self._ids.append(sample_id)
+        self._frames.append(positions.shape[1])
+        self._bodies.append(positions.shape[0])
+        stored = skeleton.pixels if self._pixels is not None else None
+        if self._pixels is not None and stored is None:
+            stored = np.full((*positions.shape[:3], 2), np.nan, dtype=np.float32)
+        _update(self._digest, sample_id, Skeleton(positions, stored))
+
+    @staticmethod
+    def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
+        rows = values.reshape(-1, *values.shape[2:])
+        start = len(dataset)
+        dataset.resize(start + len(rows), axis=0)
+        dataset[start:] = rows
+
+
+def _update(digest: "hashlib._Hash", sample_id: str, skeleton: Skeleton) -> None:
+    digest.update(f"{sample_id} {skeleton.positions.shape}".encode())
+    digest.update(np.ascontiguousarray(skeleton.positions, dtype="<f4").tobytes())
+    if skeleton.pixels is not None:
+        digest.update(np.ascontiguousarray(skeleton.pixels, dtype="<f4").tobytes())

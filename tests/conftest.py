@@ -1,0 +1,22 @@
+"""Fixtures that several rooms use."""
+
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHARED = REPOSITORY.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference facts and real recordings beside the checkout."""
+    if not SHARED.is_dir():
+        pytest.skip(f"{SHARED} is absent: the real recordings are not part of the repository")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """Numbers of the reference implementations."""
+    return shared / "spec" / "golden"
