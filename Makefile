@@ -1,0 +1,57 @@
+# skelfew: `make help` lists what there is. Every target sets up .venv by itself.
+PYTHON ?= python3
+BIN := .venv/bin
+DATASET ?= demo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo prepare extract-teacher test lint format bench clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@echo
+	@echo "  DATASET=name  data set for prepare and extract-teacher (default: demo)"
+	@echo "  ARGS='...'    further flags for the command, e.g. ARGS='--raw /data/nw-ucla.zip'"
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "skelfew needs Python 3.11 or newer; say make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+# The stamps stand for what is installed: everything to run, and everything to test.
+.venv/.run: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[prepare,extract]'
+	@touch $@
+
+.venv/.dev: .venv/.run
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+setup: .venv/.run ## Install skelfew with teacher and decoders into .venv
+
+demo: .venv/.run ## Few-shot learning from start to end on a small world made on the fly
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh pipeline/demo.sh
+
+prepare: .venv/.run ## Raw recordings to manifest and skeletons: DATASET=nw-ucla ARGS='--raw PATH'
+	$(BIN)/skelfew-prepare $(DATASET) $(ARGS)
+
+extract-teacher: .venv/.run ## Run the teacher once over the videos: DATASET=pku ARGS='--weights PATH'
+	$(BIN)/skelfew-extract $(DATASET) $(ARGS)
+
+test: .venv/.dev lint ## Run all tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+lint: .venv/.dev ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.dev ## Mend style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev ## Measure what benchmarks/ claims
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean: ## Remove .venv and tool caches; data, caches and runs stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist

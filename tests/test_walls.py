@@ -1,0 +1,105 @@
+"""The walls of docs/architecture.md: who may import whom, and what --help may load."""
+
+import ast
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TRAINER = REPOSITORY / "skelfew"
+EXTRACTOR = REPOSITORY / "pipeline" / "skelfew_extract"
+VIDEO_SIDE = {"skelfew_extract", "decord", "av", "open_clip", "torchvision"}
+# What the extractor may use of the trainer's package.
+OPEN_ROOMS = ("errors", "config", "cache", "data", "progress", "cli.common", "cli")
+HEAVY = {"torch", "zarr", "h5py", "pandas", "numpy", "decord", "av", "open_clip", "torchvision"}
+
+COMMANDS = sorted(e.name for e in entry_points(group="console_scripts") if "skelfew" in e.value)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """All imported module names of a file, also those inside functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; spell the package out"
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def offenders(folder: Path, forbidden: set[str], allowed: set[Path] = frozenset()) -> list[str]:  # type: ignore[assignment]
+    return [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for path in sorted(folder.rglob("*.py"))
+        if path not in allowed
+        for name in imports(path)
+        if name.split(".")[0] in forbidden
+    ]
+
+
+def test_trainer_never_reaches_the_video_side() -> None:
+    assert len(list(TRAINER.rglob("*.py"))) > 20
+    assert offenders(TRAINER, VIDEO_SIDE) == []
+
+
+def test_zarr_stands_behind_one_file() -> None:
+    allowed = {TRAINER / "cache.py", *(TRAINER / "cache").rglob("*.py")}
+    for folder in (TRAINER, EXTRACTOR):
+        assert offenders(folder, {"zarr"}, allowed) == []
+
+
+def test_h5py_stands_behind_one_file() -> None:
+    for folder in (TRAINER, EXTRACTOR):
+        assert offenders(folder, {"h5py"}, {TRAINER / "data" / "store.py"}) == []
+
+
+def test_decoding_stands_behind_one_file() -> None:
+    allowed = {EXTRACTOR / "frames.py", EXTRACTOR / "demoworld" / "video.py"}
+    assert offenders(EXTRACTOR, {"decord", "av"}, allowed) == []
+
+
+def test_extractor_uses_only_the_open_rooms() -> None:
+    bad = [
+        f"{path.relative_to(REPOSITORY)} imports {name}"
+        for path in sorted(EXTRACTOR.rglob("*.py"))
+        for name in imports(path)
+        if name.startswith("skelfew.") and not name.removeprefix("skelfew.").startswith(OPEN_ROOMS)
+    ]
+    assert bad == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_nothing_heavy(command: str) -> None:
+    (entry,) = [e for e in entry_points(group="console_scripts") if e.name == command]
+    code = (
+        "import sys\nfrom importlib import import_module\n"
+        f"command = getattr(import_module({entry.module!r}), {entry.attr!r})\n"
+        "try:\n    command(['--help'], prog_name='x')\nexcept SystemExit:\n    pass\n"
+        f"print(sorted(set(sys.modules) & {HEAVY!r}), file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr.strip().splitlines()[-1] == "[]"
+    assert "Usage:" in result.stdout
+    assert len(result.stdout.splitlines()) > 8, "a help worth reading has more than a few lines"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick(command: str) -> None:
+    """Measured against a bare interpreter, so that a busy machine does not decide."""
+    script = Path(sys.executable).parent / command
+
+    def fastest(arguments: list[str]) -> float:
+        times = []
+        for _ in range(5):
+            start = time.perf_counter()
+            subprocess.run(arguments, capture_output=True, check=True)
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    bare = fastest([sys.executable, "-c", "import click, importlib.metadata"])
+    assert fastest([str(script), "--help"]) < max(0.3, 3 * bare)
