@@ -96,6 +96,7 @@ class Protocol:
                 f"{self.path}: no exemplars for {shots} shots (listed: {listed}); "
                 "use --mode episodes or --mode draws for random ones"
             )
+        _check_exemplars(self, larger[0])
         return {c: self._listed[larger[0]][c][:shots] for c in self.novel}
 
     def queries(self, shots: int, exclude: Sequence[str] = ()) -> list[str]:
@@ -140,7 +141,8 @@ def load_protocol(
             run of a paper does.
 
     Raises:
-        ProtocolError: Listing the classes and exemplars that the manifest lacks.
+        ProtocolError: Listing the classes and (of the fewest shots) exemplars that the manifest
+            lacks. Those of more shots are checked when they are asked for.
     """
     path = default_protocol(manifest) if name is None else find_protocol(name)
     document = read_protocol(path)
@@ -252,32 +254,36 @@ def _all_classes(path: Path, document: Mapping[str, Any]) -> set[int]:
 
 def _check_fit(protocol: Protocol, manifest: Manifest) -> None:
     present = manifest.classes
+    parts = {"base": protocol.base, "validation": protocol.validation, "novel": protocol.novel}
     missing = [
-        f"{part} class {few([c for c in classes if c not in present])}"
-        for part, classes in (
-            ("base", protocol.base),
-            ("validation", protocol.validation),
-            ("novel", protocol.novel),
-        )
-        if any(c not in present for c in classes)
+        f"{part} class {few(absent)}"
+        for part, classes in parts.items()
+        if (absent := [c for c in classes if c not in present])
     ]
-    wrong = []
-    for shots, classes in sorted(protocol._listed.items()):
-        if lacking := [c for c in protocol.novel if c not in classes]:
-            missing.append(f"{shots}-shot exemplars of class {few(lacking)} in the file")
-        ids = [(c, i) for c in protocol.novel for i in classes.get(c, ())]
-        if absent := [i for _, i in ids if i not in manifest]:
-            missing.append(f"{shots}-shot exemplar {few(absent)}")
-        wrong += [i for c, i in ids if i in manifest and manifest[i].class_id != c]
-    where = f"{manifest.path or manifest.name}"
     if missing:
         raise ProtocolError(
-            f"protocol {protocol.path} does not fit {where}: missing are {'; '.join(missing)}. "
-            f"Prepare the complete data set, or see {manifest.name}.dropped.csv for what was left "
-            "out"
+            f"protocol {protocol.path} does not fit {manifest.path or manifest.name}: missing are "
+            f"{'; '.join(missing)}. Prepare the complete data set, or see "
+            f"{manifest.name}.dropped.csv for what was left out"
         )
-    if wrong:
+    if protocol._listed:
+        _check_exemplars(protocol, min(protocol._listed))
+
+
+def _check_exemplars(protocol: Protocol, shots: int) -> None:
+    listed = protocol._listed[shots]
+    if lacking := [c for c in protocol.novel if c not in listed]:
+        raise ProtocolError(f"{protocol.path}: no {shots}-shot exemplars of class {few(lacking)}")
+    class_of = {s.sample_id: c for c, group in protocol._samples.items() for s in group}
+    ids = [(c, i) for c in protocol.novel for i in listed[c]]
+    if absent := [i for _, i in ids if i not in class_of]:
         raise ProtocolError(
-            f"protocol {protocol.path} does not fit {where}: exemplar {few(wrong)} belongs to "
-            "another class there"
+            f"protocol {protocol.path} does not fit the manifest: missing are {len(absent)} of "
+            f"{len(ids)} {shots}-shot exemplars: {few(absent)}; prepare the complete data set, or "
+            "see its .dropped.csv for what was left out"
+        )
+    if wrong := [i for c, i in ids if class_of[i] != c]:
+        raise ProtocolError(
+            f"protocol {protocol.path} does not fit the manifest: exemplar {few(wrong)} belongs "
+            "to another class there"
         )
