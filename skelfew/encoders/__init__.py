@@ -1,0 +1,53 @@
+"""Skeleton encoders: one module each. To add one, write its module and add a line to ENCODERS."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from skelfew.data.layouts import Layout, load_layout
+from skelfew.errors import SkelfewError
+
+if TYPE_CHECKING:
+    from skelfew.encoders.backbone import SkeletonGCN
+
+# Import strings, so that listing the encoders does not load torch.
+ENCODERS: dict[str, str] = {
+    "agcn": "skelfew.encoders.agcn:agcn",
+    "ctrgcn": "skelfew.encoders.ctrgcn:ctrgcn",
+    "ctrgcn-pyskl": "skelfew.encoders.ctrgcn:ctrgcn_pyskl",
+}
+
+
+def build_encoder(
+    name: str,
+    layout: Layout | str,
+    *,
+    channels: int = 3,
+    bodies: int = 2,
+    width: float = 1.0,
+    body_pool: str = "mean",
+) -> "SkeletonGCN":
+    """Return a freshly initialised encoder of skeletons (N, C, T, V, M) to features (N, D).
+
+    It has ``feature_dim`` (D), ``forward_features`` (before pooling) and ``config``, a dict of
+    plain values: ``build_encoder(**encoder.config)`` builds the same architecture again, after
+    ``layout_from_dict`` if the layout is a dict there.
+
+    Args:
+        name: Key of ``ENCODERS``.
+        layout: Joint layout, or the name of one.
+        channels: C: 3 for metres, 2 for pixels, 3 for pixels with confidence.
+        bodies: M, skeletons per clip.
+        width: Factor on the number of channels; 1 is the published size, D = 256.
+        body_pool: ``mean`` or ``masked_mean``, see ``skelfew.encoders.backbone.SkeletonGCN``.
+
+    Raises:
+        SkelfewError: No such encoder or layout, or an impossible size.
+    """
+    if name not in ENCODERS:
+        raise SkelfewError(f"no encoder {name!r}; there are {', '.join(ENCODERS)}")
+    module, function = ENCODERS[name].split(":")
+    layout = load_layout(layout) if isinstance(layout, str) else layout
+    encoder: SkeletonGCN = getattr(importlib.import_module(module), function)(
+        layout, channels, bodies, width, body_pool
+    )
+    return encoder

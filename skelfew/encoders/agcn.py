@@ -1,0 +1,98 @@
+"""AGCN: graph convolution whose edges are learned and depend on the input.
+
+Source: Shi et al., "Two-Stream Adaptive Graph Convolutional Networks for Skeleton-Based Action
+Recognition", CVPR 2019; layer by layer in spec A.2.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.data.layouts import Layout
+from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
+from skelfew.encoders.graph import SUBSETS, adjacency
+
+
+class AdaptiveGraphConv(nn.Module):
+    """Sums, over three subsets k, features passed along the edges A_k + PA_k + C_k(x).
+
+    A_k is the skeleton, PA_k is learned, C_k(x) compares the joints of one clip.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out, a multiple of 4.
+        layout: Joints and bones.
+    """
+
+    A: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, layout: Layout):
+        super().__init__()
+        skeleton = adjacency(layout)
+        self.register_buffer("A", skeleton, persistent=False)
+        self.PA = nn.Parameter(torch.full_like(skeleton, 1e-6))
+        self.embedding = out_channels // 4
+
+        def branches(channels: int) -> nn.ModuleList:
+            return nn.ModuleList(nn.Conv2d(in_channels, channels, 1) for _ in range(SUBSETS))
+
+        self.conv_a, self.conv_b = branches(self.embedding), branches(self.embedding)
+        self.conv_d = branches(out_channels)
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.down: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.down = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
+            )
+        initialise_convolutions(self)
+        for name, weight in self.conv_d.named_parameters():
+            if name.endswith("weight"):
+                spread = math.sqrt(2 / (out_channels * in_channels * SUBSETS))
+                nn.init.normal_(weight, 0, spread)
+        nn.init.constant_(self.bn.weight, 1e-6)  # the unit starts as its residual path
+
+    def edges(self, x: Tensor) -> Tensor:
+        """Return A_k + PA_k + C_k (N, 3, V, V) for x (N, C_in, T, V)."""
+        # One convolution for all six embeddings; each joint's is a column of length e * T.
+        embedded = torch.conv2d(x, *stacked((*self.conv_a, *self.conv_b)))
+        theta_phi = embedded.view(len(x), 2, SUBSETS, -1, x.shape[-1])
+        theta, phi = theta_phi.unbind(dim=1)
+        likeness = theta.transpose(-1, -2) @ phi / theta.shape[-2]
+        return likeness.softmax(dim=-2) + (self.A + self.PA)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C_out, T, V) for x (N, C_in, T, V)."""
+        n, c, t, v = x.shape
+        passed = x.reshape(n, 1, c * t, v) @ self.edges(x)
+        # conv_d of the three subsets and their sum are one convolution over 3 * C_in channels.
+        mixed = torch.conv2d(passed.view(n, SUBSETS * c, t, v), *stacked(self.conv_d, dim=1))
+        return (self.bn(mixed) + self.down(x)).relu_()
+
+
+class AGCNBlock(nn.Module):
+    """ReLU(TCN(GCN(x)) + residual(x)); no residual in the first block."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: int, layout: Layout, residual: bool
+    ):
+        super().__init__()
+        self.gcn1 = AdaptiveGraphConv(in_channels, out_channels, layout)
+        self.tcn1 = TemporalConv(out_channels, out_channels, 9, stride)
+        initialise_convolutions(self.tcn1)
+        self.residual: nn.Module | None = nn.Identity() if residual else None
+        if residual and (in_channels != out_channels or stride != 1):
+            self.residual = TemporalConv(in_channels, out_channels, 1, stride)
+            initialise_convolutions(self.residual)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C_out, T / stride, V) for x (N, C_in, T, V)."""
+        y = self.tcn1(self.gcn1(x))
+        return (y if self.residual is None else y + self.residual(x)).relu_()
+
+
+def agcn(
+    layout: Layout, channels: int = 3, bodies: int = 2, width: float = 1.0, body_pool: str = "mean"
+) -> SkeletonGCN:
+    """Return an AGCN encoder; the arguments are those of ``SkeletonGCN``."""
+    return SkeletonGCN("agcn", AGCNBlock, layout, channels, bodies, width, body_pool)

@@ -1,0 +1,193 @@
+"""What AGCN and CTR-GCN have in common: input normalisation, ten blocks, pooling (spec A)."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.data.layouts import LAYOUTS, Layout
+from skelfew.errors import SkelfewError
+
+BODY_POOLS = ("mean", "masked_mean")
+# Output channels as multiples of the first block's, and temporal strides, of the ten blocks.
+_MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
+_STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
+
+BlockBuilder = Callable[[int, int, int, Layout, bool], nn.Module]
+
+
+class SkeletonGCN(nn.Module):
+    """Ten graph-convolution blocks between an input BatchNorm and global average pooling.
+
+    Modules are called as in the public checkpoints: ``data_bn``, ``l1`` ... ``l10``.
+
+    Args:
+        name: Key of ``skelfew.encoders.ENCODERS``, recorded in ``config``.
+        block: Makes one block from (in channels, out channels, stride, layout, residual).
+        layout: Joints and bones.
+        channels: C, coordinates per joint.
+        bodies: M, skeletons per clip.
+        width: Factor on the number of channels (64 in the first block), rounded to a multiple
+            of 8 and at least 8.
+        body_pool: ``mean`` averages all M bodies, empty ones too, as the reference does;
+            ``masked_mean`` leaves out bodies that are zero throughout the clip. Those are not
+            computed at all, so they do not enter the blocks' BatchNorm statistics either. A clip
+            without any body keeps its first.
+
+    Attributes:
+        feature_dim: D, 256 at full width.
+        config: What ``skelfew.encoders.build_encoder`` needs to build this encoder again.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        block: BlockBuilder,
+        layout: Layout,
+        channels: int = 3,
+        bodies: int = 2,
+        width: float = 1.0,
+        body_pool: str = "mean",
+    ):
+        super().__init__()
+        if body_pool not in BODY_POOLS:
+            raise SkelfewError(f"body_pool is {body_pool!r}; expected {' or '.join(BODY_POOLS)}")
+        if channels < 1 or bodies < 1 or not 0 < width <= 8:
+            raise SkelfewError(
+                f"cannot build {name} with channels={channels}, bodies={bodies}, width={width}; "
+                "the first two must be positive and width in (0, 8]"
+            )
+        base = max(8, 8 * round(8 * width))
+        self.joints, self.channels, self.bodies = len(layout), channels, bodies
+        self.feature_dim = _MULTIPLES[-1] * base
+        self.body_pool = body_pool
+        self.config: dict[str, Any] = {
+            "name": name,
+            "layout": layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict(),
+            "channels": channels,
+            "bodies": bodies,
+            "width": width,
+            "body_pool": body_pool,
+        }
+        self.data_bn = nn.BatchNorm1d(bodies * self.joints * channels)
+        before = channels
+        self._blocks: list[str] = []
+        for i, (multiple, stride) in enumerate(zip(_MULTIPLES, _STRIDES, strict=True)):
+            self._blocks.append(f"l{i + 1}")
+            module = block(before, multiple * base, stride, layout, i > 0)
+            self.add_module(self._blocks[-1], module)
+            before = multiple * base
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (N, D) of skeletons x (N, C, T, V, M)."""
+        present = self._present(x)
+        pooled = self._run(x, present).mean(dim=(2, 3))
+        if present is None:
+            return pooled.unflatten(0, (len(x), self.bodies)).mean(dim=1)
+        clip = present.nonzero()[:, 0]
+        sums = pooled.new_zeros(len(x), self.feature_dim).index_add(0, clip, pooled)
+        return sums / present.sum(dim=1, keepdim=True)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """Return the feature maps (N, M, D, T', V) of skeletons x (N, C, T, V, M), unpooled.
+
+        T' is T / 4, rounded up. Bodies left out by ``masked_mean`` are zero.
+        """
+        present = self._present(x)
+        maps = self._run(x, present)
+        if present is not None:
+            maps = maps.new_zeros(present.numel(), *maps.shape[1:]).index_copy(
+                0, present.flatten().nonzero()[:, 0], maps
+            )
+        return maps.unflatten(0, (len(x), self.bodies))
+
+    def _present(self, x: Tensor) -> Tensor | None:
+        """Return which bodies to compute (N, M), or None for all of them."""
+        expected = (self.channels, self.joints, self.bodies)
+        if x.ndim != 5 or (x.shape[1], *x.shape[3:]) != expected:
+            raise SkelfewError(
+                f"skeletons have shape {tuple(x.shape)}, but this encoder was built for "
+                f"(N, {expected[0]}, T, {expected[1]}, {expected[2]}): coordinates, frames, "
+                "joints, bodies"
+            )
+        if self.body_pool == "mean" or self.bodies == 1:
+            return None
+        present = (x != 0).any(dim=3).any(dim=2).any(dim=1)
+        present[:, 0] |= ~present.any(dim=1)
+        return present
+
+    def _run(self, x: Tensor, present: Tensor | None) -> Tensor:
+        n, c, t, v, m = x.shape
+        # data_bn has a weight for each body, joint and coordinate, the coordinate running fastest.
+        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
+        x = x.view(n * m, v, c, t)
+        if present is not None:
+            x = x[present.flatten()]
+        x = x.permute(0, 2, 3, 1).contiguous()
+        for name in self._blocks:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+class Classifier(nn.Module):
+    """An encoder and the linear layer that the public checkpoints call ``fc``.
+
+    Args:
+        encoder: Maps skeletons to (N, D); has ``feature_dim``.
+        classes: Number of classes.
+    """
+
+    def __init__(self, encoder: SkeletonGCN, classes: int):
+        super().__init__()
+        self.encoder = encoder
+        self.fc = nn.Linear(encoder.feature_dim, classes)
+        nn.init.normal_(self.fc.weight, 0, math.sqrt(2 / classes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, classes) of skeletons x (N, C, T, V, M)."""
+        return self.fc(self.encoder(x))
+
+
+class TemporalConv(nn.Module):
+    """A (kernel, 1) convolution along time and BatchNorm, (N, C_in, T, V) to (N, C_out, T', V)."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1
+    ):
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            (kernel, 1),
+            (stride, 1),
+            (dilation * (kernel - 1) // 2, 0),
+            (dilation, 1),
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the filtered features, not rectified."""
+        return self.bn(self.conv(x))
+
+
+def stacked(convolutions: Iterable[nn.Module], dim: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the weights of several 1x1 convolutions side by side, to run them as one.
+
+    ``dim`` 0 gives all their outputs; ``dim`` 1 gives the sum of their outputs, each on its own
+    input channels.
+    """
+    modules = list(convolutions)
+    weights = [cast(Tensor, module.weight) for module in modules]
+    biases = torch.stack([cast(Tensor, module.bias) for module in modules])
+    return torch.cat(weights, dim=dim), biases.flatten() if dim == 0 else biases.sum(dim=0)
+
+
+def initialise_convolutions(module: nn.Module) -> None:
+    """Draw all 2D convolutions of ``module`` from He et al.'s normal (fan out); biases zero."""
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out")
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)

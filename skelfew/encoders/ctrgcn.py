@@ -1,0 +1,161 @@
+"""CTR-GCN: a graph of its own for every channel, refined from one that all channels share.
+
+Source: Chen et al., "Channel-wise Topology Refinement Graph Convolution for Skeleton-Based
+Action Recognition", ICCV 2021; layer by layer in spec A.3.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.data.layouts import Layout
+from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions
+from skelfew.encoders.graph import SUBSETS, adjacency
+
+_BRANCHES = 4
+
+
+class RefinedGraphConv(nn.Module):
+    """One subset: features passed along alpha * conv4(tanh(conv1(x)_u - conv2(x)_v)) + A_uv.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        relations: Channels r in which joints are compared.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, relations: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, relations, 1)
+        self.conv2 = nn.Conv2d(in_channels, relations, 1)
+        self.conv3 = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv4 = nn.Conv2d(relations, out_channels, 1)
+
+    def edges(self, mean: Tensor, shared: Tensor, alpha: Tensor) -> Tensor:
+        """Return the edges (N, C_out, V, V) from x's mean over time (N, C_in, 1, V)."""
+        # conv1 and conv2 are linear, so averaging over time first gives the same at 1/T the cost.
+        p, q = self.conv1(mean).squeeze(2), self.conv2(mean).squeeze(2)
+        differences = torch.tanh(p.unsqueeze(-1) - q.unsqueeze(-2))
+        return alpha * self.conv4(differences) + shared
+
+    def forward(self, x: Tensor, mean: Tensor, shared: Tensor, alpha: Tensor) -> Tensor:
+        """Return (N, C_out, T, V): joint u gathers from all v (in AGCN it sends to all)."""
+        return self.conv3(x) @ self.edges(mean, shared, alpha).transpose(-1, -2)
+
+
+class ChannelGraphConv(nn.Module):
+    """Three refined subsets summed, then BatchNorm, residual and ReLU.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out.
+        layout: Joints and bones.
+        first: Whether x is the coordinates themselves: then r = 8 instead of C_in / 8.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, layout: Layout, first: bool):
+        super().__init__()
+        relations = 8 if first else in_channels // 8
+        self.PA = nn.Parameter(adjacency(layout))
+        self.alpha = nn.Parameter(torch.zeros(1))
+        self.convs = nn.ModuleList(
+            RefinedGraphConv(in_channels, out_channels, relations) for _ in range(SUBSETS)
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+        self.down: nn.Module = nn.Identity()
+        if in_channels != out_channels:
+            self.down = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1), nn.BatchNorm2d(out_channels)
+            )
+        initialise_convolutions(self)
+        nn.init.constant_(self.bn.weight, 1e-6)  # the unit starts as its residual path
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C_out, T, V) for x (N, C_in, T, V)."""
+        mean = x.mean(dim=2, keepdim=True)
+        total: Tensor | None = None
+        for conv, shared in zip(self.convs, self.PA, strict=True):
+            passed = conv(x, mean, shared, self.alpha)
+            total = passed if total is None else total + passed
+        return (self.bn(total) + self.down(x)).relu_()
+
+
+class MultiScaleTemporalConv(nn.Module):
+    """Four branches of C_out / 4 channels: dilations 1 and 2, max-pooling, and a plain 1x1.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C_out, a multiple of 4.
+        stride: Temporal stride.
+        rectify: Whether a ReLU ends the unit: PYSKL has one, the original has not.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, rectify: bool = False):
+        super().__init__()
+        self.rectify = rectify
+        part = out_channels // _BRANCHES
+
+        def reduce(stride: int = 1) -> list[nn.Module]:
+            return [nn.Conv2d(in_channels, part, 1, (stride, 1)), nn.BatchNorm2d(part)]
+
+        pool = nn.MaxPool2d((3, 1), (stride, 1), (1, 0))
+        self.branches = nn.ModuleList(
+            nn.Sequential(*modules)
+            for modules in (
+                [*reduce(), nn.ReLU(inplace=True), TemporalConv(part, part, 5, stride, dilation=1)],
+                [*reduce(), nn.ReLU(inplace=True), TemporalConv(part, part, 5, stride, dilation=2)],
+                [*reduce(), nn.ReLU(inplace=True), pool, nn.BatchNorm2d(part)],
+                reduce(stride),
+            )
+        )
+        initialise_convolutions(self)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C_out, T / stride, V) for x (N, C_in, T, V)."""
+        y = torch.cat([branch(x) for branch in self.branches], dim=1)
+        return y.relu_() if self.rectify else y
+
+
+class CTRGCNBlock(nn.Module):
+    """ReLU(MS-TCN(GCN(x)) + residual(x)); no residual in the first block."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        layout: Layout,
+        residual: bool,
+        rectify: bool = False,
+    ):
+        super().__init__()
+        self.gcn1 = ChannelGraphConv(in_channels, out_channels, layout, first=not residual)
+        self.tcn1 = MultiScaleTemporalConv(out_channels, out_channels, stride, rectify)
+        self.residual: nn.Module | None = nn.Identity() if residual else None
+        if residual and (in_channels != out_channels or stride != 1):
+            self.residual = TemporalConv(in_channels, out_channels, 1, stride)
+            initialise_convolutions(self.residual)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (N, C_out, T / stride, V) for x (N, C_in, T, V)."""
+        y = self.tcn1(self.gcn1(x))
+        return (y if self.residual is None else y + self.residual(x)).relu_()
+
+
+def ctrgcn(
+    layout: Layout, channels: int = 3, bodies: int = 2, width: float = 1.0, body_pool: str = "mean"
+) -> SkeletonGCN:
+    """Return a CTR-GCN encoder; the arguments are those of ``SkeletonGCN``."""
+    return SkeletonGCN("ctrgcn", CTRGCNBlock, layout, channels, bodies, width, body_pool)
+
+
+def ctrgcn_pyskl(
+    layout: Layout, channels: int = 3, bodies: int = 2, width: float = 1.0, body_pool: str = "mean"
+) -> SkeletonGCN:
+    """Return the CTR-GCN of PYSKL, whose temporal units end in a ReLU, for its checkpoints."""
+    block = partial(CTRGCNBlock, rectify=True)
+    return SkeletonGCN("ctrgcn-pyskl", block, layout, channels, bodies, width, body_pool)
