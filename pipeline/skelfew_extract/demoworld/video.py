@@ -1,0 +1,44 @@
+"""Writing the demo world's videos: H.264 through PyAV, imported only when a video is written."""
+
+from pathlib import Path
+
+import numpy as np
+
+from skelfew.errors import SkelfewError
+
+
+def is_complete(path: Path, recipe: str) -> bool:
+    """Whether the video is there and was made by this recipe (seed, size, options)."""
+    if not path.is_file():
+        return False
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return container.metadata.get("comment") == recipe
+    except (av.error.FFmpegError, OSError):
+        return False
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int, recipe: str) -> None:
+    """Encode (T, H, W, 3) uint8 frames; the file appears under its name only when complete."""
+    try:
+        import av
+    except ImportError:
+        raise SkelfewError(
+            "the demo's videos need PyAV: pip install 'skelfew[extract]', or make skeletons only "
+            "with --option video=false"
+        ) from None
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with av.open(str(partial), "w", format="mp4") as container:
+        container.metadata["comment"] = recipe
+        options = {"preset": "veryfast", "crf": "24", "g": "12", "threads": "1", "bf": "0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    partial.replace(path)
