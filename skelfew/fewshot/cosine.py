@@ -1,0 +1,75 @@
+"""The cosine classifier (Lu et al., Eqs. 3 and 4): cosine prototypes, optionally fine-tuned."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skelfew.errors import SkelfewError
+from skelfew.fewshot.scores import Scores
+from skelfew.fewshot.tuning import EPS, Tuning, class_means, fine_tune
+
+RULES = ("class_mean", "mean_raw", "per_sample")
+
+
+@dataclass(frozen=True)
+class CosineClassifier:
+    """Softmax over scaled cosines between a query and the weights of each class.
+
+    Attributes:
+        scale: Factor on the cosines; the paper has none (1). It matters only to fine-tuning.
+        rule: What K > 1 exemplars make of a class: ``class_mean`` the mean of the features
+            scaled to length 1, ``mean_raw`` the plain mean, ``per_sample`` K rows of which the
+            best counts. The paper defines K = 1 only.
+        tune_steps: Steps of fine-tuning; 0 for cosine prototypes.
+        lr: Of fine-tuning.
+        entropy: Weight of the entropy term.
+        entropy_on: ``support``, or ``query`` (transductive).
+    """
+
+    scale: float = 10.0
+    rule: str = "class_mean"
+    tune_steps: int = 0
+    lr: float = 5e-4
+    entropy: float = 0.0
+    entropy_on: str = "support"
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise SkelfewError(f"rule is {self.rule!r}; expected {', '.join(RULES)}")
+        if self.scale <= 0:
+            raise SkelfewError(f"scale is {self.scale}; it must be greater than 0")
+        self.tuning  # noqa: B018 - checks the rest
+
+    @property
+    def tuning(self) -> Tuning:
+        """Settings of fine-tuning."""
+        return Tuning(self.tune_steps, self.lr, entropy=self.entropy, entropy_on=self.entropy_on)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the unlabelled queries take part in fine-tuning."""
+        return self.tuning.transductive
+
+    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+        """Return scale * cos(w, query) + b, (E, M, N)."""
+        if self.rule == "class_mean":
+            support = F.normalize(support, dim=-1, eps=EPS)
+        rows = support if self.rule == "per_sample" else class_means(support, ways)
+        before = self._logits(rows, query, ways)
+        if not self.tune_steps:
+            return Scores.untuned(before)
+        weights, bias = fine_tune(
+            support, query, ways, self.tuning, self.scale, self.rule == "per_sample"
+        )
+        after = self._logits(weights, query, ways) + bias.unsqueeze(1)
+        return Scores.tuned(before, after)
+
+    def _logits(self, weights: Tensor, query: Tensor, ways: int) -> Tensor:
+        products = query @ F.normalize(weights, dim=-1, eps=EPS).transpose(1, 2)
+        lengths = torch.linalg.vector_norm(query, dim=-1, keepdim=True).clamp_min(EPS)
+        products = products * (self.scale / lengths)
+        if weights.shape[1] == ways:
+            return products
+        return products.unflatten(-1, (ways, -1)).amax(dim=-1)

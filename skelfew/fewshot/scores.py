@@ -1,0 +1,28 @@
+"""What a few-shot classifier returns."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Scores(NamedTuple):
+    """Logits of the queries of E episodes.
+
+    Attributes:
+        logits: (E, M, N), the larger the likelier.
+        changed: (E,) int64, how many queries are predicted otherwise than before fine-tuning.
+    """
+
+    logits: Tensor
+    changed: Tensor
+
+    @classmethod
+    def untuned(cls, logits: Tensor) -> "Scores":
+        """Scores of a classifier that was not fine-tuned."""
+        return cls(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+    @classmethod
+    def tuned(cls, before: Tensor, after: Tensor) -> "Scores":
+        """Scores after fine-tuning, with the number of predictions it changed."""
+        return cls(after, (before.argmax(dim=-1) != after.argmax(dim=-1)).sum(dim=-1))
