@@ -29,6 +29,7 @@ class Sample:
         subject: Performer, "" if unknown.
         view: Camera or view, "" if unknown.
         replication: Which repetition by this performer, "" if unknown.
+        setup: Arrangement of the cameras (NTU RGB+D's S001, ...), "" if unknown.
     """
 
     sample_id: str
@@ -42,6 +43,7 @@ class Sample:
     subject: str = ""
     view: str = ""
     replication: str = ""
+    setup: str = ""
 
 
 COLUMNS = tuple(f.name for f in fields(Sample))

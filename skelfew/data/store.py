@@ -5,7 +5,7 @@ one axis, and ``offset`` says where each sample starts, so one sample is one con
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +18,7 @@ from skelfew.errors import SkelfewError
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1
 _CHUNK_ROWS = 512
+_COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
 class StoreError(SkelfewError):
@@ -94,8 +95,15 @@ class SkeletonStore:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; nothing can be read afterwards."""
         self._file.close()
 
     @property
@@ -145,6 +153,7 @@ class SkeletonStoreWriter:
         channels: C, 3 for metres, 2 or 3 (with confidence) for pixels.
         pixels: Whether joint positions in the video are stored too.
         attrs: Further attributes, e.g. dataset and reader options.
+        compress: Whether to compress; temporary stores need not.
     """
 
     def __init__(
@@ -154,9 +163,11 @@ class SkeletonStoreWriter:
         joints: int,
         channels: int = 3,
         pixels: bool = False,
-        attrs: dict[str, str | int | float] | None = None,
+        attrs: Mapping[str, str | int | float] | None = None,
+        compress: bool = True,
     ):
         self.path = Path(path)
+        self._compress = compress
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._file = h5py.File(self._partial, "w")
@@ -177,16 +188,17 @@ class SkeletonStoreWriter:
             maxshape=(None, joints, channels),
             chunks=(_CHUNK_ROWS, joints, channels),
             dtype="float32",
-            compression="gzip",
-            compression_opts=1,
-            shuffle=True,
+            **(_COMPRESSION if self._compress else {}),
         )
 
     def __enter__(self) -> "SkeletonStoreWriter":
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         if kind is not None:
             self._file.close()
@@ -196,9 +208,14 @@ class SkeletonStoreWriter:
         self._file.create_dataset("sample_id", data=np.array(self._ids, dtype=object), dtype=text)
         self._file.create_dataset("frames", data=np.array(self._frames, dtype=np.int32))
         self._file.create_dataset("bodies", data=np.array(self._bodies, dtype=np.uint8))
-        self._file.attrs["digest"] = self._digest.hexdigest()
+        self._file.attrs["digest"] = self.digest
         self._file.close()
         self._partial.replace(self.path)
+
+    @property
+    def digest(self) -> str:
+        """Digest of the samples appended so far."""
+        return self._digest.hexdigest()
 
     def append(self, sample_id: str, skeleton: Skeleton) -> None:
         """Add one sample; positions must be (M, T, V, C) with the store's V and C."""
@@ -209,19 +226,22 @@ class SkeletonStoreWriter:
                 f"{sample_id}: positions have shape {positions.shape}, expected "
                 f"(bodies, frames, {expected[0]}, {expected[1]}) and none of them 0"
             )
-        self._extend(self._positions, positions)
+        pixels = None
         if self._pixels is not None:
-            pixels = skeleton.pixels
-            if pixels is None:
-                pixels = np.full((*positions.shape[:3], 2), np.nan, dtype=np.float32)
-            self._extend(self._pixels, np.ascontiguousarray(pixels, dtype=np.float32))
+            pixels = np.full((*positions.shape[:3], 2), np.nan, dtype=np.float32)
+            if skeleton.pixels is not None:
+                if skeleton.pixels.shape != pixels.shape:
+                    raise StoreError(
+                        f"{sample_id}: pixels have shape {skeleton.pixels.shape}, expected "
+                        f"{pixels.shape} like the positions"
+                    )
+                pixels[:] = skeleton.pixels
+            self._extend(self._pixels, pixels)
+        self._extend(self._positions, positions)
         self._ids.append(sample_id)
         self._frames.append(positions.shape[1])
         self._bodies.append(positions.shape[0])
-        stored = skeleton.pixels if self._pixels is not None else None
-        if self._pixels is not None and stored is None:
-            stored = np.full((*positions.shape[:3], 2), np.nan, dtype=np.float32)
-        _update(self._digest, sample_id, Skeleton(positions, stored))
+        _update(self._digest, sample_id, Skeleton(positions, pixels))
 
     @staticmethod
     def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:

@@ -5,16 +5,21 @@ To add a data set, write ``skelfew/data/readers/NAME.py`` with a ``READER`` and 
 them in parallel, writing, resuming and reporting are done once, in ``skelfew.data.prepare``.
 """
 
+from __future__ import annotations
+
 import importlib
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
-from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from skelfew.data.manifest import Sample
-from skelfew.data.store import Skeleton
+from skelfew.data.readers.raw import RawFolder
 from skelfew.errors import SkelfewError
+
+if TYPE_CHECKING:  # the command lists READERS without loading NumPy and h5py
+    from skelfew.data.store import Skeleton
+
+__all__ = ["READERS", "Dropped", "Options", "RawFolder", "Reader", "Recording", "load_reader"]
 
 # Import strings, so that listing the data sets loads none of them.
 READERS: dict[str, str] = {
@@ -25,104 +30,71 @@ READERS: dict[str, str] = {
     "demo": "skelfew_extract.demoworld:READER",
 }
 
-
-@dataclass(frozen=True)
-class Recording:
-    """One sample as read: its manifest row (frames and bodies are filled in later) and joints."""
-
-    sample: Sample
-    skeleton: Skeleton
-
-
-@dataclass(frozen=True)
-class Dropped:
-    """A sample, or a whole source file, that cannot be used, and why."""
-
-    sample_id: str
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class RawFolder:
-    """A folder or a zip of raw recordings; cheap to pickle, opened anew in every process.
-
-    Attributes:
-        path: The folder or the zip file.
-    """
-
-    path: Path
-    _open: dict[str, zipfile.ZipFile] = field(
-        default_factory=dict, repr=False, compare=False, hash=False
-    )
-
-    def __post_init__(self) -> None:
-        if not self.path.exists():
-            raise SkelfewError(f"{self.path}: no such file or folder; name the raw recordings")
-        if self.path.is_file() and not zipfile.is_zipfile(self.path):
-            raise SkelfewError(f"{self.path}: neither a folder nor a readable zip file")
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"path": self.path, "_open": {}}
-
-    @property
-    def is_zip(self) -> bool:
-        return self.path.is_file()
-
-    def _zip(self) -> zipfile.ZipFile:
-        if "zip" not in self._open:
-            try:
-                self._open["zip"] = zipfile.ZipFile(self.path)
-            except zipfile.BadZipFile as error:
-                raise SkelfewError(f"{self.path}: unreadable zip file ({error})") from None
-        return self._open["zip"]
-
-    def names(self, pattern: str) -> list[str]:
-        """Return the files whose last path part matches ``pattern``, as sorted posix paths."""
-        if self.is_zip:
-            found = [n for n in self._zip().namelist() if not n.endswith("/")]
-        else:
-            found = [
-                p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file()
-            ]
-        return sorted(n for n in found if fnmatch(PurePosixPath(n).name, pattern))
-
-    def read(self, name: str) -> bytes:
-        """Return the content of one file; raise SkelfewError if it cannot be read."""
-        try:
-            if self.is_zip:
-                return self._zip().read(name)
-            return (self.path / name).read_bytes()
-        except (KeyError, OSError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
-            raise SkelfewError(f"{self.path}: cannot read {name} ({error})") from None
-
-
 Options = Mapping[str, str | int | float | bool]
 
 
 @dataclass(frozen=True)
+class Recording:
+    """One sample as read.
+
+    Attributes:
+        sample: Its manifest row; frames and bodies are filled in from the skeleton later.
+        skeleton: Its joints.
+        notes: What is odd about it although it is kept, e.g. what the reader repaired.
+    """
+
+    sample: Sample
+    skeleton: Skeleton
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A sample, or a whole source file, that is left out, and why.
+
+    Attributes:
+        sample_id: Its name, or the stem of the file if it has none.
+        source: The file, as listed by the reader's ``sources``.
+        reason: Why, with the place in the file and the value.
+        expected: True if the data set's authors or the user's options leave it out; False if the
+            recording is damaged, which ends the command with status 3.
+    """
+
+    sample_id: str
+    source: str
+    reason: str
+    expected: bool = False
+
+
+@dataclass(frozen=True)
 class Reader:
-    """How one raw format is read.
+    """How one raw format is read. Its functions stand at module level: they go to processes.
 
     Attributes:
         name: Data set name as typed on the command line.
         layout: Joint layout, a key of ``skelfew.data.layouts.LAYOUTS``.
-        channels: Coordinates per joint: 3 for metres.
-        pixels: Whether joint positions in the video come with the skeletons.
         sources: Lists the source names below the raw folder, cheaply and sorted.
-        read: Turns one source into samples. A malformed source is a Dropped, not an exception.
+        read: Turns one source into samples, one after the other; a malformed source is a Dropped.
+            A SkelfewError becomes a Dropped too; any other exception is a bug and ends the run.
+        channels: Coordinates per joint.
+        units: ``metres``, or ``pixels`` (then a third channel is the confidence).
+        pixels: Whether joint positions in the video come with the skeletons.
         defaults: Options and their default values; ``--option key=value`` overrides them.
         needs_raw: Whether ``--raw`` must be given (the demo makes its own).
+        detect: For formats that hold more than one kind of skeleton: looks into the recordings
+            and returns this reader with ``layout``, ``channels``, ``units`` as found there.
     """
 
     name: str
     layout: str
     sources: Callable[[RawFolder, Options], list[str]]
-    read: Callable[[RawFolder, str, Options], list[Recording | Dropped]]
+    read: Callable[[RawFolder, str, Options], Iterable[Recording | Dropped]]
     channels: int = 3
+    units: str = "metres"
     pixels: bool = False
     defaults: Options = field(default_factory=dict)
     needs_raw: bool = True
+    detect: Callable[[Reader, RawFolder, Options], Reader] | None = None
 
 
 def load_reader(name: str) -> Reader:
@@ -132,3 +104,32 @@ def load_reader(name: str) -> Reader:
     module, attribute = READERS[name].split(":")
     reader: Reader = getattr(importlib.import_module(module), attribute)
     return reader
+
+
+def parse_options(reader: Reader, given: Iterable[str]) -> dict[str, str | int | float | bool]:
+    """Return the reader's options with ``key=value`` texts applied, typed like the defaults."""
+    options = dict(reader.defaults)
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise SkelfewError(f"--option {text!r}: write it as key=value")
+        if key not in options:
+            known = ", ".join(f"{k}={v}" for k, v in reader.defaults.items()) or "none"
+            raise SkelfewError(
+                f"--option {key!r}: data set {reader.name} has no such option; "
+                f"its options and their defaults: {known}"
+            )
+        options[key] = _typed(key, value, reader.defaults[key])
+    return options
+
+
+def _typed(key: str, text: str, default: str | int | float | bool) -> str | int | float | bool:
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        return type(default)(text)
+    except (KeyError, ValueError):
+        kind = {bool: "true or false", int: "a whole number", float: "a number"}[type(default)]
+        raise SkelfewError(f"--option {key}={text}: expected {kind}") from None

@@ -1,0 +1,159 @@
+"""``skelfew-prepare``: raw recordings to manifest and skeleton store."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
+from skelfew.data.readers import READERS
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class _DataSets(click.Group):
+    """A group in which every reader is a command too, without importing it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*READERS, *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return _data_set(name) if name in READERS else super().get_command(ctx, name)
+
+
+@click.group(cls=_DataSets, context_settings=CONTEXT)
+def main() -> None:
+    """Turn raw recordings into a manifest and a skeleton store.
+
+    \b
+    skelfew-prepare nw-ucla --raw ~/downloads/all_sqe.zip
+    skelfew-prepare check nw-ucla
+
+    Writes manifests/NAME.csv (one row per sample), NAME.dropped.csv and NAME.notes.csv (what was
+    left out or is odd, and why), NAME.local.json (where the videos lie) and data/NAME.h5 (the
+    skeletons). docs/datasets.md says where each data set comes from and how it is read.
+    """
+
+
+def _data_set(name: str) -> click.Command:
+    """Return the command that prepares the data set ``name``."""
+    about = "Prepare the made-up demo world." if name == "demo" else f"Prepare {name}."
+
+    @click.command(name, help=about, context_settings=CONTEXT)
+    @click.option(
+        "--raw",
+        type=click.Path(path_type=Path),
+        help="Folder or zip file of the recordings." if name != "demo" else "Where to put it.",
+    )
+    @click.option(
+        "--videos", type=click.Path(path_type=Path), help="Folder of the videos, if not in --raw."
+    )
+    @click.option("--out", type=_FILE, help=f"Manifest to write.  [default: manifests/{name}.csv]")
+    @click.option("--data", type=_FILE, help=f"Skeletons to write.  [default: data/{name}.h5]")
+    @click.option(
+        "--workers", type=click.IntRange(min=1), help="Reading processes.  [default: all cores]"
+    )
+    @click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="An option of this reader; skelfew-prepare list shows them. Can be repeated.",
+    )
+    @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+    @guarded
+    def command(**arguments: Any) -> int:
+        return _prepare(name, **arguments)
+
+    return command
+
+
+def _prepare(
+    name: str,
+    raw: Path | None,
+    videos: Path | None,
+    out: Path | None,
+    data: Path | None,
+    workers: int | None,
+    options: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    from skelfew.data.prepare import Outputs, prepare, summary, usable_cpus
+    from skelfew.data.readers import RawFolder, load_reader, parse_options
+
+    reader = load_reader(name)
+    outputs = Outputs(out or Path(f"manifests/{name}.csv"), data or Path(f"data/{name}.h5"))
+    chosen = parse_options(reader, options)
+    if raw is None:
+        if reader.needs_raw:
+            raise click.UsageError(
+                f"--raw is missing: the folder or zip file of {name}'s recordings "
+                "(docs/datasets.md says where to get it)"
+            )
+        raw = outputs.store.with_name(f"{outputs.store.stem}-raw")
+    if not reader.needs_raw:
+        raw.mkdir(parents=True, exist_ok=True)
+    prepared = prepare(name, RawFolder(raw, videos), outputs, chosen, workers or usable_cpus(), log)
+    document = summary(prepared)
+    if as_json:
+        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        from skelfew.data.tables import print_summary
+
+        print_summary(document, prepared.manifest.classes)
+    if prepared.damaged:
+        log(f"{prepared.damaged} damaged recordings were left out; see {outputs.dropped}")
+        return PARTIAL
+    return OK
+
+
+@main.command("list", context_settings=CONTEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@guarded
+def list_data_sets(as_json: bool) -> int:
+    """Show the data sets that can be prepared, their layouts and options."""
+    from skelfew.data.readers import load_reader
+
+    rows = []
+    for name in READERS:
+        try:
+            reader = load_reader(name)
+        except ModuleNotFoundError as error:
+            rows.append({"name": name, "layout": "", "options": {}, "missing": str(error)})
+            continue
+        row: dict[str, Any] = {"name": name, "layout": reader.layout}
+        rows.append({**row, "options": dict(reader.defaults), "missing": ""})
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return OK
+    for row in rows:
+        options = " ".join(f"{k}={v}" for k, v in row["options"].items())
+        click.echo(f"{row['name']:<12} {row['layout']:<12} {row['missing'] or options}".rstrip())
+    return OK
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("name")
+@click.option("--manifest", type=_FILE, help="[default: manifests/NAME.csv]")
+@click.option("--data", type=_FILE, help="[default: data/NAME.h5]")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@guarded
+def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) -> int:
+    """Count and compare what was prepared; exit status 3 if something does not fit."""
+    from skelfew.data.check import check as run
+    from skelfew.data.prepare import Outputs
+
+    outputs = Outputs(manifest or Path(f"manifests/{name}.csv"), data or Path(f"data/{name}.h5"))
+    document, classes = run(outputs)
+    if as_json:
+        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        from skelfew.data.tables import print_summary
+
+        print_summary(document, classes)
+    problems = document["problems"]
+    assert isinstance(problems, list)
+    for problem in problems:
+        log(f"problem: {problem}")
+    return PARTIAL if problems else OK

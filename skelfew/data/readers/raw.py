@@ -1,0 +1,130 @@
+"""Raw recordings as data sets are handed out: a folder, a zip file, or a folder of zip files."""
+
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+
+from skelfew.errors import SkelfewError
+
+_INSIDE = "!/"  # between the name of an archive and the name of its member
+
+
+@dataclass(frozen=True)
+class RawFolder:
+    """Raw recordings; cheap to pickle, archives are opened anew in every process.
+
+    Attributes:
+        path: A folder or a zip file. Zip files that lie directly in the folder count as folders.
+        videos: Where the videos lie, if not in the folder (or beside the zip file).
+    """
+
+    path: Path
+    videos: Path | None = None
+    _open: dict[str, zipfile.ZipFile] = field(
+        default_factory=dict, repr=False, compare=False, hash=False
+    )
+
+    def __post_init__(self) -> None:
+        if not self.path.exists():
+            raise SkelfewError(f"{self.path}: no such file or folder; name the raw recordings")
+        if self.videos is not None and not self.videos.is_dir():
+            raise SkelfewError(f"{self.videos}: no such folder of videos")
+        if self.path.is_file() and not zipfile.is_zipfile(self.path):
+            raise SkelfewError(f"{self.path}: neither a folder nor a readable zip file")
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"path": self.path, "videos": self.videos, "_open": {}}
+
+    @property
+    def video_folder(self) -> Path:
+        """The folder that the manifest's ``video`` column is relative to."""
+        return self.videos or (self.path.parent if self.path.is_file() else self.path)
+
+    def names(self, *patterns: str) -> list[str]:
+        """Return the files whose last part matches a pattern, sorted by that part, then by path.
+
+        Members of the folder's zip files are listed, as ``ARCHIVE!/MEMBER``, only if no file of
+        the folder matches: somebody has extracted them already.
+        """
+        if self.path.is_file():
+            return _matching(self._members(""), patterns)
+        found = _matching(_files(self.path), patterns)
+        if not found:
+            archives = sorted(p.name for p in self.path.glob("*.zip") if p.is_file())
+            found = _matching([n for archive in archives for n in self._members(archive)], patterns)
+        return found
+
+    def read(self, name: str) -> bytes:
+        """Return the content of one file; raise SkelfewError if it cannot be read."""
+        try:
+            archive, member = self._split(name)
+            if archive is None:
+                return (self.path / member).read_bytes()
+            return self._zip(archive).read(member)
+        except (KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            raise SkelfewError(f"cannot read {name} ({error})") from None
+
+    def size(self, name: str) -> int:
+        """Return the size of a source in bytes, -1 if it is not a file."""
+        try:
+            archive, member = self._split(name)
+            if archive is None:
+                return (self.path / member).stat().st_size
+            return self._zip(archive).getinfo(member).file_size
+        except (KeyError, OSError):
+            return -1
+
+    def find_video(self, *candidates: str) -> str:
+        """Return the first candidate that exists below the video folder, "" if there is none."""
+        return next((c for c in candidates if (self.video_folder / c).is_file()), "")
+
+    def _split(self, name: str) -> tuple[str | None, str]:
+        if self.path.is_file():
+            return "", name
+        archive, inside, member = name.partition(_INSIDE)
+        return (archive, member) if inside else (None, name)
+
+    def _zip(self, archive: str) -> zipfile.ZipFile:
+        path = self.path / archive if archive else self.path
+        if archive not in self._open:
+            try:
+                self._open[archive] = zipfile.ZipFile(path)
+            except (zipfile.BadZipFile, OSError) as error:
+                raise SkelfewError(f"{path}: unreadable zip file ({error})") from None
+        return self._open[archive]
+
+    def _members(self, archive: str) -> list[str]:
+        before = archive + _INSIDE if archive else ""
+        return [before + n for n in self._zip(archive).namelist() if not n.endswith("/")]
+
+
+def stem(name: str) -> str:
+    """Return the last part of a source name without its suffixes: ``a/b.txt.gz`` gives ``b``."""
+    return PurePosixPath(name).name.split(".", 1)[0]
+
+
+def folder(name: str) -> str:
+    """Return the folder of a source below the raw folder, with a slash, or ""."""
+    parent = PurePosixPath(name.rpartition(_INSIDE)[2]).parent.as_posix()
+    return "" if parent == "." else parent + "/"
+
+
+def _files(root: Path) -> list[str]:
+    found = []
+    for where, _, names in os.walk(root):
+        below = Path(where).relative_to(root).as_posix()
+        found += [n if below == "." else f"{below}/{n}" for n in names]
+    return found
+
+
+def _matching(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    """Select and sort; the resource forks that macOS puts beside files are none of them."""
+    found = []
+    for name in names:
+        last = PurePosixPath(name).name
+        if not last.startswith("._") and any(fnmatch(last, p) for p in patterns):
+            found.append((last, name))
+    return [name for _, name in sorted(found)]

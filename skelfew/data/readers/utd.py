@@ -1,0 +1,92 @@
+"""UTD-MHAD: MATLAB skeletons (20 Kinect v1 joints, one body) and synchronised depth videos.
+
+Source: Chen, Jafari & Kehtarnavaz, "UTD-MHAD: A Multimodal Dataset for Human Action Recognition
+Utilizing a Depth Camera and a Wearable Inertial Sensor" (2015). The order of the joints is that
+of the distribution's ``Skeleton_joint_order.txt``.
+"""
+
+import importlib.util
+import io
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from skelfew.data.facts import class_names
+from skelfew.data.manifest import Sample
+from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
+from skelfew.data.readers.raw import stem
+from skelfew.data.store import Skeleton
+from skelfew.errors import SkelfewError
+
+_NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
+# The files begin head, shoulder centre, spine, hip centre; kinect-v1 has these four reversed.
+_ORDER = [3, 2, 1, 0, *range(4, 20)]
+# Depth camera of 320x240 pixels: focal length and image centre.
+_FOCAL, _CENTRE = 270.0, (160.0, 120.0)
+
+
+def sources(raw: RawFolder, options: Options) -> list[str]:
+    """List the skeleton files ``aA_sS_tT_skeleton.mat``."""
+    if importlib.util.find_spec("scipy") is None:
+        raise SkelfewError(
+            "MATLAB files need SciPy; install it with: pip install 'skelfew[prepare]'"
+        )
+    return raw.names("a*_s*_t*_skeleton.mat")
+
+
+def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
+    """Read one recording; its video is ``depth_video/aA_sS_tT_depth.mp4``, if it is there."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    name = stem(source).removesuffix("_skeleton")
+    match = _NAME.fullmatch(stem(source))
+    if match is None:
+        yield Dropped(name, source, "its name is not like a1_s2_t3_skeleton.mat")
+        return
+    action, subject, trial = (int(part) for part in match.groups())
+    names = class_names("utd-mhad")
+    if action not in names:
+        yield Dropped(name, source, f"action a{action} is out of range; there are a1 to a27")
+        return
+    content = io.BytesIO(raw.read(source))
+    try:
+        joints = loadmat(content)["d_skel"]
+    except KeyError:
+        yield Dropped(name, source, "the variable d_skel is missing")
+        return
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        yield Dropped(name, source, f"not a readable MATLAB file ({error})")
+        return
+    if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind != "f":
+        shape = f"{joints.shape} {joints.dtype}"
+        yield Dropped(name, source, f"d_skel is {shape}, expected (20, 3, frames) floats")
+        return
+    positions = np.ascontiguousarray(joints[_ORDER].transpose(2, 0, 1), dtype=np.float32)[None]
+    video = raw.find_video(f"depth_video/{name}_depth.mp4", f"{name}_depth.mp4")
+    sample = Sample(
+        sample_id=name,
+        class_id=action,
+        label=names[action],
+        frames=positions.shape[1],
+        video=video,
+        end_frame=positions.shape[1] if video else 0,
+        subject=str(subject),
+        replication=str(trial),
+    )
+    yield Recording(sample, Skeleton(positions, project(positions)))
+
+
+def project(positions: np.ndarray) -> np.ndarray:
+    """Return where joints (..., 3) in metres appear in the depth video (..., 2), in pixels.
+
+    Joints that are not in front of the camera are NaN.
+    """
+    depth = np.where(positions[..., 2] > 0, positions[..., 2], np.nan)
+    u = _CENTRE[0] + _FOCAL * positions[..., 0] / depth
+    v = _CENTRE[1] - _FOCAL * positions[..., 1] / depth
+    return np.stack([u, v], axis=-1).astype(np.float32)
+
+
+READER = Reader(name="utd-mhad", layout="kinect-v1", sources=sources, read=read, pixels=True)

@@ -1,0 +1,51 @@
+"""Tables of skelfew-prepare for people; the same numbers as ``--json``."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_SHOWN = 12  # rows of a table of odd samples
+
+
+def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> None:
+    """Print the summary of a prepared or checked data set to stdout."""
+    console = Console(soft_wrap=True)
+    frames = document["frames"]
+    table = Table("", "", title=f"{document['dataset']}", show_header=False)
+    table.add_row("samples", f"{document['samples']:,}")
+    table.add_row("with video", f"{document['with_video']:,}")
+    table.add_row("with two bodies", f"{document['two_bodies']:,}")
+    table.add_row(
+        "frames",
+        f"{frames['sum']:,} ({frames['min']} to {frames['max']}, median {frames['median']:g})",
+    )
+    for key, title in (
+        ("empty_frames", "frames without a body"),
+        ("non_finite_frames", "frames with NaN"),
+        ("equal_skeletons", "samples equal to another"),
+        ("dropped", "dropped"),
+    ):
+        if key in document:
+            table.add_row(title, f"{document[key]:,}")
+    for reason, count in document.get("dropped_reasons", {}).items():
+        table.add_row(f"  {reason}", f"{count:,}")
+    for key, title in (("per_subject", "per subject"), ("per_view", "per view")):
+        if document[key]:
+            table.add_row(title, "  ".join(f"{k}: {v:,}" for k, v in document[key].items()))
+    table.add_row("manifest", str(document["manifest"]))
+    table.add_row("skeletons", f"{document['store']} (digest {document['digest'][:12]})")
+    console.print(table)
+    per_class = Table("class", "name", "samples", title="per class")
+    for number, count in document["per_class"].items():
+        per_class.add_row(number, classes[int(number)], f"{count:,}")
+    console.print(per_class)
+    notes = document.get("notes", [])
+    if notes:
+        odd = Table("sample", "note", title=f"kept although odd: {len(notes)}")
+        for note in notes[:_SHOWN]:
+            odd.add_row(note["sample_id"], note["note"])
+        if len(notes) > _SHOWN:
+            odd.add_row("...", f"{len(notes) - _SHOWN} more in the table *.notes.csv")
+        console.print(odd)
