@@ -1,0 +1,261 @@
+"""Scoring few-shot classifiers on features: fixed exemplars, random draws, random episodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.data.protocols import Protocol
+from skelfew.errors import SkelfewError
+from skelfew.fewshot import Classifier
+from skelfew.statistics import Estimate, bootstrap, confusion_matrix, mean_interval, per_class
+
+_BLOCK_VALUES = 2**21  # query values of the episodes scored together; about a processor's cache
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of some samples of a data set.
+
+    Attributes:
+        values: (n, D) float32.
+        ids: Sample IDs, n.
+        labels: Class number of each, (n,) int64.
+    """
+
+    values: Tensor
+    ids: tuple[str, ...]
+    labels: Tensor
+    _row: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._row.update({sample_id: i for i, sample_id in enumerate(self.ids)})
+        if not self.values.isfinite().all():
+            bad = int((~self.values.isfinite().all(dim=1)).nonzero()[0])
+            raise SkelfewError(
+                f"the features of sample {self.ids[bad]} are not finite; the encoder or the "
+                "skeleton is broken"
+            )
+
+    def rows(self, ids: Sequence[str]) -> Tensor:
+        """Return the positions of samples."""
+        return torch.tensor([self._row[i] for i in ids])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one classifier reached on one split.
+
+    Attributes:
+        micro: Share of all queries classified correctly; the field's "accuracy".
+        macro: Mean over classes of their accuracies.
+        classes: Class numbers.
+        per_class: Accuracy of each, NaN without queries.
+        confusion: Counts (N, N), row = true class; summed over draws, None for episodes.
+        chance: Accuracy of guessing.
+        queries: Number of queries, in one draw or one episode.
+        changed: How many predictions fine-tuning changed, in all.
+        exemplars: Sample IDs by class for fixed exemplars, else empty.
+    """
+
+    micro: Estimate
+    macro: Estimate
+    classes: tuple[int, ...]
+    per_class: tuple[float, ...]
+    confusion: np.ndarray | None
+    chance: float
+    queries: int
+    changed: int
+    exemplars: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def to_dict(self, names: Mapping[int, str]) -> dict[str, Any]:
+        """Return plain values for JSON; ``names`` are the classes' names."""
+        return {
+            "micro": self.micro.to_dict(),
+            "macro": self.macro.to_dict(),
+            "chance": self.chance,
+            "queries": self.queries,
+            "changed_by_tuning": self.changed,
+            "classes": [
+                {"class_id": c, "name": names.get(c, ""), "accuracy": None if a != a else a}
+                for c, a in zip(self.classes, self.per_class, strict=True)
+            ],
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
+            "exemplars": {str(c): list(ids) for c, ids in self.exemplars.items()},
+        }
+
+
+def score_exemplars(
+    features: Features,
+    protocol: Protocol,
+    classifier: Classifier,
+    shots: int,
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+) -> Result:
+    """Score all queries of a protocol at once against its fixed exemplars.
+
+    Args:
+        features: Of the novel classes' samples.
+        protocol: Names exemplars and queries.
+        classifier: One of ``skelfew.fewshot.CLASSIFIERS``.
+        shots: K.
+        exclude: Names of the protocol's sets of queries to leave out.
+        seed: Of the bootstrap.
+    """
+    exemplars = protocol.exemplars(shots)
+    support = features.rows([i for c in protocol.novel for i in exemplars[c]])
+    query = features.rows(protocol.queries(shots, exclude))
+    confusion, changed = _score_all(features, protocol.novel, classifier, support, query)
+    micro, macro = bootstrap(confusion, seed=seed)
+    return _result(micro, macro, protocol.novel, confusion, changed, len(query), exemplars)
+
+
+def score_draws(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    shots: int,
+    draws: int,
+    seed: int,
+) -> Result:
+    """Score all other samples against K random exemplars a class, several times."""
+    classes = tuple(classes)
+    generator = torch.Generator().manual_seed(seed)
+    members = [(features.labels == c).nonzero().flatten() for c in classes]
+    for class_id, rows in zip(classes, members, strict=True):
+        if len(rows) <= shots:
+            raise SkelfewError(
+                f"class {class_id} has {len(rows)} samples; {shots} exemplars leave no query"
+            )
+    total, changed, micro, macro = np.zeros((len(classes),) * 2, dtype=np.int64), 0, [], []
+    for _ in range(draws):
+        orders = [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
+        support = torch.cat([order[:shots] for order in orders])
+        query = torch.cat([order[shots:] for order in orders])
+        confusion, n_changed = _score_all(features, classes, classifier, support, query)
+        total, changed = total + confusion, changed + n_changed
+        micro.append(np.diag(confusion).sum() / confusion.sum())
+        macro.append(np.nanmean(per_class(confusion)))
+    return _result(
+        mean_interval(micro, "draws"),
+        mean_interval(macro, "draws"),
+        classes,
+        total,
+        changed,
+        len(query),
+    )
+
+
+def score_episodes(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    ways: int,
+    shots: int,
+    queries: int,
+    episodes: int,
+    seed: int,
+) -> Result:
+    """Score random N-way K-shot episodes of the given classes, many at a time."""
+    classes = tuple(classes)
+    of = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
+    labels = features.labels[of]
+    generator = torch.Generator().manual_seed(seed)
+    support, query = sample_episodes(labels, ways, shots, queries, episodes, generator)
+    correct, changed = episode_hits(features.values[of], support, query, ways, classifier)
+    hits = torch.zeros(max(classes) + 1, dtype=torch.float64)
+    tries = hits.clone()
+    asked = labels[query].flatten()
+    hits.index_add_(0, asked, correct.flatten().double())
+    tries.index_add_(0, asked, torch.ones(len(asked), dtype=torch.float64))
+    micro = mean_interval(correct.double().mean(dim=1).numpy(), "episodes")
+    return Result(
+        micro=micro,
+        macro=micro,  # every class of an episode has as many queries
+        classes=classes,
+        per_class=tuple(float(hits[c] / tries[c]) for c in classes),
+        confusion=None,
+        chance=1 / ways,
+        queries=query.shape[1],
+        changed=changed,
+    )
+
+
+def episode_hits(
+    values: Tensor, support: Tensor, query: Tensor, ways: int, classifier: Classifier
+) -> tuple[Tensor, int]:
+    """Return which queries of episodes are classified correctly.
+
+    Args:
+        values: Features (n, D).
+        support: Rows (E, N * K), class by class.
+        query: Rows (E, N * Q), class by class.
+        ways: N.
+        classifier: One of ``skelfew.fewshot.CLASSIFIERS``.
+
+    Returns:
+        (E, N * Q) bool, and how many predictions fine-tuning changed.
+    """
+    truth = episode_labels(ways, query.shape[1] // ways).to(values.device)
+    block = max(1, _BLOCK_VALUES // (query.shape[1] * values.shape[1]))
+    hits, changed = [], 0
+    for s, q in zip(support.split(block), query.split(block), strict=True):
+        scores = classifier.scores(_take(values, s), _take(values, q), ways)
+        hits.append(scores.logits.argmax(dim=-1) == truth)
+        changed += int(scores.changed.sum())
+    return torch.cat(hits), changed
+
+
+def mean_over_splits(results: Sequence[Result]) -> tuple[Estimate, Estimate]:
+    """Return the mean micro and macro accuracy over the splits of a protocol."""
+    return (
+        mean_interval([r.micro.value for r in results], "splits"),
+        mean_interval([r.macro.value for r in results], "splits"),
+    )
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    return values.index_select(0, rows.flatten()).view(*rows.shape, -1)
+
+
+def _score_all(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    support: Tensor,
+    query: Tensor,
+) -> tuple[np.ndarray, int]:
+    """Confusion matrix of one episode that has all queries, and changes by fine-tuning."""
+    values = features.values
+    scores = classifier.scores(values[support][None], values[query][None], len(classes))
+    position = {c: i for i, c in enumerate(classes)}
+    truth = np.array([position[c] for c in features.labels[query].tolist()])
+    predicted = scores.logits[0].argmax(dim=-1).cpu().numpy()
+    return confusion_matrix(truth, predicted, len(classes)), int(scores.changed.sum())
+
+
+def _result(
+    micro: Estimate,
+    macro: Estimate,
+    classes: Sequence[int],
+    confusion: np.ndarray,
+    changed: int,
+    queries: int,
+    exemplars: Mapping[int, tuple[str, ...]] | None = None,
+) -> Result:
+    return Result(
+        micro,
+        macro,
+        tuple(classes),
+        tuple(per_class(confusion).tolist()),
+        confusion,
+        1 / len(classes),
+        queries,
+        changed,
+        exemplars or {},
+    )

@@ -1,0 +1,91 @@
+"""Accuracies with intervals that say how far they can be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+_Z = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean accuracy in [0, 1] and its 95 % interval.
+
+    Attributes:
+        value: The mean.
+        low: Lower end; None where there is nothing to estimate a spread from.
+        high: Upper end.
+        of: What the interval is over: queries, episodes, splits or draws.
+        count: How many of these.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    of: str
+    count: int
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{100 * self.value:.1f} %"
+        return f"{100 * self.value:.1f} % [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Return counts (N, N): row = true class, column = predicted class, both 0..N-1."""
+    cells = np.bincount(truth * classes + predicted, minlength=classes**2)
+    return cells.reshape(classes, classes)
+
+
+def per_class(confusion: np.ndarray) -> np.ndarray:
+    """Return the accuracy of each class (N,), NaN for a class without queries."""
+    totals = confusion.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.diag(confusion) / totals
+
+
+def bootstrap(
+    confusion: np.ndarray, resamples: int = 10_000, seed: int = 0
+) -> tuple[Estimate, Estimate]:
+    """Return micro and macro accuracy with percentile intervals over resampled queries.
+
+    Which queries are drawn matters only through how many are right and wrong in each class, so
+    a resample is one multinomial draw over these 2 N cells: the exact bootstrap, without moving
+    any query. Resamples in which a class has no query average over the others.
+
+    Args:
+        confusion: Counts (N, N), at least one query.
+        resamples: How many.
+        seed: Of the draws.
+    """
+    right = np.diag(confusion)
+    wrong = confusion.sum(axis=1) - right
+    total = int(confusion.sum())
+    cells = np.concatenate([right, wrong]).astype(np.float64)
+    draws = np.random.default_rng(seed).multinomial(total, cells / total, size=resamples)
+    drawn_right, drawn_wrong = draws[:, : len(right)], draws[:, len(right) :]
+    with np.errstate(invalid="ignore"):
+        classes = drawn_right / (drawn_right + drawn_wrong)
+    estimates = []
+    for value, samples in (
+        (right.sum() / total, drawn_right.sum(axis=1) / total),
+        (np.nanmean(per_class(confusion)), np.nanmean(classes, axis=1)),
+    ):
+        low, high = np.percentile(samples, [2.5, 97.5])
+        estimates.append(Estimate(float(value), float(low), float(high), "queries", total))
+    return estimates[0], estimates[1]
+
+
+def mean_interval(values: Sequence[float] | np.ndarray, of: str) -> Estimate:
+    """Return the mean +- 1.96 standard deviations / sqrt(n); no interval for a single value."""
+    array = np.asarray(values, dtype=np.float64)
+    mean = float(array.mean())
+    if len(array) < 2:
+        return Estimate(mean, None, None, of, len(array))
+    half = _Z * float(array.std(ddof=1)) / len(array) ** 0.5
+    return Estimate(mean, mean - half, mean + half, of, len(array))
