@@ -1,0 +1,103 @@
+"""Training state in one safetensors file: tensors as such, the rest as JSON in its header.
+
+One file, so that one rename commits all of it; no pickle, so that opening it executes nothing.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from skelfew.errors import SkelfewError
+
+FORMAT = "skelfew-checkpoint"
+FORMAT_VERSION = 1
+
+
+class CheckpointError(SkelfewError):
+    """A checkpoint that cannot be used; the message names the file and what to do."""
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """Return the state as ``{"<parameter>.<name>": tensor}``; parameters are counted over groups.
+
+    Learning rates and decays are left out: they follow from the configuration and the step.
+    """
+    flat = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for name, value in state.items():
+            if value is not None:
+                flat[f"{index}.{name}"] = torch.as_tensor(value)
+    return flat
+
+
+def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Put back what ``optimizer_tensors`` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, _, name = key.partition(".")
+        state.setdefault(int(index), {})[name] = value
+    document = optimizer.state_dict()
+    document["state"] = state
+    optimizer.load_state_dict(document)
+
+
+def save_checkpoint(
+    path: Path, groups: Mapping[str, Mapping[str, Tensor]], scalars: Mapping[str, Any]
+) -> None:
+    """Write a checkpoint, replacing an older one only when it lies complete on the disk.
+
+    Args:
+        path: The file.
+        groups: Named groups of tensors, e.g. ``{"module": ..., "optimizer": ...}``.
+        scalars: Plain values, kept exactly (floats survive JSON).
+    """
+    tensors = {}
+    for group, members in groups.items():
+        for name, value in members.items():
+            # A clone, because safetensors refuses tensors that share memory.
+            tensors[f"{group}/{name}"] = value.detach().cpu().contiguous().clone()
+    header = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "scalars": json.dumps(dict(scalars)),
+    }
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata=header)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Return the groups of tensors and the scalars of a checkpoint.
+
+    Raises:
+        CheckpointError: No such file, not a checkpoint, or written by a newer skelfew.
+    """
+    groups: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise CheckpointError(f"{path}: a safetensors file, but not a {FORMAT}")
+            if int(header["format_version"]) > FORMAT_VERSION:
+                raise CheckpointError(f"{path}: written by a newer skelfew; upgrade to go on")
+            for key in file.keys():  # noqa: SIM118 (not a mapping)
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: no checkpoint; the run was stopped before its first one, start it again"
+        ) from None
+    except SafetensorError as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+    scalars: dict[str, Any] = json.loads(header["scalars"])
+    return groups, scalars

@@ -1,0 +1,150 @@
+"""Finding what a run stands on, manifest, skeletons, cache and protocol, and that they fit."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skelfew.cache import TeacherCache
+from skelfew.config import InputConfig, TrainConfig
+from skelfew.data.manifest import Manifest
+from skelfew.data.protocols import Protocol, load_protocol
+from skelfew.data.store import SkeletonStore
+from skelfew.errors import SkelfewError
+
+
+class InputError(SkelfewError):
+    """Inputs that are absent or do not belong together; the message says what to run."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a training run reads.
+
+    Attributes:
+        manifest: The dataset's samples.
+        store: Their skeletons.
+        protocol: Which classes are base, validation and novel.
+        cache: Teacher features, None without a cache.
+    """
+
+    manifest: Manifest
+    store: SkeletonStore
+    protocol: Protocol
+    cache: TeacherCache | None
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return self.manifest.name
+
+    @property
+    def locations(self) -> InputConfig:
+        """Absolute paths, so that a run can be resumed from anywhere."""
+        return InputConfig(
+            dataset=self.dataset,
+            cache=None if self.cache is None else str(self.cache.path.resolve()),
+            manifest=str((self.manifest.path or Path(self.dataset)).resolve()),
+            store=str(self.store.path.resolve()),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the content of a run's inputs.json: paths and digests."""
+        where, protocol = self.locations, self.protocol
+        document: dict[str, Any] = {
+            "manifest": {"path": where.manifest, "sha256": self.manifest.sha256},
+            "skeletons": {"path": where.store, "digest": self.store.attrs.get("digest")},
+            "protocol": {
+                "name": protocol.name,
+                "split": protocol.split,
+                "path": str(protocol.path),
+                "sha256": protocol.sha256,
+                "base": list(protocol.base),
+                "validation": list(protocol.validation),
+                "novel": list(protocol.novel),
+            },
+        }
+        if self.cache is not None:
+            document["cache"] = {
+                "path": where.cache,
+                "digest": self.cache.attrs.get("digest"),
+                "teacher": self.cache.attrs.get("teacher"),
+            }
+        return document
+
+
+def find_inputs(config: TrainConfig) -> Inputs:
+    """Open everything that ``config.inputs`` names, or that is found through the cache.
+
+    What is not named is looked for as ``manifests/NAME.csv`` and ``data/NAME.h5`` below the
+    working folder, then beside the folder that the cache lies in.
+
+    Raises:
+        InputError: Something is absent, or the hashes say that it was made from something else.
+    """
+    given = config.inputs
+    cache = None if given.cache is None else TeacherCache.open(given.cache)
+    name = given.dataset
+    if cache is not None:
+        name = str(cache.attrs["dataset"])
+        if given.dataset not in (None, name):
+            raise InputError(f"{given.cache}: a cache of {name}, but --dataset is {given.dataset}")
+    if name is None and given.manifest is not None:
+        name = Path(given.manifest).stem
+    if name is None:
+        raise InputError("which data set? Give --cache cache/NAME.zarr or --dataset NAME")
+    roots = [Path()]
+    if given.cache is not None:
+        folder = Path(given.cache).resolve().parent
+        roots += [folder.parent, folder]
+    manifest_path = _find(given.manifest, roots, f"manifests/{name}.csv", "--manifest")
+    manifest = Manifest.read(manifest_path)
+    store = SkeletonStore(_find(given.store, roots, f"data/{name}.h5", "--store"))
+    _check(manifest, store, cache)
+    protocol = load_protocol(
+        config.protocol, manifest, config.split, validation=not config.train_on_validation
+    )
+    return Inputs(manifest, store, protocol, cache)
+
+
+def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> Path:
+    if given is not None:
+        return Path(given)
+    tried = list(dict.fromkeys((root / tail).resolve() for root in roots))
+    for path in tried:
+        if path.is_file():
+            return path
+    raise InputError(
+        f"no {tail} in {' or '.join(str(p.parent.parent) for p in tried)}; name it with {option}, "
+        f"or make it with skelfew-prepare {Path(tail).stem}"
+    )
+
+
+def _check(manifest: Manifest, store: SkeletonStore, cache: TeacherCache | None) -> None:
+    made_from = store.attrs.get("manifest_sha256")
+    if made_from != manifest.sha256:
+        raise InputError(
+            f"{store.path} was made with a manifest of SHA-256 {made_from}, but "
+            f"{manifest.path} has {manifest.sha256}; run skelfew-prepare {manifest.name} again, "
+            "which writes both"
+        )
+    if absent := [i for i in manifest.ids if i not in store]:
+        raise InputError(
+            f"{store.path}: {len(absent)} of {len(manifest)} samples have no skeleton, first "
+            f"{absent[0]}; run skelfew-prepare {manifest.name} again"
+        )
+    if cache is None:
+        return
+    if cache.attrs["manifest_sha256"] != manifest.sha256:
+        raise InputError(
+            f"{cache.path} was extracted for a manifest of SHA-256 "
+            f"{cache.attrs['manifest_sha256']}, but {manifest.path} has {manifest.sha256}; name "
+            f"the manifest it belongs to with --manifest, or run skelfew-extract {manifest.name}"
+        )
+    seen = cache.attrs.get("skeletons_digest")
+    if seen not in (None, store.attrs.get("digest")):
+        raise InputError(
+            f"{cache.path} was cropped around skeletons of digest {seen}, but {store.path} has "
+            f"{store.attrs.get('digest')}; name the store it belongs to with --store, or run "
+            f"skelfew-extract {manifest.name}"
+        )

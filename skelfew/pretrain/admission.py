@@ -1,0 +1,115 @@
+"""The one door through which samples reach training. Novel classes do not pass.
+
+Whatever trains gets a ``TrainingData``, and only ``admit`` makes one: it looks up the class of
+every single sample in the manifest, whoever chose the samples and however.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from skelfew.cache import TeacherCache
+from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.manifest import Manifest
+from skelfew.data.protocols import Protocol
+from skelfew.data.store import SkeletonStore
+from skelfew.errors import SkelfewError
+
+
+class NovelClassError(SkelfewError):
+    """A sample of a class that training must not see."""
+
+
+def refuse_foreign(manifest: Manifest, ids: Sequence[str], allowed: Sequence[int]) -> None:
+    """Raise NovelClassError if a sample belongs to a class that is not among ``allowed``."""
+    permitted = set(allowed)
+    foreign = [i for i in ids if manifest[i].class_id not in permitted]
+    if foreign:
+        sample = manifest[foreign[0]]
+        raise NovelClassError(
+            f"{len(foreign)} of {len(ids)} samples are of classes that training must not see, "
+            f"first {sample.sample_id} of class {sample.class_id} ({sample.label}); "
+            "the protocol's base classes alone may be trained on"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Samples of permitted classes, ready to be drawn from. Made by ``admit``.
+
+    Attributes:
+        ids: Sample IDs (n).
+        classes: The class numbers, ascending.
+        labels: Index into ``classes`` of every sample, (n,) int64, on the processor.
+        bank: The skeletons, in the order of ``ids``.
+        targets: Teacher features (n, V, D) float32 on ``device``, or None.
+        device: Where batches go.
+    """
+
+    ids: tuple[str, ...]
+    classes: tuple[int, ...]
+    labels: Tensor
+    bank: SkeletonBank
+    targets: Tensor | None
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def skeletons(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return network input (B, C, T, V, M), augmented if a generator is given."""
+        batch = self.bank.batch(rows, train=generator is not None, generator=generator)
+        return batch.to(self.device, non_blocking=True)
+
+
+def admit(
+    ids: Sequence[str],
+    *,
+    allowed: Sequence[int],
+    protocol: Protocol,
+    manifest: Manifest,
+    store: SkeletonStore,
+    pipeline: Pipeline,
+    bodies: int,
+    device: torch.device,
+    cache: TeacherCache | None = None,
+    representation: str = "f_v+f_t",
+    target_form: str = "unit",
+) -> TrainingData:
+    """Read samples into memory after checking that every one may be used.
+
+    Args:
+        ids: The samples.
+        allowed: Their classes: the protocol's base classes, or its validation classes.
+        protocol: Whose novel classes are refused, also if ``allowed`` should name one.
+        manifest: Says of which class a sample is.
+        store: The skeletons.
+        pipeline: How skeletons become network input.
+        bodies: M.
+        device: Where batches go.
+        cache: Teacher features to read as targets.
+        representation: See ``TeacherCache.targets``.
+        target_form: See ``TeacherCache.targets``.
+
+    Raises:
+        NovelClassError: If one of the samples is of another class.
+    """
+    if not ids:
+        raise SkelfewError(f"{manifest.path or manifest.name}: no samples to train on")
+    refuse_foreign(manifest, ids, [c for c in allowed if c not in set(protocol.novel)])
+    numbers = [manifest[i].class_id for i in ids]
+    classes = tuple(sorted(set(numbers)))
+    index = {c: i for i, c in enumerate(classes)}
+    targets = None
+    if cache is not None:
+        targets = torch.from_numpy(cache.targets(ids, representation, target_form)).to(device)  # type: ignore[arg-type]
+    return TrainingData(
+        ids=tuple(ids),
+        classes=classes,
+        labels=torch.tensor([index[n] for n in numbers]),
+        bank=SkeletonBank.from_store(store, list(ids), pipeline, bodies),
+        targets=targets,
+        device=device,
+    )

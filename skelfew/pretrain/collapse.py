@@ -1,0 +1,55 @@
+"""Collapse monitor: has the target become the same for everyone?
+
+A collapsed BYOL has a perfect loss, so the loss cannot tell. What tells is the spread of the
+normalised projections over a batch: 1 / sqrt(D) per dimension when they point everywhere, 0
+when they all agree.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from skelfew.errors import SkelfewError
+
+
+class CollapseError(SkelfewError):
+    """Training stopped because the targets no longer differ."""
+
+
+def spread(vectors: Tensor) -> Tensor:
+    """Return the standard deviation over the batch of unit vectors (N, D), mean over D: scalar."""
+    return vectors.detach().float().std(dim=0).mean()
+
+
+def effective_rank(vectors: Tensor) -> float:
+    """Return exp(entropy) of the covariance spectrum of vectors (N, D): 1 to min(N - 1, D).
+
+    Source: Roy and Vetterli, "The Effective Rank", EUSIPCO 2007. Identical vectors give 0.
+    """
+    centred = vectors.detach().double() - vectors.detach().double().mean(dim=0)
+    power = torch.linalg.svdvals(centred).square()
+    total = float(power.sum())
+    if total <= 1e-20:
+        return 0.0
+    p = power[power > 0] / total
+    return math.exp(float(-(p * p.log()).sum()))
+
+
+def check_collapse(target_spread: float, initial: float, share: float, epoch: int) -> None:
+    """Raise CollapseError if the targets' spread fell below ``share`` of its first value.
+
+    Args:
+        target_spread: Of the normalised target projections, mean of the epoch's batches.
+        initial: That of the first batch.
+        share: The config's ``transfer.collapse``; 0 never raises.
+        epoch: 1-based, for the message.
+    """
+    if target_spread < share * initial:
+        raise CollapseError(
+            f"transfer collapsed in epoch {epoch}: the spread of the targets fell from "
+            f"{initial:.4f} to {target_spread:.6f}, below {share:g} of its first value. Nearly "
+            "all targets are the same now, so a small loss says nothing. Use --preset "
+            "recommended, a smaller --lr, or adamw or sgd instead of adam with weight decay "
+            "(docs/paper-notes.md says why)"
+        )

@@ -1,0 +1,74 @@
+"""How well an encoder tells classes apart that it was not trained on: the validation classes."""
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.pretrain.admission import TrainingData
+from skelfew.pretrain.episodic import episode_cosines
+from skelfew.seeding import generator
+
+_BATCH = 128
+
+
+class Validation:
+    """One-shot accuracy on fixed episodes of the validation classes.
+
+    Args:
+        data: Samples of the validation classes.
+        seed: Of the episodes, the same ones every time.
+        ways: N at most.
+        queries: Q at most; fewer if a class is small.
+        episodes: E.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        seed: int,
+        ways: int = 20,
+        queries: int = 15,
+        episodes: int = 200,
+    ):
+        counts = data.labels.bincount()
+        large = counts >= 2
+        self.ways = min(ways, int(large.sum()))
+        self.data = data
+        self.queries = min(queries, int(counts[large].min()) - 1) if self.ways > 1 else 0
+        if self.ways < 2:
+            return
+        rows = large[data.labels].nonzero().flatten()
+        support, query = sample_episodes(
+            data.labels[rows],
+            self.ways,
+            1,
+            self.queries,
+            episodes,
+            generator(seed, "validation"),
+        )
+        self.support, self.query = rows[support], rows[query]
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are two classes with two samples."""
+        return self.ways > 1
+
+    def accuracy(self, encoder: nn.Module) -> float:
+        """Return the share of queries classified correctly, mean over the episodes."""
+        features = encode(encoder, self.data)
+        cosines = episode_cosines(features[self.support], features[self.query], self.ways)
+        labels = episode_labels(self.ways, self.queries)
+        return float((cosines.argmax(dim=-1) == labels).double().mean())
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, data: TrainingData) -> Tensor:
+    """Return the features (n, D) of all samples on the processor; the encoder's mode is kept."""
+    training = encoder.training
+    encoder.eval()
+    parts = [
+        encoder(data.skeletons(rows)).float().cpu()
+        for rows in torch.arange(len(data)).split(_BATCH)
+    ]
+    encoder.train(training)
+    return torch.cat(parts)
