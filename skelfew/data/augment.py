@@ -1,0 +1,64 @@
+"""Random views of a skeleton: the rotation matrices that training draws."""
+
+import torch
+from torch import Tensor
+
+
+def _about_x_and_y(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Rx(x) and Ry(y), each (..., 3, 3), in the reference's sense of rotation."""
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    cos, sin = torch.cos(x), torch.sin(x)
+    about_x = [[one, zero, zero], [zero, cos, sin], [zero, -sin, cos]]
+    cos, sin = torch.cos(y), torch.sin(y)
+    about_y = [[cos, zero, -sin], [zero, one, zero], [sin, zero, cos]]
+    return _matrix(about_x), _matrix(about_y)
+
+
+def _matrix(rows: list[list[Tensor]]) -> Tensor:
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def rotation_matrix(angles: Tensor) -> Tensor:
+    """Return Rz Ry Rx (..., 3, 3), to be applied to column vectors (spec B.5).
+
+    Args:
+        angles: About x, y, z in radians (..., 3).
+    """
+    x, y, z = angles.unbind(dim=-1)
+    about_x, about_y = _about_x_and_y(x, y)
+    one, zero, cos, sin = torch.ones_like(z), torch.zeros_like(z), torch.cos(z), torch.sin(z)
+    about_z = _matrix([[cos, sin, zero], [-sin, cos, zero], [zero, zero, one]])
+    return about_z @ about_y @ about_x
+
+
+def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
+    """Return Ry(b) Rx(a) scale (..., 3, 3), to be applied to row vectors (spec B.6).
+
+    The reference also draws the scale, which the min-max normalisation that follows undoes.
+
+    Args:
+        degrees: a and b (..., 2).
+        scale: Factor on all coordinates.
+    """
+    about_x, about_y = _about_x_and_y(*torch.deg2rad(degrees).unbind(dim=-1))
+    return about_y @ about_x * scale
+
+
+def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw ``size`` different numbers below each total, ascending (B, size) int64.
+
+    Floyd's algorithm, for all rows at once.
+
+    Args:
+        total: How many numbers there are to draw from (B,) int64, each at least ``size``.
+        size: Numbers per row.
+        generator: Source of randomness.
+    """
+    drawn = torch.full((len(total), size), -1, dtype=torch.int64, device=total.device)
+    for i in range(size):
+        last = total - size + i
+        random = torch.rand(len(total), generator=generator, dtype=torch.float64)
+        candidate = (random.to(total.device) * (last + 1)).long()
+        seen = (drawn == candidate[:, None]).any(dim=1)
+        drawn[:, i] = torch.where(seen, last, candidate)
+    return drawn.sort(dim=1).values

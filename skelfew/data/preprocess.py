@@ -1,0 +1,142 @@
+"""Preprocessing of one clip, step by step, as CTR-GCN's data scripts and feeders do it (spec B).
+
+These are the plain forms; ``skelfew.data.bank`` does the same for whole batches at once. Clips
+are (M, T, V, C): bodies, frames, joints, coordinates. A body absent in a frame is all zeros there.
+``coordinates`` says how many of the C channels are positions: the rest, e.g. the confidence of a
+2D pose estimator, is left as it is.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MISSING_BODY = ("zeros", "duplicate", "mask")
+STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+# Training crops are at least this long where the clip is (a constant of the reference's feeder).
+SHORTEST_CROP = 64
+
+
+def seen(clip: Tensor) -> Tensor:
+    """Return in which frames which body is there (M, T) bool."""
+    return (clip != 0).flatten(2).any(dim=2)
+
+
+def centre(clip: Tensor, root: int, coordinates: int = 3) -> Tensor:
+    """Move the origin to the root joint of the first body in its first frame (spec B.3).
+
+    One shift for all bodies and frames: no rotation, no scaling. Absent bodies stay zero. If the
+    first body is never there, the next one gives the origin.
+    """
+    there = seen(clip)
+    if not there.any():
+        return clip.clone()
+    body, frame = there.nonzero()[0].tolist()
+    moved = clip.clone()
+    moved[..., :coordinates] -= clip[body, frame, root, :coordinates]
+    moved[~there] = 0
+    return moved
+
+
+def align(clip: Tensor, bodies: int, missing_body: str = "duplicate") -> Tensor:
+    """Give the clip exactly ``bodies`` bodies (spec B.4); surplus ones are dropped.
+
+    Slots whose body is never there are filled with zeros (NTU-60's scripts), a copy of the first
+    body that is (NTU-120's), or, for ``mask``, zeros that a ``masked_mean`` encoder leaves out.
+    """
+    filled = clip.new_zeros(bodies, *clip.shape[1:])
+    kept = clip[:bodies]
+    filled[: len(kept)] = kept
+    there = seen(filled).any(dim=1)
+    if missing_body == "duplicate" and there.any():
+        filled[~there] = filled[int(there.nonzero()[0])].clone()
+    return filled
+
+
+def valid_frames(clip: Tensor) -> int:
+    """Return in how many frames anybody is there.
+
+    A count, as in the reference, not the last such frame: empty frames inside a clip shorten the
+    window that is cropped.
+    """
+    return int(seen(clip).any(dim=0).sum())
+
+
+def central_window(valid: Tensor, interval: float = 0.95) -> tuple[Tensor, Tensor]:
+    """Return start and length (...,) of the central ``interval`` of ``valid`` frames (spec B.5)."""
+    start = ((1 - interval) * valid.double() / 2).long()
+    return start, valid - 2 * start
+
+
+def random_window(valid: Tensor, portion: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+    """Return start and length (...,) of a crop (spec B.5).
+
+    Args:
+        valid: Number of valid frames, int64.
+        portion: Share of them to keep, float64; ``SHORTEST_CROP`` frames are kept if there.
+        place: Where among the possible starts, float64 in [0, 1).
+    """
+    length = (valid * portion).floor().long().clamp(min=SHORTEST_CROP).minimum(valid)
+    return (place * (valid - length + 1)).long(), length
+
+
+def crop_resize(clip: Tensor, start: int, length: int, frames: int) -> Tensor:
+    """Crop frames start .. start + length - 1 and resize to (M, frames, V, C), linear in time.
+
+    Frame centres lie at half-integers and the ends are clamped, as in bilinear image resizing.
+    """
+    m, _, v, c = clip.shape
+    crop = clip[:, start : start + length].permute(0, 2, 3, 1).reshape(1, -1, length)
+    resized = F.interpolate(crop, size=frames, mode="linear", align_corners=False)
+    return resized.reshape(m, v, c, frames).permute(0, 3, 1, 2)
+
+
+def fit_to_box(clip: Tensor, coordinates: int = 3) -> Tensor:
+    """Scale each coordinate to [-1, 1] over the whole clip (spec B.6).
+
+    A coordinate that never changes becomes 0 (the reference divides by zero). Absent bodies do
+    not count and stay zero.
+    """
+    there = seen(clip)
+    fitted = clip.clone()
+    if there.any():
+        points = clip[there][..., :coordinates]
+        low, high = points.amin(dim=(0, 1)), points.amax(dim=(0, 1))
+        extent = torch.where(high > low, high - low, 1)
+        centred = 2 * (points - low) / extent - 1
+        fitted[..., :coordinates][there] = torch.where(high > low, centred, 0)
+    return fitted
+
+
+def spread_frames(total: Tensor, length: int) -> Tensor:
+    """Return ``length`` frame numbers (..., length) from first to last of each total (spec B.6)."""
+    last = total.double()[..., None] - 1
+    steps = torch.arange(length, dtype=torch.float64, device=total.device)
+    # As numpy.linspace rounds, and its last value is exact: a frame may hang on the last bit.
+    frames = steps * (last / max(length - 1, 1))
+    if length > 1:
+        frames[..., -1:] = last
+    return frames.long()
+
+
+def stream(x: Tensor, name: str, parents: Sequence[int], coordinates: int = 3) -> Tensor:
+    """Return joints, bones or the motion of either (one of ``STREAMS``) of (..., T, V, C)."""
+    if name.startswith("bone"):
+        x = bones(x, parents, coordinates)
+    return motion(x, coordinates) if name.endswith("motion") else x
+
+
+def bones(x: Tensor, parents: Sequence[int], coordinates: int = 3) -> Tensor:
+    """Return child minus parent for every joint of (..., V, C); zero for the centre (spec B.5)."""
+    difference = x.clone()
+    difference[..., :coordinates] -= x[..., list(parents), :coordinates]
+    return difference
+
+
+def motion(x: Tensor, coordinates: int = 3) -> Tensor:
+    """Return next frame minus this one for (..., T, V, C); zero in the last frame (spec B.5)."""
+    difference = x.clone()
+    difference[..., :-1, :, :coordinates] = x[..., 1:, :, :coordinates]
+    difference[..., :coordinates] -= x[..., :coordinates]
+    return difference
