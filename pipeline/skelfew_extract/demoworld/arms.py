@@ -47,11 +47,6 @@ def push(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     return {"hand": hold(p, (0.3, chest), (0.38, chest), (0.72, out)), "torso": columns(p, x=lean)}
 
 
-def point(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    out = (0.05, 0.05, 0.98)
-    return {"hand": hold(p, (0.35, out), (0.75, out), (0.95, HANGING))}
-
-
 def throw(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     hand = hold(
         p, (0.38, (0.42, 0.45, -0.30)), (0.44, (0.42, 0.45, -0.30)), (0.56, (-0.05, 0.35, 0.9)),
@@ -76,25 +71,10 @@ def open_(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     return {"hand": hold(p, (0.32, front)) + sweep - [0.0, 0.0, 0.88]}
 
 
-def cross(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    folded = (-0.52, -0.22, 0.36)
-    return {
-        "hand": hold(p, (0.3, (0.1, -0.2, 0.55)), (0.65, folded)),
-        "elbow": np.array([0.8, -0.7, -0.1]),
-    }
-
-
 def clap(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     ready = (-0.12, -0.08, 0.52)
     hand = hold(p, (0.2, ready), (0.82, ready), (0.96, HANGING))
     return {"hand": hand - columns(p, x=0.2 * beat(p, 4 * beats, 0.2, 0.82))}
-
-
-def clap_overhead(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    ready = (0.12, 0.82, 0.12)
-    hand = hold(p, (0.2, (0.8, 0.1, 0.1)), (0.3, ready), (0.78, ready), (0.96, HANGING))
-    swing = beat(p, 3 * beats, 0.3, 0.78)
-    return {"hand": hand + columns(p, x=-0.42 * swing, y=0.1 * swing)}
 
 
 def hat(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
@@ -122,40 +102,10 @@ def phone(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     }
 
 
-def scratch(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    crown = (-0.22, 0.66, 0.02)
-    hand = hold(p, (0.28, crown), (0.8, crown), (0.96, HANGING))
-    rub = beat(p, 5 * beats, 0.28, 0.8)
-    return {
-        "hand": hand + columns(p, x=0.07 * rub, z=0.07 * rub),
-        "elbow": np.array([1.0, 0.1, 0.1]),
-    }
-
-
-def belly(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    belly = (-0.28, -0.62, 0.28)
-    hand = hold(p, (0.22, belly), (0.82, belly), (0.96, HANGING))
-    turns = 2 * np.pi * max(1, round(3 * beats)) * np.clip((p - 0.22) / 0.6, 0, 1)
-    return {
-        "hand": hand + columns(p, x=0.13 * np.sin(turns), y=0.13 * (1 - np.cos(turns))),
-        "elbow": np.array([0.9, -0.4, -0.1]),
-    }
-
-
-def hands_on_hips(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    waist = (0.02, -0.66, 0.08)
-    return {"hand": hold(p, (0.45, waist)), "elbow": np.array([1.0, 0.0, -0.35])}
-
-
 def shake_hand(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     out = (-0.25, -0.32, 0.78)
     hand = hold(p, (0.28, out), (0.8, out), (0.96, HANGING))
     return {"hand": hand + columns(p, y=0.13 * beat(p, 4 * beats, 0.3, 0.78))}
-
-
-def high_five(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    back, out = (0.15, 0.5, 0.15), (-0.2, 0.45, 0.75)
-    return {"hand": hold(p, (0.35, back), (0.5, out), (0.62, out), (0.95, HANGING))}
 
 
 def hug(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:

@@ -32,7 +32,7 @@ def beat(p: np.ndarray, count: float, start: float = 0.2, stop: float = 0.8) -> 
     return np.sin(2 * np.pi * max(1, round(count)) * inside)
 
 
-def columns(p: np.ndarray, **columns: object) -> np.ndarray:
+def columns(p: np.ndarray, **columns: float | np.ndarray) -> np.ndarray:
     """Stack ``x``, ``y``, ``z`` columns to (T, 3); absent ones are 0."""
     out = np.zeros((len(p), 3))
     for name, value in columns.items():

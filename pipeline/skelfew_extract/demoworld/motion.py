@@ -57,56 +57,107 @@ def apply(pose: Pose, motion: Motion, side: str, p: np.ndarray, beats: float = 1
 
 
 MOTIONS: dict[str, Motion] = {
-    "wave": Motion("arm", arms.wave, ("waving {hand}", "moving {hand} from side to side in the air")),
-    "raise": Motion("arm", arms.raise_, ("raising {arm} up above the head", "lifting {arm} up high")),
-    "stretch": Motion("arm", arms.stretch, ("stretching {arm} out sideways", "lifting {arm} sideways")),
+    "wave": Motion(
+        "arm", arms.wave, ("waving {hand}", "moving {hand} from side to side in the air")
+    ),
+    "raise": Motion(
+        "arm", arms.raise_, ("raising {arm} up above the head", "lifting {arm} up high")
+    ),
+    "stretch": Motion(
+        "arm", arms.stretch, ("stretching {arm} out sideways", "lifting {arm} sideways")
+    ),
     "punch": Motion("arm", arms.punch, ("punching with {hand}", "hitting forward with {hand}")),
-    "circle": Motion("arm", arms.circle, ("circling {arm}", "swinging {arm} around in big circles")),
-    "push": Motion("arm", arms.push, ("pushing forward with {hand}", "stretching {hand} out forward from the chest")),
-    "point": Motion("arm", arms.point, ("pointing forward with {hand}", "holding {arm} out straight forward")),
-    "throw": Motion("arm", arms.throw, ("throwing overhand with {hand}", "swinging {hand} from behind the head forward and down")),
-    "hammer": Motion("arm", arms.hammer, ("hammering with {hand}", "beating up and down with {hand}")),
-    "open": Motion("arm", arms.open_, ("opening {arm}", "spreading {arm} from the front out to the side")),
-    "cross": Motion("arm", arms.cross, ("crossing {arm} in front of the chest", "folding {arm}")),
-    "clap": Motion("arm", arms.clap, ("clapping {hand}", "beating the hands together in front of the chest")),
-    "clap overhead": Motion("arm", arms.clap_overhead, ("clapping {hand} overhead", "beating the hands together above the head")),
-    "put on hat": Motion("arm", arms.hat, ("putting on a hat", "moving {hand} from the front up to the top of the head and then down")),
-    "drink": Motion("arm", arms.drink, ("drinking", "moving {hand} to the mouth and tipping the head back")),
+    "circle": Motion(
+        "arm", arms.circle, ("circling {arm}", "swinging {arm} around in big circles")
+    ),
+    "push": Motion(
+        "arm",
+        arms.push,
+        ("pushing forward with {hand}", "stretching {hand} out forward from the chest"),
+    ),
+    "throw": Motion(
+        "arm",
+        arms.throw,
+        ("throwing overhand with {hand}", "swinging {hand} from behind the head forward and down"),
+    ),
+    "hammer": Motion(
+        "arm", arms.hammer, ("hammering with {hand}", "beating up and down with {hand}")
+    ),
+    "open": Motion(
+        "arm", arms.open_, ("opening {arm}", "spreading {arm} from the front out to the side")
+    ),
+    "clap": Motion(
+        "arm", arms.clap, ("clapping {hand}", "beating the hands together in front of the chest")
+    ),
+    "put on hat": Motion(
+        "arm",
+        arms.hat,
+        (
+            "putting on a hat",
+            "moving {hand} from the front up to the top of the head and then down",
+        ),
+    ),
+    "drink": Motion(
+        "arm", arms.drink, ("drinking", "moving {hand} to the mouth and tipping the head back")
+    ),
     "phone": Motion("arm", arms.phone, ("answering the phone", "holding {hand} to the ear")),
-    "scratch": Motion("arm", arms.scratch, ("scratching the head", "rubbing the top of the head with {hand}")),
-    "rub belly": Motion("arm", arms.belly, ("rubbing the belly", "moving {hand} in circles in front of the belly")),
-    "hands on hips": Motion("arm", arms.hands_on_hips, ("putting {hand} on the hips", "resting {hand} on the waist with the elbows out")),
-    "shake hands": Motion("arm", arms.shake_hand, ("shaking hands", "holding out {hand} and moving it up and down")),
-    "high five": Motion("arm", arms.high_five, ("giving a high five", "clapping a raised hand against that of the other person")),
+    "shake hands": Motion(
+        "arm", arms.shake_hand, ("shaking hands", "holding out {hand} and moving it up and down")
+    ),
     "hug": Motion("arm", arms.hug, ("hugging", "putting {arm} around the other person")),
-    "kick": Motion("leg", whole.kick_forward, ("kicking forward with {leg}", "swinging {leg} up to the front")),
-    "kick sideways": Motion("leg", whole.kick_sideways, ("kicking sideways with {leg}", "swinging {leg} up to the side")),
+    "kick": Motion(
+        "leg", whole.kick_forward, ("kicking forward with {leg}", "swinging {leg} up to the front")
+    ),
+    "kick sideways": Motion(
+        "leg", whole.kick_sideways, ("kicking sideways with {leg}", "swinging {leg} up to the side")
+    ),
     "lift": Motion("leg", whole.lift, ("lifting {knee}", "raising {knee} up to the waist")),
     "swing": Motion("leg", whole.swing, ("swinging {leg}", "moving {leg} forward and back")),
-    "stomp": Motion("leg", whole.stomp, ("stomping with {foot}", "beating {foot} on the floor")),
-    "step": Motion("leg", whole.step, ("stepping forward with {leg}", "making a long step forward with {leg} and back")),
-    "bow": Motion("torso", whole.bent("x", 68.0), ("bowing", "leaning the upper body forward and down")),
-    "lean back": Motion("torso", whole.bent("x", -30.0), ("leaning back", "bending the upper body backward")),
-    "lean": Motion("torso", whole.bent("y", 34.0), ("leaning to the {side}", "bending the upper body to the {side}")),
-    "twist": Motion("torso", whole.bent("z", 68.0), ("twisting to the {side}", "turning the upper body to the {side}")),
-    "nod": Motion("head", whole.nod, ("nodding the head", "moving the head up and down")),
-    "shake head": Motion("head", whole.shake_head, ("shaking the head", "turning the head from side to side")),
+    "bow": Motion(
+        "torso", whole.bent("x", 68.0), ("bowing", "leaning the upper body forward and down")
+    ),
+    "lean": Motion(
+        "torso",
+        whole.bent("y", 34.0),
+        ("leaning to the {side}", "bending the upper body to the {side}"),
+    ),
+    "twist": Motion(
+        "torso",
+        whole.bent("z", 68.0),
+        ("twisting to the {side}", "turning the upper body to the {side}"),
+    ),
     "sit down": Motion("body", whole.sit, ("sitting down", "lowering the body to a seat")),
-    "squat": Motion("body", whole.squat, ("squatting", "bending the knees down low and rising again")),
+    "squat": Motion(
+        "body", whole.squat, ("squatting", "bending the knees down low and rising again")
+    ),
     "jump": Motion("body", whole.jump, ("jumping", "leaping up from the floor")),
-    "march": Motion("body", whole.march, ("marching in place", "lifting one knee after the other on the spot")),
-    "walk forward": Motion("body", whole.walk, ("walking forward", "stepping ahead with both legs")),
-    "walk towards": Motion("body", whole.approach, ("walking towards the other person", "coming nearer")),
-    "pick up": Motion("body", whole.pick, ("picking something up from the floor", "bending down, taking something with both hands and rising")),
-    "turn around": Motion("body", whole.turn_round, ("turning around", "turning the whole body to the other way")),
+    "march": Motion(
+        "body", whole.march, ("marching in place", "lifting one knee after the other on the spot")
+    ),
+    "walk forward": Motion(
+        "body", whole.walk, ("walking forward", "stepping ahead with both legs")
+    ),
+    "walk towards": Motion(
+        "body", whole.approach, ("walking towards the other person", "coming nearer")
+    ),
+    "pick up": Motion(
+        "body",
+        whole.pick,
+        (
+            "picking something up from the floor",
+            "bending down, taking something with both hands and rising",
+        ),
+    ),
     "stagger": Motion("body", whole.stagger, ("staggering back", "being knocked backward")),
-    "stand": Motion("body", whole.stand, ("standing still",)),
-}  # fmt: skip
+}
 MOTIONS |= {
     "lower": MOTIONS["raise"].backwards("lowering {arm} from above the head", "letting {arm} down"),
-    "pull": MOTIONS["push"].backwards("pulling back with {hand}", "drawing {hand} back to the chest"),
-    "close": MOTIONS["open"].backwards("closing {arm}", "bringing {arm} from the side together in front"),
-    "uncross": MOTIONS["cross"].backwards("uncrossing {arm}", "unfolding {arm} from the chest"),
+    "pull": MOTIONS["push"].backwards(
+        "pulling back with {hand}", "drawing {hand} back to the chest"
+    ),
+    "close": MOTIONS["open"].backwards(
+        "closing {arm}", "bringing {arm} from the side together in front"
+    ),
     "take off hat": MOTIONS["put on hat"].backwards(
         "taking off a hat", "moving {hand} up to the top of the head and then to the front"
     ),
@@ -114,6 +165,7 @@ MOTIONS |= {
     "put down": MOTIONS["pick up"].backwards(
         "putting something down on the floor", "bending down with something in both hands"
     ),
-    "walk backward": MOTIONS["walk forward"].backwards("walking backward", "stepping back"),
-    "walk apart": MOTIONS["walk towards"].backwards("walking apart", "stepping away from the other person"),
-}  # fmt: skip
+    "walk apart": MOTIONS["walk towards"].backwards(
+        "walking apart", "stepping away from the other person"
+    ),
+}

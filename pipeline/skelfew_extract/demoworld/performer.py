@@ -56,7 +56,7 @@ def subject(number: int, seed: int) -> Subject:
         own="left" if number % 4 == 3 else "right",
         amplitude={side: float(rng.uniform(0.74, 1.08)) for side in SIDES},
         tempo=float(rng.uniform(0.8, 1.25)),
-        lean=rng.normal(0, [0.06, 0.035, 0.06]),
+        lean=rng.normal(0, [0.08, 0.045, 0.08]),
         stance=float(rng.uniform(0.0, 0.12)),
         shirt=_colour(hue, rng.uniform(0.55, 0.95), rng.uniform(0.55, 0.95)),
         trousers=_colour(
@@ -108,27 +108,37 @@ def _styled(
 ) -> tuple[Pose, ...]:
     """Perform the action in the subjects' own manner."""
     actor = subjects[0]
-    before, after = rng.uniform(0.0, 0.14), rng.uniform(0.0, 0.14)
+    before, after = rng.uniform(0.0, 0.33), rng.uniform(0.0, 0.33)
+    facing = rng.uniform(-0.6, 0.6) if action.persons == 1 else 0.0
     p = np.clip((np.linspace(0, 1, frames) - before) / (1 - before - after), 0, 1)
-    p = p + rng.uniform(-0.5, 0.5) * np.sin(2 * np.pi * p) / (2 * np.pi)
+    p = p + rng.uniform(-0.6, 0.6) * np.sin(2 * np.pi * p) / (2 * np.pi)
     styled = poses(action, p, beats, actor.own)
     for pose, person in zip(styled, subjects, strict=False):
         for side, hand in pose.hands.items():
-            reach = np.clip(person.amplitude[side] * rng.uniform(0.88, 1.1), 0, 1.12)
-            drift = rng.normal(0, 0.05, 3) + _sway(frames, 0.035, rng)
-            pose.hands[side] = HANGING + reach * (hand - HANGING) + drift
+            reach = np.clip(person.amplitude[side] * rng.uniform(0.8, 1.12), 0, 1.15)
+            drift = rng.normal(0, 0.09, 3) + _sway(frames, 0.06, rng)
+            pose.hands[side] = _reached(hand, reach) + drift
         for side in SIDES:
             if side not in pose.hands:
-                hanging = HANGING + rng.normal(0, [0.05, 0.01, 0.07]) + _sway(frames, 0.03, rng)
+                hanging = HANGING + rng.normal(0, [0.05, 0.01, 0.09]) + _sway(frames, 0.04, rng)
+                hanging = hanging + _fidget(frames, rng)
                 pose.hands[side] = _kept_hanging(hanging, pose)
             reach = person.amplitude[side] * rng.uniform(0.88, 1.1)
             pose.feet[side] = pose.feet[side] * reach + [person.stance, 0.0, 0.0]
             pose.feet[side] += [rng.normal(0, 0.015), 0.0, rng.normal(0, 0.03)]
-        pose.torso = pose.torso * rng.uniform(0.8, 1.1) + person.lean + _sway(frames, 0.025, rng)
+        pose.torso = pose.torso * rng.uniform(0.8, 1.1) + person.lean + _sway(frames, 0.06, rng)
         pose.head = pose.head * rng.uniform(0.75, 1.15) + _sway(frames, 0.06, rng)
-        pose.hips = pose.hips * rng.uniform(0.85, 1.08) + _sway(frames, 0.012, rng) * [1, 0.2, 1]
-        pose.place = pose.place + [0, 0, rng.normal(0, 0.12)] + _sway(frames, 0.02, rng)
+        pose.hips = pose.hips * rng.uniform(0.85, 1.08) + _sway(frames, 0.03, rng) * [1, 0.2, 1]
+        pose.place = pose.place + _sway(frames, 0.02, rng)
+        pose.place[:, 2] += facing + rng.normal(0, 0.12)
     return styled
+
+
+def _reached(hand: np.ndarray, amplitude: float) -> np.ndarray:
+    """Move a hand less or further from hanging, but stretch the arm as before."""
+    less = HANGING + amplitude * (hand - HANGING)
+    stretch = np.linalg.norm(hand, axis=-1) / np.maximum(np.linalg.norm(less, axis=-1), 0.2)
+    return less * np.clip(stretch, 0.5, 2.0)[:, None]
 
 
 def _kept_hanging(hand: np.ndarray, pose: Pose) -> np.ndarray:
@@ -137,6 +147,15 @@ def _kept_hanging(hand: np.ndarray, pose: Pose) -> np.ndarray:
     up, forward = hand[:, 1], hand[:, 2]
     cos, sin = np.cos(lean), np.sin(lean)
     return np.stack([hand[:, 0], cos * up + sin * forward, -sin * up + cos * forward], -1)
+
+
+def _fidget(frames: int, rng: np.random.Generator) -> np.ndarray:
+    """What an idle hand does now and then: somewhere near the body and back, (T, 3)."""
+    goal = rng.uniform([-0.3, 0.1, 0.1], [0.15, 0.8, 0.5])
+    start, length = rng.uniform(0.0, 0.6), rng.uniform(0.3, 0.6)
+    inside = np.clip((np.linspace(0, 1, frames) - start) / length, 0, 1)
+    strength = rng.uniform(0.2, 1.0) * (rng.uniform() < 0.5)
+    return strength * np.sin(np.pi * inside)[:, None] ** 2 * goal
 
 
 def _sway(frames: int, size: float, rng: np.random.Generator) -> np.ndarray:

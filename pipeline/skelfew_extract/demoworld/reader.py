@@ -109,17 +109,20 @@ def sources(raw: RawFolder | None, options: Options) -> list[str]:
 
 
 def generate(
-    sample: str | Spec, options: Options = DEFAULTS, video: bool = True
+    sample: str | Spec, options: Options = DEFAULTS, draw: bool = True
 ) -> tuple[Recording, np.ndarray | None]:
     """Make one sample in memory.
 
     Args:
         sample: A sample ID or Spec; subjects and replications beyond the options' are fine.
         options: As for ``skelfew-prepare demo --option``.
-        video: Whether to render.
+        draw: Whether to render; False leaves joints and manifest row as they are.
 
     Returns:
-        The recording and its video (T, H, W, 3) uint8, None without rendering.
+        The recording and its video (T, H, W, 3) uint8, None if not rendered.
+
+    Raises:
+        SkelfewError: If the world has no such sample or option.
     """
     spec = Spec.parse(sample) if isinstance(sample, str) else sample
     chosen = _settings(options)
@@ -140,7 +143,7 @@ def generate(
     pixels = camera.project(positions).astype(np.float32)
     pixels[lost] = np.nan
 
-    frames = render(seen, cast, camera, paint) if video else None
+    frames = render(seen, cast, camera, paint) if draw and chosen["video"] else None
     recording = Recording(
         Sample(
             sample_id=spec.sample_id,
@@ -148,8 +151,8 @@ def generate(
             label=spec.action.name,
             frames=room.shape[1],
             bodies=len(room),
-            video=f"videos/{spec.sample_id}.mp4" if video else "",
-            end_frame=room.shape[1] if video else 0,
+            video=f"videos/{spec.sample_id}.mp4" if chosen["video"] else "",
+            end_frame=room.shape[1] if chosen["video"] else 0,
             subject=str(spec.subject),
             view=str(spec.view),
             replication=str(spec.replication),
@@ -171,19 +174,13 @@ def read(raw: RawFolder, source: str, options: Options) -> list[Recording | Drop
     """Make one sample, and its video below ``raw`` unless it is there already."""
     chosen = _settings(options)
     if not chosen["video"]:
-        return [generate(source, options, video=False)[0]]
+        return [generate(source, options)[0]]
     if raw.path.is_file():
-        raise SkelfewError(f"{raw.path}: the demo writes its videos; name a folder, not a zip")
+        raise SkelfewError(f"{raw.path}: the demo writes its videos; name a folder, not a file")
     path = raw.video_folder / "videos" / f"{source}.mp4"
-    recipe = (
-        f"skelfew demo {VERSION}: seed={chosen['seed']} size={chosen['size']} fps={chosen['fps']}"
-    )
-    if is_complete(path, recipe):
-        recording, _ = generate(source, options, video=False)
-        sample = recording.sample
-        named = {**vars(sample), "video": f"videos/{path.name}", "end_frame": sample.frames}
-        return [Recording(Sample(**named), recording.skeleton)]
-    recording, frames = generate(source, options)
+    made_by = " ".join(f"{name}={chosen[name]}" for name in ("seed", "size", "fps"))
+    recipe = f"skelfew demo {VERSION}: {made_by}"
+    recording, frames = generate(source, options, draw=not is_complete(path, recipe))
     if frames is not None:
         write_video(path, frames, chosen["fps"], recipe)
     return [recording]

@@ -110,6 +110,7 @@ def _draw_person(canvas: _Canvas, positions: np.ndarray, person: Subject, camera
             (first * girth * scale[:, a], second * girth * scale[:, b]),
             max(first, second) * girth,
             colours[wears].astype(np.float32),
+            "spine" not in one and other.split("_")[-1] not in ("hip", "shoulder"),
             (face, person.hair.astype(np.float32)) if wears == "head" else None,
         )
 
@@ -121,6 +122,7 @@ def _draw_limb(
     radii: tuple[np.ndarray, np.ndarray],
     thickness: float,
     colour: np.ndarray,
+    outlined: bool,
     head: tuple[np.ndarray, np.ndarray] | None,
 ) -> None:
     """Draw a capsule in every frame; ends (T, 2) and radii (T,) in pixels, depths in metres."""
@@ -144,7 +146,9 @@ def _draw_limb(
     frame, index, depth, nx, ny, nz = (v[near] for v in (frame, index, depth, nx, ny, nz))
     cover = np.clip(radius[near] + 0.5 - distance[near], 0, 1)
     light = np.maximum(0, nx * _LIGHT[0] + ny * _LIGHT[1] - nz * _LIGHT[2])
-    shade = (0.50 + 0.55 * light) * np.where(nz < 0.45, 0.45 + 1.2 * nz, 1.0)
+    shade = 0.50 + 0.55 * light
+    if outlined:
+        shade *= np.where(nz < 0.45, 0.45 + 1.2 * nz, 1.0)
     paint = colour[None] * shade[:, None]
     if head is not None:
         face, hair = head
@@ -226,7 +230,7 @@ def background(camera: Camera, rng: np.random.Generator) -> np.ndarray:
     ground = _pale(rng) * rng.uniform(0.5, 0.9)
     pattern = np.where(checks % 2 == 0, 1.0, rng.uniform(0.78, 0.95))[..., None]
     room[is_floor] = (ground * pattern)[is_floor]
-    grain = rng.normal(0, 0.025, (height // 4 + 1, width // 4 + 1))
+    grain = rng.normal(0, 0.02, (height // 4 + 1, width // 4 + 1))
     room += np.kron(grain, np.ones((4, 4)))[:height, :width, None]
     return np.clip(room, 0, 1).astype(np.float32)
 

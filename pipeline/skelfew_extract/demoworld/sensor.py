@@ -80,9 +80,9 @@ def place_camera(
     """Return camera ``view`` (1-based) as it stands for one sample."""
     azimuth, elevation = CAMERAS[view - 1]
     return Camera(
-        azimuth=np.deg2rad(azimuth + rng.uniform(-9, 9)),
+        azimuth=np.deg2rad(azimuth + rng.uniform(-15, 15)),
         elevation=np.deg2rad(elevation + rng.uniform(-2.5, 2.5)),
-        distance=float(rng.uniform(3.05, 3.5) + 0.15 * (persons - 1)),
+        distance=float(rng.uniform(3.05, 3.5) + 0.40 * (persons - 1)),
         target=float(rng.uniform(0.98, 1.08)),
         size=size,
     )
@@ -131,8 +131,8 @@ def observe(seen: np.ndarray, fps: int, rng: np.random.Generator) -> np.ndarray:
     keep = 0.8 ** (15 / fps)
     for t in range(1, frames):
         slow[:, t] = keep * slow[:, t - 1] + np.sqrt(1 - keep**2) * slow[:, t]
-    out = seen + noise * (0.7 * white + 0.9 * slow)
-    out += np.where(blind[..., None], slow * [0.055, 0.055, 0.09], 0.0)
+    out = seen + noise * (1.0 * white + 1.3 * slow)
+    out += np.where(blind[..., None], slow * [0.07, 0.07, 0.11], 0.0)
     for t in range(1, frames):
         lag = 0.75 * blind[:, t, :, None]
         out[:, t] = lag * (out[:, t - 1] - [0.0, 0.0, 0.01]) + (1 - lag) * out[:, t]

@@ -1,27 +1,14 @@
 """Writing the demo world's videos: H.264 through PyAV, imported only when a video is written."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from skelfew.errors import SkelfewError
 
 
-def is_complete(path: Path, recipe: str) -> bool:
-    """Whether the video is there and was made by this recipe (seed, size, options)."""
-    if not path.is_file():
-        return False
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            return container.metadata.get("comment") == recipe
-    except (av.error.FFmpegError, OSError):
-        return False
-
-
-def write_video(path: Path, frames: np.ndarray, fps: int, recipe: str) -> None:
-    """Encode (T, H, W, 3) uint8 frames; the file appears under its name only when complete."""
+def _pyav() -> Any:
     try:
         import av
     except ImportError:
@@ -29,7 +16,22 @@ def write_video(path: Path, frames: np.ndarray, fps: int, recipe: str) -> None:
             "the demo's videos need PyAV: pip install 'skelfew[extract]', or make skeletons only "
             "with --option video=false"
         ) from None
+    return av
 
+
+def is_complete(path: Path, recipe: str) -> bool:
+    """Whether the video is there and was made by this recipe (version, seed, size, rate)."""
+    av = _pyav()
+    try:
+        with av.open(str(path)) as container:
+            return bool(container.metadata.get("comment") == recipe)
+    except (av.error.FFmpegError, OSError):
+        return False
+
+
+def write_video(path: Path, frames: np.ndarray, fps: int, recipe: str) -> None:
+    """Encode (T, H, W, 3) uint8 frames; the file appears under its name only when complete."""
+    av = _pyav()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with av.open(str(partial), "w", format="mp4") as container:

@@ -35,19 +35,6 @@ def swing(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     return {"foot": columns(p, y=0.05 * np.abs(swing) + 0.16 * swing**2, z=0.45 * swing)}
 
 
-def stomp(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    return {"foot": columns(p, y=0.26 * beat(p, 2 * beats, 0.1, 0.9) ** 2, z=0.06)}
-
-
-def step(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    go = ease(p, 0.12, 0.42) - ease(p, 0.62, 0.92)
-    lifted = 0.12 * (np.sin(np.pi * ease(p, 0.12, 0.42)) + np.sin(np.pi * ease(p, 0.62, 0.92)))
-    return {
-        "foot": columns(p, y=lifted, z=0.75 * go),
-        "hips": columns(p, y=-0.16 * go, z=0.36 * go),
-    }
-
-
 def bent(column: str, degrees: float) -> Curve:
     def curve(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
         angle = degrees * DEGREE * (ease(p, 0.1, 0.42) - ease(p, 0.6, 0.92))
@@ -57,14 +44,6 @@ def bent(column: str, degrees: float) -> Curve:
         return channels
 
     return curve
-
-
-def nod(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    return {"head": columns(p, x=28 * DEGREE * beat(p, 3 * beats, 0.12, 0.88))}
-
-
-def shake_head(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    return {"head": columns(p, z=48 * DEGREE * beat(p, 3 * beats, 0.12, 0.88))}
 
 
 def sit(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
@@ -107,7 +86,7 @@ def gait(p: np.ndarray, strides: int, length: float, height: float) -> dict[str,
 
 
 def walk(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    go = 1.1 * (np.clip((p - 0.05) / 0.9, 0, 1) - 0.5)
+    go = 1.05 * (np.clip((p - 0.05) / 0.9, 0, 1) - 0.62)
     return {**gait(p, 2, 0.3, 0.14), "place": columns(p, y=go)}
 
 
@@ -133,10 +112,6 @@ def pick(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     }
 
 
-def turn_round(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    return {**gait(p, 2, 0.03, 0.12), "place": columns(p, z=np.pi * ease(p, 0.1, 0.9))}
-
-
 def stagger(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
     back = ease(p, 0.5, 0.78)
     jolt = keys(p, (0.48, 0.0), (0.62, -22.0), (0.85, 0.0)) * DEGREE
@@ -149,7 +124,3 @@ def stagger(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
         "left_hand": hand,
         "right_hand": hand,
     }
-
-
-def stand(p: np.ndarray, beats: float) -> dict[str, np.ndarray]:
-    return {}
