@@ -1,0 +1,139 @@
+"""What the teacher sees of a clip: which frames, and which part of them.
+
+Source: Lu et al., "Cross-Modal Contrastive Pre-training for Few-Shot Skeleton Action
+Recognition", Sec. V-B: sparsely sampled frames, cropped around the joints. The paper gives neither
+margin nor shape; ours are one square box per clip around all bodies.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from skelfew.errors import SkelfewError
+
+POLICIES = ("joints", "joints-or-centre", "centre")
+# A skeleton and its video may differ by a few frames; a video that lacks more is cut off.
+MIN_OVERLAP = 0.9
+_MIN_SIDE = 32  # pixels
+
+
+class CropError(SkelfewError):
+    """A clip from which nothing can be cut; the message says why."""
+
+
+class Box(NamedTuple):
+    """A rectangle in pixels: left and top inside, right and bottom one past the end."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How clips are cut.
+
+    Attributes:
+        frames: T, frames per clip.
+        size: Side of the square that the teacher takes, pixels.
+        margin: Space around the joints, as a fraction of the larger side of their extent.
+        policy: ``joints``: a clip without joints in the picture is an error; ``joints-or-centre``:
+            it is cut to the largest centred square; ``centre``: all clips are.
+    """
+
+    frames: int = 8
+    size: int = 224
+    margin: float = 0.15
+    policy: str = "joints"
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise CropError(f"crop policy {self.policy!r}; choose {', '.join(POLICIES)}")
+        if not 0 <= self.margin <= 10:
+            raise CropError(f"crop margin {self.margin} must be between 0 and 10")
+
+
+def segment_midpoints(start: int, end: int, available: int, count: int) -> np.ndarray:
+    """Return ``count`` frame numbers, the middles of equal parts of a segment, (count,) int64.
+
+    Index i is start + floor((i + 0.5) n / count), n the frames that segment and video share
+    (X-CLIP's validation sampling; teacher.md 1.10). Short segments repeat frames.
+
+    Args:
+        start: First frame of the segment.
+        end: One past its last frame.
+        available: Frames in the video.
+        count: T.
+
+    Raises:
+        CropError: If the video holds less than nine tenths of the segment.
+    """
+    shared = min(end, available) - start
+    if shared <= 0 or shared < MIN_OVERLAP * (end - start):
+        raise CropError(
+            f"the segment is frames {start} to {end}, but the video has {available}; it is "
+            "truncated, or belongs to another recording"
+        )
+    return start + ((np.arange(count) + 0.5) * shared / count).astype(np.int64)
+
+
+def clip_box(
+    pixels: np.ndarray | None, width: int, height: int, settings: CropSettings
+) -> tuple[Box, bool]:
+    """Return the part of the picture to cut out of every frame, and whether joints gave it.
+
+    The union of all joints of all bodies in all frames (joints outside the picture and NaN do not
+    count), widened by the margin, made square, and shifted into the picture. Where it is larger
+    than the picture it ends at its border, so that no joint is lost.
+
+    Args:
+        pixels: Joint positions (M, T, V, 2) as x, y in pixels, NaN where unknown; or None.
+        width: Of the picture.
+        height: Of the picture.
+        settings: Margin and policy.
+
+    Raises:
+        CropError: If no joint lies in the picture and the policy is ``joints``.
+    """
+    points = np.empty((0, 2))
+    if pixels is not None and settings.policy != "centre":
+        points = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+        with np.errstate(invalid="ignore"):
+            points = points[((points >= 0) & (points < (width, height))).all(axis=1)]
+    if len(points):
+        low, high = points.min(axis=0), points.max(axis=0)
+        side = max((high - low).max() * (1 + 2 * settings.margin), _MIN_SIDE)
+        middle = (low + high) / 2
+    elif settings.policy == "joints":
+        raise CropError(
+            f"no joint lies in the {width}x{height} picture; --crop joints-or-centre takes the "
+            "middle of such clips"
+        )
+    else:
+        side, middle = min(width, height), np.array([width, height]) / 2
+    left, right = _fit(middle[0], side, width)
+    top, bottom = _fit(middle[1], side, height)
+    return Box(left, top, right, bottom), len(points) > 0
+
+
+def _fit(middle: float, side: float, limit: int) -> tuple[int, int]:
+    """Place an interval of whole length ``side`` around ``middle`` inside 0..limit."""
+    length = min(int(np.ceil(side)), limit)
+    low = int(np.clip(np.round(middle - length / 2), 0, limit - length))
+    return low, low + length
+
+
+def crop_and_resize(frames: np.ndarray, box: Box, size: int) -> np.ndarray:
+    """Cut the box out of the frames (T, H, W, 3) and resize to (T, 3, size, size), uint8.
+
+    Antialiased bilinear like Pillow's, from which it differs by at most one grey level; without
+    antialiasing, 1080p loses its detail on the way to 224 (teacher.md 1.10).
+    """
+    part = np.ascontiguousarray(frames[:, box.top : box.bottom, box.left : box.right])
+    images = torch.from_numpy(part).permute(0, 3, 1, 2)
+    resized = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return resized.contiguous().numpy()
