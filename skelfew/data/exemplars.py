@@ -14,8 +14,7 @@ def choose_exemplars(
     """Apply an exemplar rule: keep ``where``, sort by ``order``, one per value of ``distinct``."""
     candidates = []
     for sample in samples:
-        values = {"sample_id": sample.sample_id, "subject": sample.subject, "view": sample.view}
-        values["replication"] = sample.replication
+        values = {name: str(value) for name, value in vars(sample).items()}
         if "pattern" in rule:
             match = re.fullmatch(rule["pattern"], sample.sample_id)
             if match is None:

@@ -1,0 +1,82 @@
+"""Features for few-shot scoring: an encoder's, kept in its run folder, or the raw skeletons'."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.store import SkeletonStore
+from skelfew.progress import Progress
+
+_BATCH = 128
+RAW_FRAMES = 16
+
+
+@torch.no_grad()
+def encode(
+    encoder: nn.Module, bank: SkeletonBank, device: torch.device | str = "cpu", batch: int = _BATCH
+) -> Tensor:
+    """Return the features (n, D) float32 of all samples of a bank, without augmentation."""
+    encoder = encoder.to(device).eval()
+    parts = []
+    with Progress("encode", len(bank), unit="clips") as progress:
+        for rows in torch.arange(len(bank)).split(batch):
+            parts.append(encoder(bank.batch(rows, train=False).to(device)).float().cpu())
+            progress.advance(len(rows))
+    return torch.cat(parts)
+
+
+def raw_features(store: SkeletonStore, ids: Sequence[str], coordinates: int = 3) -> Tensor:
+    """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames, as one long vector.
+
+    What can be recognised without learning anything; a floor for every encoder. Absent bodies
+    are zero.
+    """
+    pipeline = Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=coordinates)
+    bank = SkeletonBank.from_store(store, ids, pipeline)
+    rows = torch.arange(len(bank)).split(_BATCH)
+    return torch.cat([bank.batch(r, train=False).flatten(1) for r in rows])
+
+
+def kept(
+    folder: Path | None, about: dict[str, Any], ids: Sequence[str], make: Callable[[], Tensor]
+) -> Tensor:
+    """Return features from ``folder`` if they lie there, else make and keep them.
+
+    Args:
+        folder: Where to keep them; None does not keep them.
+        about: What they depend on besides the samples: digests of encoder and skeletons, ...
+        ids: The samples, in the order of the rows.
+        make: Computes them.
+    """
+    if folder is None:
+        return make()
+    description = json.dumps({**about, "ids": list(ids)}, sort_keys=True)
+    key = hashlib.sha256(description.encode()).hexdigest()
+    path = folder / f"{key[:16]}.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") == key:
+                return file.get_tensor("features")
+    except (FileNotFoundError, SafetensorError):
+        pass  # absent, or cut off: made again below
+    features = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    header = {"key": key, "about": json.dumps(about, sort_keys=True)}
+    save_file({"features": features.contiguous()}, partial, metadata=header)
+    partial.replace(path)
+    return features
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
