@@ -143,7 +143,7 @@ class CTRGCNBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, T / stride, V) for x (N, C_in, T, V)."""
         y = self.tcn1(self.gcn1(x))
-        return (y if self.residual is None else y + self.residual(x)).relu_()
+        return y.relu() if self.residual is None else (y + self.residual(x)).relu_()
 
 
 def ctrgcn(

@@ -1,0 +1,224 @@
+"""Encoder weights in files: our own safetensors, and the checkpoints others have published."""
+
+import json
+import pickle
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from skelfew.data.layouts import layout_from_dict
+from skelfew.encoders import build_encoder
+from skelfew.encoders.backbone import Classifier, SkeletonGCN
+from skelfew.errors import SkelfewError
+
+FORMAT = "skelfew-encoder"
+FORMAT_VERSION = 1
+_NAMED = 3
+
+
+class WeightsError(SkelfewError):
+    """Weights that cannot be used; the message names the file and the parameters."""
+
+
+def save_encoder(path: str | Path, encoder: SkeletonGCN, metadata: Mapping[str, Any]) -> None:
+    """Write weights and what they are, replacing an older file only when complete.
+
+    Args:
+        path: Target, e.g. ``runs/RUN/encoder.safetensors``.
+        encoder: The encoder.
+        metadata: Plain values (JSON): preprocessing, dataset, stage, classes ... The encoder's
+            configuration and skelfew's version are added under ``encoder`` and ``skelfew``.
+    """
+    path = Path(path)
+    document = {**metadata, "encoder": encoder.config, "skelfew": version("skelfew")}
+    header = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "metadata": json.dumps(document, ensure_ascii=False, allow_nan=False),
+    }
+    tensors = {
+        key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, header)
+    partial.replace(path)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Return what ``save_encoder`` wrote beside the weights, without reading those."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file; skelfew-train writes one in its run") from None
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+    if header.get("format") != FORMAT:
+        raise WeightsError(
+            f"{path}: a safetensors file, but not a {FORMAT}; public checkpoints are loaded with "
+            "skelfew.encoders.checkpoints.load_public"
+        )
+    if int(header["format_version"]) > FORMAT_VERSION:
+        raise WeightsError(
+            f"{path}: format version {header['format_version']}, this skelfew reads up to "
+            f"{FORMAT_VERSION}; upgrade skelfew to read it"
+        )
+    document: dict[str, Any] = json.loads(header["metadata"])
+    return document
+
+
+def load_encoder(path: str | Path) -> tuple[SkeletonGCN, dict[str, Any]]:
+    """Build the encoder that a file of ``save_encoder`` describes; return it and the metadata.
+
+    The encoder is in evaluation mode.
+
+    Raises:
+        WeightsError: Not such a file, or weights that do not fit the description in it.
+    """
+    metadata = read_metadata(path)
+    config = dict(metadata["encoder"])
+    if isinstance(config["layout"], dict):
+        config["layout"] = layout_from_dict(config["layout"], str(path))
+    encoder = build_encoder(**config)
+    _fill(encoder, _tensors(path), path)
+    return encoder.eval(), metadata
+
+
+def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
+    """Load a checkpoint of 2s-AGCN, CTR-GCN or PYSKL's CTR-GCN in place; nothing is executed.
+
+    Args:
+        path: A ``.pt`` or ``.pth`` file with a state dict, bare or under ``state_dict`` or
+            ``model``, its names with or without ``module.``.
+        model: An encoder, or a ``Classifier``, which takes over the checkpoint's classes if it
+            has as many.
+
+    Returns:
+        The names in the checkpoint that were left out.
+
+    Raises:
+        WeightsError: Another architecture, joints, bodies or channels; the parameters are named.
+    """
+    state = _read_pickled(path)
+    encoder = model.encoder if isinstance(model, Classifier) else model
+    name = encoder.config["name"]
+    from_pyskl = any(re.match(r"(net|gcn)\.\d+\.", key) for key in state)
+    if from_pyskl != (name == "ctrgcn-pyskl"):
+        wanted = "'ctrgcn-pyskl'" if from_pyskl else "'agcn' or 'ctrgcn', as the authors did"
+        raise WeightsError(
+            f"{path}: written by {'PYSKL' if from_pyskl else 'the authors of the encoder'}, but "
+            f"the encoder is {name!r}; build {wanted}, they compute different things"
+        )
+    if from_pyskl:
+        state = _from_pyskl(state, path)
+    left_out = [key for key in state if key.startswith("fc.")]
+    head = {key.removeprefix("fc."): state.pop(key) for key in left_out}
+    _fill(encoder, state, path)
+    if isinstance(model, Classifier):
+        own = {key: value.shape for key, value in model.fc.state_dict().items()}
+        if own == {key: value.shape for key, value in head.items()}:
+            model.fc.load_state_dict(head)
+            left_out = []
+    return left_out
+
+
+def load_initial(path: str | Path, encoder: SkeletonGCN) -> list[str]:
+    """Start ``encoder`` from our own ``.safetensors`` or a public ``.pt``; see ``load_public``."""
+    if Path(path).suffix != ".safetensors":
+        return load_public(path, encoder)
+    metadata = read_metadata(path)
+    if metadata["encoder"]["name"] != encoder.config["name"]:
+        raise WeightsError(
+            f"{path}: weights of {metadata['encoder']['name']!r}, but the encoder is "
+            f"{encoder.config['name']!r}"
+        )
+    _fill(encoder, _tensors(path), path)
+    return []
+
+
+def _tensors(path: str | Path) -> dict[str, Tensor]:
+    with safe_open(path, "pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+
+
+def _read_pickled(path: str | Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise WeightsError(
+            f"{path}: not a checkpoint that can be opened without executing code ({reason}); "
+            "save its state dict alone and try again"
+        ) from None
+    for wrapper in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise WeightsError(f"{path}: holds no state dict (names and tensors)")
+    return {re.sub(r"^(module\.|backbone\.)+", "", str(k)): v for k, v in content.items()}
+
+
+def _from_pyskl(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    """Rename PYSKL's CTR-GCN, and turn its graphs round.
+
+    There, joint v gathers sum_u R_uv x_u with R_uv = alpha conv4(tanh(p_u - q_v)) + A_uv; here,
+    joint u gathers sum_v R_uv x_v. So A is transposed, conv1 (p) and conv2 (q) change places, and
+    as tanh is odd conv4's weight changes its sign.
+    """
+    renamed: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key == "A":  # the skeleton, from which the blocks' own graphs started
+            continue
+        if key.startswith("cls_head.fc_cls."):
+            renamed[key.replace("cls_head.fc_cls.", "fc.")] = value
+            continue
+        key = re.sub(r"^(?:net|gcn)\.(\d+)\.", lambda found: f"l{int(found[1]) + 1}.", key)
+        if re.search(r"\.gcn1\.A$", key):
+            key, value = f"{key[:-1]}PA", value.mT.contiguous()
+        elif ".conv4.weight" in key:
+            value = -value
+        elif found := re.search(r"\.conv([12])\.(weight|bias)$", key):
+            key = f"{key[: found.start()]}.conv{3 - int(found[1])}.{found[2]}"
+        renamed[key] = value
+    if not any(".gcn1.alpha" in key for key in renamed):
+        raise WeightsError(
+            f"{path}: a PYSKL checkpoint, but not of CTR-GCN; its AAGCN and ST-GCN have other "
+            "layers than the encoders here"
+        )
+    return renamed
+
+
+def _fill(encoder: SkeletonGCN, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Load all weights, or raise WeightsError naming what is missing, surplus or of other shape."""
+    own = encoder.state_dict()
+    problems = []
+    missing = [key for key in own if key not in state]
+    surplus = [key for key in state if key not in own]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in state and own[key].shape != state[key].shape
+    ]
+    for what, keys in (("without", missing), ("with unknown", surplus), ("with", shapes)):
+        if keys:
+            more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+            problems.append(f"{what} {', '.join(keys[:_NAMED])}{more}")
+    if problems:
+        config = ", ".join(
+            f"{key}={encoder.config[key]!r}" for key in ("channels", "bodies", "width")
+        )
+        raise WeightsError(
+            f"{path}: the weights do not fit {encoder.config['name']} ({encoder.joints} joints, "
+            f"{config}): {'; '.join(problems)}"
+        )
+    encoder.load_state_dict(state)

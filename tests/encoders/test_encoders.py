@@ -1,0 +1,153 @@
+"""Encoders for any layout, channels, bodies and width, and the fast forms against plain ones."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import Tensor
+
+from skelfew.data.layouts import LAYOUTS, layout_from_dict, load_layout
+from skelfew.encoders import ENCODERS, build_encoder
+from skelfew.encoders.agcn import AdaptiveGraphConv
+from skelfew.encoders.ctrgcn import ChannelGraphConv
+from skelfew.errors import SkelfewError
+
+
+def randomised(module: torch.nn.Module) -> torch.nn.Module:
+    """Give every parameter a value that matters; fresh units are nearly their residual paths."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(0.5 * torch.randn_like(parameter))
+    return module.double()
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_layout(name: str, layout: str, channels: int) -> None:
+    encoder = build_encoder(name, layout, channels=channels, bodies=1, width=0.125)
+    x = torch.randn(2, channels, 16, len(load_layout(layout)), 1)
+    assert encoder(x).shape == (2, encoder.feature_dim) == (2, 32)
+    assert encoder.forward_features(x).shape == (2, 1, 32, 4, x.shape[3])
+
+
+@pytest.mark.parametrize(
+    ("width", "dim"), [(1.0, 256), (0.25, 64), (0.3, 64), (0.01, 32), (2, 512)]
+)
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_width(name: str, width: float, dim: int) -> None:
+    encoder = build_encoder(name, "joints-15", width=width)
+    assert encoder.feature_dim == dim
+    assert encoder(torch.randn(1, 3, 8, 15, 2)).shape == (1, dim)
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_parameter_learns(name: str) -> None:
+    encoder = randomised(build_encoder(name, "joints-15", width=0.125))
+    encoder(torch.randn(4, 3, 16, 15, 2).double()).square().sum().backward()
+    idle = [key for key, p in encoder.named_parameters() if p.grad is None or not p.grad.any()]
+    assert idle == []
+
+
+def test_config_rebuilds_the_architecture() -> None:
+    own = layout_from_dict(
+        {"name": "two", "joints": ["a", "b"], "bones": [["a", "b"]], "centre": "b"}
+    )
+    encoder = build_encoder(
+        "ctrgcn", own, channels=2, bodies=1, width=0.25, body_pool="masked_mean"
+    )
+    config = dict(encoder.config)
+    config["layout"] = layout_from_dict(config["layout"])
+    again = build_encoder(**config)
+    again.load_state_dict(encoder.state_dict())
+    assert again.config == encoder.config
+    assert build_encoder("agcn", "kinect-v1").config["layout"] == "kinect-v1"
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["agcn", "ctrgcn"])
+def test_masked_mean_leaves_out_absent_bodies(name: str, train: bool) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(name, "joints-15", width=0.125, body_pool="masked_mean").double()
+    encoder.train(train)
+    x = torch.randn(3, 3, 16, 15, 2).double()
+    x[1, ..., 1] = 0
+    x[2, ..., 0] = 0
+    maps = encoder.forward_features(x)
+    assert not maps[1, 1].any() and not maps[2, 0].any()
+    pooled = maps.mean(dim=(3, 4))
+    expected = torch.stack([pooled[0].mean(dim=0), pooled[1, 0], pooled[2, 1]])
+    torch.testing.assert_close(encoder(x), expected)
+    if not train:  # without batch statistics a left-out body cannot have changed the others
+        every = build_encoder(**{**encoder.config, "body_pool": "mean"}).double().eval()
+        every.load_state_dict(encoder.state_dict())
+        whole = every.forward_features(x)
+        torch.testing.assert_close(maps[0], whole[0])
+        torch.testing.assert_close(maps[1, 0], whole[1, 0])
+        torch.testing.assert_close(every(x), whole.mean(dim=(1, 3, 4)))
+
+
+def test_masked_mean_of_an_empty_clip_is_finite() -> None:
+    encoder = build_encoder("ctrgcn", "joints-15", width=0.125, body_pool="masked_mean").eval()
+    x = torch.zeros(2, 3, 16, 15, 2)
+    assert encoder(x).isfinite().all()
+    assert encoder.forward_features(x).shape == (2, 2, 32, 4, 15)
+
+
+def test_agcn_unit_equals_the_formula() -> None:
+    torch.manual_seed(0)
+    unit = AdaptiveGraphConv(8, 16, load_layout("kinect-v2"))
+    randomised(unit).eval()
+    x = torch.randn(2, 8, 6, 25).double()
+    total: Tensor | float = 0.0
+    for k in range(3):
+        theta, phi = unit.conv_a[k](x), unit.conv_b[k](x)
+        likeness = torch.einsum("netv,netw->nvw", theta, phi) / (4 * 6)
+        edges = unit.A[k] + unit.PA[k] + likeness.softmax(dim=1)
+        total = total + unit.conv_d[k](torch.einsum("nctv,nvw->nctw", x, edges))
+    expected = torch.relu(unit.bn(total) + unit.down(x))
+    torch.testing.assert_close(unit(x), expected, atol=1e-12, rtol=1e-10)
+
+
+def test_ctrgcn_unit_equals_the_formula() -> None:
+    torch.manual_seed(0)
+    unit = ChannelGraphConv(16, 16, load_layout("kinect-v2"), first=False)
+    randomised(unit).eval()
+    x = torch.randn(2, 16, 6, 25).double()
+    total: Tensor | float = 0.0
+    for k, conv in enumerate(unit.convs):
+        p, q = conv.conv1(x).mean(dim=2), conv.conv2(x).mean(dim=2)
+        differences = torch.tanh(p[:, :, :, None] - q[:, :, None])
+        edges = conv.conv4(differences) * unit.alpha + unit.PA[k]
+        total = total + torch.einsum("ncuv,nctv->nctu", edges, conv.conv3(x))
+    expected = torch.relu(unit.bn(total) + x)
+    torch.testing.assert_close(unit(x), expected, atol=1e-12, rtol=1e-10)
+
+
+def test_fresh_encoders_are_alive() -> None:
+    """Fresh units are their residual paths: features differ between clips and are finite."""
+    for name in ENCODERS:
+        torch.manual_seed(0)
+        encoder = build_encoder(name, "kinect-v1", bodies=1, width=0.25)
+        features = encoder(torch.randn(4, 3, 20, 20, 1))
+        assert features.isfinite().all() and features.std(dim=0).mean() > 1e-3
+
+
+def test_wrong_requests_are_explained() -> None:
+    with pytest.raises(SkelfewError, match=r"no encoder 'gcn'; there are agcn, ctrgcn"):
+        build_encoder("gcn", "kinect-v2")
+    with pytest.raises(SkelfewError, match="no joint layout 'kinect-v3'"):
+        build_encoder("agcn", "kinect-v3")
+    with pytest.raises(SkelfewError, match="body_pool is 'max'; expected mean or masked_mean"):
+        build_encoder("agcn", "kinect-v2", body_pool="max")
+    with pytest.raises(SkelfewError, match="width=0"):
+        build_encoder("agcn", "kinect-v2", width=0)
+    encoder = build_encoder("ctrgcn", "kinect-v2", width=0.125)
+    with pytest.raises(SkelfewError, match=r"\(2, 3, 8, 25, 1\).*\(N, 3, T, 25, 2\)"):
+        encoder(torch.zeros(2, 3, 8, 25, 1))
+
+
+def test_listing_the_encoders_does_not_load_torch() -> None:
+    code = "import sys, skelfew.encoders; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
