@@ -1,0 +1,205 @@
+"""skelfew-eval: a few-shot score worth quoting."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import CONTEXT, guarded, log
+
+SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
+
+
+def option(*names: str, **attributes: Any) -> Any:
+    """Return a click option whose absence is told from every value."""
+    return click.option(*names, default=None, **attributes)
+
+
+@click.command(context_settings=CONTEXT)
+@click.option("--shots", type=click.IntRange(1), default=1, show_default=True, help="Exemplars K.")
+@click.option(
+    "--run",
+    "runs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Run folder; several are compared [the newest in runs/].",
+)
+@click.option("--average", is_flag=True, help="Mean over the runs, e.g. one a split.")
+@option(
+    "--encoder",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="An encoder.safetensors without its run.",
+)
+@click.option("--raw", is_flag=True, help="Score raw skeletons too; with --dataset only them.")
+@option("--dataset", metavar="NAME", help="Data set [that of the run].")
+@option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
+@option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
+@option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [that of the run].")
+@option("--split", metavar="K|all", help="Split of a protocol with several [that of the run].")
+@option(
+    "--mode",
+    type=click.Choice(["exemplars", "draws", "episodes"]),
+    help="The protocol's exemplars, random ones, or random episodes [exemplars if listed].",
+)
+@click.option(
+    "--exclude-synchronised-views",
+    is_flag=True,
+    help="Leave out queries that show an exemplar's own performance from another camera.",
+)
+@option("--draws", type=click.IntRange(1), help="Random draws of exemplars [10].")
+@option("--episodes", type=click.IntRange(1), help="Random episodes [1000].")
+@option("--ways", type=click.IntRange(2), help="Classes an episode [5].")
+@option("--queries", type=click.IntRange(1), help="Queries a class and episode [15].")
+@click.option(
+    "--classifier",
+    "classifiers",
+    type=click.Choice(["cosine", "cosine-paper", "linear", "nearest", "prototype", "all"]),
+    multiple=True,
+    default=("cosine",),
+    show_default=True,
+    help="May be repeated. cosine-paper is tuned as printed.",
+)
+@option("--scale", type=float, help="Of the cosines, in fine-tuning [10].")
+@option(
+    "--rule",
+    type=click.Choice(["class_mean", "mean_raw", "per_sample"]),
+    help="What several exemplars make of a class [class_mean].",
+)
+@option("--tune-steps", type=click.IntRange(0), help="Fine-tuning [0; linear 20].")
+@option("--lr", type=float, help="Of fine-tuning [0.0005].")
+@option("--entropy", type=float, help="Weight of the entropy term [0; linear 1].")
+@option(
+    "--entropy-on",
+    type=click.Choice(["support", "query"]),
+    help="'query' makes the classifier transductive [support].",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
+@option("--threads", type=click.IntRange(1), help="Processor threads.")
+@option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Write the JSON here too.")
+@click.option("--verbose", "-v", is_flag=True, help="Add classes, confusions and all exemplars.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@guarded
+def main(
+    runs: tuple[Path, ...],
+    encoder: Path | None,
+    raw: bool,
+    dataset: str | None,
+    manifest: str | None,
+    store: str | None,
+    device: str,
+    threads: int | None,
+    out: Path | None,
+    verbose: bool,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Score an encoder on classes it has never seen, from K exemplars of each.
+
+    \b
+    skelfew-eval --shots 1
+    skelfew-eval --shots 5 --classifier all --run runs/ntu120-20261124-101500
+    skelfew-eval --mode episodes --ways 5 --episodes 10000
+    skelfew-eval --raw --dataset nw-ucla
+
+    The table says what the interval is over. The result is kept in the run's results/ folder.
+    """
+    if runs and encoder:
+        raise click.UsageError("--run and --encoder both name what to evaluate; give one")
+    settings = {k: options.pop(k) for k in SETTINGS}
+    settings = {k: v for k, v in settings.items() if v is not None}
+    names = options.pop("classifiers")
+    classifiers = choose_classifiers(names, settings)
+
+    import torch
+
+    from skelfew.config import InputConfig
+    from skelfew.results import Plan, evaluate
+    from skelfew.runs import Run, newest_run
+    from skelfew.subjects import encoder_subject, find_data, raw_subject, run_subject
+    from skelfew.training import pick_device
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    device = pick_device(device)
+    synchronised = options.pop("exclude_synchronised_views")
+    if options["draws"] is None:
+        options["draws"] = Plan.draws
+    plan = Plan(classifiers, exclude=("synchronised_views",) if synchronised else (), **options)
+    given = InputConfig(dataset=dataset, manifest=manifest, store=store)
+    subjects, folders = [], []
+    if encoder is not None:
+        if not (dataset or manifest):
+            from skelfew.encoders.checkpoints import read_metadata
+
+            given = InputConfig(dataset=read_metadata(encoder).get("dataset"), store=store)
+        samples, skeletons = find_data(given, protocol=plan.protocol)
+        subjects.append(encoder_subject(encoder, samples, skeletons, device))
+    elif runs or not (raw and (dataset or manifest)):
+        for run in [Run.open(path) for path in runs] or [newest_run()]:
+            log(f"run {run.path}")
+            subjects.append(run_subject(run, given, device, plan.protocol))
+            folders.append(run.path / "results")
+    if raw:
+        where = (
+            (subjects[0].manifest, subjects[0].store)
+            if subjects
+            else find_data(given, protocol=plan.protocol)
+        )
+        subjects.append(raw_subject(*where))
+    document = evaluate(subjects, plan)
+    paths = keep(document, folders, out)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        return 0
+    from skelfew.cli.evaluate_table import show
+
+    show(document, verbose)
+    for path in paths:
+        log(f"kept in {path}")
+    return 0
+
+
+def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the classifiers asked for, with settings; cosine-paper keeps the printed ones."""
+    from dataclasses import fields
+
+    from skelfew.fewshot import CLASSIFIERS, build_classifier
+
+    chosen = list(CLASSIFIERS) if "all" in names else list(dict.fromkeys(names))
+    tunable = [n for n in chosen if n != "cosine-paper"]
+    known = {f.name for n in tunable for f in fields(CLASSIFIERS[n])}  # type: ignore[arg-type]
+    for key in settings:
+        if key not in known:
+            raise click.UsageError(
+                f"--{key.replace('_', '-')} is no setting of {', '.join(chosen)}; "
+                "--classifier cosine has all of them"
+            )
+    return {n: build_classifier(n, settings if n in tunable else {}) for n in chosen}
+
+
+def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> list[Path]:
+    """Write the result to the run folders and to ``out``; return the paths."""
+    from skelfew.runs import write_json
+
+    protocol, splits = document["protocol"], document["protocol"]["splits"]
+    parts = [protocol["name"]]
+    if splits:
+        parts.append(f"split{splits[0]}" if len(splits) == 1 else f"{len(splits)}splits")
+    parts += [f"{document['shots']}shot", document["mode"]]
+    if len(document["subjects"]) > 1:
+        parts.append(f"{len(document['subjects'])}subjects")
+    stem = "-".join([*parts, document["created"].replace(":", "")[:17]])
+    paths = [folder / f"{stem}.json" for folder in folders] + ([out] if out else [])
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, document)
+    return paths
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What skelfew-eval prints for people; imports rich, so only evaluate.py's body imports it."""
+
+import shutil
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from skelfew.statistics import Estimate
+
+_CONFUSIONS = 10
+
+
+def show(document: dict[str, Any], verbose: bool) -> None:
+    """Print a result document as a table, with notes and exemplars below it."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    console = Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(_table(document))
+    over = document["rows"][0]["micro"]["of"]
+    console.print(_meaning(document, over))
+    for note in document["notes"]:
+        console.print(Text(f"Note: {note}.", style="bold yellow"))
+    row = document["rows"][0]
+    if verbose:
+        _classes(console, row)
+        _confusions(console, row)
+    _exemplars(console, row, verbose)
+
+
+def _table(document: dict[str, Any]) -> Table:
+    first = document["rows"][0]["results"][0]
+    ways = round(1 / first["chance"])
+    splits = document["protocol"]["splits"]
+    where = document["protocol"]["name"]
+    if splits:
+        where += f" split {splits[0]}" if len(splits) == 1 else f", {len(splits)} splits"
+    title = f"{document['data']['dataset']}: {ways}-way {document['shots']}-shot, {where}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("features", overflow="fold")
+    table.add_column("classifier", no_wrap=True)
+    table.add_column("accuracy [95 %]", no_wrap=True)
+    table.add_column("mean over classes", no_wrap=True)
+    table.add_column("tuning changed", justify="right")
+    for row in document["rows"]:
+        changed = sum(r["changed_by_tuning"] for r in row["results"])
+        tuned = row["settings"].get("tune_steps", 0) > 0
+        table.add_row(
+            row["features"],
+            row["classifier"] + (" (transductive)" if row["transductive"] else ""),
+            str(Estimate(**row["micro"])),
+            str(Estimate(**row["macro"])),
+            f"{changed:,}" if tuned else "",
+        )
+    return table
+
+
+def _meaning(document: dict[str, Any], over: str) -> str:
+    """One sentence on what was scored and what the interval is over."""
+    first = document["rows"][0]["results"][0]
+    counts = [r["queries"] for r in document["rows"][0]["results"]]
+    queries = f"{min(counts):,}" + (f" to {max(counts):,}" if len(set(counts)) > 1 else "")
+    how = {
+        "exemplars": "the protocol's exemplars",
+        "draws": "random exemplars",
+        "episodes": "random episodes",
+    }[document["mode"]]
+    number = document["rows"][0]["micro"]["count"]
+    interval = f"95 % interval over {number:,} {over}"
+    if len(document["rows"][0]["results"]) == 1 and document["mode"] == "exemplars":
+        interval = "95 % interval by bootstrap over the queries"
+    excluded = document["excluded_queries"]
+    without = f" without {', '.join(excluded).replace('_', ' ')}" if excluded else ""
+    return f"{how}; {queries} queries{without}; chance {100 * first['chance']:.1f} %; {interval}"
+
+
+def _classes(console: Console, row: dict[str, Any]) -> None:
+    table = Table(title=f"{row['features']}, {row['classifier']}: classes", title_justify="left")
+    for column in ("class", "name", "accuracy", "splits"):
+        table.add_column(column)
+    accuracies: dict[int, list[float]] = {}
+    names: dict[int, str] = {}
+    for result in row["results"]:
+        for entry in result["classes"]:
+            names[entry["class_id"]] = entry["name"]
+            if entry["accuracy"] is not None:
+                accuracies.setdefault(entry["class_id"], []).append(entry["accuracy"])
+    for class_id, name in sorted(names.items()):
+        values = accuracies.get(class_id, [])
+        mean = f"{100 * sum(values) / len(values):.1f} %" if values else "no query"
+        table.add_row(str(class_id), name, mean, str(len(values)))
+    console.print(table)
+
+
+def _confusions(console: Console, row: dict[str, Any]) -> None:
+    """The most frequent mistakes, summed over splits."""
+    mistakes: dict[tuple[str, str], int] = {}
+    for result in row["results"]:
+        names = [entry["name"] or str(entry["class_id"]) for entry in result["classes"]]
+        for true, counts in zip(names, result["confusion"] or [], strict=False):
+            for predicted, count in zip(names, counts, strict=True):
+                if true != predicted and count:
+                    mistakes[true, predicted] = mistakes.get((true, predicted), 0) + count
+    if not mistakes:
+        return
+    table = Table(title="most frequent confusions", title_justify="left")
+    for column in ("was", "taken for", "times"):
+        table.add_column(column)
+    for (true, predicted), count in sorted(mistakes.items(), key=lambda m: -m[1])[:_CONFUSIONS]:
+        table.add_row(true, predicted, f"{count:,}")
+    console.print(table)
+
+
+def _exemplars(console: Console, row: dict[str, Any], verbose: bool) -> None:
+    """The exemplars by name; of several splits only if asked for."""
+    if not row["results"][0]["exemplars"]:
+        return
+    chosen: dict[int, tuple[str, list[str]]] = {}
+    for result in row["results"]:
+        names = {entry["class_id"]: entry["name"] for entry in result["classes"]}
+        for class_id, ids in result["exemplars"].items():
+            chosen[int(class_id)] = (names[int(class_id)], ids)
+    if len(row["results"]) > 1 and not verbose:
+        console.print(f"exemplars of {len(chosen)} classes: --verbose lists them")
+        return
+    console.print("exemplars:")
+    for class_id, (name, ids) in sorted(chosen.items()):
+        console.print(f"  {class_id:>3} {name}: {', '.join(ids)}", markup=False)

@@ -1,0 +1,259 @@
+"""From a run, an encoder or raw skeletons to a result document: what skelfew-eval does."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skelfew.data.manifest import Manifest
+from skelfew.data.protocols import Protocol, load_protocol, split_names
+from skelfew.errors import SkelfewError
+from skelfew.evaluate import Features, Result, score_draws, score_episodes, score_exemplars
+from skelfew.fewshot import Classifier
+from skelfew.statistics import Estimate, mean_interval
+from skelfew.subjects import RAW, Subject
+
+FORMAT = "skelfew-result"
+FORMAT_VERSION = 1
+MODES = ("exemplars", "draws", "episodes")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How it is evaluated.
+
+    Attributes:
+        classifiers: By the name that the table shows.
+        shots: K.
+        protocol: Name or file; None for the subject's or the data set's own.
+        split: One split, ``all``, or None: the subject's own, all for one without training.
+        mode: ``exemplars`` of the protocol, ``draws`` of random ones with all other samples as
+            queries, or ``episodes``; None for exemplars if the protocol has any.
+        draws: How many random draws.
+        episodes: How many episodes; None for the protocol's number, else 1000.
+        ways: N of episodes; None for the protocol's, else 5 at most.
+        queries: Q of episodes; None for the protocol's, else 15.
+        exclude: Sets of queries that the protocol allows to leave out.
+        seed: Of draws, episodes and bootstrap.
+        average: Give the mean over several runs, usually a split each, instead of a row each.
+    """
+
+    classifiers: dict[str, Classifier]
+    shots: int = 1
+    protocol: str | None = None
+    split: str | None = None
+    mode: str | None = None
+    draws: int = 10
+    episodes: int | None = None
+    ways: int | None = None
+    queries: int | None = None
+    exclude: tuple[str, ...] = ()
+    seed: int = 0
+    average: bool = False
+
+
+def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
+    """Evaluate subjects with one plan and return the result document (docs/evaluation.md).
+
+    Every subject has a row for each classifier; raw skeletons are scored on the splits that the
+    others have.
+    """
+    manifest = subjects[0].manifest
+    for subject in subjects:
+        if subject.manifest.sha256 != manifest.sha256:
+            raise SkelfewError(
+                f"{subjects[0].name} is evaluated on {manifest.name}, {subject.name} on "
+                f"{subject.manifest.name}: compare runs on one data set at a time"
+            )
+    learned = [s for s in subjects if s.name != RAW]
+    tasks: list[tuple[Subject, Protocol]] = []
+    for subject in learned:
+        tasks += [(subject, p) for p in protocols_of(subject, plan)]
+    compared = {p.split: p for _, p in tasks}
+    for subject in subjects:
+        if subject.name == RAW:
+            chosen = list(compared.values()) or protocols_of(subject, plan)
+            tasks += [(subject, p) for p in chosen]
+    first = tasks[0][1]
+    if any(p.sha256 != first.sha256 for _, p in tasks):
+        names = sorted({p.name for _, p in tasks})
+        raise SkelfewError(
+            f"runs of different protocols cannot be compared ({', '.join(names)}); evaluate "
+            "them one by one, or name one protocol with --protocol"
+        )
+    mode = plan.mode or ("exemplars" if first.has_exemplars else "episodes")
+    if plan.exclude and mode != "exemplars":
+        raise SkelfewError(
+            f"leaving out {', '.join(plan.exclude)} is for --mode exemplars, not for {mode}"
+        )
+    results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
+    for subject, protocol in tasks:
+        features = _features(subject, protocol)
+        for name, classifier in plan.classifiers.items():
+            result = _score(features, protocol, classifier, plan, mode)
+            label = subject.name
+            if plan.average and label != RAW:
+                label = f"{len(learned)} runs"
+            row = results.setdefault((label, name), [])
+            row.append((subject, protocol, result))
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "data": {
+            "dataset": manifest.name,
+            "manifest_sha256": manifest.sha256,
+            "skeletons_digest": subjects[0].store.attrs.get("digest"),
+        },
+        "protocol": {
+            "name": first.name,
+            "path": str(first.path),
+            "sha256": first.sha256,
+            "splits": list(dict.fromkeys(p.split for _, p in tasks if p.split)),
+            "source": first.source,
+            "notes": list(first.notes),
+        },
+        "mode": mode,
+        "shots": plan.shots,
+        "seed": plan.seed,
+        "excluded_queries": list(plan.exclude) if mode == "exemplars" else [],
+        "subjects": [{"name": s.name, **s.about, "notes": list(s.notes)} for s in subjects],
+        "notes": _notes(subjects, tasks, plan, mode, results),
+        "rows": [
+            _row(kind, name, plan.classifiers[name], row, manifest)
+            for (kind, name), row in results.items()
+        ],
+    }
+
+
+def protocols_of(subject: Subject, plan: Plan) -> list[Protocol]:
+    """Return the protocol of a subject, one entry a split, after checking what it has seen."""
+    name = plan.protocol or subject.protocol
+    manifest = subject.manifest
+    first = load_protocol(name, manifest)
+    splits: list[str | None]
+    if plan.split == "all" and first.split:
+        splits = list(split_names(first.path, manifest))
+    elif plan.split not in (None, "all"):
+        splits = [plan.split]
+    elif not first.split:
+        splits = [None]
+    elif subject.split and (plan.protocol is None or _same(plan.protocol, subject.protocol)):
+        splits = [subject.split]
+    else:
+        splits = list(split_names(first.path, manifest))
+    protocols = [load_protocol(first.path, manifest, split) for split in splits]
+    for protocol in protocols:
+        seen = sorted(set(subject.trained_on or ()) & set(protocol.novel))
+        if seen:
+            split = f" in split {protocol.split}" if protocol.split else ""
+            own = f"; its own split is {subject.split}" if subject.split else ""
+            raise SkelfewError(
+                f"{subject.name} was trained on class {', '.join(map(str, seen[:5]))}"
+                f"{', ...' if len(seen) > 5 else ''}, novel{split} of {protocol.name}{own}; a "
+                "score would mean nothing. Train with this protocol and split first"
+            )
+    return protocols
+
+
+def _same(one: str | None, other: str | None) -> bool:
+    return Path(one or "").stem == Path(other or "").stem
+
+
+def _features(subject: Subject, protocol: Protocol) -> Features:
+    """Features of all samples of the novel classes."""
+    samples = subject.manifest.subset(protocol.novel)
+    ids = tuple(samples.ids)
+    if absent := [i for i in ids if i not in subject.store]:
+        raise SkelfewError(
+            f"{subject.store.path}: {len(absent)} of {len(ids)} samples have no skeleton, first "
+            f"{absent[0]}; run skelfew-prepare {subject.manifest.name} again"
+        )
+    labels = torch.tensor([s.class_id for s in samples])
+    return Features(subject.features(ids), ids, labels)
+
+
+def _score(
+    features: Features, protocol: Protocol, classifier: Classifier, plan: Plan, mode: str
+) -> Result:
+    if mode == "exemplars":
+        return score_exemplars(features, protocol, classifier, plan.shots, plan.exclude, plan.seed)
+    if mode == "draws":
+        return score_draws(features, protocol.novel, classifier, plan.shots, plan.draws, plan.seed)
+    fixed = protocol.episodes
+    return score_episodes(
+        features,
+        protocol.novel,
+        classifier,
+        plan.ways or fixed.get("ways") or min(5, len(protocol.novel)),
+        plan.shots,
+        plan.queries or fixed.get("queries", 15),
+        plan.episodes or fixed.get("episodes", 1000) * fixed.get("repeats", 1),
+        plan.seed,
+    )
+
+
+def _row(
+    kind: str,
+    name: str,
+    classifier: Classifier,
+    row: Sequence[tuple[Subject, Protocol, Result]],
+    manifest: Manifest,
+) -> dict[str, Any]:
+    micro, macro = row[0][2].micro, row[0][2].macro
+    if len(row) > 1:
+        of = "splits" if len({p.split for _, p, _ in row}) == len(row) else "runs"
+        micro = mean_interval([r.micro.value for _, _, r in row], of)
+        macro = mean_interval([r.macro.value for _, _, r in row], of)
+    return {
+        "features": kind,
+        "classifier": name,
+        "settings": asdict(classifier),  # type: ignore[call-overload]
+        "transductive": bool(getattr(classifier, "transductive", False)),
+        "micro": micro.to_dict(),
+        "macro": macro.to_dict(),
+        "results": [
+            {
+                "subject": subject.name,
+                "split": protocol.split,
+                "novel": list(protocol.novel),
+                **result.to_dict(manifest.classes),
+            }
+            for subject, protocol, result in row
+        ],
+    }
+
+
+def _notes(
+    subjects: Sequence[Subject],
+    tasks: Sequence[tuple[Subject, Protocol]],
+    plan: Plan,
+    mode: str,
+    results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]],
+) -> list[str]:
+    """What has to be read together with the numbers."""
+    notes = list(dict.fromkeys(note for s in subjects for note in s.notes))
+    protocol = tasks[0][1]
+    if mode == "exemplars":
+        key = " without ".join([str(plan.shots), *plan.exclude])
+        expected = protocol.expected_queries.get(key)
+        got = next(iter(results.values()))[0][2].queries
+        if expected is not None and expected != got:
+            notes.append(
+                f"{got:,} queries, but the complete data set has {expected:,}: not comparable "
+                "with published numbers"
+            )
+    for name, classifier in plan.classifiers.items():
+        if getattr(classifier, "transductive", False):
+            notes.append(f"{name} is transductive: it looks at all queries before it decides")
+    return notes
+
+
+def estimate(values: dict[str, Any]) -> Estimate:
+    """Read an estimate back from a document."""
+    return Estimate(**values)

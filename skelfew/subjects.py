@@ -1,0 +1,186 @@
+"""What can be evaluated: the encoder of a run, an encoder file, or raw skeletons."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from skelfew.config import InputConfig, TrainConfig
+from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.manifest import Manifest
+from skelfew.data.store import SkeletonStore
+from skelfew.encoders.checkpoints import load_encoder, read_metadata
+from skelfew.errors import SkelfewError
+from skelfew.features import RAW_FRAMES, encode, file_digest, kept, raw_features
+from skelfew.inputs import find_inputs
+from skelfew.runs import Run, read_json
+
+RAW = "raw skeletons"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: something that turns samples into features.
+
+    Attributes:
+        name: Run, encoder file or ``raw skeletons``.
+        features: Returns the features (n, D) of samples.
+        manifest: The data set it is evaluated on.
+        store: Its skeletons.
+        trained_on: Classes of this data set that it was trained on; empty if it never saw any,
+            None if that is not known.
+        protocol: Name or file of the protocol it was trained with, if any.
+        split: And the split.
+        about: Provenance for the result document.
+        notes: What a reader of the score has to know, in words.
+    """
+
+    name: str
+    features: Callable[[Sequence[str]], Tensor]
+    manifest: Manifest
+    store: SkeletonStore
+    trained_on: tuple[int, ...] | None = ()
+    protocol: str | None = None
+    split: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def raw_subject(manifest: Manifest, store: SkeletonStore) -> Subject:
+    """Raw skeletons as features: no encoder, no training."""
+    return Subject(
+        RAW,
+        lambda ids: raw_features(store, ids),
+        manifest,
+        store,
+        about={"features": f"joint positions, centred, {RAW_FRAMES} frames"},
+    )
+
+
+def find_data(
+    given: InputConfig, recorded: InputConfig | None = None, protocol: str | None = None
+) -> tuple[Manifest, SkeletonStore]:
+    """Open manifest and skeletons and check that they belong together.
+
+    Args:
+        given: What the user names; dataset alone is enough.
+        recorded: Where they were in training; used where the files are still there.
+        protocol: Protocol that will be used, if it is not the data set's own.
+    """
+    inputs = given
+    if recorded is not None and not (given.dataset or given.manifest or given.store):
+        manifest, store = (p if p and Path(p).is_file() else None for p in _paths(recorded))
+        inputs = InputConfig(dataset=recorded.dataset, manifest=manifest, store=store)
+    found = find_inputs(TrainConfig(inputs=inputs, protocol=protocol))
+    return found.manifest, found.store
+
+
+def _paths(inputs: InputConfig) -> tuple[str | None, str | None]:
+    return inputs.manifest, inputs.store
+
+
+def run_subject(
+    run: Run, given: InputConfig, device: str = "cpu", protocol: str | None = None
+) -> Subject:
+    """The encoder of a finished run, on the data set of the run unless another is given."""
+    if not run.finished:
+        raise SkelfewError(
+            f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
+        )
+    recorded = run.config().inputs
+    manifest, store = find_data(given, recorded, protocol or _own_protocol(run, given))
+    cache = read_json(run.path / "inputs.json").get("cache")
+    subject = encoder_subject(run.encoder, manifest, store, device, run.path / "features")
+    about = {**subject.about, "run": str(run.path), "cache": cache}
+    return Subject(**{**vars(subject), "name": run.name, "about": about})
+
+
+def _own_protocol(run: Run, given: InputConfig) -> str | None:
+    """The protocol of the run, unless it is evaluated on other data."""
+    if given.dataset or given.manifest or given.store:
+        return None
+    about = read_metadata(run.encoder)
+    return about.get("protocol")
+
+
+def encoder_subject(
+    path: Path,
+    manifest: Manifest,
+    store: SkeletonStore,
+    device: str = "cpu",
+    keep: Path | None = None,
+) -> Subject:
+    """An encoder.safetensors.
+
+    Args:
+        path: The file.
+        manifest: The data set to evaluate on.
+        store: Its skeletons.
+        device: Where the encoder runs.
+        keep: Folder for the features; None does not keep them.
+    """
+    encoder, metadata = load_encoder(path)
+    layout = encoder.config["layout"]
+    layout = layout["name"] if isinstance(layout, dict) else layout
+    if layout != store.layout:
+        raise SkelfewError(
+            f"{path}: an encoder of {layout} skeletons, but {store.path} holds {store.layout} ones"
+        )
+    if "pipeline" in metadata:
+        pipeline = Pipeline(**metadata["pipeline"])
+    else:
+        pipeline = Pipeline.for_dataset(manifest.name)
+    digest = file_digest(path)
+    basis = {
+        "encoder_sha256": digest,
+        "skeletons_digest": store.attrs.get("digest"),
+        "pipeline": pipeline.to_dict(),
+    }
+
+    def features(ids: Sequence[str]) -> Tensor:
+        def make() -> Tensor:
+            bank = SkeletonBank.from_store(store, ids, pipeline, encoder.config["bodies"])
+            return encode(encoder, bank, device)
+
+        return kept(keep, basis, ids, make)
+
+    own = metadata.get("dataset") == manifest.name
+    trained_on: tuple[int, ...] | None = () if "dataset" in metadata else None
+    if own:
+        trained_on = tuple(metadata["base"]) if "base" in metadata else None
+    return Subject(
+        name=str(path),
+        features=features,
+        manifest=manifest,
+        store=store,
+        trained_on=trained_on,
+        protocol=metadata.get("protocol") if own else None,
+        split=(metadata.get("split") or None) if own else None,
+        about={"encoder": str(path), "encoder_sha256": digest, "metadata": metadata},
+        notes=tuple(_notes(path, metadata, manifest, trained_on)),
+    )
+
+
+def _notes(
+    path: Path, metadata: dict[str, Any], manifest: Manifest, trained_on: tuple[int, ...] | None
+) -> list[str]:
+    notes = []
+    teacher = metadata.get("teacher")
+    if teacher and teacher.get("trained") is False:
+        notes.append(
+            f"the teacher ({teacher.get('name')}) was UNTRAINED: its features are random, so "
+            "this score shows that the path works and nothing about the method"
+        )
+    if trained_on is None:
+        notes.append(f"{path} does not say what it was trained on; novel classes may be among it")
+    if metadata.get("init"):
+        notes.append(
+            f"training began from {metadata['init']}; what that one was trained on is not checked"
+        )
+    if metadata.get("dataset") not in (None, manifest.name):
+        notes.append(f"trained on {metadata['dataset']}, evaluated on {manifest.name}")
+    elif metadata.get("manifest_sha256", manifest.sha256) != manifest.sha256:
+        notes.append(f"the manifest of {manifest.name} has changed since the encoder was trained")
+    return notes
