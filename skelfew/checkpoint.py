@@ -5,13 +5,14 @@ One file, so that one rename commits all of it; no pickle, so that opening it ex
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -70,8 +71,9 @@ def save_checkpoint(
         "scalars": json.dumps(dict(scalars)),
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata=header)
-    with partial.open("rb") as file:
+    with partial.open("wb") as file:  # save_file would make it unreadable to others
+        file.write(save(tensors, header))
+        file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
 
@@ -83,6 +85,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         CheckpointError: No such file, not a checkpoint, or written by a newer skelfew.
     """
     groups: dict[str, dict[str, Tensor]] = {}
+    with _opened(path) as file:
+        for key in file.keys():  # noqa: SIM118 (not a mapping)
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = file.get_tensor(key)
+        scalars: dict[str, Any] = json.loads(file.metadata()["scalars"])
+    return groups, scalars
+
+
+def load_scalars(path: Path) -> dict[str, Any]:
+    """Return the scalars alone; errors as in ``load_checkpoint``."""
+    with _opened(path) as file:
+        scalars: dict[str, Any] = json.loads(file.metadata()["scalars"])
+    return scalars
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -90,14 +109,10 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
                 raise CheckpointError(f"{path}: a safetensors file, but not a {FORMAT}")
             if int(header["format_version"]) > FORMAT_VERSION:
                 raise CheckpointError(f"{path}: written by a newer skelfew; upgrade to go on")
-            for key in file.keys():  # noqa: SIM118 (not a mapping)
-                group, _, name = key.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(key)
+            yield file
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no checkpoint; the run was stopped before its first one, start it again"
         ) from None
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
-    scalars: dict[str, Any] = json.loads(header["scalars"])
-    return groups, scalars

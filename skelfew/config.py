@@ -293,9 +293,13 @@ class TrainConfig:
         """Build the configuration from what ``to_dict`` returned; unknown keys are errors."""
         return _from_dict(cls, values, "")
 
+    def flat(self) -> dict[str, Any]:
+        """Return all values by dotted name."""
+        return _flat(self.to_dict())
+
     def changed(self) -> dict[str, list[Any]]:
         """Return what differs from the preset: {dotted name: [preset's value, own value]}."""
-        own, base = _flat(self.to_dict()), _flat(preset(self.preset).to_dict())
+        own, base = self.flat(), preset(self.preset).flat()
         return {k: [base[k], own[k]] for k in own if own[k] != base[k]}
 
 

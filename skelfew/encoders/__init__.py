@@ -25,6 +25,7 @@ def build_encoder(
     bodies: int = 2,
     width: float = 1.0,
     body_pool: str = "mean",
+    feature_dim: int | None = None,
 ) -> "SkeletonGCN":
     """Return a freshly initialised encoder of skeletons (N, C, T, V, M) to features (N, D).
 
@@ -39,6 +40,7 @@ def build_encoder(
         bodies: M, skeletons per clip.
         width: Factor on the number of channels; 1 is the published size, D = 256.
         body_pool: ``mean`` or ``masked_mean``, see ``skelfew.encoders.backbone.SkeletonGCN``.
+        feature_dim: D, if the last block is to be of another width than the others make it.
 
     Raises:
         SkelfewError: No such encoder or layout, or an impossible size.
@@ -48,6 +50,6 @@ def build_encoder(
     module, function = ENCODERS[name].split(":")
     layout = load_layout(layout) if isinstance(layout, str) else layout
     encoder: SkeletonGCN = getattr(importlib.import_module(module), function)(
-        layout, channels, bodies, width, body_pool
+        layout, channels, bodies, width, body_pool, feature_dim
     )
     return encoder

@@ -92,7 +92,12 @@ class AGCNBlock(nn.Module):
 
 
 def agcn(
-    layout: Layout, channels: int = 3, bodies: int = 2, width: float = 1.0, body_pool: str = "mean"
+    layout: Layout,
+    channels: int = 3,
+    bodies: int = 2,
+    width: float = 1.0,
+    body_pool: str = "mean",
+    feature_dim: int | None = None,
 ) -> SkeletonGCN:
     """Return an AGCN encoder; the arguments are those of ``SkeletonGCN``."""
-    return SkeletonGCN("agcn", AGCNBlock, layout, channels, bodies, width, body_pool)
+    return SkeletonGCN("agcn", AGCNBlock, layout, channels, bodies, width, body_pool, feature_dim)

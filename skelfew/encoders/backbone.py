@@ -35,6 +35,7 @@ class SkeletonGCN(nn.Module):
             ``masked_mean`` leaves out bodies that are zero throughout the clip. Those are not
             computed at all, so they do not enter the blocks' BatchNorm statistics either. A clip
             without any body keeps its first.
+        feature_dim: Width of the last block, a multiple of 8; None for the usual one.
 
     Attributes:
         feature_dim: D, 256 at full width.
@@ -50,6 +51,7 @@ class SkeletonGCN(nn.Module):
         bodies: int = 2,
         width: float = 1.0,
         body_pool: str = "mean",
+        feature_dim: int | None = None,
     ):
         super().__init__()
         if body_pool not in BODY_POOLS:
@@ -61,7 +63,9 @@ class SkeletonGCN(nn.Module):
             )
         base = max(8, 8 * round(8 * width))
         self.joints, self.channels, self.bodies = len(layout), channels, bodies
-        self.feature_dim = _MULTIPLES[-1] * base
+        if feature_dim is not None and (feature_dim < 8 or feature_dim % 8):
+            raise SkelfewError(f"feature_dim is {feature_dim}; it must be a multiple of 8")
+        self.feature_dim = feature_dim or _MULTIPLES[-1] * base
         self.body_pool = body_pool
         self.config: dict[str, Any] = {
             "name": name,
@@ -70,15 +74,17 @@ class SkeletonGCN(nn.Module):
             "bodies": bodies,
             "width": width,
             "body_pool": body_pool,
+            **({} if feature_dim is None else {"feature_dim": feature_dim}),
         }
         self.data_bn = nn.BatchNorm1d(bodies * self.joints * channels)
         before = channels
         self._blocks: list[str] = []
         for i, (multiple, stride) in enumerate(zip(_MULTIPLES, _STRIDES, strict=True)):
             self._blocks.append(f"l{i + 1}")
-            module = block(before, multiple * base, stride, layout, i > 0)
-            self.add_module(self._blocks[-1], module)
-            before = multiple * base
+            last = i == len(_MULTIPLES) - 1
+            width_out = self.feature_dim if last else multiple * base
+            self.add_module(self._blocks[-1], block(before, width_out, stride, layout, i > 0))
+            before = width_out
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (N, D) of skeletons x (N, C, T, V, M)."""

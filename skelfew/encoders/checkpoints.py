@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from skelfew.data.layouts import layout_from_dict
@@ -48,7 +48,7 @@ def save_encoder(path: str | Path, encoder: SkeletonGCN, metadata: Mapping[str, 
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, header)
+    partial.write_bytes(save(tensors, header))  # save_file would make it unreadable to others
     partial.replace(path)
 
 

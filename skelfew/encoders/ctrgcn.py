@@ -147,15 +147,29 @@ class CTRGCNBlock(nn.Module):
 
 
 def ctrgcn(
-    layout: Layout, channels: int = 3, bodies: int = 2, width: float = 1.0, body_pool: str = "mean"
+    layout: Layout,
+    channels: int = 3,
+    bodies: int = 2,
+    width: float = 1.0,
+    body_pool: str = "mean",
+    feature_dim: int | None = None,
 ) -> SkeletonGCN:
     """Return a CTR-GCN encoder; the arguments are those of ``SkeletonGCN``."""
-    return SkeletonGCN("ctrgcn", CTRGCNBlock, layout, channels, bodies, width, body_pool)
+    return SkeletonGCN(
+        "ctrgcn", CTRGCNBlock, layout, channels, bodies, width, body_pool, feature_dim
+    )
 
 
 def ctrgcn_pyskl(
-    layout: Layout, channels: int = 3, bodies: int = 2, width: float = 1.0, body_pool: str = "mean"
+    layout: Layout,
+    channels: int = 3,
+    bodies: int = 2,
+    width: float = 1.0,
+    body_pool: str = "mean",
+    feature_dim: int | None = None,
 ) -> SkeletonGCN:
     """Return the CTR-GCN of PYSKL, whose temporal units end in a ReLU, for its checkpoints."""
     block = partial(CTRGCNBlock, rectify=True)
-    return SkeletonGCN("ctrgcn-pyskl", block, layout, channels, bodies, width, body_pool)
+    return SkeletonGCN(
+        "ctrgcn-pyskl", block, layout, channels, bodies, width, body_pool, feature_dim
+    )

@@ -43,9 +43,9 @@ class TrainingData:
         ids: Sample IDs (n).
         classes: The class numbers, ascending.
         labels: Index into ``classes`` of every sample, (n,) int64, on the processor.
-        bank: The skeletons, in the order of ``ids``.
+        bank: The skeletons, in the order of ``ids``, on ``device``.
         targets: Teacher features (n, V, D) float32 on ``device``, or None.
-        device: Where batches go.
+        device: Where batches are made.
     """
 
     ids: tuple[str, ...]
@@ -60,8 +60,7 @@ class TrainingData:
 
     def skeletons(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return network input (B, C, T, V, M), augmented if a generator is given."""
-        batch = self.bank.batch(rows, train=generator is not None, generator=generator)
-        return batch.to(self.device, non_blocking=True)
+        return self.bank.batch(rows, train=generator is not None, generator=generator)
 
 
 def admit(
@@ -109,7 +108,7 @@ def admit(
         ids=tuple(ids),
         classes=classes,
         labels=torch.tensor([index[n] for n in numbers]),
-        bank=SkeletonBank.from_store(store, list(ids), pipeline, bodies),
+        bank=SkeletonBank.from_store(store, ids, pipeline, bodies).to(device),
         targets=targets,
         device=device,
     )

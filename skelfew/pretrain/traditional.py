@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from skelfew.config import TraditionalConfig
+from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.stage import Batch, Step
 from skelfew.seeding import generator, seeded
@@ -23,13 +24,13 @@ class Traditional:
     name = "traditional"
 
     def __init__(
-        self, encoder: nn.Module, data: TrainingData, config: TraditionalConfig, seed: int
+        self, encoder: SkeletonGCN, data: TrainingData, config: TraditionalConfig, seed: int
     ):
         self.data, self.config, self.seed = data, config, seed
         self.optimizer, self.epochs = config.optimizer, config.epochs
         self.memory: dict[str, float] = {}
         with seeded(seed, self.name, "head"):
-            head = nn.Linear(int(encoder.feature_dim), len(data.classes))
+            head = nn.Linear(encoder.feature_dim, len(data.classes))
         self.module = nn.Sequential(encoder, head).to(data.device)
         self._order: tuple[int, tuple[torch.Tensor, ...]] = (-1, ())
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.config import TransferConfig
+from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import CrossModalBYOL, byol_loss
 from skelfew.pretrain.collapse import check_collapse, effective_rank, spread
@@ -23,7 +24,7 @@ class Transfer:
 
     name = "transfer"
 
-    def __init__(self, encoder: nn.Module, data: TrainingData, config: TransferConfig, seed: int):
+    def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: TransferConfig, seed: int):
         if data.targets is None:
             raise ValueError("the transfer stage needs targets")
         self.data, self.config, self.seed = data, config, seed
@@ -33,7 +34,7 @@ class Transfer:
         with seeded(seed, self.name, "heads"):
             self.module = CrossModalBYOL(
                 encoder,
-                feature_dim=int(encoder.feature_dim),
+                feature_dim=encoder.feature_dim,
                 teacher_dim=self.targets.shape[-1],
                 decay=config.decay,
                 width_align=config.width_align,

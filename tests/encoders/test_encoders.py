@@ -43,6 +43,16 @@ def test_width(name: str, width: float, dim: int) -> None:
 
 
 @pytest.mark.parametrize("name", list(ENCODERS))
+def test_a_last_block_of_another_width(name: str) -> None:
+    encoder = build_encoder(name, "joints-15", width=0.125, feature_dim=40)
+    x = torch.randn(1, 3, 8, 15, 2)
+    assert encoder(x).shape == (1, 40)
+    again = build_encoder(**encoder.config)
+    again.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(again.eval()(x), encoder.eval()(x))
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
 def test_every_parameter_learns(name: str) -> None:
     torch.manual_seed(0)
     encoder = build_encoder(name, "joints-15", width=0.25).double()

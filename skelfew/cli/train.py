@@ -1,0 +1,299 @@
+"""skelfew-train: skeletons against cached teacher features, then few-shot episodes."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log
+
+# Options that are values of the configuration, by its dotted names.
+SETTINGS: dict[str, str] = {
+    "cache": "inputs.cache",
+    "dataset": "inputs.dataset",
+    "manifest": "inputs.manifest",
+    "store": "inputs.store",
+    "init": "inputs.init",
+    "stages": "stages",
+    "protocol": "protocol",
+    "split": "split",
+    "train_on_validation": "train_on_validation",
+    "select": "select",
+    "encoder": "encoder.name",
+    "width": "encoder.width",
+    "body_pool": "encoder.body_pool",
+    "stream": "data.stream",
+    "frames": "data.frames",
+    "missing_body": "data.missing_body",
+    "representation": "transfer.representation",
+    "target_form": "transfer.target_form",
+    "width_align": "transfer.width_align",
+    "decay": "transfer.decay",
+    "predictor": "transfer.predictor",
+    "ways": "episodic.ways",
+    "shots": "episodic.shots",
+    "queries": "episodic.queries",
+    "episodes": "episodic.episodes",
+    "seed": "seed",
+    "device": "device",
+    "threads": "threads",
+    "precision": "precision",
+}
+# Options that go to whichever of the two stages that see every sample is run.
+PASSES = {"epochs": "epochs", "batch": "batch", "optimizer": "optimizer.name", "lr": "optimizer.lr"}
+
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "Data": ("cache", "dataset", "manifest", "store", "protocol", "split", "train_on_validation"),
+    "Plan": ("preset", "stages", "init", "select", "seed"),
+    "Encoder": ("encoder", "width", "body_pool", "stream", "frames", "missing_body"),
+    "Transfer and traditional stage": (
+        "epochs",
+        "batch",
+        "optimizer",
+        "lr",
+        "representation",
+        "target_form",
+        "width_align",
+        "decay",
+        "predictor",
+    ),
+    "Episodic stage": ("episodes", "ways", "shots", "queries"),
+    "Run": (
+        "run",
+        "name",
+        "resume",
+        "resume_or_start",
+        "settings",
+        "device",
+        "threads",
+        "precision",
+        "json",
+    ),
+}
+
+
+class GroupedCommand(click.Command):
+    """Shows its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section a group, what is in none under "Other"."""
+        records = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                records[str(parameter.name)] = record
+        for title, names in _GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([records.pop(name) for name in names if name in records])
+        with formatter.section("Other"):
+            formatter.write_dl(list(records.values()))
+
+
+def option(*names: str, **attributes: Any) -> Any:
+    """Return a click option whose absence is told from every value."""
+    return click.option(*names, default=None, **attributes)
+
+
+@click.command(cls=GroupedCommand, context_settings=CONTEXT)
+@option("--cache", metavar="ZARR", help="Teacher cache; finds manifest and skeletons by itself.")
+@option("--dataset", metavar="NAME", help="Data set, where there is no cache.")
+@option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
+@option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
+@option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [the data set's own].")
+@option("--split", metavar="K", help="Which split of a protocol with several [the first].")
+@option(
+    "--train-on-validation/--hold-out-validation",
+    help="Train on the protocol's validation classes too [hold out].",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["recommended", "paper"]),
+    default="recommended",
+    show_default=True,
+    help="'paper' has the numbers as printed.",
+)
+@option(
+    "--stages",
+    metavar="A,B",
+    help="Any of transfer, traditional, episodic [transfer,episodic; without cache episodic].",
+)
+@option("--init", metavar="ENCODER", help="Start from an encoder.safetensors or a public .pt.")
+@option(
+    "--select",
+    type=click.Choice(["last", "validation"]),
+    help="Which epoch of a stage to keep [last].",
+)
+@option("--seed", type=int, help="Of everything random [0].")
+@option("--encoder", metavar="NAME", help="agcn, ctrgcn (half the cost), ... [agcn].")
+@option("--width", type=float, help="Factor on its channels; 0.25 suits a laptop [1].")
+@option("--body-pool", type=click.Choice(["mean", "masked_mean"]), help="Over bodies [mean].")
+@option("--stream", metavar="NAME", help="joint, bone, joint_motion or bone_motion [joint].")
+@option("--frames", type=int, help="Frames after resampling [64; NW-UCLA 52].")
+@option(
+    "--missing-body",
+    type=click.Choice(["auto", "zeros", "duplicate", "mask"]),
+    help="What stands for an absent second body [duplicate].",
+)
+@option("--epochs", type=int, help="[100; traditional 65]")
+@option("--batch", type=int, help="[128; traditional 64]")
+@option("--optimizer", metavar="NAME", help="adamw, adam (L2 decay), sgd or lars.")
+@option("--lr", type=float, help="Peak learning rate [0.001; traditional 0.1].")
+@option(
+    "--representation",
+    type=click.Choice(["f_v+f_t", "f_v", "f_t"]),
+    help="Which teacher features are the target [f_v+f_t].",
+)
+@option(
+    "--target-form",
+    type=click.Choice(["unit", "raw"]),
+    help="Scale f_v and f_t to length one before adding? [unit]",
+)
+@option(
+    "--width-align",
+    metavar="HOW",
+    help="pad, teacher_reduce, skip_mismatched, student_adapter or encoder_512 [pad].",
+)
+@option("--decay", type=float, help="Of the target's moving average, lambda [0.99].")
+@option("--predictor/--no-predictor", help="BYOL's predictor [with].")
+@option("--episodes", type=int, help="In all [10000].")
+@option("--ways", type=int, help="Classes [as many as novel ones, 20 at most].")
+@option("--shots", type=int, help="Exemplars per class [1].")
+@option("--queries", type=int, help="Per class [5].")
+@click.option("--run", type=click.Path(path_type=Path), help="Folder of this run, must be new.")
+@click.option("--name", help="Name of the folder below runs/ [DATASET-DATE-TIME].")
+@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with a run.")
+@click.option(
+    "--resume-or-start",
+    is_flag=True,
+    help="With --run or --name: go on if it is there, do nothing if it is finished.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any other value of config.json, e.g. episodic.optimizer.lr=0.01.",
+)
+@option("--device", help="cpu, cuda, cuda:1 [cuda if there is one].")
+@option("--threads", type=int, help="Processor threads.")
+@option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[float32]")
+@click.option("--json", is_flag=True, help="Print one JSON document about the finished run.")
+@guarded
+def main(
+    preset: str,
+    run: Path | None,
+    name: str | None,
+    resume: Path | None,
+    resume_or_start: bool,
+    settings: tuple[str, ...],
+    json: bool,
+    **options: Any,
+) -> int:
+    """Train a skeleton encoder for few-shot recognition.
+
+    \b
+    skelfew-train --cache cache/ntu120.zarr
+    skelfew-train --cache cache/demo.zarr --encoder ctrgcn --width 0.25 --epochs 30 --episodes 400
+    skelfew-train --dataset nw-ucla --stages episodic --split 3
+    skelfew-train --resume runs/ntu120-20261124-101500
+
+    The run's folder is printed at the end and is what skelfew-eval reads. Ctrl-C saves the state.
+    """
+    given = {k: v for k, v in options.items() if v is not None}
+    if resume is not None:
+        extra = sorted(set(given) - {"device", "threads"}) + ["set"] * bool(settings)
+        if extra or run or name:
+            named = f"--{extra[0].replace('_', '-')}" if extra else "--run or --name"
+            raise click.UsageError(
+                f"--resume goes on with the run's own settings; leave {named} out"
+            )
+    elif not {"cache", "dataset", "manifest"} & set(given):
+        raise click.UsageError(
+            "give --cache cache/NAME.zarr, or --dataset NAME where there is none"
+        )
+    if run is not None and name is not None:
+        raise click.UsageError("--run and --name both name the folder; give one")
+    folder = Path("runs") / name if name else run
+    if resume_or_start and folder is None:
+        raise click.UsageError("--resume-or-start needs --run or --name, to know which run")
+    from skelfew.loop import Interrupted
+    from skelfew.training import resume as resume_run
+    from skelfew.training import train
+
+    try:
+        if resume_or_start and folder is not None and folder.exists():
+            check_same(folder, configure(preset, given, settings))
+            resume = folder
+        if resume is not None:
+            folder = resume_run(resume, given.get("device"), given.get("threads"))
+        else:
+            folder = train(configure(preset, given, settings), run_path=folder)
+    except Interrupted as stopped:
+        log(f"interrupted and saved; go on with: skelfew-train --resume {stopped.args[0]}")
+        return INTERRUPTED
+    report(folder, json)
+    return 0
+
+
+def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> Any:
+    """Return the configuration that the command line asks for."""
+    from skelfew import config as configuration
+
+    if "cache" not in given and "stages" not in given:
+        given = {**given, "stages": "episodic"}
+    config = configuration.preset(preset)
+    for key, value in given.items():
+        if key in SETTINGS:
+            config = configuration.override(config, SETTINGS[key], value)
+    stages = [s for s in ("transfer", "traditional") if s in config.stages]
+    for key, tail in PASSES.items():
+        if key in given and not stages:
+            raise click.UsageError(
+                f"--{key} is for the stages transfer and traditional; episodic has --episodes "
+                "and --set episodic.optimizer.lr=..."
+            )
+        for stage in stages if key in given else []:
+            config = configuration.override(config, f"{stage}.{tail}", given[key])
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {setting}: expected KEY=VALUE")
+        config = configuration.override(config, key.strip(), text.strip())
+    return config
+
+
+def check_same(folder: Path, config: Any) -> None:
+    """Raise SkelfewError if the run in ``folder`` was started with other settings."""
+    from skelfew.errors import SkelfewError
+    from skelfew.runs import Run
+
+    old, new = Run.open(folder).config().flat(), config.flat()
+    for key, value in new.items():
+        # A run has file names made absolute and blanks filled in; device and threads may differ.
+        if key.startswith(("inputs.", "protocol", "device", "threads")) or value in (None, "auto"):
+            continue
+        if old[key] != value:
+            raise SkelfewError(
+                f"{folder}: this run has {key} = {old[key]}, but {value} is asked for; choose "
+                f"another folder, or go on as it is with --resume {folder}"
+            )
+
+
+def report(folder: Path, as_json: bool) -> None:
+    """Print the folder, or with ``as_json`` what it holds."""
+    if not as_json:
+        click.echo(folder)
+        return
+    import json as encoder
+
+    from skelfew.runs import Run
+
+    run = Run.open(folder)
+    last = {row["stage"]: row for row in run.rows()}
+    document = {"run": str(folder), "encoder": str(run.encoder), "stages": last}
+    click.echo(encoder.dumps(document, indent=1))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""What an encoder was trained on: written into its file, asked of the one a run starts from."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skelfew.config import TrainConfig
+from skelfew.data.protocol_files import list_protocols
+from skelfew.data.protocols import Protocol
+from skelfew.encoders.checkpoints import read_metadata
+from skelfew.inputs import Inputs
+from skelfew.pretrain.admission import NovelClassError
+from skelfew.resolve import pipeline_of
+from skelfew.runs import Run
+
+
+def describe(
+    config: TrainConfig, inputs: Inputs, run: Run, stages: Sequence[str]
+) -> dict[str, Any]:
+    """Return what encoder.safetensors says about itself."""
+    init, protocol = config.inputs.init, inputs.protocol
+    earlier = [] if init is None else classes_seen_by(init, inputs)
+    document: dict[str, Any] = {
+        "run": run.name,
+        "dataset": inputs.dataset,
+        "manifest_sha256": inputs.manifest.sha256,
+        "protocol": _protocol_name(protocol),
+        "split": protocol.split,
+        "protocol_sha256": protocol.sha256,
+        "base": sorted({*protocol.base, *earlier}),
+        "novel": list(protocol.novel),
+        "preset": config.preset,
+        "stages": list(stages),
+        "seed": config.seed,
+        "init": init,
+        "pipeline": pipeline_of(config, inputs).to_dict(),
+        "teacher": None,
+    }
+    if inputs.cache is not None and "transfer" in stages:
+        teacher = dict(inputs.cache.attrs["teacher"])
+        document["teacher"] = {
+            "name": teacher.get("name"),
+            "trained": teacher.get("trained"),
+            "cache_digest": inputs.cache.attrs.get("digest"),
+            "representation": config.transfer.representation,
+            "target_form": config.transfer.target_form,
+        }
+    return document
+
+
+def classes_seen_by(init: str, inputs: Inputs) -> list[int]:
+    """Return the classes of this dataset that an initial encoder was trained on, as far as known.
+
+    Raises:
+        NovelClassError: If one of them is novel here.
+    """
+    if Path(init).suffix != ".safetensors":
+        return []
+    about = read_metadata(init)
+    seen = list(about.get("base", [])) if about.get("dataset") == inputs.dataset else []
+    if leaked := sorted(set(seen) & set(inputs.protocol.novel)):
+        raise NovelClassError(
+            f"{init}: was trained on classes that are novel here, first {leaked[0]} "
+            f"({inputs.manifest.classes.get(leaked[0], '')}); start from an encoder of split "
+            f"{inputs.protocol.split or inputs.protocol.name}"
+        )
+    return seen
+
+
+def _protocol_name(protocol: Protocol) -> str:
+    """Return the name by which the protocol is found, or its path if it is not listed."""
+    listed = list_protocols().get(protocol.path.stem)
+    if listed is not None and listed.resolve() == protocol.path.resolve():
+        return protocol.path.stem
+    return str(protocol.path.resolve())

@@ -1,0 +1,81 @@
+"""Settings that depend on the inputs and the machine: filled in before a run starts."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from skelfew.config import TrainConfig
+from skelfew.data.bank import Pipeline
+from skelfew.errors import SkelfewError
+from skelfew.inputs import Inputs
+
+_MOST_WAYS = 20
+
+
+def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
+    """Return ``config`` with everything filled in that depends on inputs and machine."""
+    if "transfer" in config.stages and inputs.cache is None:
+        raise SkelfewError(
+            "the transfer stage needs a teacher cache: give --cache, or --stages episodic"
+        )
+    pipeline = pipeline_of(config, inputs)
+    bodies = config.data.bodies or min(2, int(inputs.store.bodies.max()))
+    return replace(
+        config,
+        inputs=replace(inputs.locations, init=_absolute(config.inputs.init)),
+        data=replace(
+            config.data,
+            frames=pipeline.length,
+            missing_body=pipeline.missing_body,
+            bodies=bodies,
+        ),
+        episodic=replace(config.episodic, ways=_ways(config, inputs)),
+        protocol=str(inputs.protocol.path.resolve()),
+        split=inputs.protocol.split or None,
+        device=pick_device(config.device),
+        threads=config.threads or torch.get_num_threads(),
+    )
+
+
+def pick_device(name: str) -> str:
+    """Return the device to use for ``auto``, ``cpu``, ``cuda``, ``cuda:1``; raise if absent."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if device.type != "cpu":
+            torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise SkelfewError(f"device {name!r} cannot be used ({first}); --device cpu can") from None
+    return name
+
+
+def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
+    """Return how skeletons become network input in this run."""
+    return Pipeline.for_dataset(
+        inputs.dataset,
+        length=config.data.frames,
+        missing_body=config.data.missing_body,
+        stream=config.data.stream,
+    )
+
+
+def _ways(config: TrainConfig, inputs: Inputs) -> int:
+    """Return N of the training episodes: as asked, else like the novel classes (spec D.6)."""
+    each = config.episodic.shots + config.episodic.queries
+    counts = Counter(s.class_id for s in inputs.manifest.subset(inputs.protocol.base))
+    large = sum(count >= each for count in counts.values())
+    wanted = config.episodic.ways or min(_MOST_WAYS, len(inputs.protocol.novel), large)
+    if "episodic" in config.stages and not 2 <= wanted <= large:
+        raise SkelfewError(
+            f"{wanted}-way episodes with {each} samples a class cannot be drawn: {large} of "
+            f"{len(counts)} base classes have that many samples; use fewer --ways or --queries"
+        )
+    return max(wanted, 1)
+
+
+def _absolute(path: str | None) -> str | None:
+    return None if path is None else str(Path(path).resolve())

@@ -1,0 +1,230 @@
+"""Training runs from a configuration to a run folder.
+
+::
+
+    from skelfew.config import override, preset
+    from skelfew.training import train
+
+    config = override(preset("recommended"), "inputs.cache", "cache/ntu120.zarr")
+    folder = train(config)  # runs/ntu120-20261124-101500, with encoder.safetensors in it
+
+From the shell: skelfew-train.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from skelfew.cache import TeacherCache
+from skelfew.checkpoint import load_scalars
+from skelfew.config import TrainConfig
+from skelfew.encoders import build_encoder
+from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.checkpoints import load_initial, save_encoder
+from skelfew.errors import SkelfewError
+from skelfew.inputs import InputError, Inputs, find_inputs
+from skelfew.lineage import classes_seen_by, describe
+from skelfew.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
+from skelfew.pretrain import STAGES
+from skelfew.pretrain.admission import TrainingData, admit
+from skelfew.pretrain.stage import Stage
+from skelfew.pretrain.validation import Validation
+from skelfew.resolve import pick_device, pipeline_of, resolve
+from skelfew.runs import Run, read_json, write_json
+from skelfew.seeding import seeded
+
+
+def train(
+    config: TrainConfig, run_folder: str | Path = "runs", run_path: str | Path | None = None
+) -> Path:
+    """Train an encoder through the stages of ``config``.
+
+    Args:
+        config: Settings; what is None there is found or follows from the dataset.
+        run_folder: Where the run gets a folder of its own.
+        run_path: The folder itself, if it is to have a certain name.
+
+    Returns:
+        The run folder; ``encoder.safetensors`` in it is the result.
+
+    Raises:
+        SkelfewError: Inputs are missing or do not fit, or training went wrong (CollapseError,
+            NotFiniteError).
+        Interrupted: SIGINT or SIGTERM came; the state is saved, ``resume`` goes on.
+    """
+    inputs = find_inputs(config)
+    config = resolve(config, inputs)
+    torch.set_num_threads(config.threads or 1)
+    start = _prepare(config, inputs)
+    run = Run.create(inputs.dataset, run_folder, run_path)
+    write_json(run.path / "inputs.json", inputs.describe())
+    run.write_config(config)
+    return _execute(run, config, inputs, start)
+
+
+def resume(path: str | Path, device: str | None = None, threads: int | None = None) -> Path:
+    """Go on with a run that was stopped, to the numbers it would have had without the stop.
+
+    Args:
+        path: The run folder.
+        device: Another device than before; the numbers then agree to rounding only.
+        threads: Another number of threads, likewise.
+
+    Raises:
+        SkelfewError: No such run, or its inputs have changed since.
+    """
+    run = Run.open(path)
+    config = run.config()
+    if run.finished:
+        run.log(f"{run.path}: finished already")
+        return run.path
+    if device is not None:
+        config = replace(config, device=pick_device(device))
+    if threads is not None:
+        config = replace(config, threads=threads)
+    inputs = find_inputs(config)
+    before, now = read_json(run.path / "inputs.json"), inputs.describe()
+    for key in sorted(set(before) | set(now)):
+        for field in ("sha256", "digest"):
+            old, new = before.get(key, {}).get(field), now.get(key, {}).get(field)
+            if old != new:
+                raise InputError(
+                    f"{run.path}: the {key} has changed since the run began ({field} {old}, "
+                    f"now {new}); bring it back, or start a new run"
+                )
+    torch.set_num_threads(config.threads or 1)
+    return _execute(run, config, inputs, _prepare(config, inputs))
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with, all of it in memory.
+
+    Attributes:
+        data: Base-class samples.
+        validation: The validation classes, None if there are none to speak of.
+        encoder: Before training.
+        notes: What the user should know.
+    """
+
+    data: TrainingData
+    validation: Validation | None
+    encoder: SkeletonGCN
+    notes: tuple[str, ...]
+
+
+def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
+    protocol, notes = inputs.protocol, []
+    ids = inputs.manifest.subset(protocol.base).ids
+    cache = inputs.cache if "transfer" in config.stages else None
+    if cache is not None:
+        failed = set(cache.failed)
+        kept = [i for i in ids if i not in failed]
+        if len(kept) < len(ids):
+            notes.append(
+                f"{len(ids) - len(kept)} of {len(ids)} base samples are left out: the teacher "
+                f"failed on them (see {cache.path.stem}.failures.csv)"
+            )
+        ids = kept
+        if cache.attrs.get("teacher", {}).get("trained") is False:
+            notes.append("the teacher is UNTRAINED: its features are random")
+
+    def read(
+        ids: Sequence[str], allowed: Sequence[int], cache: TeacherCache | None
+    ) -> TrainingData:
+        return admit(
+            ids,
+            allowed=allowed,
+            protocol=protocol,
+            manifest=inputs.manifest,
+            store=inputs.store,
+            pipeline=pipeline_of(config, inputs),
+            bodies=config.data.bodies or 1,
+            device=torch.device(config.device),
+            cache=cache,
+            representation=config.transfer.representation,
+            target_form=config.transfer.target_form,
+        )
+
+    data = read(ids, protocol.base, cache)
+    validation = None
+    if protocol.validation:
+        held_out = inputs.manifest.subset(protocol.validation).ids
+        candidate = Validation(read(held_out, protocol.validation, None), config.seed)
+        validation = candidate if candidate.possible else None
+    if config.select == "validation" and validation is None:
+        raise SkelfewError(
+            f"{protocol.path}: has no validation classes to select by; use --select last"
+            + (" or --hold-out-validation" if config.train_on_validation else "")
+        )
+    encoder = _build(config, inputs, data).to(config.device)
+    return Start(data, validation, encoder, tuple(notes))
+
+
+def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Path:
+    run.write_environment()
+    validation = start.validation
+    run.log(
+        f"{run.path}: {config.preset} preset, stages {', '.join(config.stages)}, "
+        f"{len(start.data)} samples of {len(start.data.classes)} base classes"
+        + (f", {len(validation.data.classes)} validation classes" if validation else "")
+        + f", on {config.device}"
+    )
+    for note in start.notes:
+        run.log(f"note: {note}")
+    with stop_on_signals() as stop:
+        try:
+            _stages(run, config, inputs, start, stop)
+        except Interrupted:
+            run.log("interrupted; state saved", show=False)
+            raise Interrupted(str(run.path)) from None
+    run.log(f"{run.path}: finished")
+    return run.path
+
+
+def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: StopRequest) -> None:
+    first, again = 0, run.checkpoint.is_file()
+    if again:
+        first = int(load_scalars(run.checkpoint)["position"]["stage"])
+    else:
+        run.keep_rows(0)
+    for index in range(first, len(config.stages)):
+        stage = _stage(config.stages[index], start.encoder, start.data, config)
+        loop = StageLoop(run, config, stage, index, start.data, start.validation, stop)
+        if again and index == first:
+            loop.restore()
+        loop.run()
+        about = describe(config, inputs, run, config.stages[: index + 1])
+        save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
+    save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
+
+
+def _stage(name: str, encoder: SkeletonGCN, data: TrainingData, config: TrainConfig) -> Stage:
+    module, attribute = STAGES[name].split(":")
+    build = getattr(importlib.import_module(module), attribute)
+    stage: Stage = build(encoder, data, getattr(config, name), config.seed)
+    return stage
+
+
+def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonGCN:
+    """Return a new encoder, with the weights of ``inputs.init`` if that is given."""
+    feature_dim = None
+    if config.transfer.width_align == "encoder_512" and data.targets is not None:
+        feature_dim = data.targets.shape[-1]
+    with seeded(config.seed, "encoder"):
+        encoder = build_encoder(
+            config.encoder.name,
+            data.bank.layout,
+            channels=data.bank.channels,
+            bodies=data.bank.bodies,
+            width=config.encoder.width,
+            body_pool=config.encoder.body_pool,
+            feature_dim=feature_dim,
+        )
+    if config.inputs.init is not None:
+        classes_seen_by(config.inputs.init, inputs)
+        load_initial(config.inputs.init, encoder)
+    return encoder
