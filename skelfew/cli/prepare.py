@@ -115,21 +115,21 @@ def list_data_sets(as_json: bool) -> int:
     """Show the data sets that can be prepared, their layouts and options."""
     from skelfew.data.readers import load_reader
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in READERS:
         try:
             reader = load_reader(name)
         except ModuleNotFoundError as error:
             rows.append({"name": name, "layout": "", "options": {}, "missing": str(error)})
             continue
-        row: dict[str, Any] = {"name": name, "layout": reader.layout}
-        rows.append({**row, "options": dict(reader.defaults), "missing": ""})
+        row = {"name": name, "layout": reader.layout, "options": dict(reader.defaults)}
+        rows.append({**row, "missing": ""})
     if as_json:
         click.echo(json.dumps(rows, indent=1))
         return OK
-    for row in rows:
-        options = " ".join(f"{k}={v}" for k, v in row["options"].items())
-        click.echo(f"{row['name']:<12} {row['layout']:<12} {row['missing'] or options}".rstrip())
+    for entry in rows:
+        text = entry["missing"] or " ".join(f"{k}={v}" for k, v in entry["options"].items())
+        click.echo(f"{entry['name']:<12} {entry['layout']:<12} {text}".rstrip())
     return OK
 
 

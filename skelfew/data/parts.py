@@ -164,7 +164,8 @@ def _read_in_processes(
         while True:
             # A few blocks ahead, so that a failure or Ctrl-C leaves little work behind.
             for block in waiting:
-                running[pool.submit(read_block, plan, folder, block)] = block
+                with _interrupts_ignored():  # inherited by the workers that this starts
+                    running[pool.submit(read_block, plan, folder, block)] = block
                 if len(running) >= 2 * workers:
                     break
             if not running:
@@ -182,13 +183,31 @@ def _read_in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Keep Ctrl-C from a moment in which it would print a traceback per starting worker."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _start_worker() -> None:
     # Ctrl-C goes to the whole group: workers end at once and silently, the parent reports. A
     # worker whose parent was killed must not live on.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
+        parent.join()
+        os._exit(1)
 
 
 def read_block(plan: Plan, folder: Path, block: int) -> None:

@@ -242,7 +242,7 @@ def summary(prepared: Prepared) -> dict[str, object]:
 
 
 def counts(manifest: Manifest) -> dict[str, object]:
-    """Return sizes of a manifest: samples, videos, lengths, and samples per class, subject, view."""
+    """Return how many samples there are, with videos, per class, subject and view, how long."""
     lengths = np.array([s.frames for s in manifest])
 
     def per(column: str) -> dict[str, int]:

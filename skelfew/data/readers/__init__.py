@@ -26,7 +26,7 @@ READERS: dict[str, str] = {
     "ntu": "skelfew.data.readers.ntu:READER",
     "nw-ucla": "skelfew.data.readers.ucla:READER",
     "utd-mhad": "skelfew.data.readers.utd:READER",
-    # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons only.
+    # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
     "demo": "skelfew_extract.demoworld:READER",
 }
 

@@ -78,10 +78,9 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     except TextError as error:
         yield Dropped(name, source, str(error))
         return
-    file, where = f"{name}_rgb.avi", folder(source)
-    video = raw.find_video(
-        where + file, f"nturgb+d_rgb/{file}", f"{where}nturgb+d_rgb/{file}", file
-    )
+    beside = folder(source)
+    folders = (beside, "nturgb+d_rgb/", f"{beside}nturgb+d_rgb/", "")
+    video = raw.find_video(*(f"{where}{name}_rgb.avi" for where in folders))
     sample = Sample(
         sample_id=name,
         class_id=action,

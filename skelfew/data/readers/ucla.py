@@ -54,7 +54,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         yield Dropped(name, source, f"label {label} does not fit action a{action:02} ({expected})")
         return
     notes = []
-    missing = ~positions.any(axis=-1)
+    missing = (positions == 0).all(axis=-1)
     if missing.any():
         where = np.flatnonzero(missing.any(axis=1)).tolist()
         notes.append(f"{missing.sum()} joints at (0, 0, 0) in frames {where}")

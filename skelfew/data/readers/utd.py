@@ -29,9 +29,7 @@ _FOCAL, _CENTRE = 270.0, (160.0, 120.0)
 def sources(raw: RawFolder, options: Options) -> list[str]:
     """List the skeleton files ``aA_sS_tT_skeleton.mat``."""
     if importlib.util.find_spec("scipy") is None:
-        raise SkelfewError(
-            "MATLAB files need SciPy; install it with: pip install 'skelfew[prepare]'"
-        )
+        raise SkelfewError("MATLAB files need SciPy: pip install 'skelfew[prepare]'")
     return raw.names("a*_s*_t*_skeleton.mat")
 
 
