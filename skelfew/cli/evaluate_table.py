@@ -42,17 +42,21 @@ def _table(document: dict[str, Any]) -> Table:
     table.add_column("classifier", no_wrap=True)
     table.add_column("accuracy [95 %]", no_wrap=True)
     table.add_column("mean over classes", no_wrap=True)
-    table.add_column("tuning changed", justify="right")
+    tuned = any(row["settings"].get("tune_steps", 0) for row in document["rows"])
+    if tuned:
+        table.add_column("tuning changed", justify="right")
+    before = None
     for row in document["rows"]:
-        changed = sum(r["changed_by_tuning"] for r in row["results"])
-        tuned = row["settings"].get("tune_steps", 0) > 0
-        table.add_row(
-            row["features"],
+        cells = [
+            row["features"] if row["features"] != before else "",
             row["classifier"] + (" (transductive)" if row["transductive"] else ""),
             str(Estimate(**row["micro"])),
             str(Estimate(**row["macro"])),
-            f"{changed:,}" if tuned else "",
-        )
+        ]
+        if tuned and row["settings"].get("tune_steps", 0):
+            cells.append(f"{sum(r['changed_by_tuning'] for r in row['results']):,}")
+        table.add_row(*cells)
+        before = row["features"]
     return table
 
 

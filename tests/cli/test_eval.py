@@ -1,0 +1,126 @@
+"""skelfew-eval as a person uses it: a process, its output and its exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from evaluation_world import make_data, make_run
+
+from skelfew.data.manifest import Manifest
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    make_data(root)
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        make_run(root, "older")
+        make_run(root, "newer", teacher={"name": "xclip", "trained": False})
+    finally:
+        os.chdir(before)
+    times = (
+        (root / "runs" / n / "encoder.safetensors", t) for n, t in (("older", 1), ("newer", 2))
+    )
+    for path, second in times:
+        os.utime(path, (second, second))
+    return root
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "skelfew.cli.evaluate", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+
+
+def test_the_newest_run_in_one_command(world: Path) -> None:
+    done = run(world, "--shots", "1", "-v")
+    assert done.returncode == 0, done.stderr
+    assert "tiny: 3-way 1-shot, tiny" in done.stdout
+    assert "newer" in done.stdout and "older" not in done.stdout
+    assert "chance 33.3 %" in done.stdout and "21 queries" in done.stdout
+    assert "4 action 4: c4_s1" in done.stdout
+    assert "was UNTRAINED" in " ".join(done.stdout.split())
+    assert "kept in runs/newer/results/tiny-1shot-exemplars" in done.stderr
+    (kept,) = (world / "runs" / "newer" / "results").glob("tiny-1shot-exemplars-*.json")
+    document = json.loads(kept.read_text())
+    assert document["rows"][0]["results"][0]["exemplars"]["4"] == ["c4_s1"]
+
+
+def test_json_is_one_document_and_all_classifiers_are_rows(world: Path) -> None:
+    done = run(world, "--json", "--run", "runs/older", "--classifier", "all", "--raw")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    rows = [(row["features"], row["classifier"]) for row in document["rows"]]
+    assert len(rows) == 10 and ("raw skeletons", "linear") in rows and ("older", "cosine") in rows
+    assert document["data"]["manifest_sha256"]
+    paper = next(row for row in document["rows"] if row["classifier"] == "cosine-paper")
+    assert paper["settings"]["tune_steps"] == 20 and paper["settings"]["scale"] == 1.0
+
+
+def test_two_runs_are_compared(world: Path) -> None:
+    done = run(world, "--run", "runs/older", "--run", "runs/newer", "--mode", "draws")
+    assert done.returncode == 0, done.stderr
+    assert "older" in done.stdout and "newer" in done.stdout
+    assert "95 % interval over 10 draws" in done.stdout
+
+
+def test_an_encoder_without_its_run(world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "result.json"
+    encoder = "runs/older/encoder.safetensors"
+    episodes = ("--mode", "episodes", "--ways", "2", "--queries", "4", "--episodes", "50")
+    done = run(world, "--encoder", encoder, *episodes, "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    assert "2-way 1-shot" in done.stdout and "interval over 50 episodes" in done.stdout
+    assert json.loads(out.read_text())["mode"] == "episodes"
+
+
+def test_raw_needs_no_run(world: Path, tmp_path: Path) -> None:
+    make_data(tmp_path)
+    done = run(tmp_path, "--raw", "--dataset", "tiny")
+    assert done.returncode == 0, done.stderr
+    assert "raw skeletons" in done.stdout
+
+
+def test_changed_data_are_noticed(tmp_path: Path) -> None:
+    manifest, _ = make_data(tmp_path)
+    Manifest("tiny", manifest.samples[:-1]).write(tmp_path / "manifests" / "tiny.csv")
+    done = run(tmp_path, "--raw", "--dataset", "tiny")
+    assert done.returncode == 1 and "data/tiny.h5 was made with a manifest" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("--run", "runs/none"), 1, "runs/none: no run here"),
+        (("--shots", "9"), 1, "class 3 has 8 samples that can be exemplars, 9"),
+        (("--protocol", "nothing"), 1, "no protocol 'nothing'; there are"),
+        (("--split", "4"), 1, "has no splits, but split 4 was asked for"),
+        (("--classifier", "nearest", "--scale", "2"), 2, "--scale is no setting of nearest"),
+        (("--run", "a", "--encoder", "b"), 2, "give one"),
+        (("--shots", "0"), 2, "Invalid value"),
+        (("--encoder", "nowhere.safetensors"), 1, "no such file"),
+        (("--raw", "--dataset", "unknown"), 1, "skelfew-prepare unknown"),
+        (("--device", "cuda:99"), 1, "--device cpu can"),
+        (("--scale", "-1"), 1, "scale is -1.0; it must be greater than 0"),
+    ],
+)
+def test_errors_are_one_line(
+    world: Path, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    done = run(world, *arguments)
+    assert done.returncode == status, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == ""
+    if status == 1:
+        assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
+
+
+def test_without_runs_it_says_which_command_makes_one(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: runs: no finished run; train one with skelfew-train\n"
