@@ -1,0 +1,138 @@
+"""Opening PyTorch checkpoints from strangers: tensors and plain values come out, nothing runs.
+
+A pickle is a program that may call any function it can name. Here it can name the few below and
+nothing else; a name is looked up in this table, never imported. torch's own ``weights_only=True``
+is as strict but refuses the official X-CLIP files, which carry their training configuration, a
+yacs CfgNode, along.
+"""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from skelfew.errors import SkelfewError
+
+_ZIP = b"PK\x03\x04"
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch before 1.6
+
+
+class _Refused(pickle.UnpicklingError):
+    """A pickle named something outside the table."""
+
+
+class _Config(dict):
+    """What a yacs CfgNode becomes: a dict; the attributes that it sets on itself are dropped."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """How protocol 2 writes bytes; ``codecs.encode`` itself would look codecs up by name."""
+    if encoding != "latin1":
+        raise _Refused(f"bytes in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+def _number(dtype: object, value: bytes) -> float:
+    """What a NumPy scalar, such as the best accuracy, becomes."""
+    if not isinstance(dtype, _DType) or dtype.code not in {"f2", "f4", "f8", "i4", "i8", "b1"}:
+        raise _Refused("a NumPy scalar of an unusual type")
+    return np.frombuffer(value, dtype="<" + dtype.code)[0].item()
+
+
+class _DType:
+    """The name of a NumPy dtype; only little-endian numbers are understood."""
+
+    def __init__(self, code: str, *_: object):
+        self.code = code
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def _functions() -> dict[tuple[str, str], Any]:
+    from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
+
+    table: dict[tuple[str, str], Any] = {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
+        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch", "Size"): torch.Size,
+        ("yacs.config", "CfgNode"): _Config,
+        ("_codecs", "encode"): _latin1,
+        ("numpy", "dtype"): _DType,
+    }
+    for builtins in ("builtins", "__builtin__"):
+        table[builtins, "set"] = set
+    for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        table[core, "scalar"] = _number
+    for dtype in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool"):
+        table["torch", dtype] = getattr(torch, dtype)
+    return table
+
+
+class _Unpickler(pickle.Unpickler):
+    """Finds classes and functions in the table only."""
+
+    def __init__(self, file: IO[bytes], **kwargs: Any):
+        super().__init__(file, **kwargs)
+        self._table = _functions()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._table:
+            raise _Refused(f"{module}.{name}")
+        return self._table[module, name]
+
+
+def _load(file: IO[bytes], **kwargs: Any) -> Any:
+    return _Unpickler(file, **kwargs).load()
+
+
+# torch.load asks for a module with these names.
+_PICKLE = ModuleType("skelfew_restricted_pickle")
+_PICKLE.Unpickler = _Unpickler  # type: ignore[attr-defined]
+_PICKLE.load = _load  # type: ignore[attr-defined]
+_PICKLE.UnpicklingError = pickle.UnpicklingError  # type: ignore[attr-defined]
+
+
+def read_checkpoint(path: Path) -> Any:
+    """Return the content of a file that torch.save wrote, on the CPU, without running code of it.
+
+    Raises:
+        SkelfewError: If it is not such a file, is damaged, or names anything outside the table.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_LEGACY))
+        if start.startswith(_ZIP):
+            _refuse_torchscript(path)
+        elif start != _LEGACY:
+            raise SkelfewError(f"{path}: not a PyTorch checkpoint; download it again")
+        return torch.load(path, map_location="cpu", pickle_module=_PICKLE, weights_only=False)
+    except _Refused as error:
+        raise SkelfewError(
+            f"{path}: refused: opening it would run {error}; a checkpoint of X-CLIP holds only "
+            "tensors and its settings; get it from its authors, or as safetensors"
+        ) from None
+    except SkelfewError:
+        raise
+    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        line = str(error).partition("\n")[0]
+        raise SkelfewError(f"{path}: damaged or incomplete ({line}); download it again") from None
+    except Exception as error:
+        raise SkelfewError(
+            f"{path}: its pickle is malformed ({type(error).__name__}: {error}); download it again"
+        ) from None
+
+
+def _refuse_torchscript(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
+            raise SkelfewError(f"{path}: a TorchScript program, not a checkpoint; use the weights")

@@ -1,0 +1,107 @@
+"""Teachers: frozen models that turn a clip and its class name into f_v and f_t.
+
+A teacher is anything that answers to ``Teacher``; adding one is a function and a line in
+``TEACHERS``. Importing this package loads neither torch nor open_clip.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from skelfew.errors import SkelfewError
+from skelfew_extract.teachers.variants import PAPER_TEACHER, VARIANTS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["PAPER_TEACHER", "TEACHERS", "Precision", "Teacher", "build_teacher"]
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Teacher(Protocol):
+    """What the extraction engine asks of a teacher.
+
+    Attributes:
+        name: Key of ``TEACHERS``.
+        dim: D, channels of both features.
+        frames: T, frames of a clip.
+        image_size: S, side of a frame in pixels.
+        mean: Of the colours, per channel, on the scale 0..1; the teacher applies it itself.
+        std: The same for the standard deviation.
+        prompting: "video-conditioned" if the text feature depends on the clip, else "class".
+    """
+
+    name: str
+    dim: int
+    frames: int
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    prompting: Literal["video-conditioned", "class"]
+
+    def encode_text(self, labels: Sequence[str]) -> "Tensor":
+        """Return text features (C, D), float32, before any conditioning on a video."""
+
+    def encode_clips(self, frames: "Tensor") -> "tuple[Tensor, Tensor]":
+        """Return f_v (B, D), float32 and not normalised, and what ``condition`` needs of the clips.
+
+        Args:
+            frames: RGB, uint8 (B, T, 3, S, S), on any device. A clip's result does not depend on
+                the content of the others.
+        """
+
+    def condition(self, text: "Tensor", context: "Tensor") -> "Tensor":
+        """Return f_t (B, D), float32: the text feature (B, D) of each clip's own label."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance of the features, as JSON can hold it."""
+
+
+# Name on the command line -> "module:function".
+TEACHERS: dict[str, str] = dict.fromkeys(
+    VARIANTS, "skelfew_extract.teachers.xclip_teacher:build_xclip"
+)
+
+
+def build_teacher(
+    name: str,
+    *,
+    weights: str | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    compile: bool = False,
+) -> Teacher:
+    """Return the frozen teacher, ready to encode.
+
+    Args:
+        name: Key of ``TEACHERS``.
+        weights: File, folder or Hugging Face repository; None looks for the usual places.
+        untrained: Take random weights instead, which ``describe`` then says.
+        seed: Of the random weights.
+        device: As torch names it.
+        precision: "bfloat16" computes the large matrix products in it; results are float32.
+        compile: Hand the video side to torch.compile: slow to start, faster afterwards.
+
+    Raises:
+        SkelfewError: If the teacher or its weights are not to be had; says what to do.
+    """
+    if name not in TEACHERS:
+        near = get_close_matches(name, TEACHERS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(TEACHERS)}"
+        raise SkelfewError(f"no teacher is called {name!r}; {hint}")
+    if untrained and weights is not None:
+        raise SkelfewError(f"--untrained and the weights {weights} contradict each other; drop one")
+    module, _, function = TEACHERS[name].partition(":")
+    return getattr(import_module(module), function)(
+        name,
+        weights=weights,
+        untrained=untrained,
+        seed=seed,
+        device=device,
+        precision=precision,
+        compile=compile,
+    )

@@ -1,0 +1,262 @@
+"""X-CLIP as a frozen teacher: uint8 frames and class names in, f_v and f_t out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from skelfew.errors import SkelfewError
+from skelfew_extract.open_clip_door import VERSION
+from skelfew_extract.teachers import Precision
+from skelfew_extract.teachers.variants import VARIANTS, Variant
+from skelfew_extract.teachers.xclip import XCLIP, wrong_activations
+from skelfew_extract.text import CompactVocabulary, tokenize
+from skelfew_extract.weights import (
+    Checkpoint,
+    find_weights,
+    load_strictly,
+    open_checkpoint,
+    state_sha256,
+)
+
+FORMAT = "skelfew-xclip"
+FORMAT_VERSION = 1
+
+# X-CLIP was trained with the statistics of ImageNet, not with CLIP's own.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class XCLIPTeacher:
+    """A frozen X-CLIP (see ``Teacher``).
+
+    The context that ``encode_clips`` hands to ``condition`` is (B, P, D): the patches after the
+    last block, averaged over the frames and projected.
+
+    Args:
+        model: The network; it is frozen and moved to ``device``.
+        variant: What it was built from.
+        weights: What to call its weights in provenance.
+        weights_sha256: Of the checkpoint; of the parameters themselves if not given.
+        trained: Whether the weights were learned.
+        vocabulary: Of a model with a compact token table.
+    """
+
+    prompting: Literal["video-conditioned", "class"] = "video-conditioned"
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+
+    def __init__(
+        self,
+        model: XCLIP,
+        variant: Variant,
+        *,
+        weights: str,
+        weights_sha256: str | None = None,
+        trained: bool,
+        vocabulary: CompactVocabulary | None = None,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        compile: bool = False,
+    ):
+        if wrong := wrong_activations(model):
+            raise SkelfewError(
+                f"{variant.name}: {len(wrong)} activations are not QuickGELU, with which X-CLIP "
+                f"was trained, the first {wrong[0]}; build it from XCLIP(variant)"
+            )
+        if precision not in ("float32", "bfloat16"):
+            raise SkelfewError(f"precision {precision!r}: choose float32 or bfloat16")
+        self.name = variant.name
+        self.variant = variant
+        self.dim, self.frames, self.image_size = variant.dim, variant.frames, variant.image_size
+        self.vocabulary = vocabulary
+        self.weights = weights
+        self.weights_sha256 = weights_sha256 or state_sha256(model.state_dict())
+        self.trained = trained
+        self.precision = precision
+        self.device = _device(device)
+        self.model = model.eval().requires_grad_(False).to(self.device)
+        self.model.block_dtype = torch.bfloat16 if precision == "bfloat16" else None
+        self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
+        self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1) * 255
+        encode = self.model.encode_video
+        self._encode_video = torch.compile(encode, dynamic=False) if compile else encode
+
+    def tokens(self, label: str) -> Tensor:
+        """Return the model's token ids (1, L) of a text."""
+        tokens = tokenize(label)
+        return self.vocabulary.rows(tokens) if self.vocabulary else tokens
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Return uint8 frames (..., 3, S, S) as the model wants them, on its device."""
+        pixels = frames.to(self.device, non_blocking=True).to(self._mean.dtype)
+        return pixels.sub_(self._mean).div_(self._std)
+
+    @torch.inference_mode()
+    def encode_text(self, labels: Sequence[str]) -> Tensor:
+        """Return text features (C, D), each the same whatever other labels are asked for."""
+        # One at a time, so that not even the rounding depends on the other labels.
+        rows = [self.model.encode_text(self.tokens(label).to(self.device)) for label in labels]
+        return torch.cat(rows) if rows else torch.empty(0, self.dim, device=self.device)
+
+    @torch.inference_mode()
+    def encode_clips(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f_v (B, D) and context (B, P, D) of uint8 frames (B, T, 3, S, S)."""
+        expected = (self.frames, 3, self.image_size, self.image_size)
+        if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[1:] != expected:
+            raise SkelfewError(
+                f"{self.name} takes uint8 clips of {expected}, got {frames.dtype} of "
+                f"{tuple(frames.shape[1:])}"
+            )
+        if self.device.type != "cpu":
+            return self._encode_video(self.normalise(frames))
+        # A processor gains nothing from batches, and so a clip gives the same bits in any company.
+        encoded = [self._encode_video(self.normalise(clip)) for clip in frames.split(1)]
+        return torch.cat([f for f, _ in encoded]), torch.cat([c for _, c in encoded])
+
+    @torch.inference_mode()
+    def condition(self, text: Tensor, context: Tensor) -> Tensor:
+        """Return f_t (B, D) of each clip's own text feature (B, D)."""
+        return self.model.condition(text.unsqueeze(1), context).squeeze(1)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance of the features, as JSON can hold it."""
+        v = self.variant
+        return {
+            "name": self.name,
+            "architecture": f"X-CLIP, ViT-{v.layers}x{v.width}/{v.patch} at {v.image_size} pixels"
+            + (f", open_clip {v.clip}" if v.clip else ""),
+            "activation": "quickgelu",
+            "weights": self.weights,
+            "weights_sha256": self.weights_sha256,
+            "trained": self.trained,
+            "frames": self.frames,
+            "dim": self.dim,
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "precision": self.precision,
+            "prompting": self.prompting,
+            "open_clip": VERSION,
+        }
+
+
+def build_xclip(
+    name: str,
+    *,
+    weights: str | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    vocabulary: CompactVocabulary | None = None,
+    **placement: Any,
+) -> XCLIPTeacher:
+    """Return an X-CLIP teacher; see ``build_teacher`` for what is not said here.
+
+    Args:
+        vocabulary: Tokens that an untrained model with a compact table shall know, so that it can
+            be trained and saved; a checkpoint brings its own.
+        placement: ``device``, ``precision`` and ``compile``.
+    """
+    variant = VARIANTS[name]
+    if untrained:
+        if vocabulary is None and variant.clip is None:
+            vocabulary = CompactVocabulary(variant.vocabulary)
+        model = _random(_with(variant, vocabulary), seed)
+        source = f"untrained seed {seed}"
+        return XCLIPTeacher(
+            model, variant, weights=source, trained=False, vocabulary=vocabulary, **placement
+        )
+    if vocabulary is not None:
+        raise SkelfewError("a vocabulary is for untrained models; a checkpoint brings its own")
+    checkpoint = open_checkpoint(*find_weights(variant, weights))
+    vocabulary = _vocabulary(checkpoint, variant)
+    model = _random(_with(variant, vocabulary), seed)
+    load_strictly(model, checkpoint, variant)
+    return XCLIPTeacher(
+        model,
+        variant,
+        weights=checkpoint.source,
+        weights_sha256=checkpoint.sha256,
+        trained=checkpoint.metadata.get("trained", "true") == "true",
+        vocabulary=vocabulary,
+        **placement,
+    )
+
+
+def save_teacher(
+    teacher: XCLIPTeacher,
+    path: str | Path,
+    *,
+    trained: bool | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write the model as safetensors that ``build_teacher(weights=path)`` opens.
+
+    Args:
+        trained: Whether the weights were learned; as the teacher says if not given. Pass True
+            after training one that began untrained.
+        dtype: Of the stored numbers; half precision halves the file.
+    """
+    from safetensors.torch import save_file
+
+    vocabulary = teacher.vocabulary
+    if vocabulary is not None and vocabulary.known is None and trained:
+        raise SkelfewError(
+            f"{teacher.name} hashes its words; train it with a vocabulary of its own "
+            "(build_xclip(..., vocabulary=CompactVocabulary.of(...)))"
+        )
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "variant": teacher.name,
+        "trained": json.dumps(teacher.trained if trained is None else trained),
+        "vocabulary": json.dumps(vocabulary.known if vocabulary else None),
+    }
+    state = teacher.model.state_dict()
+    save_file({n: t.to("cpu", dtype).contiguous() for n, t in state.items()}, path, metadata)
+
+
+def _random(variant: Variant, seed: int) -> XCLIP:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return XCLIP(variant)
+
+
+def _with(variant: Variant, vocabulary: CompactVocabulary | None) -> Variant:
+    return replace(variant, vocabulary=vocabulary.size) if vocabulary else variant
+
+
+def _vocabulary(checkpoint: Checkpoint, variant: Variant) -> CompactVocabulary | None:
+    """Return the compact vocabulary of one of our files; None for CLIP's own."""
+    about = checkpoint.metadata
+    if about.get("format") != FORMAT:
+        return None
+    if int(about.get("format_version", 0)) > FORMAT_VERSION:
+        raise SkelfewError(f"{checkpoint.source}: written by a newer skelfew; upgrade to read it")
+    if about.get("variant") != variant.name:
+        raise SkelfewError(
+            f"{checkpoint.source}: holds {about.get('variant')}, not {variant.name}; "
+            f"ask for --teacher {about.get('variant')}"
+        )
+    if variant.clip is not None:
+        return None
+    try:
+        known = json.loads(about.get("vocabulary", ""))
+    except ValueError:
+        raise SkelfewError(f"{checkpoint.source}: its vocabulary is not a JSON list") from None
+    rows = checkpoint.state["token_embedding.weight"].shape[0]
+    return CompactVocabulary(rows, None if known is None else tuple(known))
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        line = str(error).partition("\n")[0]
+        raise SkelfewError(f"device {name!r}: not to be had here ({line}); try cpu") from None
+    return device

@@ -1,0 +1,295 @@
+"""Checkpoints of X-CLIP: find them, open them without running anything, fit them to the model."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.errors import SkelfewError
+from skelfew_extract.restricted_pickle import read_checkpoint
+from skelfew_extract.teachers.variants import VARIANTS, Variant
+from skelfew_extract.teachers.xclip_names import State, to_native
+
+FOLDER = Path("weights")  # where weights are looked for, below the working directory
+SHIPPED = Path(__file__).parent / "teachers"  # weights that come with the package: NAME.safetensors
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
+_TIMEOUT_S = 5
+
+
+# ---- where ---------------------------------------------------------------------------------
+
+
+def find_weights(variant: Variant, weights: str | None = None) -> tuple[Path, str]:
+    """Return the file or folder of the weights, and how to call it in provenance.
+
+    Args:
+        variant: The teacher that wants them.
+        weights: File, folder, or Hugging Face repository; None looks into ``weights/``.
+
+    Raises:
+        SkelfewError: If there is nothing there; says which file to put where.
+    """
+    if weights is None:
+        return _default(variant)
+    path = Path(weights)
+    if path.exists():
+        return path, path.name
+    if _HUB_ID.fullmatch(weights) and path.suffix not in _SUFFIXES and not path.parent.exists():
+        return _download(weights, variant), weights
+    raise SkelfewError(f"{weights}: no such file or folder; {where_to_put(variant)}")
+
+
+def where_to_put(variant: Variant) -> str:
+    """Return the advice that ends every message about missing weights."""
+    places = []
+    if variant.hub:
+        places.append(
+            f"model.safetensors or pytorch_model.bin of huggingface.co/{variant.hub} "
+            f"into {FOLDER / variant.name}/"
+        )
+    if variant.file:
+        places.append(f"the official {variant.file} into {FOLDER}/")
+    if not places:
+        places.append(f"{variant.name}.safetensors into {FOLDER}/")
+    return f"put {', or '.join(places)}, or pass --untrained for seeded random weights"
+
+
+def _default(variant: Variant) -> tuple[Path, str]:
+    candidates = [
+        FOLDER / variant.name,
+        FOLDER / f"{variant.name}.safetensors",
+        *([FOLDER / variant.file] if variant.file else []),
+        SHIPPED / f"{variant.name}.safetensors",
+    ]
+    for path in candidates:
+        if path.exists():
+            return path, path.name
+    raise SkelfewError(f"no weights for {variant.name}: {where_to_put(variant)}")
+
+
+def _download(repository: str, variant: Variant) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import RepositoryNotFoundError
+    except ImportError:
+        raise SkelfewError(
+            f"{repository}: no such folder, and huggingface_hub is not installed to download it; "
+            f"{where_to_put(variant)}"
+        ) from None
+    reason = ""
+    for name in _HUB_FILES:
+        try:
+            return Path(hf_hub_download(repository, name, etag_timeout=_TIMEOUT_S))
+        except RepositoryNotFoundError:
+            reason = "there is no such repository"
+            break
+        except (OSError, ValueError, RuntimeError) as error:
+            # A file it does not have, or no network: also with one, the next may be in the cache.
+            reason = type(error).__name__
+    raise SkelfewError(
+        f"{repository}: not a folder here, and not to be had from the hub ({reason}); "
+        f"{where_to_put(variant)}"
+    )
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An opened X-CLIP checkpoint.
+
+    Attributes:
+        state: Native names to tensors.
+        source: What it was read from, for messages and provenance: file, folder or hub id.
+        sha256: Of the file; for shards, of the lines "sha256 name" in order of name.
+        metadata: Text that the file carries about itself (safetensors only).
+    """
+
+    state: State = field(repr=False)
+    source: str
+    sha256: str
+    metadata: dict[str, str]
+
+
+def open_checkpoint(path: Path, source: str | None = None) -> Checkpoint:
+    """Read an X-CLIP checkpoint file, or the one in a folder, of any supported kind.
+
+    Raises:
+        SkelfewError: If there is none, it cannot be read, it would run code, or it is not X-CLIP.
+    """
+    files = _files(path)
+    state: State = {}
+    metadata: dict[str, str] = {}
+    for file in files:
+        tensors, about = _read(file)
+        state |= tensors
+        metadata |= about
+    return Checkpoint(_as_native(state, path), source or path.name, _digest(files), metadata)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise SkelfewError(f"{path}: no such file or folder; give the weights of X-CLIP here")
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return [path / name]
+        if (index := path / f"{name}.index.json").is_file():
+            return _shards(index)
+    found = [p for p in sorted(path.iterdir()) if p.suffix in {".safetensors", ".pth", ".pt"}]
+    if len(found) == 1:
+        return found
+    raise SkelfewError(
+        f"{path}: holds {len(found)} weight files; expected model.safetensors, "
+        "pytorch_model.bin or one .pth file; name the file itself"
+    )
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise SkelfewError(f"{index}: not a weight index; download the folder again") from None
+    shards = []
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise SkelfewError(f"{index}: names the shard {name!r}, which is not a plain file name")
+        if not (index.parent / name).is_file():
+            raise SkelfewError(f"{index}: the shard {name} is missing beside it; download it too")
+        shards.append(index.parent / name)
+    return shards
+
+
+def _read(file: Path) -> tuple[State, dict[str, str]]:
+    if file.suffix != ".safetensors":
+        return _tensors(read_checkpoint(file), file), {}
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="pt") as opened:
+            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            return state, dict(opened.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise SkelfewError(f"{file}: not readable as safetensors ({error})") from None
+
+
+def _tensors(content: object, file: Path) -> State:
+    """Return the state dict of a checkpoint: under "model", with or without "module."."""
+    for key in ("model", "state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    if not isinstance(content, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
+    ):
+        raise SkelfewError(f"{file}: a PyTorch file, but not a state dict of tensors")
+    wrapped = bool(content) and all(name.startswith("module.") for name in content)
+    return {name.removeprefix("module.") if wrapped else name: t for name, t in content.items()}
+
+
+def _as_native(state: State, path: Path) -> State:
+    if any(name.startswith("vision_model.") for name in state):
+        state = to_native(state)
+    if "prompts_visual_proj" in state:
+        return state
+    if "visual.proj" in state or "visual_projection.weight" in state:
+        raise SkelfewError(
+            f"{path}: plain CLIP, not X-CLIP: it has no cross-frame attention, multi-frame "
+            "integration or prompt generator, and random ones would make the teacher random; "
+            "use weights such as microsoft/xclip-base-patch16"
+        )
+    raise SkelfewError(
+        f"{path}: not an X-CLIP checkpoint: none of its {len(state)} tensors is named "
+        f"prompts_visual_proj or prompts_visual_projection; the first is {next(iter(state), None)}"
+    )
+
+
+def _digest(files: list[Path]) -> str:
+    digests = [file_sha256(file) for file in files]
+    if len(files) == 1:
+        return digests[0]
+    lines = [f"{digest} {file.name}\n" for digest, file in zip(digests, files, strict=True)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over names, shapes and float32 values, in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
+        values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+        digest.update(memoryview(values))
+    return digest.hexdigest()
+
+
+# ---- into the model ------------------------------------------------------------------------
+
+
+def load_strictly(model: nn.Module, checkpoint: Checkpoint, variant: Variant) -> None:
+    """Fill every parameter of ``model`` from the checkpoint, and leave nothing of it over.
+
+    Raises:
+        SkelfewError: If names or shapes differ; names the variant that fits, if one does.
+    """
+    state, expected = checkpoint.state, model.state_dict()
+    position = state.get("mit.positional_embedding")
+    if position is not None and position.ndim == 3 and position.shape[1] != variant.frames:
+        raise SkelfewError(
+            f"{checkpoint.source}: trained on clips of {position.shape[1]} frames, but "
+            f"{variant.name} takes {variant.frames}; {_advice(state)}"
+        )
+    wrong = {
+        "missing": [name for name in expected if name not in state],
+        "unexpected": [name for name in state if name not in expected],
+        "of another shape": [
+            f"{name} {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+            for name, tensor in expected.items()
+            if name in state and state[name].shape != tensor.shape
+        ],
+    }
+    if any(wrong.values()):
+        listed = "; ".join(f"{len(n)} {kind}: {_few(n)}" for kind, n in wrong.items() if n)
+        raise SkelfewError(
+            f"{checkpoint.source}: does not fit {variant.name} ({listed}); {_advice(state)}"
+        )
+    model.load_state_dict(state)
+
+
+def _few(names: Iterable[str], count: int = 3) -> str:
+    names = sorted(names)
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _advice(state: State) -> str:
+    fitting = [variant.name for variant in VARIANTS.values() if _fits(state, variant)]
+    if not fitting:
+        return "no known variant has these shapes"
+    return f"the shapes are those of {', '.join(fitting)}"
+
+
+def _fits(state: State, variant: Variant) -> bool:
+    shapes = {
+        "visual.conv1.weight": (variant.width, 3, variant.patch, variant.patch),
+        "visual.positional_embedding": (variant.patches + 1, variant.width),
+        "mit.positional_embedding": (1, variant.frames, variant.dim),
+        "text_projection": (variant.text_width, variant.dim),
+    }
+    return all(
+        name in state and tuple(state[name].shape) == shape for name, shape in shapes.items()
+    )
