@@ -6,7 +6,7 @@ included. easyfsl's methods get their episodes as its TaskSampler draws them (ra
 sampler itself, of easyfsl 1.5, does not start under torch 2.15) by plain indexing, which
 spares it a data loader.
 
-Usage: python benchmarks/heads.py [--json]    (pip install easyfsl)
+Usage: python benchmarks/heads.py [--json]    (pip install 'skelfew[bench]')
 """
 
 import json

@@ -14,6 +14,7 @@ from skelfew.data.protocols import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
 from skelfew.evaluate import Features, Result, score_draws, score_episodes, score_exemplars
 from skelfew.fewshot import Classifier
+from skelfew.runs import environment
 from skelfew.statistics import Estimate, mean_interval
 from skelfew.subjects import RAW, Subject
 
@@ -105,6 +106,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
+        "versions": environment()["versions"],
         "data": {
             "dataset": manifest.name,
             "manifest_sha256": manifest.sha256,
@@ -122,6 +124,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         "shots": plan.shots,
         "seed": plan.seed,
         "excluded_queries": list(plan.exclude) if mode == "exemplars" else [],
+        "teacher_untrained": _untrained(subjects),
         "subjects": [{"name": s.name, **s.about, "notes": list(s.notes)} for s in subjects],
         "notes": _notes(subjects, tasks, plan, mode, results),
         "rows": [
@@ -163,6 +166,12 @@ def protocols_of(subject: Subject, plan: Plan) -> list[Protocol]:
 
 def _same(one: str | None, other: str | None) -> bool:
     return Path(one or "").stem == Path(other or "").stem
+
+
+def _untrained(subjects: Sequence[Subject]) -> bool | None:
+    """Whether an untrained teacher took part; None if no teacher did."""
+    teachers = [t for s in subjects if (t := s.about.get("metadata", {}).get("teacher"))]
+    return any(t.get("trained") is False for t in teachers) if teachers else None
 
 
 def _features(subject: Subject, protocol: Protocol) -> Features:

@@ -202,7 +202,8 @@ def test_a_run_is_evaluated_with_its_own_protocol(world: Path) -> None:
     assert [c["name"] for c in result["classes"]] == ["action 3", "action 4", "action 5"]
     assert result["chance"] == pytest.approx(1 / 3) and result["queries"] == 21
     assert document["subjects"][0]["encoder_sha256"]
-    assert document["notes"] == []
+    assert document["notes"] == [] and document["teacher_untrained"] is None
+    assert {"skelfew", "torch"} <= set(document["versions"])
 
 
 def test_the_encoder_is_in_evaluation_mode_and_batches_do_not_matter(world: Path) -> None:
@@ -255,7 +256,9 @@ def test_notes_say_what_a_score_is_worth(world: Path) -> None:
     path = make_run(world, teacher=teacher, metadata={"init": "other/encoder.safetensors"})
     tuned = build_classifier("cosine", {"tune_steps": 2, "entropy": 1.0, "entropy_on": "query"})
     plan = Plan({"cosine": tuned}, exclude=("synchronised_views",))
-    notes = " ".join(evaluate([run_subject(Run.open(path), InputConfig())], plan)["notes"])
+    document = evaluate([run_subject(Run.open(path), InputConfig())], plan)
+    assert document["teacher_untrained"] is True
+    notes = " ".join(document["notes"])
     assert "UNTRAINED" in notes and "began from other/encoder" in notes
     assert "transductive" in notes
     plan = Plan({"cosine": CLASSIFIERS["cosine"]}, shots=1)
