@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -41,7 +41,7 @@ class Clip:
 
 def decode_clips(
     tasks: Iterable[ClipTask], settings: DecodeSettings, workers: int, ahead: int = 16
-) -> Iterator[Clip]:
+) -> Generator[Clip, None, None]:
     """Yield the clips of ``tasks`` in their order; failures are clips without pictures.
 
     Close the iterator (or run it to its end) to end the processes.

@@ -1,0 +1,209 @@
+"""``skelfew-extract``: videos to a teacher cache."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_FOLDER = click.Path(file_okay=False, path_type=Path)
+_PAPER_TEACHER = "xclip-base-patch16"
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("dataset")
+@click.option("--manifest", type=_FILE, help="[default: manifests/DATASET.csv]")
+@click.option("--data", type=_FILE, help="Skeletons, to crop by.  [default: data/DATASET.h5]")
+@click.option("--videos", type=_FOLDER, help="[default: as noted by skelfew-prepare]")
+@click.option("--out", type=click.Path(path_type=Path), help="[default: cache/DATASET.zarr]")
+@click.option("--teacher", default=_PAPER_TEACHER, show_default=True, help="Which model.")
+@click.option(
+    "--weights",
+    metavar="PATH|HUB",
+    help="Its weights: file, folder or hub repository.  [default: the usual places, then the hub]",
+)
+@click.option(
+    "--untrained", is_flag=True, help="Random weights instead, for trials; the cache says so."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the random weights.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="auto: bfloat16 where that is faster.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), help="Clips per batch.  [default: 8; 64 on a GPU]"
+)
+@click.option(
+    "--crop",
+    type=click.Choice(["joints", "joints-or-centre", "centre"]),
+    default="joints",
+    show_default=True,
+    help="What to cut out: the square around all joints of the clip, or the picture's centre.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(min=0, max=10),
+    default=0.15,
+    show_default=True,
+    help="Space around the joints, as a fraction of their larger extent.",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Decoding processes.  [default: by the cores]"
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["auto", "decord", "pyav"]),
+    default="auto",
+    show_default=True,
+    help="auto: decord where installed, PyAV where decord fails. Same pictures either way.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    help="Seconds after which a clip that is still being decoded fails.",
+)
+@click.option(
+    "--store-dtype",
+    type=click.Choice(["float16", "float32"]),
+    default="float16",
+    show_default=True,
+    help="Of the stored features.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try samples again that failed earlier.")
+@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many samples.")
+@click.option(
+    "--preview", type=_FOLDER, metavar="DIR", help="First write contact sheets (PNG) there."
+)
+@click.option(
+    "--preview-count", type=click.IntRange(min=1), default=8, show_default=True, help="How many."
+)
+@click.option("--preview-only", is_flag=True, help="Stop after the contact sheets.")
+@click.option(
+    "--licence-note", default="", help="Kept in the cache for whoever receives it, e.g. terms."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@guarded
+def main(**options: Any) -> int:
+    """Let a frozen teacher watch every video of DATASET once and keep what it says.
+
+    \b
+    skelfew-extract pku --preview previews/pku        with weights from the usual places
+    skelfew-extract pku --weights k400_16_8.pth       with the authors' checkpoint
+    skelfew-extract demo --untrained                  with random weights, to try the path
+
+    From each clip 8 frames are cut around the joints and given to the teacher (X-CLIP); its video
+    feature f_v and text feature f_t go to cache/DATASET.zarr, which skelfew-train reads. Afterwards
+    no video is needed any more. cache/README.md specifies the format.
+
+    Stop it at any time and run the same command again: it goes on where it was. Videos that cannot
+    be read are listed in cache/DATASET.failures.csv; then the exit status is 3, the rest is done,
+    and --retry-failed tries them again.
+    """
+    return _extract(**options)
+
+
+def _extract(
+    dataset: str,
+    manifest: Path | None,
+    data: Path | None,
+    videos: Path | None,
+    out: Path | None,
+    teacher: str,
+    weights: str | None,
+    untrained: bool,
+    seed: int,
+    device: str,
+    precision: str,
+    batch: int | None,
+    crop: str,
+    margin: float,
+    workers: int | None,
+    decoder: str,
+    timeout: float,
+    store_dtype: str,
+    retry_failed: bool,
+    limit: int | None,
+    preview: Path | None,
+    preview_count: int,
+    preview_only: bool,
+    licence_note: str,
+    as_json: bool,
+) -> int:
+    if preview_only and preview is None:
+        raise click.UsageError("--preview-only needs --preview DIR")
+    from skelfew_extract.recordings import Recordings
+
+    recordings = Recordings.open(
+        manifest or Path("manifests") / f"{dataset}.csv",
+        data or Path("data") / f"{dataset}.h5",
+        videos,
+        crop,
+    )
+    out = out or Path("cache") / f"{dataset}.zarr"
+
+    from skelfew_extract.crop import CropSettings
+    from skelfew_extract.decode_worker import DecodeSettings
+    from skelfew_extract.extract import Settings, choose_device, choose_precision, default_workers
+    from skelfew_extract.extract import extract as run
+    from skelfew_extract.extract import preview as write_sheets
+    from skelfew_extract.teachers import build_teacher
+    from skelfew_extract.teachers.variants import VARIANTS
+
+    device = choose_device(device)
+    shape = VARIANTS.get(teacher, VARIANTS[_PAPER_TEACHER])
+    computed_in = choose_precision(precision, device, shape.width)
+
+    def settings(frames: int, size: int) -> Settings:
+        return Settings(
+            decode=DecodeSettings(CropSettings(frames, size, margin, crop), decoder, timeout),
+            workers=workers or default_workers(device),
+            batch=batch or (64 if device.startswith("cuda") else 8),
+            store_dtype=store_dtype,
+            retry_failed=retry_failed,
+            limit=limit,
+            licence_note=licence_note,
+        )
+
+    if preview is not None:  # needs no weights, only what the teacher takes
+        how = settings(shape.frames, shape.image_size)
+        sheets = write_sheets(recordings, how, preview, preview_count)
+        log(f"{len(sheets)} contact sheets in {preview}")
+        if preview_only:
+            if as_json:
+                click.echo(json.dumps({"sheets": [str(sheet) for sheet in sheets]}, indent=2))
+            return OK if sheets else PARTIAL
+    model = build_teacher(
+        teacher,
+        weights=weights,
+        untrained=untrained,
+        seed=seed,
+        device=device,
+        precision=computed_in,
+    )
+    how = settings(model.frames, model.image_size)
+    kind = "untrained, random weights" if untrained else "with weights"
+    log(f"{teacher} ({kind}), {computed_in} on {device}, {how.workers} decoding processes")
+    summary = run(recordings, model, out, how)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), indent=2))
+    else:
+        click.echo(
+            f"{summary.cache}: {summary.done} of {summary.samples} samples done, "
+            f"{summary.extracted} by this run ({summary.clips_per_second:.2f} clips/s), "
+            f"{summary.failed} failed, {summary.pending} pending\ndigest {summary.digest}"
+        )
+    if summary.centred:
+        log(f"{summary.centred} clips were cut from the picture's centre, without joints")
+    if summary.failures:
+        log(f"{summary.failed} samples failed, see {summary.failures}; --retry-failed tries again")
+        return PARTIAL
+    return OK

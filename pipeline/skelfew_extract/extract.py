@@ -1,0 +1,327 @@
+"""One pass of a frozen teacher over the videos of a data set, into a cache.
+
+The manifest is cut into windows of ``batch`` rows. A window is decoded, encoded in one batch of
+always the same size (rows that failed or are already done hold black frames) and committed. So a
+row's features do not depend on where an earlier run was interrupted, and a run that was killed
+any number of times ends in the same content as one that never was.
+"""
+
+import itertools
+import math
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
+from skelfew.data.manifest import Manifest
+from skelfew.progress import Progress
+from skelfew_extract.decode_worker import DecodeSettings
+from skelfew_extract.engine import Clip, decode_clips
+from skelfew_extract.failures import Failures
+from skelfew_extract.interruption import Interruption
+from skelfew_extract.recordings import Recordings
+from skelfew_extract.teachers import Precision, Teacher
+
+_SOFTWARE = ("skelfew", "torch", "numpy", "zarr", "av", "decord", "open_clip_torch")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is done.
+
+    Attributes:
+        decode: Decoder, time limit, crop.
+        workers: Decoding processes.
+        batch: Clips per batch of the teacher.
+        store_dtype: ``float16`` or ``float32``.
+        retry_failed: Whether samples that failed earlier are tried again.
+        limit: Only the first so many samples of the manifest; None for all.
+        licence_note: What a receiver of the cache should know about the data's licence.
+    """
+
+    decode: DecodeSettings
+    workers: int = 1
+    batch: int = 8
+    store_dtype: str = "float16"
+    retry_failed: bool = False
+    limit: int | None = None
+    licence_note: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did and what the cache holds now.
+
+    Attributes:
+        cache: The store.
+        samples: Rows of the manifest.
+        done: Finished rows, also those of earlier runs.
+        failed: Failed rows, also those of earlier runs.
+        pending: Rows left over, because of ``limit``.
+        extracted: Rows finished by this run.
+        centred: Clips of this run that were cut without joints.
+        seconds: Of this run, without loading the teacher.
+        clips_per_second: Of this run.
+        digest: Content digest of the store.
+        failures: The file that lists the failed samples, "" if there are none.
+    """
+
+    cache: str
+    samples: int
+    done: int
+    failed: int
+    pending: int
+    extracted: int
+    centred: int
+    seconds: float
+    clips_per_second: float
+    digest: str
+    failures: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+def preview(recordings: Recordings, settings: Settings, folder: Path, count: int) -> list[Path]:
+    """Write contact sheets of ``count`` samples, evenly spread, and return the files written."""
+    rows = [i for i, sample in enumerate(recordings.manifest) if sample.video][: settings.limit]
+    picks = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
+    tasks = [recordings.task(rows[i], folder) for i in picks]
+    clips = decode_clips(tasks, settings.decode, min(settings.workers, len(tasks)))
+    sheets = [
+        task.sheet for task, clip in zip(tasks, clips, strict=True) if clip.pictures is not None
+    ]
+    return [sheet for sheet in sheets if sheet is not None]
+
+
+def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Settings) -> Summary:
+    """Fill the cache ``out``, going on where an earlier run stopped.
+
+    Raises:
+        CacheError: If ``out`` was made from something else, or another process writes to it.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the current window is committed.
+    """
+    manifest = recordings.manifest
+    class_ids = list(manifest.classes)
+    class_text = teacher.encode_text(list(manifest.classes.values()))
+    with CacheWriter.create_or_resume(
+        out,
+        manifest.ids,
+        dim=teacher.dim,
+        dtype=settings.store_dtype,
+        class_text=class_text.float().cpu().numpy(),
+        provenance=provenance(recordings, teacher, settings),
+    ) as writer:
+        failed = [manifest.ids[i] for i in np.flatnonzero(writer.status == FAILED)]
+        failures = Failures.beside(out, failed)
+        todo = writer.pending(settings.retry_failed)
+        if settings.limit is not None:
+            todo = todo[todo < settings.limit]
+        class_row = np.array([class_ids.index(sample.class_id) for sample in manifest])
+        began, before, centred = time.monotonic(), int((writer.status == DONE).sum()), 0
+        window = _Window(teacher, class_text, class_row, settings)
+        tasks = (recordings.task(int(i)) for i in todo if manifest.samples[i].video)
+        clips = decode_clips(tasks, settings.decode, settings.workers, 2 * settings.batch)
+        total = len(manifest) if settings.limit is None else min(settings.limit, len(manifest))
+        progress = Progress("extract", total, unit="clips", done=total - len(todo))
+        with Interruption() as interruption, closing(clips), progress:
+            for start, rows in itertools.groupby(todo, key=lambda i: i - i % settings.batch):
+                block = window.encode(int(start), _answers(manifest, rows, clips))
+                centred += block.centred
+                # Reasons first: a failed row without one would be worse than one too many.
+                done = block.rows[block.status == DONE]
+                reasons = {manifest.ids[i]: why for i, why in block.reasons.items()}
+                failures.update(reasons, [manifest.ids[i] for i in done])
+                writer.write(block.rows, block.video, block.text, block.status)
+                progress.advance(len(block.rows), note=_note(len(failures.reasons)))
+                if interruption.asked:
+                    raise KeyboardInterrupt
+        counts = {s: int((writer.status == s).sum()) for s in (PENDING, DONE, FAILED)}
+        seconds = time.monotonic() - began
+        failures.write()
+        return Summary(
+            cache=str(out),
+            samples=len(manifest),
+            done=counts[DONE],
+            failed=counts[FAILED],
+            pending=counts[PENDING],
+            extracted=counts[DONE] - before,
+            centred=centred,
+            seconds=round(seconds, 2),
+            clips_per_second=round((counts[DONE] - before) / max(seconds, 1e-9), 3),
+            digest=writer.finish(),
+            failures=str(failures.path) if counts[FAILED] else "",
+        )
+
+
+def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> dict[str, Any]:
+    """Return the attributes of the cache: what its rows are made from, and with what."""
+    manifest, skeletons, crop = recordings.manifest, recordings.skeletons, settings.decode.crop
+    description = teacher.describe()
+    return {
+        "dataset": manifest.name,
+        "manifest_sha256": manifest.sha256,
+        "skeletons_digest": None if skeletons is None else skeletons.attrs.get("digest"),
+        "classes": [
+            {"class_id": class_id, "label": label, "prompt": label}
+            for class_id, label in manifest.classes.items()
+        ],
+        "teacher": description,
+        "untrained": not description.get("trained", True),
+        "preprocessing": {
+            "sampling": "segment-midpoints",
+            "frames": crop.frames,
+            "crop": crop.policy,
+            "margin": crop.margin,
+            "size": crop.size,
+            "interpolation": "bilinear, antialiased, uint8",
+            "mean": list(teacher.mean),
+            "std": list(teacher.std),
+        },
+        "software": {
+            **{name: _version(name) for name in _SOFTWARE},
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "decoder": settings.decode.decoder,
+            "batch": settings.batch,
+            "threads": torch.get_num_threads(),
+        },
+        "manifest": str(manifest.path or ""),
+        "skeletons": "" if skeletons is None else str(skeletons.path),
+        "licence_note": settings.licence_note,
+    }
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """A row of a window: its clip, or stage and message of its failure."""
+
+    row: int
+    clip: Clip | None
+    reason: tuple[str, str] | None
+
+
+@dataclass(frozen=True)
+class _Block:
+    """The rows of a window that are to be committed."""
+
+    rows: np.ndarray
+    video: np.ndarray
+    text: np.ndarray
+    status: np.ndarray
+    reasons: dict[int, tuple[str, str]]
+    centred: int
+
+
+def _answers(manifest: Manifest, rows: Iterator[int], clips: Iterator[Clip]) -> Iterator[_Answer]:
+    for row in rows:
+        if not manifest.samples[row].video:
+            yield _Answer(int(row), None, ("manifest", "the sample has no video"))
+            continue
+        clip = next(clips)
+        if clip.report.row != row:
+            raise RuntimeError(f"clip of row {clip.report.row} came for row {row}")
+        failed = clip.pictures is None
+        yield _Answer(int(row), clip, (clip.report.stage, clip.report.message) if failed else None)
+
+
+class _Window:
+    """Encodes one window of rows after the other in batches of one size."""
+
+    def __init__(
+        self, teacher: Teacher, class_text: torch.Tensor, class_row: np.ndarray, settings: Settings
+    ):
+        self.teacher, self.class_text, self.class_row = teacher, class_text, class_row
+        self.batch, self.dtype = settings.batch, np.dtype(settings.store_dtype)
+        crop = settings.decode.crop
+        self.shape = (self.batch, crop.frames, 3, crop.size, crop.size)
+
+    @torch.inference_mode()
+    def encode(self, start: int, answers: Iterator[_Answer]) -> _Block:
+        """Return the features of the answered rows of the window that begins at ``start``."""
+        pictures = np.zeros(self.shape, dtype=np.uint8)
+        rows, reasons, centred = [], {}, 0
+        for answer in answers:
+            rows.append(answer.row)
+            if answer.reason is not None:
+                reasons[answer.row] = answer.reason
+            elif answer.clip is not None and answer.clip.pictures is not None:
+                pictures[answer.row - start] = answer.clip.pictures
+                centred += not answer.clip.report.joints
+        places = np.array(rows) - start
+        video = text = np.zeros((self.batch, self.teacher.dim), dtype=np.float32)
+        if len(reasons) < len(rows):
+            labels = np.resize(self.class_row[start : start + self.batch], self.batch)
+            prompts = self.class_text[torch.from_numpy(labels).to(self.class_text.device)]
+            f_v, context = self.teacher.encode_clips(torch.from_numpy(pictures))
+            video = f_v.float().cpu().numpy()
+            text = self.teacher.condition(prompts, context).float().cpu().numpy()
+        video, text = video[places], text[places]
+        limit = float(np.finfo(self.dtype).max)
+        for i, row in enumerate(rows):
+            largest = max(np.abs(video[i]).max(), np.abs(text[i]).max())
+            if row not in reasons and not largest <= limit:
+                what = "too large for float16; --store-dtype float32 holds it"
+                reasons[row] = ("encode", what if math.isfinite(largest) else "not finite")
+        status = np.array([FAILED if row in reasons else DONE for row in rows], dtype=np.uint8)
+        return _Block(np.array(rows), video, text, status, reasons, centred)
+
+
+def choose_device(asked: str) -> str:
+    """Return ``asked``, or for ``auto`` a CUDA device where there is one, else the processor."""
+    if asked != "auto":
+        return asked
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_precision(asked: str, device: str, width: int) -> Precision:
+    """Return ``asked``, or for ``auto`` bfloat16 where it is faster, else float32.
+
+    A processor without bfloat16 units is slower under it (teacher.md 3.1), and so is a small model
+    on one with them: xclip-demo (128 channels) takes three times as long a clip.
+
+    Args:
+        asked: ``auto``, ``float32`` or ``bfloat16``.
+        device: Where the teacher runs.
+        width: Channels of its vision tower.
+    """
+    if asked == "float32" or asked == "bfloat16":
+        return asked
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    if device != "cpu" or width < 512:
+        return "float32"
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()
+    except OSError:
+        return "float32"
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
+def default_workers(device: str) -> int:
+    """Return how many decoding processes to run: a processor must also encode, a GPU waits."""
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    return max(cores // 2, 1) if device == "cpu" else cores
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def _note(failures: int) -> str:
+    return f"{failures} failed" if failures else ""

@@ -1,0 +1,56 @@
+"""``NAME.failures.csv``: which samples failed, at which stage, and why."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+COLUMNS = ("sample_id", "stage", "message")
+UNRECORDED = ("unknown", "failed in a run whose failures file is gone")
+
+
+@dataclass
+class Failures:
+    """The failures of a cache, kept in step with its rows of status "failed".
+
+    Attributes:
+        path: The file beside the store; absent while nothing has failed.
+        reasons: Stage and message by sample ID.
+    """
+
+    path: Path
+    reasons: dict[str, tuple[str, str]]
+
+    @classmethod
+    def beside(cls, cache: Path, failed: Iterable[str]) -> "Failures":
+        """Return the known reasons of the samples that ``cache`` marks as failed."""
+        path = cache.with_name(cache.name.removesuffix(".zarr") + ".failures.csv")
+        known: dict[str, tuple[str, str]] = {}
+        if path.exists():
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = csv.DictReader(file)
+                known = {r["sample_id"]: (r["stage"], r["message"]) for r in rows if _whole(r)}
+        return cls(path, {s: known.get(s, UNRECORDED) for s in failed})
+
+    def update(self, failed: dict[str, tuple[str, str]], succeeded: Iterable[str]) -> None:
+        """Add failures, forget those that succeeded now, and write the file if that changes it."""
+        gone = [s for s in succeeded if self.reasons.pop(s, None) is not None]
+        self.reasons.update(failed)
+        if failed or gone:
+            self.write()
+
+    def write(self) -> None:
+        """Replace the file at once, or remove it when nothing has failed."""
+        if not self.reasons:
+            self.path.unlink(missing_ok=True)
+            return
+        partial = self.path.with_name(self.path.name + ".partial")
+        with partial.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            writer.writerows((s, *reason) for s, reason in self.reasons.items())
+        partial.replace(self.path)
+
+
+def _whole(row: dict[str, str | None]) -> bool:
+    return all(row.get(column) is not None for column in COLUMNS)
