@@ -2,6 +2,8 @@
 
 Classes: compositions of actions (demoworld/outside.py) and the base classes of the demo's split;
 never its validation or novel classes. People: subjects from 101 on; the demo's are 1 to 8.
+Besides the contrastive loss, the frame features learn to say where the joints are, by a linear
+head that is thrown away: a few thousand clips are too few to find limbs by names alone.
 Resumable: clips and the state after each epoch are kept below --work.
 
     python pipeline/train_demo_teacher.py --work build/demo-teacher --out xclip-demo.safetensors
@@ -40,6 +42,18 @@ def make_clip(spec: Spec) -> np.ndarray:
     moments = FRAMES * _PER_FRAME
     index = ((np.arange(moments) + 0.5) * len(frames) / moments).astype(int)
     return crop_and_resize(frames[index], box, SIZE)
+
+
+def make_pose(spec: Spec) -> np.ndarray:
+    """Return (16, 25, 2) float16, the first body's joints in the clip's box, 0..1, NaN if lost."""
+    recording, _ = generate(spec, draw=False)
+    pixels = recording.skeleton.pixels
+    assert pixels is not None
+    box, _ = clip_box(pixels, 160, 120, CropSettings(frames=FRAMES, size=SIZE))
+    moments = FRAMES * _PER_FRAME
+    index = ((np.arange(moments) + 0.5) * pixels.shape[1] / moments).astype(int)
+    corner = np.array([box.left, box.top])
+    return ((pixels[0, index] - corner) / (box.right - box.left, box.bottom - box.top)).astype("f2")
 
 
 def eval_clip(spec: Spec) -> np.ndarray:
@@ -111,6 +125,7 @@ def main() -> None:
     parser.add_argument("--per-outside", type=int, default=14)
     parser.add_argument("--per-base", type=int, default=36)
     parser.add_argument("--candidates", type=int, default=96, help="labels scored per clip")
+    parser.add_argument("--pose", type=float, default=10.0, help="weight of the joints' loss")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
@@ -120,6 +135,7 @@ def main() -> None:
 
     specs = training_specs(arguments.per_outside, arguments.per_base)
     store = clips(work / "train.npy", specs, make_clip, arguments.workers)
+    poses = torch.from_numpy(clips(work / "poses.npy", specs, make_pose, arguments.workers).copy())
     row = {a.class_id: i for i, a in enumerate(TRAINED)}
     labels = torch.tensor([row[s.class_id] for s in specs])
     tests: dict[str, tuple[list[Spec], list[str], dict[int, int]]] = {}
@@ -147,9 +163,13 @@ def main() -> None:
     vocabulary = CompactVocabulary.of(known)
     teacher = build_xclip("xclip-demo", untrained=True, vocabulary=vocabulary)
     model = teacher.model.requires_grad_(True).train()
-    model.block_dtype = torch.bfloat16
-    decay = [p for p in model.parameters() if p.ndim > 1]
-    rest = [p for p in model.parameters() if p.ndim <= 1]
+    torch.manual_seed(1)
+    pose_head = torch.nn.Linear(teacher.dim, 50)
+    frame_features: list[torch.Tensor] = []
+    model.mit.register_forward_pre_hook(lambda _, given: frame_features.append(given[0]))
+    learned = [*model.parameters(), *pose_head.parameters()]
+    decay = [p for p in learned if p.ndim > 1]
+    rest = [p for p in learned if p.ndim <= 1]
     optimizer = torch.optim.AdamW(
         [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
         lr=arguments.lr, betas=(0.9, 0.98),
@@ -161,6 +181,7 @@ def main() -> None:
     if state_path.exists():
         saved = load_file(state_path)
         model.load_state_dict({k[2:]: v for k, v in saved.items() if k.startswith("m.")})
+        pose_head.load_state_dict({k[2:]: v for k, v in saved.items() if k.startswith("h.")})
         for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
             optimizer.state[p] = {k: saved[f"o.{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
         first = int(saved["epoch"])
@@ -188,7 +209,12 @@ def main() -> None:
                     for i, m in zip(pick, moment, strict=True)
                 ]
             )
-            pixels = augment(teacher.normalise(raw), rng)
+            pixels, moved = augment(teacher.normalise(raw), rng)
+            where = poses[pick[:, None], moment].float()
+            where = (where * 2 - 1 - moved[:, :, 2].view(-1, 1, 1, 2)) / moved[:, 0, 0].view(
+                -1, 1, 1, 1
+            )
+            seen = where.isfinite()
             positives, truth = labels[pick].unique(return_inverse=True)
             others = torch.randperm(len(TRAINED), generator=rng)
             others = others[~torch.isin(others, positives)]
@@ -198,20 +224,25 @@ def main() -> None:
                 which = int(torch.randint(2 * len(tokens[c]), (1,), generator=rng))
                 rows.append(tokens[c][max(0, which - len(tokens[c]))])  # half the time the name
             padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+            frame_features.clear()
             feature, context = model.encode_video(pixels)
+            said = pose_head(frame_features[0]).unflatten(-1, (25, 2))
+            pose_loss = F.smooth_l1_loss(said[seen], where[seen], beta=0.1)
             text = model.encode_text(padded).expand(len(feature), -1, -1)
             text = F.normalize(model.condition(text, context), dim=-1)
             cosine = torch.einsum("bd,bcd->bc", F.normalize(feature, dim=-1), text)
             logits = model.logit_scale.exp().clamp(max=100) * cosine
-            loss = F.cross_entropy(logits, truth, label_smoothing=0.05)
+            named = F.cross_entropy(logits, truth, label_smoothing=0.05)
+            loss = named + arguments.pose * pose_loss
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(learned, 1.0)
             optimizer.step()
-            total += float(loss.detach())
+            total += float(named.detach())
             right += float((logits.argmax(1) == truth).float().mean())
             if step % 20 == 0:
-                print(f"epoch {epoch} step {step}/{steps} loss {float(loss.detach()):.3f} "
+                print(f"epoch {epoch} step {step}/{steps} loss {float(named.detach()):.3f} "
+                    f"pose {float(pose_loss.detach()):.4f} "
                       f"{time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
         scores = {
             name: accuracy(teacher, test_clips[name], [index[s.class_id] for s in chosen], names)
@@ -225,32 +256,35 @@ def main() -> None:
         with log_path.open("a") as log:
             log.write(json.dumps(line) + "\n")
         saved = {f"m.{k}": v for k, v in model.state_dict().items()}
+        saved |= {f"h.{k}": v for k, v in pose_head.state_dict().items()}
         for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
             saved |= {f"o.{i}.{k}": v for k, v in optimizer.state[p].items()}
         saved["epoch"] = torch.tensor(epoch + 1)
         save_file({k: v.clone() for k, v in saved.items()}, state_path.with_suffix(".partial"))
         state_path.with_suffix(".partial").rename(state_path)
-        model.block_dtype = None
         save_teacher(teacher, arguments.out, trained=True)
-        model.block_dtype = torch.bfloat16
         if progress >= 1:
             break
 
 
-def augment(pixels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    """Shift and scale the picture a little, the same in all frames, and vary brightness."""
+def augment(pixels: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Shift and scale the picture a little, the same in all frames, and vary brightness.
+
+    Returns:
+        The pictures, and the map (B, 2, 3) from their coordinates, -1..1, to those before.
+    """
     clips = len(pixels)
     zoom = 1 + 0.16 * (torch.rand(clips, generator=rng) - 0.5)
     shift = 0.16 * (torch.rand(clips, 2, generator=rng) - 0.5)
     theta = torch.zeros(clips, 2, 3)
     theta[:, 0, 0] = theta[:, 1, 1] = zoom
     theta[:, :, 2] = shift
-    theta = theta.repeat_interleave(pixels.shape[1], dim=0)
+    per_frame = theta.repeat_interleave(pixels.shape[1], dim=0)
     flat = pixels.flatten(0, 1)
-    grid = F.affine_grid(theta, list(flat.shape), align_corners=False)
+    grid = F.affine_grid(per_frame, list(flat.shape), align_corners=False)
     moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(pixels)
     gain = 1 + 0.3 * (torch.rand(clips, 1, 3, 1, 1, generator=rng) - 0.5)
-    return moved * gain + 0.2 * torch.randn(clips, 1, 3, 1, 1, generator=rng)
+    return moved * gain + 0.2 * torch.randn(clips, 1, 3, 1, 1, generator=rng), theta
 
 
 if __name__ == "__main__":
