@@ -26,53 +26,59 @@ class _Refused(pickle.UnpicklingError):
     """A pickle named something outside the table."""
 
 
-class _Config(dict):
-    """What a yacs CfgNode becomes: a dict; the attributes that it sets on itself are dropped."""
+def _table() -> dict[tuple[str, str], Any]:
+    """Return what a pickle may name.
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    Our stand-ins are made anew for each file: a pickle can set attributes of what it can name, and
+    so changes nothing that outlives it.
+    """
 
+    class Config(dict):
+        """What a yacs CfgNode becomes: a dict; the attributes it sets on itself are dropped."""
 
-def _latin1(text: str, encoding: str) -> bytes:
-    """How protocol 2 writes bytes; ``codecs.encode`` itself would look codecs up by name."""
-    if encoding != "latin1":
-        raise _Refused(f"bytes in the encoding {encoding!r}")
-    return text.encode("latin1")
+        def __setstate__(self, state: object) -> None:
+            pass
 
+    class DType:
+        """The name of a NumPy dtype."""
 
-def _number(dtype: object, value: bytes) -> float:
-    """What a NumPy scalar, such as the best accuracy, becomes."""
-    if not isinstance(dtype, _DType) or dtype.code not in {"f2", "f4", "f8", "i4", "i8", "b1"}:
-        raise _Refused("a NumPy scalar of an unusual type")
-    return np.frombuffer(value, dtype="<" + dtype.code)[0].item()
+        def __init__(self, code: str, *_: object):
+            self.code = code
 
+        def __setstate__(self, state: object) -> None:
+            pass
 
-class _DType:
-    """The name of a NumPy dtype; only little-endian numbers are understood."""
+    def number(dtype: object, value: bytes) -> float:
+        """What a NumPy scalar, such as the best accuracy, becomes."""
+        if not isinstance(dtype, DType) or dtype.code not in {"f2", "f4", "f8", "i4", "i8", "b1"}:
+            raise _Refused("a NumPy scalar of an unusual type")
+        return np.frombuffer(value, dtype="<" + dtype.code)[0].item()
 
-    def __init__(self, code: str, *_: object):
-        self.code = code
+    def latin1(text: str, encoding: str) -> bytes:
+        """How protocol 2 writes bytes; ``codecs.encode`` itself looks codecs up by name."""
+        if encoding != "latin1":
+            raise _Refused(f"bytes in the encoding {encoding!r}")
+        return text.encode("latin1")
 
-    def __setstate__(self, state: object) -> None:
-        pass
+    def tensor(*args: Any) -> torch.Tensor:
+        return torch._utils._rebuild_tensor_v2(*args)
 
-
-def _functions() -> dict[tuple[str, str], Any]:
-    from torch._utils import _rebuild_parameter, _rebuild_tensor_v2
+    def parameter(*args: Any) -> torch.Tensor:
+        return torch._utils._rebuild_parameter(*args)
 
     table: dict[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor_v2,
-        ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
+        ("torch._utils", "_rebuild_tensor_v2"): tensor,
+        ("torch._utils", "_rebuild_parameter"): parameter,
         ("torch", "Size"): torch.Size,
-        ("yacs.config", "CfgNode"): _Config,
-        ("_codecs", "encode"): _latin1,
-        ("numpy", "dtype"): _DType,
+        ("yacs.config", "CfgNode"): Config,
+        ("_codecs", "encode"): latin1,
+        ("numpy", "dtype"): DType,
     }
     for builtins in ("builtins", "__builtin__"):
         table[builtins, "set"] = set
     for core in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        table[core, "scalar"] = _number
+        table[core, "scalar"] = number
     for dtype in ("float64", "float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool"):
         table["torch", dtype] = getattr(torch, dtype)
     return table
@@ -83,7 +89,7 @@ class _Unpickler(pickle.Unpickler):
 
     def __init__(self, file: IO[bytes], **kwargs: Any):
         super().__init__(file, **kwargs)
-        self._table = _functions()
+        self._table = _table()
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in self._table:

@@ -76,24 +76,28 @@ def _default(variant: Variant) -> tuple[Path, str]:
 
 
 def _download(repository: str, variant: Variant) -> Path:
+    """Return a file of the Hugging Face repository: from the local cache, else over the network."""
     try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import RepositoryNotFoundError
+        from huggingface_hub import hf_hub_download, model_info, try_to_load_from_cache
     except ImportError:
         raise SkelfewError(
             f"{repository}: no such folder, and huggingface_hub is not installed to download it; "
             f"{where_to_put(variant)}"
         ) from None
-    reason = ""
     for name in _HUB_FILES:
-        try:
-            return Path(hf_hub_download(repository, name, etag_timeout=_TIMEOUT_S))
-        except RepositoryNotFoundError:
-            reason = "there is no such repository"
-            break
-        except (OSError, ValueError, RuntimeError) as error:
-            # A file it does not have, or no network: also with one, the next may be in the cache.
-            reason = type(error).__name__
+        if isinstance(cached := try_to_load_from_cache(repository, name), str):
+            return Path(cached)
+    try:
+        # Asked first because it fails at once; a download tries again for a minute.
+        held = {
+            file.rfilename for file in model_info(repository, timeout=_TIMEOUT_S).siblings or ()
+        }
+        for name in _HUB_FILES:
+            if name in held:
+                return Path(hf_hub_download(repository, name, etag_timeout=_TIMEOUT_S))
+        reason = f"it holds neither {' nor '.join(_HUB_FILES)}"
+    except Exception as error:  # which ones, depends on the HTTP library of the hub's client
+        reason = type(error).__name__
     raise SkelfewError(
         f"{repository}: not a folder here, and not to be had from the hub ({reason}); "
         f"{where_to_put(variant)}"
@@ -233,8 +237,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-        values = tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-        digest.update(memoryview(values))
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data)
     return digest.hexdigest()
 
 
@@ -242,7 +245,9 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def load_strictly(model: nn.Module, checkpoint: Checkpoint, variant: Variant) -> None:
-    """Fill every parameter of ``model`` from the checkpoint, and leave nothing of it over.
+    """Give ``model`` the checkpoint's parameters as float32, all of them and nothing left over.
+
+    The model may be on the meta device: its parameters are replaced, not written to.
 
     Raises:
         SkelfewError: If names or shapes differ; names the variant that fits, if one does.
@@ -268,7 +273,7 @@ def load_strictly(model: nn.Module, checkpoint: Checkpoint, variant: Variant) ->
         raise SkelfewError(
             f"{checkpoint.source}: does not fit {variant.name} ({listed}); {_advice(state)}"
         )
-    model.load_state_dict(state)
+    model.load_state_dict({name: t.float() for name, t in state.items()}, assign=True)
 
 
 def _few(names: Iterable[str], count: int = 3) -> str:

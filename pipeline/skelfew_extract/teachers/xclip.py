@@ -163,6 +163,7 @@ class XCLIP(CLIP):
         heads = joint_heads or dim // HEAD_WIDTH
         self.frames = variant.frames
         self.block_dtype: torch.dtype | None = None
+        self.attn_mask = None  # encode_text makes its own, as long as the text
         self.visual.transformer.resblocks = nn.ModuleList(
             CrossFrameBlock(width, width // HEAD_WIDTH, variant.frames)
             for _ in range(variant.layers)
@@ -217,7 +218,8 @@ class XCLIP(CLIP):
         """
         length = tokens.shape[1]
         x = self.token_embedding(tokens) + self.positional_embedding[:length]
-        x = self.ln_final(self.transformer(x, attn_mask=self.attn_mask[:length, :length]))
+        causal = x.new_full((length, length), float("-inf")).triu(1)
+        x = self.ln_final(self.transformer(x, attn_mask=causal))
         end = tokens.argmax(dim=1)  # the end-of-text token has the highest id
         x = x[torch.arange(len(x), device=x.device), end] @ self.text_projection
         return F.normalize(x, dim=-1) if normalize else x

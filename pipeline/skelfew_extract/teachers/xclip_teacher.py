@@ -121,7 +121,10 @@ class XCLIPTeacher:
     @torch.inference_mode()
     def condition(self, text: Tensor, context: Tensor) -> Tensor:
         """Return f_t (B, D) of each clip's own text feature (B, D)."""
-        return self.model.condition(text.unsqueeze(1), context).squeeze(1)
+        if self.device.type != "cpu":
+            return self.model.condition(text.unsqueeze(1), context).squeeze(1)
+        rows = zip(text.unsqueeze(1).split(1), context.split(1), strict=True)
+        return torch.cat([self.model.condition(t, c) for t, c in rows]).squeeze(1)
 
     def describe(self) -> dict[str, Any]:
         """Return the provenance of the features, as JSON can hold it."""
@@ -174,7 +177,8 @@ def build_xclip(
         raise SkelfewError("a vocabulary is for untrained models; a checkpoint brings its own")
     checkpoint = open_checkpoint(*find_weights(variant, weights))
     vocabulary = _vocabulary(checkpoint, variant)
-    model = _random(_with(variant, vocabulary), seed)
+    with torch.device("meta"):
+        model = XCLIP(_with(variant, vocabulary))
     load_strictly(model, checkpoint, variant)
     return XCLIPTeacher(
         model,

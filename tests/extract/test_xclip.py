@@ -1,0 +1,322 @@
+"""What makes X-CLIP X-CLIP, and what the extraction engine relies on."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from skelfew_extract.teachers import PAPER_TEACHER, TEACHERS, build_teacher
+from skelfew_extract.teachers.variants import VARIANTS
+from skelfew_extract.teachers.xclip import XCLIP
+from skelfew_extract.teachers.xclip_teacher import XCLIPTeacher
+from torch import Tensor, nn
+from xclip_case import TINY, TOKENS, clips, fill, our_outputs
+
+from skelfew.errors import SkelfewError
+
+
+@pytest.fixture(scope="module")
+def model() -> XCLIP:
+    model = XCLIP(TINY).eval()
+    fill(model)
+    return model
+
+
+@pytest.fixture(scope="module")
+def demo() -> XCLIPTeacher:
+    teacher = build_teacher("xclip-demo", untrained=True)
+    assert isinstance(teacher, XCLIPTeacher)
+    return teacher
+
+
+def pictures(count: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 8, 3, 64, 64), dtype=torch.uint8, generator=generator)
+
+
+# ---- the network ---------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def test_video_path_is_open_clips(model: XCLIP) -> None:
+    """open_clip's own forward over the swapped blocks gives the same patches and frames."""
+    pixels = clips(TINY, 2)
+    public = model.visual.forward_intermediates(
+        pixels.flatten(0, 1), indices=1, output_fmt="NLC", normalize_intermediates=False
+    )
+    frames = public["image_features"].unflatten(0, (2, TINY.frames))
+    patches = model.prompts_visual_ln(public["image_intermediates"][0]) @ model.prompts_visual_proj
+    context = patches.unflatten(0, (2, TINY.frames)).mean(dim=1)
+    feature, ours = model.encode_video(pixels)
+    torch.testing.assert_close(feature, model.mit(frames), atol=1e-12, rtol=0)
+    torch.testing.assert_close(ours, context, atol=1e-12, rtol=0)
+
+
+@torch.no_grad()
+def test_patches_skip_ln_post(model: XCLIP) -> None:
+    """open_clip's forward would return them after ln_post, which X-CLIP never learned."""
+    tokens = clips(TINY, 1).flatten(0, 1)
+    after = model.visual.forward_intermediates(
+        tokens, indices=1, output_fmt="NLC", normalize_intermediates=True
+    )["image_intermediates"][0]
+    wrong = (model.prompts_visual_ln(after) @ model.prompts_visual_proj).mean(dim=0)
+    assert (wrong - model.encode_video(clips(TINY, 1))[1][0]).abs().max() > 0.1
+
+
+@torch.no_grad()
+def test_the_message_s_own_query_is_dead(model: XCLIP) -> None:
+    """Attention over all P + 2 tokens with the last row dropped is what the block computes."""
+    block = model.visual.transformer.resblocks[0]
+    x = torch.randn(2 * TINY.frames, 17, TINY.width, dtype=torch.float64)
+    message = block.message_fc(x[:, 0]).view(2, TINY.frames, -1)
+    h = block.message_ln(message)
+    message = message + block.message_attn(h, h, h)[0]
+    y = torch.cat([x, message.view(-1, 1, TINY.width)], dim=1)
+    h = block.ln_1(y)
+    y = (y + block.attn(h, h, h)[0])[:, :-1]
+    torch.testing.assert_close(block(x), y + block.mlp(block.ln_2(y)), atol=1e-12, rtol=0)
+
+
+@torch.no_grad()
+def test_frame_order_matters(model: XCLIP) -> None:
+    pixels = clips(TINY, 1)
+    forward, context = model.encode_video(pixels)
+    backward, reversed_context = model.encode_video(pixels.flip(1))
+    assert (forward - backward).abs().max() > 1e-3
+    # Only the multi-frame integration knows the order; the blocks exchange messages without it.
+    torch.testing.assert_close(context, reversed_context, atol=1e-12, rtol=0)
+
+
+@torch.no_grad()
+def test_frames_talk_to_each_other(model: XCLIP) -> None:
+    """Another last frame changes how the first is seen."""
+    pixels = clips(TINY, 1)
+    changed = pixels.clone()
+    changed[:, -1] *= -1
+    a, b = (
+        model.visual.forward_intermediates(p.flatten(0, 1), indices=1, output_fmt="NLC")
+        for p in (pixels, changed)
+    )
+    assert (a["image_features"][0] - b["image_features"][0]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_labels_do_not_see_each_other(model: XCLIP) -> None:
+    _, context = model.encode_video(clips(TINY, 2))
+    text = model.encode_text(TOKENS).expand(2, -1, -1)
+    together = model.condition(text, context)
+    alone = model.condition(text[:, 1:2], context)
+    torch.testing.assert_close(alone, together[:, 1:2], atol=1e-12, rtol=0)
+
+
+@torch.no_grad()
+def test_padding_and_its_length_change_nothing(model: XCLIP) -> None:
+    padded = torch.cat([TOKENS, torch.zeros(3, 71, dtype=torch.long)], dim=1)
+    torch.testing.assert_close(
+        model.encode_text(padded), model.encode_text(TOKENS), atol=1e-12, rtol=0
+    )
+    torch.testing.assert_close(
+        model.encode_text(TOKENS[:1, :3]), model.encode_text(TOKENS)[:1], atol=1e-12, rtol=0
+    )
+
+
+def test_bfloat16_blocks_stay_close_to_float32() -> None:
+    torch.manual_seed(0)
+    model = XCLIP(TINY).eval()
+    pixels = clips(TINY, 4).float()
+    exact = our_outputs(model, pixels, TOKENS)
+    model.block_dtype = torch.bfloat16
+    rounded = our_outputs(model, pixels, TOKENS)
+    for what in ("video", "conditioned"):
+        assert rounded[what].dtype == torch.float32
+        cosine = torch.cosine_similarity(exact[what], rounded[what], dim=-1)
+        assert cosine.min() >= 0.9999
+        assert not torch.equal(exact[what], rounded[what]), "bfloat16 was not used at all"
+
+
+def test_the_papers_teacher_has_443_tensors() -> None:
+    """As counted in the official checkpoint; other variants: test_xclip_parity.py."""
+    with torch.device("meta"):
+        state = XCLIP(VARIANTS[PAPER_TEACHER]).state_dict()
+    assert len(state) == 443
+    assert round(sum(t.numel() for t in state.values()) / 1e6, 2) == 194.93
+
+
+@pytest.mark.parametrize("name", [n for n, v in VARIANTS.items() if v.clip])
+def test_towers_are_open_clips(name: str) -> None:
+    """Our table repeats what open_clip's configuration says."""
+    import open_clip
+
+    variant = VARIANTS[name]
+    config = open_clip.get_model_config(variant.clip)
+    assert config["quick_gelu"] is True
+    assert config["embed_dim"] == variant.dim
+    assert config["vision_cfg"] == {
+        "image_size": variant.image_size,
+        "patch_size": variant.patch,
+        "width": variant.width,
+        "layers": variant.layers,
+    }
+    assert config["text_cfg"] == {
+        "context_length": variant.context_length,
+        "vocab_size": variant.vocabulary,
+        "width": variant.text_width,
+        "heads": variant.text_width // 64,
+        "layers": variant.text_layers,
+    }
+
+
+def test_variants_are_those_released() -> None:
+    assert len(VARIANTS) == 19
+    assert VARIANTS[PAPER_TEACHER].file == "k400_16_8.pth"
+    frames = {name: v.frames for name, v in VARIANTS.items()}
+    assert frames["xclip-base-patch16-zero-shot"] == frames["xclip-base-patch16-ucf-16-shot"] == 32
+    assert VARIANTS["xclip-large-patch14-16-frames"].image_size == 336
+    assert set(TEACHERS) >= set(VARIANTS)
+
+
+def test_impossible_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="width must be a multiple of 64, got 100"):
+        replace(TINY, width=100)
+    with pytest.raises(ValueError, match="patches of 7 do not tile 32 pixels"):
+        replace(TINY, patch=7)
+
+
+# ---- the teacher ---------------------------------------------------------------------------
+
+
+def test_gelu_is_refused() -> None:
+    """CLIP weights load into nn.GELU without a word, and give other features."""
+    model = XCLIP(TINY)
+    model.visual.transformer.resblocks[1].mlp.gelu = nn.GELU()
+    with pytest.raises(SkelfewError, match=r"1 activations are not QuickGELU.*resblocks\.1\.mlp"):
+        XCLIPTeacher(model, TINY, weights="none", trained=False)
+
+
+def test_features(demo: XCLIPTeacher) -> None:
+    text = demo.encode_text(["drink water", "wave a hand"])
+    feature, context = demo.encode_clips(pictures(2))
+    conditioned = demo.condition(text, context)
+    for x in (text, feature, conditioned):
+        assert x.shape == (2, demo.dim)
+        assert x.dtype == torch.float32
+        assert x.isfinite().all()
+    pixels = demo.normalise(pictures(2))
+    tokens = torch.nn.utils.rnn.pad_sequence(
+        [demo.tokens(label)[0] for label in ("drink water", "wave a hand")], batch_first=True
+    )
+    ours = our_outputs(demo.model, pixels, tokens)
+    torch.testing.assert_close(feature, ours["video"], atol=1e-5, rtol=1e-5)
+    diagonal = ours["conditioned"][[0, 1], [0, 1]]
+    torch.testing.assert_close(conditioned, diagonal, atol=1e-5, rtol=1e-5)
+
+
+def test_normalisation_is_imagenets(demo: XCLIPTeacher) -> None:
+    grey = demo.normalise(torch.full((1, 8, 3, 64, 64), 128, dtype=torch.uint8))
+    expected = (128 / 255 - torch.tensor(demo.mean)) / torch.tensor(demo.std)
+    torch.testing.assert_close(grey[0, 0, :, 0, 0], expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_clip_gives_the_same_bits_in_any_company(precision: str) -> None:
+    teacher = build_teacher("xclip-demo", untrained=True, precision=precision)  # type: ignore[arg-type]
+    frames = pictures(4)
+    text = teacher.encode_text(["a", "b", "c", "d"])
+    together, context = teacher.encode_clips(frames)
+    prompted = teacher.condition(text, context)
+    for i in range(4):
+        alone, own = teacher.encode_clips(frames[i : i + 1])
+        assert torch.equal(alone, together[i : i + 1])
+        assert torch.equal(teacher.condition(text[i : i + 1], own), prompted[i : i + 1])
+    company = torch.cat([frames[:1], pictures(2, seed=9), frames[1:2]])
+    assert torch.equal(teacher.encode_clips(company)[0][[0, 3]], together[:2])
+
+
+def test_a_label_gives_the_same_bits_in_any_company(demo: XCLIPTeacher) -> None:
+    many = demo.encode_text(["clap", "put on a hat", "drink water from a bottle"])
+    assert torch.equal(demo.encode_text(["put on a hat"]), many[1:2])
+    assert demo.encode_text([]).shape == (0, demo.dim)
+
+
+def test_prompting_is_of_the_own_video(demo: XCLIPTeacher) -> None:
+    text = demo.encode_text(["clap", "clap"])
+    _, context = demo.encode_clips(pictures(2))
+    conditioned = demo.condition(text, context)
+    assert (conditioned[0] - conditioned[1]).abs().max() > 1e-5
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        torch.zeros(1, 4, 3, 64, 64, dtype=torch.uint8),
+        torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8),
+        torch.zeros(1, 8, 3, 64, 64),
+    ],
+    ids=["frames", "size", "type"],
+)
+def test_other_clips_are_refused(demo: XCLIPTeacher, frames: Tensor) -> None:
+    with pytest.raises(SkelfewError, match=r"takes uint8 clips of \(8, 3, 64, 64\), got"):
+        demo.encode_clips(frames)
+
+
+def test_seeds(demo: XCLIPTeacher) -> None:
+    state = torch.random.get_rng_state()
+    same = build_teacher("xclip-demo", untrained=True, seed=0).describe()
+    other = build_teacher("xclip-demo", untrained=True, seed=1).describe()
+    assert torch.equal(torch.random.get_rng_state(), state), "the global generator was touched"
+    assert same == demo.describe()
+    assert other["weights_sha256"] != same["weights_sha256"]
+    assert other["weights"] == "untrained seed 1"
+
+
+def test_provenance(demo: XCLIPTeacher) -> None:
+    about = json.loads(json.dumps(demo.describe()))
+    assert about["trained"] is False
+    assert (about["name"], about["dim"], about["frames"]) == ("xclip-demo", 128, 8)
+    assert about["mean"] == [0.485, 0.456, 0.406]
+    assert about["precision"] == "float32"
+    assert about["prompting"] == "video-conditioned"
+    assert about["activation"] == "quickgelu"
+    assert about["open_clip"].startswith("3.3.")
+
+
+def test_bad_requests_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(SkelfewError, match="did you mean xclip-base-patch16"):
+        build_teacher("xclip-base-patch-16", untrained=True)
+    with pytest.raises(SkelfewError, match="contradict each other"):
+        build_teacher("xclip-demo", untrained=True, weights=str(tmp_path))
+    with pytest.raises(SkelfewError, match="device 'cuda:77': not to be had here"):
+        build_teacher("xclip-demo", untrained=True, device="cuda:77")
+    with pytest.raises(SkelfewError, match="precision 'float8'"):
+        build_teacher("xclip-demo", untrained=True, precision="float8")  # type: ignore[arg-type]
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+def test_listing_teachers_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from skelfew_extract.teachers import TEACHERS, build_teacher\n"
+        "print(sorted(set(sys.modules) & {'torch', 'numpy', 'open_clip', 'torchvision'}))"
+    )
+    assert run(code) == "[]"
+
+
+def test_a_torchvision_that_cannot_load_its_operators_is_no_obstacle() -> None:
+    """As with a CUDA-built torchvision beside a CPU-only torch: its library does not open."""
+    broken = (
+        "import torch\n"
+        "load = torch.ops.load_library\n"
+        "def fail(path): raise OSError(f'{path}: libtorch_cuda.so: cannot open')\n"
+        "torch.ops.load_library = fail\n"
+    )
+    bare = "try:\n    import torchvision\nexcept RuntimeError as error: print(error)\n"
+    assert run(broken + bare) == "operator torchvision::nms does not exist"
+    code = broken + "from skelfew_extract.open_clip_door import CLIP; print(CLIP.__name__)"
+    assert run(code) == "CLIP"
