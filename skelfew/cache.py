@@ -38,7 +38,16 @@ IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "prepro
 _CHUNK_ROWS = 1024
 _BLOCK_ROWS = 8192
 # What zarr, numpy and json raise on metadata or chunks that are not what they should be.
-_DAMAGE = (ValueError, KeyError, TypeError, OSError, RuntimeError, AttributeError, OverflowError)
+_DAMAGE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    OSError,
+    RuntimeError,
+    AttributeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,7 @@ class TeacherCache:
             class_text = _read(arrays["class_text"]) if "class_text" in arrays else None
         except CacheError:
             raise
-        except (*_DAMAGE, MemoryError) as error:
+        except _DAMAGE as error:
             raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
         return cls(
             row={ids[i]: row for row, i in enumerate(done)},
@@ -458,7 +467,10 @@ def _read(array: zarr.Array, rows: slice = slice(None)) -> np.ndarray:
 
 
 def _ids(arrays: Mapping[str, zarr.Array]) -> list[str]:
-    return [str(sample_id) for sample_id in _read(arrays["sample_id"])]
+    ids = [str(sample_id) for sample_id in _read(arrays["sample_id"])]
+    if len(set(ids)) != len(ids) or "" in ids:
+        raise CacheError(f"{arrays['sample_id'].store_path}: sample IDs are not unique and whole")
+    return ids
 
 
 def _read_rows(path: Path, array: zarr.Array, done: np.ndarray, ids: list[str]) -> np.ndarray:

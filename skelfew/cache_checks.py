@@ -5,11 +5,10 @@ or allocates in proportion to a claimed shape.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from skelfew.errors import SkelfewError
 
@@ -18,6 +17,7 @@ FORMAT_VERSION = 1
 FEATURE_DTYPES = ("float16", "float32")
 
 _MAX_CHUNK_BYTES = 1 << 28
+_MIN_CHUNK_ROWS = 16
 _MAX_EXPANSION = 256  # decoded bytes per stored byte; features shrink by a tenth at most
 _CODECS = {"bytes", "vlen-utf8", "zstd", "gzip", "blosc", "crc32c"}
 
@@ -70,29 +70,36 @@ def check_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
             raise CacheError(
                 f"{path}: {name} uses codec {min(codecs - _CODECS)!r}, which a cache may not use"
             )
-        size = 4 if name == "sample_id" else array.dtype.itemsize
-        if int(np.prod([int(c) for c in array.chunks], dtype=object)) * size > _MAX_CHUNK_BYTES:
+        chunk, size = tuple(array.chunks), 4 if name == "sample_id" else array.dtype.itemsize
+        if chunk[1:] != array.shape[1:] or chunk[0] < min(array.shape[0], _MIN_CHUNK_ROWS):
+            raise CacheError(
+                f"{path}: {name} has chunks {chunk}; they must hold whole rows, "
+                f"{_MIN_CHUNK_ROWS} or more"
+            )
+        if math.prod(chunk) * size > _MAX_CHUNK_BYTES:
             raise CacheError(f"{path}: chunks of {name} are larger than {_MAX_CHUNK_BYTES} bytes")
-    # All IDs are written when a store is created, so the files bound what the shapes may claim.
-    ids = arrays["sample_id"]
-    if ids.nchunks_initialized < ids.nchunks:
+    stored = stored_bytes(path)
+    if 4 * shape[0] > _MAX_EXPANSION * stored:
         raise CacheError(
-            f"{path}: claims {shape[0]} samples, but sample IDs are stored for at most "
-            f"{ids.nchunks_initialized * ids.chunks[0]}; damaged or not from skelfew-extract"
+            f"{path}: claims {shape[0]} samples, but the whole store has {stored} bytes; "
+            "damaged or not from skelfew-extract"
         )
+
+
+def stored_bytes(path: Path) -> int:
+    """Return the size of a store, a folder or one file."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files)
 
 
 def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
     """Refuse to allocate far more than is stored."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    stored = sum(p.stat().st_size for p in files)
-    needed = 0
+    stored, needed = stored_bytes(path), 0
     for name in ("video", "text", "class_text"):
         if name in arrays:
             array = arrays[name]
             rows = array.shape[0] if name == "class_text" else done
-            row_size = int(np.prod([int(n) for n in array.shape[1:]], dtype=object))
-            needed += rows * row_size * array.dtype.itemsize
+            needed += rows * math.prod(array.shape[1:]) * array.dtype.itemsize
     if needed > _MAX_EXPANSION * stored:
         raise CacheError(
             f"{path}: claims {needed} bytes of features, but the whole store has {stored}; "

@@ -295,8 +295,8 @@ def choose_precision(asked: str, device: str, width: int) -> Precision:
         device: Where the teacher runs.
         width: Channels of its vision tower.
     """
-    if asked == "float32" or asked == "bfloat16":
-        return asked
+    if asked != "auto":
+        return "bfloat16" if asked == "bfloat16" else "float32"
     if device.startswith("cuda"):
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     if device != "cpu" or width < 512:
