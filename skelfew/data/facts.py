@@ -35,3 +35,40 @@ def missing_skeletons(name: str) -> frozenset[str]:
     """Return the samples that NTU's authors list as having no usable skeleton (ntu60, ntu120)."""
     lines = _file("missing_skeletons", f"{name}.csv").read_text(encoding="utf-8").split()
     return frozenset(lines[1:])
+
+
+@cache
+def names_from(option: str, guess: str) -> dict[int, str]:
+    """Return class names for files that hold numbers only, by class number from 1.
+
+    Args:
+        option: ``auto``, a data set whose names come with the program, or the path of a text file
+            with one name a line.
+        guess: The data set that ``auto`` stands for, "" if nothing is known; then there are no
+            names, and classes are called ``class 1``, ``class 2``, ...
+    """
+    if option == "auto":
+        return class_names(guess) if guess else {}
+    path = Path(option)
+    if path.suffix == ".txt":
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SkelfewError(f"{path}: cannot read the class names ({error})") from None
+        return {i: line.strip() for i, line in enumerate(lines, start=1) if line.strip()}
+    known = sorted(p.stem for p in _file("class_names", "ntu.json").parent.glob("*.json"))
+    if option not in known:
+        raise SkelfewError(
+            f"--option names={option}: expected auto, {', '.join(known)}, or a .txt file with a "
+            "class name a line"
+        )
+    return class_names(option)
+
+
+def name_of(names: dict[int, str], number: int) -> str:
+    """Return a class's name, ``class 7`` if there are none; raise if the number is out of range."""
+    if not names:
+        return f"class {number}"
+    if number not in names:
+        raise SkelfewError(f"label {number - 1} is out of range; there are 0 to {max(names) - 1}")
+    return names[number]

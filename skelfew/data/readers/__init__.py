@@ -26,6 +26,10 @@ READERS: dict[str, str] = {
     "ntu": "skelfew.data.readers.ntu:READER",
     "nw-ucla": "skelfew.data.readers.ucla:READER",
     "utd-mhad": "skelfew.data.readers.utd:READER",
+    "pku": "skelfew.data.readers.pku:READER",
+    "msr": "skelfew.data.readers.msr:READER",
+    "pyskl": "skelfew.data.readers.pyskl:READER",
+    "ctrgcn-npz": "skelfew.data.readers.ctrgcn_npz:READER",
     # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
     "demo": "skelfew_extract.demoworld:READER",
 }

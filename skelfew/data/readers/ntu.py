@@ -18,7 +18,9 @@ from skelfew.data.readers.raw import folder, stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
+_NAME = re.compile(
+    r"S(?P<setup>\d{3})C(?P<view>\d{3})P(?P<subject>\d{3})R(?P<replication>\d{3})A(?P<action>\d{3})"
+)
 _MISSING = ("ntu120", "ntu60", "none")
 SHORT_TRACK = 11  # a body seen in at most so many frames is noise
 WIDE_FRAME = 0.8  # a frame is noise if the body is wider than this part of its height
@@ -58,12 +60,11 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
 def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
     """Read one file; its video is ``ID_rgb.avi`` beside it or in ``nturgb+d_rgb/``."""
     name = stem(source)
-    match = _NAME.fullmatch(name)
-    if match is None:
+    fields = name_fields(name)
+    if fields is None:
         yield Dropped(name, source, "its name is not like S001C002P003R001A001.skeleton")
         return
-    setup, camera, subject, replication, action = (int(part) for part in match.groups())
-    labels = class_names("ntu")
+    labels, action = class_names("ntu"), fields["action"]
     if action not in labels:
         yield Dropped(name, source, f"action A{action:03} is out of range; there are A001 to A120")
         return
@@ -88,12 +89,18 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         frames=skeleton.positions.shape[1],
         video=video,
         end_frame=text.declared if video else 0,
-        subject=str(subject),
-        view=str(camera),
-        replication=str(replication),
-        setup=str(setup),
+        subject=str(fields["subject"]),
+        view=str(fields["view"]),
+        replication=str(fields["replication"]),
+        setup=str(fields["setup"]),
     )
     yield Recording(sample, skeleton)
+
+
+def name_fields(name: str) -> dict[str, int] | None:
+    """Return what a name like ``S001C002P003R001A001`` says; None if it is another name."""
+    match = _NAME.fullmatch(name)
+    return {key: int(text) for key, text in match.groupdict().items()} if match else None
 
 
 def tracks(text: SkeletonText) -> list[Track]:

@@ -98,7 +98,8 @@ def _numbers(lines: list[bytes], rows: list[int]) -> np.ndarray:
 
     text = b"\n".join([b"\n".join(lines[row : row + JOINTS]) for row in rows])
     count = len(rows) * JOINTS
-    if count and text.count(b" ") == (_NUMBERS - 1) * count:
+    spaces = np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord(" "))
+    if count and spaces == (_NUMBERS - 1) * count:
         try:
             table = pd.read_csv(
                 io.BytesIO(text),

@@ -6,6 +6,7 @@ import zlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from skelfew.errors import SkelfewError
 
@@ -60,12 +61,17 @@ class RawFolder:
     def read(self, name: str) -> bytes:
         """Return the content of one file; raise SkelfewError if it cannot be read."""
         try:
-            archive, member = self._split(name)
-            if archive is None:
-                return (self.path / member).read_bytes()
-            return self._zip(archive).read(member)
+            with self.open(name) as file:
+                return file.read()
         except (KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise SkelfewError(f"cannot read {name} ({error})") from None
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open one file for reading."""
+        archive, member = self._split(name)
+        return (
+            (self.path / member).open("rb") if archive is None else self._zip(archive).open(member)
+        )
 
     def size(self, name: str) -> int:
         """Return the size of a source in bytes, -1 if it is not a file."""

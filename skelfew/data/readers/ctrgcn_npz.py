@@ -1,0 +1,136 @@
+"""Preprocessed NTU RGB+D as CTR-GCN and its descendants keep it: ``NTU60_CS.npz`` and the like.
+
+``x_train`` and ``x_test`` are (N, 300, 150): frames, 2 bodies x 25 joints x xyz, centred, padded
+with zeros; ``y_*`` are one-hot. Names of samples are lost, so IDs are ``train_00000``, ... by
+position. Arrays are read in slices: these files do not fit into every memory.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from skelfew.data.facts import name_of, names_from
+from skelfew.data.manifest import Sample
+from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
+from skelfew.data.store import Skeleton
+from skelfew.errors import SkelfewError
+
+_SLICE = 64  # samples read at a time
+_COLUMNS = 2 * 25 * 3
+
+
+def sources(raw: RawFolder, options: Options) -> list[str]:
+    """List the arrays of samples, ``x_train`` and ``x_test``."""
+    names_from(str(options["names"]), "")
+    path = _path(raw)
+    if path is None:
+        return []
+    try:
+        with zipfile.ZipFile(path) as file:
+            names = set(file.namelist())
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SkelfewError(f"{path}: unreadable npz file ({error})") from None
+    found = [n for n in ("x_train", "x_test") if f"{n}.npy" in names]
+    for name in found:
+        if f"y{name[1:]}.npy" not in names:
+            raise SkelfewError(f"{path}: holds {name} but no y{name[1:]}")
+    return found
+
+
+def _path(raw: RawFolder) -> Path | None:
+    if raw.path.is_file():
+        return raw.path
+    found = sorted(raw.path.glob("*.npz"))
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise SkelfewError(f"{raw.path}: more than one npz file ({names}); name one with --raw")
+    return found[0] if found else None
+
+
+def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
+    """Read all samples of ``x_train`` or ``x_test``."""
+    path = _path(raw)
+    assert path is not None
+    part, count = source.removeprefix("x_"), 0
+    try:
+        labels = _class_ids(path, f"y_{part}")
+        names = names_from(str(options["names"]), "ntu")
+        for count, values in enumerate(_slices(path, source, len(labels)), start=1):
+            name = f"{part}_{count - 1:05}"
+            number = int(labels[count - 1])
+            try:
+                positions = unpadded(values)
+                sample = Sample(name, number, name_of(names, number), positions.shape[1])
+            except SkelfewError as error:
+                yield Dropped(name, source, str(error))
+                continue
+            yield Recording(sample, Skeleton(positions))
+    except SkelfewError as error:
+        yield Dropped(part, source, str(error))
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        yield Dropped(f"{part}_{count:05}", source, f"truncated or damaged: {error}")
+
+
+def _open(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Read an array's header; arrays of objects, which would be pickles, are refused."""
+    version = npy.read_magic(file)
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = header(file)
+    if dtype.hasobject or fortran or dtype.kind not in "fiub":
+        raise SkelfewError(f"{name} is an array of {dtype}, expected plain numbers in C order")
+    return shape, dtype
+
+
+def _class_ids(path: Path, name: str) -> np.ndarray:
+    """Return class numbers from 1, (N,)."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        shape, dtype = _open(file, name)
+        labels = np.frombuffer(file.read(), dtype=dtype).reshape(shape)
+    return (labels.argmax(axis=1) if labels.ndim == 2 else labels.astype(int)) + 1
+
+
+def _slices(path: Path, name: str, count: int) -> Iterator[np.ndarray]:
+    """Yield samples (T, 150) one by one."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        shape, dtype = _open(file, name)
+        if len(shape) != 3 or shape[2] != _COLUMNS or shape[0] != count:
+            expected = f"({count}, frames, {_COLUMNS})"
+            raise SkelfewError(f"{name} has shape {shape}, expected {expected}")
+        size = shape[1] * shape[2] * dtype.itemsize
+        for start in range(0, count, _SLICE):
+            wanted = min(_SLICE, count - start)
+            content = file.read(wanted * size)
+            if len(content) < wanted * size:
+                raise EOFError(f"{name} ends early")
+            yield from np.frombuffer(content, dtype=dtype).reshape(wanted, *shape[1:])
+
+
+def unpadded(values: np.ndarray) -> np.ndarray:
+    """Return joints (M, T, 25, 3) float32 of a padded sample (T, 150).
+
+    Zero frames at the end go; so does a second body that is empty (NTU-60 files) or a copy of the
+    first (NTU-120 files): how to fill it up is for ``missing_body`` to say.
+    """
+    positions = values.astype(np.float32).reshape(-1, 2, 25, 3).transpose(1, 0, 2, 3)
+    shown = np.flatnonzero(positions.any(axis=(0, 2, 3)))
+    if not len(shown):
+        raise SkelfewError("all frames are zero")
+    positions = positions[:, : shown[-1] + 1]
+    second = positions[1]
+    if not second.any() or np.array_equal(second, positions[0]):
+        positions = positions[:1]
+    return positions
+
+
+READER = Reader(
+    name="ctrgcn-npz",
+    layout="kinect-v2",
+    sources=sources,
+    read=read,
+    defaults={"names": "auto"},
+)
