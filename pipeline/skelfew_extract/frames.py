@@ -1,7 +1,7 @@
 """Reading single video frames by number, exactly. The only reader of videos in this project.
 
-Frame i is the i-th picture in the order of display. Time stamps are trusted only where the
-container has them for every picture (MP4, Matroska); AVI has none, so there the pictures are
+Frame i is the i-th picture in the order of display. Time stamps are trusted only in MP4 and
+Matroska; AVI, MPEG-TS and the like have none or cannot seek by them, so there the pictures are
 counted from the start.
 """
 
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
 DECODERS = ("auto", "decord", "pyav")
+# Containers with a true time stamp for every picture and exact seeking; others are counted through.
+_TIMED_CONTAINERS = ("mov", "matroska")
+# Where decord's frames are the right ones. In AVI it is off by one to three after a seek (also for
+# H.264 without B-frames), in MPEG-TS and WMV, and with B-frames of MPEG-4 Part 2, likewise
+# (tests/extract/test_frames.py shows it; decord issues 54, 91, 195, 252).
+_DECORD_CODECS = ("h264", "hevc", "vp8", "vp9")
 
 
 class VideoError(SkelfewError):
@@ -78,8 +84,8 @@ def read_frames(
     Args:
         path: Video file.
         indices: Numbers from 0, in any order, repeats allowed.
-        decoder: ``decord``, ``pyav``, or ``auto``: decord where it is installed and succeeds, else
-            PyAV. Both give the same pictures, bit for bit.
+        decoder: ``decord``, ``pyav``, or ``auto``: decord where it is installed, exact for this
+            kind of file and succeeds, else PyAV. Both give the same pictures, bit for bit.
 
     Raises:
         VideoError: If the file is missing, empty or damaged, or has no such frame.
@@ -90,8 +96,16 @@ def read_frames(
     wanted = [int(i) for i in indices]
     if not wanted or min(wanted) < 0:
         raise VideoError(f"{path}: frame numbers {wanted} must be at least one and none negative")
-    _check_file(path)
-    if decoder == "decord" or (decoder == "auto" and has_decord()):
+    info = probe(path)
+    if max(wanted) >= info.frames:
+        raise VideoError(f"{path}: has {info.frames} frames, frame {max(wanted)} is not there")
+    exact = info.exact_times and info.codec in _DECORD_CODECS
+    if decoder == "decord" and not exact:
+        raise VideoError(
+            f"{path}: decord returns wrong frames of {info.codec} in {info.container} files; "
+            "use --decoder auto or pyav"
+        )
+    if decoder == "decord" or (decoder == "auto" and exact and has_decord()):
         try:
             return _read_decord(path, wanted)
         except VideoError:
@@ -123,8 +137,6 @@ def _read_decord(path: Path, wanted: list[int]) -> np.ndarray:
         raise VideoError(f"decord cannot be imported ({error}); use --decoder pyav") from None
     try:
         reader = decord.VideoReader(str(path), num_threads=1)
-        if max(wanted) >= len(reader):
-            raise VideoError(f"{path}: has {len(reader)} frames, frame {max(wanted)} is not there")
         frames = reader.get_batch(wanted).asnumpy()
         reader.seek(
             0
@@ -139,10 +151,6 @@ def _read_pyav(path: Path, wanted: list[int]) -> np.ndarray:
     import av
 
     index = _index(path)
-    if max(wanted) >= index.info.frames:
-        raise VideoError(
-            f"{path}: has {index.info.frames} frames, frame {max(wanted)} is not there"
-        )
     pending = sorted(set(wanted))
     try:
         with av.open(str(path)) as container:
@@ -232,7 +240,7 @@ def _scan(path: Path, mtime_ns: int) -> _Index:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise VideoError(f"{path}: holds no video stream")
+                raise VideoError(f"{path}: holds no video stream; is it truncated, or sound only?")
             stream = container.streams.video[0]
             context = stream.codec_context
             packets = [
@@ -249,7 +257,7 @@ def _scan(path: Path, mtime_ns: int) -> _Index:
     if not packets:
         raise VideoError(f"{path}: holds no pictures; it is probably truncated")
     times = [pts for pts, _ in packets if pts is not None]
-    exact = name != "avi" and len(times) == len(packets) == len(set(times))
+    exact = name in _TIMED_CONTAINERS and len(times) == len(packets) == len(set(times))
     keyframes: tuple[int, ...] = (0,)
     if exact:
         keys = {pts for pts, key in packets if key}
