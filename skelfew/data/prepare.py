@@ -9,6 +9,7 @@ recordings per process and the manifest, however many files there are.
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -267,6 +268,5 @@ def counts(manifest: Manifest) -> dict[str, object]:
 
 
 def _kind(reason: str) -> str:
-    """Return a reason without the place in the file, so that equal kinds count together."""
-    head, colon, rest = reason.partition(": ")
-    return rest.split(":")[0] if colon and head.startswith("line ") else head
+    """Return a reason without what differs from file to file, so that equal kinds are counted."""
+    return re.sub(r"'[^']*'|\"[^\"]*\"|\d[\d.]*", "_", reason)

@@ -18,6 +18,7 @@ from skelfew.errors import SkelfewError
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1
 _CHUNK_ROWS = 512
+_BUFFER_ROWS = 16 * _CHUNK_ROWS  # written at a time: HDF5 is slow at many small writes
 _COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
@@ -180,6 +181,8 @@ class SkeletonStoreWriter:
         self._digest = hashlib.sha256()
         self._positions = self._dataset("positions", joints, channels)
         self._pixels = self._dataset("pixels", joints, 2) if pixels else None
+        self._waiting: list[Skeleton] = []
+        self._waiting_rows = 0
 
     def _dataset(self, name: str, joints: int, channels: int) -> h5py.Dataset:
         return self._file.create_dataset(
@@ -204,6 +207,7 @@ class SkeletonStoreWriter:
             self._file.close()
             self._partial.unlink(missing_ok=True)
             return
+        self._flush()
         text = h5py.string_dtype()
         self._file.create_dataset("sample_id", data=np.array(self._ids, dtype=object), dtype=text)
         self._file.create_dataset("frames", data=np.array(self._frames, dtype=np.int32))
@@ -219,7 +223,7 @@ class SkeletonStoreWriter:
 
     def append(self, sample_id: str, skeleton: Skeleton) -> None:
         """Add one sample; positions must be (M, T, V, C) with the store's V and C."""
-        positions = np.ascontiguousarray(skeleton.positions, dtype=np.float32)
+        positions = np.array(skeleton.positions, dtype=np.float32, order="C")  # a copy: it waits
         expected = self._positions.shape[1:]
         if positions.ndim != 4 or positions.shape[2:] != expected or 0 in positions.shape:
             raise StoreError(
@@ -236,16 +240,27 @@ class SkeletonStoreWriter:
                         f"{pixels.shape} like the positions"
                     )
                 pixels[:] = skeleton.pixels
-            self._extend(self._pixels, pixels)
-        self._extend(self._positions, positions)
+        self._waiting.append(Skeleton(positions, pixels))
+        self._waiting_rows += positions.shape[0] * positions.shape[1]
+        if self._waiting_rows >= _BUFFER_ROWS:
+            self._flush()
         self._ids.append(sample_id)
         self._frames.append(positions.shape[1])
         self._bodies.append(positions.shape[0])
         _update(self._digest, sample_id, Skeleton(positions, pixels))
 
+    def _flush(self) -> None:
+        if self._waiting:
+            self._extend(self._positions, [s.positions for s in self._waiting])
+            if self._pixels is not None:
+                self._extend(
+                    self._pixels, [s.pixels for s in self._waiting if s.pixels is not None]
+                )
+        self._waiting, self._waiting_rows = [], 0
+
     @staticmethod
-    def _extend(dataset: h5py.Dataset, values: np.ndarray) -> None:
-        rows = values.reshape(-1, *values.shape[2:])
+    def _extend(dataset: h5py.Dataset, values: list[np.ndarray]) -> None:
+        rows = np.concatenate([v.reshape(-1, *v.shape[2:]) for v in values])
         start = len(dataset)
         dataset.resize(start + len(rows), axis=0)
         dataset[start:] = rows

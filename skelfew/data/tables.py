@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-_SHOWN = 12  # rows of a table of odd samples
+_SHOWN = 12  # rows of a list that could be long
 
 
 def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> None:
@@ -29,8 +29,11 @@ def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> No
     ):
         if key in document:
             table.add_row(title, f"{document[key]:,}")
-    for reason, count in document.get("dropped_reasons", {}).items():
+    reasons = list(document.get("dropped_reasons", {}).items())
+    for reason, count in reasons[:_SHOWN]:
         table.add_row(f"  {reason}", f"{count:,}")
+    if len(reasons) > _SHOWN:
+        table.add_row("  other reasons", f"{sum(count for _, count in reasons[_SHOWN:]):,}")
     for key, title in (("per_subject", "per subject"), ("per_view", "per view")):
         if document[key]:
             table.add_row(title, "  ".join(f"{k}: {v:,}" for k, v in document[key].items()))

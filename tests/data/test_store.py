@@ -70,6 +70,17 @@ def test_pixels_are_nan_where_a_recording_has_none(tmp_path: Path) -> None:
         assert store["one"].pixels is None
 
 
+def test_arrays_may_be_reused_after_append(tmp_path: Path) -> None:
+    buffer = np.ones((1, 4, 25, 3), np.float32)
+    with SkeletonStoreWriter(tmp_path / "s.h5", "kinect-v2", 25) as writer:
+        for i in range(3):
+            buffer[:] = i
+            writer.append(str(i), Skeleton(buffer))
+    with SkeletonStore(tmp_path / "s.h5") as store:
+        assert [store[str(i)].positions.max() for i in range(3)] == [0, 1, 2]
+        assert store.content_digest() == store.attrs["digest"]
+
+
 def test_an_interrupted_writer_leaves_the_old_store(tmp_path: Path) -> None:
     path = write(tmp_path / "s.h5")
     before = path.read_bytes()

@@ -35,7 +35,7 @@ class Track:
         first: First frame.
         positions: (T, 25, 3) joints in the frames ``first .. first + T - 1``.
         pixels: (T, 25, 2) joints in the colour video.
-        motion: Variance of all points, summed over x, y and z.
+        motion: Variance of all points, summed over x, y and z; 0 if there is no other body.
     """
 
     first: int
@@ -116,7 +116,8 @@ def tracks(text: SkeletonText) -> list[Track]:
         if len(set(frames)) < len(frames):
             raise TextError(f"body {body.decode(errors='replace')} stands twice in one frame")
         positions = text.positions[seen]
-        found.append(Track(frames[0], positions, text.pixels[seen], _motion(positions)))
+        motion = _motion(positions) if len(rows) > 1 else 0.0
+        found.append(Track(frames[0], positions, text.pixels[seen], motion))
     return found
 
 
