@@ -216,7 +216,7 @@ class EpisodicConfig:
     scale: float = 10.0
     learn_scale: bool = True
     optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig("sgd", lr=1e-3, weight_decay=1e-4, decay_all=True)
+        default_factory=lambda: OptimizerConfig("sgd", lr=1e-2, weight_decay=1e-4, decay_all=True)
     )
 
     def __post_init__(self) -> None:
@@ -398,7 +398,11 @@ _PAPER = TrainConfig(
             "adam", lr=0.1, weight_decay=0.01, decay_all=True, schedule="constant"
         ),
     ),
-    episodic=EpisodicConfig(scale=1.0, learn_scale=False),
+    episodic=EpisodicConfig(
+        scale=1.0,
+        learn_scale=False,
+        optimizer=OptimizerConfig("sgd", lr=1e-3, weight_decay=1e-4, decay_all=True),
+    ),
     train_on_validation=True,
 )
 PRESETS: dict[str, TrainConfig] = {"recommended": TrainConfig(), "paper": _PAPER}
