@@ -85,7 +85,7 @@ def _large(suffix: str, trained_on: str, *, frames: int = 8, image_size: int = 2
 DEMO = Variant(
     "xclip-demo",
     clip=None,
-    patch=8,
+    patch=16,
     frames=8,
     image_size=64,
     width=128,

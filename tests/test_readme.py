@@ -1,0 +1,128 @@
+"""Every command of README.md runs: on fewer samples, with less training, else as printed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BUDGET = (
+    " --encoder ctrgcn --width 0.125 --frames 8 --threads 1 --batch 16 --epochs 1 --episodes 2"
+    " --set transfer.hidden_dim=32"
+)
+# Commands too slow to run as they are, and what is put in their place.
+SMALLER = (
+    (re.compile(r"^(skelfew-train .*)$"), rf"\1{BUDGET}"),
+    (re.compile(r'^(make extract-teacher .*ARGS=")(.*)$'), r"\1--limit 2 --batch 2 \2"),
+    (re.compile(r"^make demo$"), "DEMO=quick make demo"),
+)
+
+pytestmark = pytest.mark.skipif(
+    Path(sys.prefix) != REPOSITORY / ".venv", reason="runs in the .venv that `make test` sets up"
+)
+
+
+def commands() -> dict[str, list[str]]:
+    """The shell blocks of the README by their names; the first one is the demo's."""
+    text = (REPOSITORY / "README.md").read_text()
+    found = re.findall(r"(?:<!-- readme: (\w+) -->\n)?```sh\n(.*?)```", text, re.DOTALL)
+    return {name or "demo": block.strip().splitlines() for name, block in found}
+
+
+def test_every_block_is_known() -> None:
+    assert sorted(commands()) == ["cache", "demo", "extract", "laptop", "skeletons"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A working folder with what a checkout holds, but none of its data."""
+    for name in ("Makefile", "pyproject.toml", ".venv", "pipeline"):
+        (tmp_path / name).symlink_to(REPOSITORY / name)
+    return tmp_path
+
+
+def run(line: str, folder: Path, raw: Path | None = None) -> str:
+    for pattern, smaller in SMALLER:
+        line = pattern.sub(smaller, line)
+    if raw is not None:
+        line = line.replace("/data/", f"{raw}/")
+    environment = {**os.environ, "PATH": f"{REPOSITORY / '.venv/bin'}:{os.environ['PATH']}"}
+    environment["OMP_NUM_THREADS"] = "1"
+    result = subprocess.run(
+        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, f"$ {line}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def utd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A raw folder with one trial of each action of UTD-MHAD by two of its subjects."""
+    shared: Path = request.getfixturevalue("shared") / "data" / "utd-mhad"
+    raw = tmp_path_factory.mktemp("raw")
+    folder = raw / "utd-mhad"
+    (folder / "depth_video").mkdir(parents=True)
+    with zipfile.ZipFile(shared / "Skeleton.zip") as archive:
+        for name in archive.namelist():
+            if re.search(r"_s[12]_t1_skeleton\.mat$", name):
+                (folder / Path(name).name).write_bytes(archive.read(name))
+                video = Path(name).name.replace("skeleton.mat", "depth.mp4")
+                (folder / "depth_video" / video).symlink_to(shared / "depth_video" / video)
+    return raw
+
+
+def extract(folder: Path) -> None:
+    """What the colleague with the videos did."""
+    run("skelfew-extract utd-mhad --teacher xclip-demo --untrained --batch 32", folder)
+
+
+def test_demo(folder: Path) -> None:
+    (line,) = commands()["demo"]
+    table = run(line, folder)
+    assert "demo-transfer" in table
+    assert "demo-episodic" in table
+    assert "chance" in table.lower()
+    assert list((folder / "previews" / "demo").glob("*.png"))
+    assert run(line, folder) == table, "a second run finds everything done"
+
+
+def test_cache_from_a_colleague(folder: Path, utd: Path) -> None:
+    prepare, train, evaluate = commands()["cache"]
+    run(prepare, folder, utd)
+    extract(folder)
+    shutil.rmtree(folder / "data" / "utd-mhad-raw", ignore_errors=True)
+    run(train, folder)
+    assert "untrained" in run(evaluate, folder)
+
+    train, evaluate = commands()["laptop"]
+    run(train, folder)
+    # Two subjects give two exemplars at most.
+    assert "raw" in run(evaluate.replace("--shots 5", "--shots 1"), folder).lower()
+
+
+def test_extraction(folder: Path, utd: Path) -> None:
+    from safetensors.torch import save_file
+    from skelfew_extract.teachers.xclip_names import to_hugging_face
+    from skelfew_extract.teachers.xclip_teacher import build_xclip
+
+    weights = folder / "weights" / "xclip-base-patch16"
+    weights.mkdir(parents=True)
+    state = build_xclip("xclip-base-patch16", untrained=True).model.state_dict()
+    save_file(to_hugging_face(state), weights / "model.safetensors")
+    prepare, teach = commands()["extract"]
+    run(prepare, folder, utd)
+    run(teach, folder)
+    assert (folder / "cache" / "utd-mhad.zarr" / "zarr.json").is_file()
+    assert list((folder / "previews" / "utd-mhad").glob("*.png"))
+
+
+def test_skeletons_only(folder: Path, shared: Path) -> None:
+    prepare, train, evaluate = commands()["skeletons"]
+    run(prepare, folder, shared / "data" / "nw-ucla")
+    run(train, folder)
+    assert "5-way" in run(evaluate, folder)
