@@ -1,0 +1,107 @@
+"""The teacher: time per clip of X-CLIP here and in transformers, same weights, in one run.
+
+Claim: bfloat16 blocks are what makes extraction faster on a processor that has them; the features
+stay those of transformers' XCLIPModel.
+Usage: python benchmarks/teacher.py [VARIANT] [--json]      (default xclip-base-patch16)
+"""
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+ROUNDS = 5
+
+
+def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
+    return F.cosine_similarity(a, b).item()
+
+
+def main() -> None:
+    arguments = [a for a in sys.argv[1:] if a != "--json"]
+    name = arguments[0] if arguments else "xclip-base-patch16"
+    from skelfew_extract.teachers.xclip_names import to_hugging_face
+    from skelfew_extract.teachers.xclip_teacher import build_xclip
+    from transformers import XCLIPConfig, XCLIPModel
+
+    exact = build_xclip(name, untrained=True)
+    fast = build_xclip(name, untrained=True, precision="bfloat16")
+    v = exact.variant
+    heads = v.dim // 64
+    config = XCLIPConfig(
+        text_config={
+            "vocab_size": v.vocabulary,
+            "hidden_size": v.text_width,
+            "intermediate_size": 4 * v.text_width,
+            "num_hidden_layers": v.text_layers,
+            "num_attention_heads": v.text_width // 64,
+        },
+        vision_config={
+            "hidden_size": v.width,
+            "intermediate_size": 4 * v.width,
+            "num_hidden_layers": v.layers,
+            "num_attention_heads": v.width // 64,
+            "mit_hidden_size": v.dim,
+            "mit_intermediate_size": 4 * v.dim,
+            "mit_num_attention_heads": heads,
+            "image_size": v.image_size,
+            "patch_size": v.patch,
+            "num_frames": v.frames,
+        },
+        projection_dim=v.dim,
+        prompt_num_attention_heads=heads,
+    )
+    theirs = XCLIPModel(config).eval()
+    theirs.load_state_dict(to_hugging_face(exact.model.state_dict()))
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, v.frames, 3, v.image_size, v.image_size)
+    frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+    def transformers(dtype: torch.dtype | None) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+            output = theirs.get_video_features(pixel_values=exact.normalise(frames))
+        return output if isinstance(output, torch.Tensor) else output.pooler_output
+
+    cases: dict[str, Callable[[], torch.Tensor]] = {
+        "transformers float32": lambda: transformers(None),
+        "transformers bfloat16": lambda: transformers(torch.bfloat16),
+        "skelfew float32": lambda: exact.encode_clips(frames)[0],
+        "skelfew bfloat16": lambda: fast.encode_clips(frames)[0],
+    }
+    truth = cases["transformers float32"]().double()
+    features = {case: function().double() for case, function in cases.items()}
+    times: dict[str, list[float]] = {case: [] for case in cases}
+    for _ in range(ROUNDS):  # interleaved, so that a busy minute hits all alike
+        for case, function in cases.items():
+            start = time.perf_counter()
+            function()
+            times[case].append(time.perf_counter() - start)
+    reference = statistics.median(times["transformers float32"])
+    rows = [
+        {
+            "case": case,
+            "median_ms_per_clip": round(1e3 * statistics.median(values), 2),
+            "min_ms_per_clip": round(1e3 * min(values), 2),
+            "times_faster": round(reference / statistics.median(values), 2),
+            "largest_difference": float(f"{(features[case] - truth).abs().max():.1e}"),
+            "one_minus_cosine": float(f"{1 - cosine(features[case], truth):.1e}"),
+        }
+        for case, values in times.items()
+    ]
+    about = {"teacher": name, "threads": torch.get_num_threads(), "scale": float(truth.abs().max())}
+    if "--json" in sys.argv:
+        print(
+            json.dumps({"benchmark": "teacher", **about, "rounds": ROUNDS, "rows": rows}, indent=2)
+        )
+        return
+    print("  ".join(f"{key} {value}" for key, value in about.items()))
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
