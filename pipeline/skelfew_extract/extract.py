@@ -269,7 +269,7 @@ class _Window:
         video, text = video[places], text[places]
         limit = float(np.finfo(self.dtype).max)
         for i, row in enumerate(rows):
-            largest = max(np.abs(video[i]).max(), np.abs(text[i]).max())
+            largest = float(np.abs([video[i], text[i]]).max())  # NaN if any is
             if row not in reasons and not largest <= limit:
                 what = "too large for float16; --store-dtype float32 holds it"
                 reasons[row] = ("encode", what if math.isfinite(largest) else "not finite")

@@ -1,0 +1,78 @@
+"""``skelfew-extract`` as a person uses it: real videos, a real small X-CLIP, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "extract"))
+from extraction_world import make_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_world(tmp_path_factory.mktemp("world"), 6)
+    (root / "manifests" / "spots.local.json").write_text(f'{{"videos": "{root}/videos"}}')
+    return root
+
+
+def run(world: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "skelfew_extract", *arguments],
+        cwd=world,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_whole_way(world: Path) -> None:
+    options = ["spots", "--teacher", "xclip-demo", "--untrained", "--workers", "1"]
+    done = run(world, *options, "--json", "--preview", "sheets", "--preview-count", "2")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)  # nothing but the document
+    assert (summary["done"], summary["failed"], summary["cache"]) == (6, 0, "cache/spots.zarr")
+    assert "untrained" in done.stderr and "6/6" in done.stderr and "clips/s" in done.stderr
+    assert len(list((world / "sheets").glob("*.png"))) == 2
+
+    video = world / "videos" / "clip_003.mp4"
+    content = video.read_bytes()
+    video.unlink()
+    missing = run(world, *options, "--out", "cache/other.zarr")
+    assert missing.returncode == 3
+    assert "5 of 6 samples done" in missing.stdout and "1 failed" in missing.stdout
+    assert "cache/other.failures.csv" in missing.stderr and "--retry-failed" in missing.stderr
+    video.write_bytes(content)
+    retried = run(world, *options, "--out", "cache/other.zarr", "--retry-failed", "--json")
+    assert retried.returncode == 0
+    assert json.loads(retried.stdout)["digest"] == summary["digest"]
+    assert not (world / "cache" / "other.failures.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["nothing"], 1, "skelfew-prepare nothing"),
+        (["spots", "--videos", "nowhere"], 1, "--videos"),
+        (["spots", "--teacher", "xclip-dem"], 1, "xclip-demo"),
+        (["spots", "--weights", "absent.pth"], 1, "absent.pth"),
+        (["spots", "--device", "cuda:77", "--untrained"], 1, "cuda:77"),
+        (["spots", "--preview-only"], 2, "--preview"),
+        (["spots", "--margin", "-1"], 2, "--margin"),
+        ([], 2, "DATASET"),
+    ],
+)
+def test_errors_are_one_line(world: Path, arguments: list[str], status: int, said: str) -> None:
+    result = run(world, *arguments)
+    assert result.returncode == status and result.stdout == ""
+    last = result.stderr.strip().splitlines()[-1]
+    assert said in last and "Traceback" not in result.stderr
+    assert last.lower().startswith("error: ")
+
+
+def test_preview_needs_no_weights(world: Path) -> None:
+    result = run(world, "spots", "--preview", "look", "--preview-count", "1", "--preview-only")
+    assert result.returncode == 0 and [p.name for p in (world / "look").iterdir()] == [
+        "clip_000.png"
+    ]
