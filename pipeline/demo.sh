@@ -4,8 +4,8 @@
 set -eu
 say() { printf '\n\033[1m== %s\033[0m\n' "$1" >&2; }
 
-world="" transfer="--epochs 20" episodic="--episodes 300 --set episodic.epoch_episodes=25"
-encoder="--encoder agcn --width 0.25 --frames 32 --body-pool masked_mean"
+world="" transfer="--epochs 25" episodic="--episodes 120 --set episodic.epoch_episodes=20"
+encoder="--encoder agcn --width 0.125 --frames 32 --body-pool masked_mean"
 if [ "${DEMO:-}" = quick ]; then
     world="--option subjects=2 --option views=1"
     transfer="--epochs 1 --batch 16" episodic="--episodes 2"
