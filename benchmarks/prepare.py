@@ -1,8 +1,8 @@
 """Throughput of reading NTU RGB+D's text files, beside a plain line-by-line parser, in one run.
 
 Claims: per core, our parser is at least 5 times as fast as a plain one that converts all numbers
-of a line, with equal arrays. (Shown too, without a claim: a plain one that converts only the 5 of 12
-numbers that are used, as ours does.) The whole command uses all cores, gives the same result with
+of a line, with equal arrays. (Shown too, without a claim: a plain one that converts only 5 of 12
+numbers, those used, as ours does.) The whole command uses all cores, gives the same result with
 any number of them, and needs no more memory for four times the files. The files are made up in the
 real format and size, about 300 KB, one or two bodies; NTU RGB+D 120 has 114,480 of them.
 
