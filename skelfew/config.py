@@ -8,18 +8,11 @@ Every value has a dotted name, e.g. ``transfer.optimizer.lr``, by which ``overri
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from skelfew.errors import SkelfewError
-
-
-class ConfigError(SkelfewError):
-    """A setting that does not exist or cannot have this value; the message lists what can be."""
-
+from skelfew.settings import ConfigError, flatten, from_plain, override_value
 
 STAGES = ("transfer", "traditional", "episodic")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
@@ -291,11 +284,11 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """Build the configuration from what ``to_dict`` returned; unknown keys are errors."""
-        return _from_dict(cls, values, "")
+        return from_plain(cls, values)
 
     def flat(self) -> dict[str, Any]:
         """Return all values by dotted name."""
-        return _flat(self.to_dict())
+        return flatten(self.to_dict())
 
     def changed(self) -> dict[str, list[Any]]:
         """Return what differs from the preset: {dotted name: [preset's value, own value]}."""
@@ -321,72 +314,7 @@ def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
     Raises:
         ConfigError: No such key, or not a value of its type.
     """
-    return _override(config, key.split("."), value, key)
-
-
-def _override(config: Any, names: list[str], value: object, key: str) -> Any:
-    hints = typing.get_type_hints(type(config))
-    if names[0] not in hints:
-        raise ConfigError(f"no setting {key!r}; {names[0]!r} is not one of {', '.join(hints)}")
-    old = getattr(config, names[0])
-    if dataclasses.is_dataclass(old):
-        if len(names) == 1:
-            known = ", ".join(f"{key}.{f.name}" for f in fields(old))
-            raise ConfigError(f"{key!r} is a group of settings; name one of {known}")
-        return replace(config, **{names[0]: _override(old, names[1:], value, key)})
-    if len(names) > 1:
-        raise ConfigError(f"no setting {key!r}; {names[0]!r} is a single value")
-    return replace(config, **{names[0]: _convert(hints[names[0]], value, key)})
-
-
-def _convert(hint: Any, value: object, key: str) -> Any:
-    """Turn a JSON value or text into the type of a field."""
-    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    if type(None) in kinds:
-        if value is None or value == "none":
-            return None
-        kinds = tuple(k for k in kinds if k is not type(None))
-    kind = kinds[0]
-    try:
-        if kind is bool:
-            return {"true": True, "yes": True, "false": False, "no": False}[str(value).lower()]
-        if kind in (int, float, str) and not isinstance(value, bool):
-            converted = kind(value)  # type: ignore[call-overload]
-            if kind is int and isinstance(value, float) and converted != value:
-                raise ValueError
-            return converted
-        if typing.get_origin(kind) is tuple:
-            parts = value.split(",") if isinstance(value, str) else value
-            return tuple(str(p) for p in parts)  # type: ignore[attr-defined]
-    except (KeyError, TypeError, ValueError):
-        pass
-    name = getattr(kind, "__name__", str(kind))
-    raise ConfigError(f"{key} is {value!r}; expected {name}")
-
-
-def _from_dict(kind: type[Any], values: Mapping[str, Any], prefix: str) -> Any:
-    hints = typing.get_type_hints(kind)
-    if unknown := sorted(set(values) - set(hints)):
-        raise ConfigError(
-            f"unknown setting {prefix + unknown[0]!r}; it may come from a newer skelfew"
-        )
-    arguments = {}
-    for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]):
-            arguments[name] = _from_dict(hints[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            arguments[name] = _convert(hints[name], value, prefix + name)
-    return kind(**arguments)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    return override_value(config, key.split("."), value, key)
 
 
 _PAPER = TrainConfig(
