@@ -41,9 +41,9 @@ def _compositions() -> Iterator[Action]:
     for first, second in combinations(single, 2):
         if not _parts(first) & _parts(second):
             # Motions of the whole body are written first, so that an arm's own motion remains.
-            steps = sorted((*first.steps, *second.steps), key=lambda s: s.part != "body")
+            ordered = tuple(sorted((*first.steps, *second.steps), key=lambda s: s.part != "body"))
             seconds = max(first.seconds, second.seconds)
-            found.append((f"{first.name} and {second.name}", tuple(steps), seconds, 0.0))
+            found.append((f"{first.name} and {second.name}", ordered, seconds, 0.0))
     duets = []
     for first, second in combinations([a for a in single if not _walks(a)], 2):
         steps = (*first.steps, Step(second.steps[0].motion, second.steps[0].side, 1))
