@@ -51,6 +51,7 @@ format: .venv/.dev ## Mend style
 	$(BIN)/ruff format .
 
 bench: .venv/.dev ## Measure what benchmarks/ claims
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove .venv and tool caches; data, caches and runs stay
