@@ -157,3 +157,51 @@ def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) ->
     for problem in problems:
         log(f"problem: {problem}")
     return PARTIAL if problems else OK
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("name")
+@click.option(
+    "--novel", required=True, help="How many novel classes to draw, or their numbers: 3,7."
+)
+@click.option("--validation", default="0", show_default=True, help="Likewise.")
+@click.option("--shots", default=5, show_default=True, help="Exemplars to draw per class, at most.")
+@click.option("--seed", default=0, show_default=True, help="Of the draws.")
+@click.option("--manifest", type=_FILE, help="[default: manifests/NAME.csv]")
+@click.option("--out", type=_FILE, help="[default: manifests/protocols/NAME.json]")
+@guarded
+def split(
+    name: str,
+    novel: str,
+    validation: str,
+    shots: int,
+    seed: int,
+    manifest: Path | None,
+    out: Path | None,
+) -> int:
+    """Make a few-shot protocol for a data set that has none.
+
+    A single number draws so many classes; a list with commas, like "3," or "3,7", names them.
+    """
+    from skelfew.data.manifest import Manifest
+    from skelfew.data.protocol_files import write_protocol
+    from skelfew.data.splits import make_split
+    from skelfew.errors import SkelfewError
+
+    target = out or Path(f"manifests/protocols/{name}.json")
+    if target.exists():
+        raise SkelfewError(f"{target}: exists already; name another file with --out")
+    samples = Manifest.read(manifest or Path(f"manifests/{name}.csv"))
+    document = make_split(samples, _classes(novel), _classes(validation), seed, shots)
+    write_protocol(document, target)
+    click.echo(str(target))
+    return OK
+
+
+def _classes(text: str) -> int | list[int]:
+    from skelfew.errors import SkelfewError
+
+    try:
+        return [int(c) for c in text.split(",") if c.strip()] if "," in text else int(text)
+    except ValueError:
+        raise SkelfewError(f"{text!r} is neither a number nor class numbers like 3,7") from None

@@ -181,3 +181,24 @@ def test_check_shows_equal_skeletons(home: Path) -> None:
     run("nw-ucla", "--raw", "raw", "--workers", 1)
     document = json.loads(run("check", "nw-ucla", "--json").stdout)
     assert document["equal_pairs"] == [["a01_s10_e01_v02", "a01_s10_e01_v03"]]
+
+
+def test_split_writes_a_protocol_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from skelfew.data.manifest import Manifest, Sample
+    from skelfew.data.protocols import load_protocol
+
+    monkeypatch.chdir(tmp_path)
+    samples = [Sample(f"c{c}n{i}", c, f"action {c}", 9) for c in range(1, 7) for i in range(4)]
+    manifest = Manifest("mine", tuple(samples))
+    manifest.write(tmp_path / "manifests" / "mine.csv")
+    arguments = ["split", "mine", "--novel", "2,5", "--validation", "1"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.stderr
+    protocol = load_protocol("mine", manifest)
+    assert protocol.novel == (2, 5)
+    assert len(protocol.validation) == 1
+    assert sorted((*protocol.base, *protocol.validation)) == [1, 3, 4, 6]
+    assert {c: len(ids) for c, ids in protocol.exemplars(1).items()} == {2: 1, 5: 1}
+    again = CliRunner().invoke(main, arguments)
+    assert again.exit_code == 1
+    assert "exists already" in again.stderr
