@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 DECODERS = ("auto", "decord", "pyav")
 # Containers with a true time stamp for every picture and exact seeking; others are counted through.
 _TIMED_CONTAINERS = ("mov", "matroska")
-# Where decord's frames are the right ones. In AVI it is off by one to three after a seek (also for
-# H.264 without B-frames), in MPEG-TS and WMV, and with B-frames of MPEG-4 Part 2, likewise
+# Where decord's frames are the right ones. In AVI they are off by up to a whole group of pictures
+# (also H.264 without B-frames); in MPEG-TS, WMV and with B-frames of MPEG-4 Part 2 by a few
 # (tests/extract/test_frames.py shows it; decord issues 54, 91, 195, 252).
 _DECORD_CODECS = ("h264", "hevc", "vp8", "vp9")
 

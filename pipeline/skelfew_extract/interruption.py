@@ -37,4 +37,9 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("stopping after this block; once more to stop at once", file=sys.stderr, flush=True)
+        name = signal.Signals(number).name
+        print(
+            f"{name}: stopping after this block; once more to stop at once",
+            file=sys.stderr,
+            flush=True,
+        )
