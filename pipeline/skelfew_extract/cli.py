@@ -150,8 +150,8 @@ def _extract(
     )
     out = out or Path("cache") / f"{dataset}.zarr"
 
+    from skelfew_extract.clips import DecodeSettings
     from skelfew_extract.crop import CropSettings
-    from skelfew_extract.decode_worker import DecodeSettings
     from skelfew_extract.extract import Settings, choose_device, choose_precision, default_workers
     from skelfew_extract.extract import extract as run
     from skelfew_extract.extract import preview as write_sheets

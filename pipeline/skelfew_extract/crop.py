@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 
 from skelfew.errors import SkelfewError
 
@@ -133,6 +131,9 @@ def crop_and_resize(frames: np.ndarray, box: Box, size: int) -> np.ndarray:
     Antialiased bilinear like Pillow's, from which it differs by at most one grey level; without
     antialiasing, 1080p loses its detail on the way to 224 (teacher.md 1.10).
     """
+    import torch  # here, so that errors before the first clip are quick
+    import torch.nn.functional as F
+
     part = np.ascontiguousarray(frames[:, box.top : box.bottom, box.left : box.right])
     images = torch.from_numpy(part).permute(0, 3, 1, 2)
     resized = F.interpolate(images, (size, size), mode="bilinear", antialias=True)

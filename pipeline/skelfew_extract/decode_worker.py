@@ -7,75 +7,15 @@ the interpreter lock; engine.py kills and replaces those that do.
 import faulthandler
 import os
 import signal
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from skelfew_extract.crop import (
-    Box,
-    CropError,
-    CropSettings,
-    clip_box,
-    crop_and_resize,
-    segment_midpoints,
-)
+from skelfew_extract.clips import ClipReport, ClipTask, DecodeSettings
+from skelfew_extract.crop import CropError, clip_box, crop_and_resize, segment_midpoints
 from skelfew_extract.frames import VideoError, probe, read_frames
-
-
-@dataclass(frozen=True)
-class ClipTask:
-    """One clip to decode.
-
-    Attributes:
-        row: Its number, by which the result is told apart.
-        sample_id: Its name.
-        title: What a person reads above its contact sheet.
-        video: The file.
-        start: First frame of the segment.
-        end: One past its last frame.
-        pixels: Joints in the picture (M, T, V, 2), NaN where unknown; or None.
-        sheet: Where to write a contact sheet; None for none.
-    """
-
-    row: int
-    sample_id: str
-    title: str
-    video: Path
-    start: int
-    end: int
-    pixels: np.ndarray | None = None
-    sheet: Path | None = None
-
-
-@dataclass(frozen=True)
-class DecodeSettings:
-    """How all clips of a run are decoded and cut."""
-
-    crop: CropSettings
-    decoder: str = "auto"
-    timeout: float = 120.0
-
-
-@dataclass(frozen=True)
-class ClipReport:
-    """What became of a clip; its pictures follow it through the pipe as bytes if it succeeded.
-
-    Attributes:
-        row: As in the task.
-        stage: ``decode`` or ``crop`` if that failed, "" if all went well.
-        message: Why it failed.
-        box: The part of the picture that was cut out.
-        joints: Whether the box comes from joints (and not from the picture's centre).
-    """
-
-    row: int
-    stage: str = ""
-    message: str = ""
-    box: Box | None = None
-    joints: bool = True
 
 
 def decode_clip(task: ClipTask, settings: DecodeSettings) -> tuple[ClipReport, np.ndarray | None]:

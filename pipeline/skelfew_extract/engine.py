@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew_extract.decode_worker import ClipReport, ClipTask, DecodeSettings, serve
+from skelfew_extract.clips import ClipReport, ClipTask, DecodeSettings
+from skelfew_extract.decode_worker import serve
 
 _START_LIMIT = 300.0  # seconds for a worker to import PyTorch on a busy machine
 _START_ATTEMPTS = 3

@@ -24,7 +24,7 @@ import torch
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
 from skelfew.data.manifest import Manifest
 from skelfew.progress import Progress
-from skelfew_extract.decode_worker import DecodeSettings
+from skelfew_extract.clips import DecodeSettings
 from skelfew_extract.engine import Clip, decode_clips
 from skelfew_extract.failures import Failures
 from skelfew_extract.interruption import Interruption

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from skelfew_extract.clips import ClipTask
 from skelfew_extract.crop import Box
-from skelfew_extract.decode_worker import ClipTask
 
 _CELL = 224  # width of a frame on the sheet, pixels
 _GAP = 4

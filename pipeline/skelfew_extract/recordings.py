@@ -9,7 +9,7 @@ import numpy as np
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
-from skelfew_extract.decode_worker import ClipTask
+from skelfew_extract.clips import ClipTask
 from skelfew_extract.preview import sheet_path
 
 

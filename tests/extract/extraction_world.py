@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from skelfew_extract.clips import DecodeSettings
 from skelfew_extract.crop import CropSettings
-from skelfew_extract.decode_worker import DecodeSettings
 from skelfew_extract.extract import Settings
 from skelfew_extract.recordings import Recordings
 from torch import Tensor

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.crop import CropSettings
-from skelfew_extract.decode_worker import ClipTask, DecodeSettings, decode_clip
+from skelfew_extract.decode_worker import decode_clip
 from skelfew_extract.engine import decode_clips
 from video_files import numbered_video
 
@@ -153,7 +154,7 @@ ORPHANS = """
 import multiprocessing, os, sys
 from pathlib import Path
 from skelfew_extract.crop import CropSettings
-from skelfew_extract.decode_worker import ClipTask, DecodeSettings
+from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.engine import decode_clips
 
 if __name__ == "__main__":

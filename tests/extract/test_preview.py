@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from extraction_world import make_world, open_world, settings
 from PIL import Image
+from skelfew_extract.clips import ClipTask
 from skelfew_extract.crop import Box
-from skelfew_extract.decode_worker import ClipTask
 from skelfew_extract.extract import preview
 from skelfew_extract.preview import contact_sheet, sheet_path
 

@@ -1,0 +1,61 @@
+"""What goes to a decoding process and what comes back. Loads neither torch nor a decoder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skelfew_extract.crop import Box, CropSettings
+
+
+@dataclass(frozen=True)
+class ClipTask:
+    """One clip to decode.
+
+    Attributes:
+        row: Its number, by which the result is told apart.
+        sample_id: Its name.
+        title: What a person reads above its contact sheet.
+        video: The file.
+        start: First frame of the segment.
+        end: One past its last frame.
+        pixels: Joints in the picture (M, T, V, 2), NaN where unknown; or None.
+        sheet: Where to write a contact sheet; None for none.
+    """
+
+    row: int
+    sample_id: str
+    title: str
+    video: Path
+    start: int
+    end: int
+    pixels: np.ndarray | None = None
+    sheet: Path | None = None
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How all clips of a run are decoded and cut."""
+
+    crop: CropSettings
+    decoder: str = "auto"
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
+class ClipReport:
+    """What became of a clip; its pictures follow it through the pipe as bytes if it succeeded.
+
+    Attributes:
+        row: As in the task.
+        stage: ``decode`` or ``crop`` if that failed, "" if all went well.
+        message: Why it failed.
+        box: The part of the picture that was cut out.
+        joints: Whether the box comes from joints (and not from the picture's centre).
+    """
+
+    row: int
+    stage: str = ""
+    message: str = ""
+    box: Box | None = None
+    joints: bool = True
