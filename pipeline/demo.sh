@@ -8,7 +8,7 @@ world="" transfer="--epochs 25" episodic="--episodes 120 --set episodic.epoch_ep
 encoder="--encoder agcn --width 0.125 --frames 32 --body-pool masked_mean"
 if [ "${DEMO:-}" = quick ]; then
     world="--option subjects=2 --option views=1"
-    transfer="--epochs 1 --batch 16" episodic="--episodes 2"
+    transfer="--epochs 1 --batch 16" episodic="--episodes 2 --queries 1"
     encoder="--encoder ctrgcn --width 0.125 --frames 8 --body-pool masked_mean"
 fi
 

@@ -11,13 +11,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-BUDGET = (
-    " --encoder ctrgcn --width 0.125 --frames 8 --threads 1 --batch 16 --epochs 1 --episodes 2"
-    " --set transfer.hidden_dim=32"
-)
+EPISODES = " --encoder ctrgcn --width 0.125 --frames 8 --threads 1 --episodes 2 --queries 1"
+TRANSFER = " --batch 16 --epochs 1 --set transfer.hidden_dim=32"
 # Commands too slow to run as they are, and what is put in their place.
 SMALLER = (
-    (re.compile(r"^(skelfew-train .*)$"), rf"\1{BUDGET}"),
+    (re.compile(r"^(skelfew-train .*)$"), rf"\1{EPISODES}"),
+    (re.compile(r"^(skelfew-train --cache .*)$"), rf"\1{TRANSFER}"),
     (re.compile(r'^(make extract-teacher .*ARGS=")(.*)$'), r"\1--limit 2 --batch 2 \2"),
     (re.compile(r"^make demo$"), "DEMO=quick make demo"),
 )
@@ -60,6 +59,11 @@ def run(line: str, folder: Path, raw: Path | None = None) -> str:
     return result.stdout
 
 
+def scores(output: str) -> list[str]:
+    """The rows of a table."""
+    return [line for line in output.splitlines() if "%" in line]
+
+
 @pytest.fixture(scope="module")
 def utd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
     """A raw folder with one trial of each action of UTD-MHAD by two of its subjects."""
@@ -88,7 +92,9 @@ def test_demo(folder: Path) -> None:
     assert "demo-episodic" in table
     assert "chance" in table.lower()
     assert list((folder / "previews" / "demo").glob("*.png"))
-    assert run(line, folder) == table, "a second run finds everything done"
+    again = run(line, folder)
+    assert "0 by this run" in again, "a second run finds everything done"
+    assert scores(again) == scores(table)
 
 
 def test_cache_from_a_colleague(folder: Path, utd: Path) -> None:
@@ -97,7 +103,7 @@ def test_cache_from_a_colleague(folder: Path, utd: Path) -> None:
     extract(folder)
     shutil.rmtree(folder / "data" / "utd-mhad-raw", ignore_errors=True)
     run(train, folder)
-    assert "untrained" in run(evaluate, folder)
+    assert "untrained" in run(evaluate, folder).lower()
 
     train, evaluate = commands()["laptop"]
     run(train, folder)

@@ -164,7 +164,7 @@ def _read_in_processes(
         while True:
             # A few blocks ahead, so that a failure or Ctrl-C leaves little work behind.
             for block in waiting:
-                with _interrupts_ignored():  # inherited by the workers that this starts
+                with _interrupts_held():  # inherited by the workers that this starts
                     running[pool.submit(read_block, plan, folder, block)] = block
                 if len(running) >= 2 * workers:
                     break
@@ -184,22 +184,22 @@ def _read_in_processes(
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Keep Ctrl-C from a moment in which it would print a traceback per starting worker."""
-    if threading.current_thread() is not threading.main_thread():
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back, not lose it, while workers start; they inherit that and never see it."""
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker() -> None:
-    # Ctrl-C goes to the whole group: workers end at once and silently, the parent reports. A
-    # worker whose parent was killed must not live on.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Ctrl-C goes to the whole group. The parent alone answers it: workers finish their block and
+    # are not missed in the middle of one. A worker whose parent was killed must not live on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
