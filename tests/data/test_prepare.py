@@ -258,7 +258,8 @@ def many(tmp_path: Path) -> Path:
     folder.mkdir()
     for subject in range(1, 100):
         for action in (1, 2, 3, 4):
-            name, text = clip(action, subject, frames=20)
+            # Long enough that reading takes a second: there must be time left to be killed in.
+            name, text = clip(action, subject, frames=120)
             (folder / name).write_text(text)
     return folder
 
