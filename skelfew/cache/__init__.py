@@ -1,0 +1,21 @@
+"""Teacher caches: the features of a frozen teacher, one row per sample.
+
+The on-disk format is specified in cache/README.md; this package is its reference reader and writer.
+"""
+
+from skelfew.cache.checks import CacheError
+from skelfew.cache.reader import REPRESENTATIONS, TeacherCache
+from skelfew.cache.storage import DONE, FAILED, PENDING, content_digest
+from skelfew.cache.writer import IDENTITY, CacheWriter
+
+__all__ = [
+    "DONE",
+    "FAILED",
+    "IDENTITY",
+    "PENDING",
+    "REPRESENTATIONS",
+    "CacheError",
+    "CacheWriter",
+    "TeacherCache",
+    "content_digest",
+]

@@ -1,0 +1,148 @@
+"""Reading a cache into memory."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from skelfew.cache.checks import CacheError, brief, check_budget, check_format
+from skelfew.cache.storage import (
+    DAMAGE,
+    DONE,
+    FAILED,
+    PENDING,
+    arrays_of,
+    ids_of,
+    open_group,
+    read,
+    read_done,
+)
+
+REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t")
+
+
+@dataclass(frozen=True)
+class TeacherCache:
+    """Teacher features of the finished samples of one dataset, held in memory.
+
+    Attributes:
+        row: Position of each finished sample in the arrays.
+        video: f_v as the teacher gave it, float32, shape (N, V, D), V temporal views; None if the
+            teacher saw no video.
+        text: f_t as the teacher gave it, float32, shape (N, V, D).
+        attrs: Provenance: dataset, teacher, preprocessing, software, digest.
+        class_text: Unconditioned text feature of each class, float32 (C, D), in the order of
+            ``attrs["classes"]``; None if the teacher stores none.
+        failed: IDs of the samples whose extraction failed.
+        pending: Number of samples still to be extracted.
+        path: Where it was read from.
+    """
+
+    row: dict[str, int]
+    video: np.ndarray | None
+    text: np.ndarray
+    attrs: dict[str, Any]
+    class_text: np.ndarray | None = None
+    failed: tuple[str, ...] = ()
+    pending: int = 0
+    path: Path = field(default_factory=Path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> "TeacherCache":
+        """Load the finished samples of a cache, a folder or a zip file (4 KiB each at D = 512).
+
+        Raises:
+            CacheError: If it is absent, not a cache, newer than this skelfew or damaged.
+        """
+        path = Path(path)
+        group = open_group(path)
+        attrs = check_format(path, dict(group.attrs))
+        arrays = arrays_of(path, group)
+        try:
+            ids, status = ids_of(arrays), read(arrays["status"])
+            done = np.flatnonzero(status == DONE)
+            check_budget(path, arrays, len(done))
+            features = {
+                name: read_done(path, arrays[name], done, ids)
+                for name in ("video", "text")
+                if name in arrays
+            }
+            class_text = read(arrays["class_text"]) if "class_text" in arrays else None
+        except CacheError:
+            raise
+        except DAMAGE as error:
+            raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
+        return cls(
+            row={ids[i]: row for row, i in enumerate(done)},
+            video=features.get("video"),
+            text=features["text"],
+            attrs=attrs,
+            class_text=class_text,
+            failed=tuple(ids[i] for i in np.flatnonzero(status == FAILED)),
+            pending=int((status == PENDING).sum()),
+            path=path,
+        )
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self.row
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the teacher's features."""
+        return int(self.text.shape[-1])
+
+    @property
+    def representations(self) -> tuple[str, ...]:
+        """What ``targets`` can return for this cache."""
+        return REPRESENTATIONS if self.video is not None else ("f_t",)
+
+    def rows(self, sample_ids: Sequence[str]) -> np.ndarray:
+        """Return the row of each sample ID; raise CacheError naming those that are missing."""
+        missing = [s for s in sample_ids if s not in self.row]
+        if missing:
+            failed = len(set(missing) & set(self.failed))
+            why = f"{failed} failed, see the .failures.csv beside it; " if failed else ""
+            raise CacheError(
+                f"{self.path}: {len(missing)} of {len(sample_ids)} samples are not in the cache, "
+                f"first {missing[0]} ({why}it holds {len(self)} finished samples); run "
+                f"skelfew-extract {self.attrs.get('dataset', 'DATASET')} again to add them"
+            )
+        return np.array([self.row[s] for s in sample_ids], dtype=np.int64)
+
+    def targets(
+        self,
+        sample_ids: Sequence[str],
+        representation: str = "f_v+f_t",
+        form: Literal["raw", "unit"] = "raw",
+    ) -> np.ndarray:
+        """Return the teacher's representation of each sample, float32, shape (n, V, D).
+
+        Args:
+            sample_ids: n sample IDs, in any order.
+            representation: ``f_v+f_t`` (the paper's f_VL), ``f_v`` or ``f_t`` (Table VIII).
+            form: ``raw`` takes the features as the teacher gave them; ``unit`` scales f_v and f_t
+                to length 1 before they are added. The paper does not say which.
+        """
+        if representation not in self.representations:
+            raise CacheError(
+                f"{self.path}: no representation {representation!r}; this cache has "
+                f"{', '.join(self.representations)}"
+            )
+        if form not in ("raw", "unit"):
+            raise CacheError(f"target form {form!r} is unknown; choose raw or unit")
+        rows = self.rows(sample_ids)
+        parts = []
+        if "f_v" in representation and self.video is not None:
+            parts.append(self.video[rows])
+        if "f_t" in representation:
+            parts.append(self.text[rows])
+        if form == "unit":
+            parts = [
+                p / np.maximum(np.linalg.norm(p, axis=-1, keepdims=True), 1e-12) for p in parts
+            ]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]

@@ -1,0 +1,207 @@
+"""Writing a cache: one process at a time, committed block by block."""
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from skelfew.cache.checks import FEATURE_DTYPES, CacheError, check_format, check_same
+from skelfew.cache.storage import (
+    DONE,
+    FAILED,
+    PENDING,
+    Group,
+    arrays_of,
+    create,
+    digest_of,
+    ids_of,
+    open_group,
+    read,
+)
+
+# Equal for a store to be continued; everything else in the attributes is for the record.
+IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "preprocessing", "classes")
+
+
+class CacheWriter:
+    """The single writer of a cache: creates it or goes on with it, and commits blocks of rows.
+
+    Made by :meth:`create_or_resume`; use it as a context manager, which holds the lock.
+
+    Attributes:
+        path: The store.
+        status: What is done so far, (N,) uint8: 0 pending, 1 done, 2 failed.
+        resumed: Whether the store existed before.
+    """
+
+    def __init__(self, path: Path, group: Group, lock: FileLock, resumed: bool):
+        self.path, self.resumed = path, resumed
+        self._group, self._lock = group, lock
+        self._arrays = arrays_of(path, group)
+        self.status: np.ndarray = read(self._arrays["status"])
+
+    @classmethod
+    def create_or_resume(
+        cls,
+        path: str | Path,
+        sample_ids: Sequence[str],
+        *,
+        dim: int,
+        provenance: Mapping[str, Any],
+        views: int = 1,
+        dtype: str = "float16",
+        class_text: np.ndarray | None = None,
+        video: bool = True,
+    ) -> "CacheWriter":
+        """Open ``path`` for writing, creating it with all rows pending if it does not exist.
+
+        Args:
+            path: The store, a folder such as ``cache/pku.zarr``.
+            sample_ids: All samples in manifest order, unique.
+            dim: D of the teacher.
+            provenance: What the rows are made from; the keys of ``IDENTITY`` decide whether an
+                existing store may be continued, the others are for the record.
+            views: V temporal views of a clip.
+            dtype: ``float16`` or ``float32``.
+            class_text: Unconditioned text features of the classes, (C, D).
+            video: Whether the teacher has an f_v.
+
+        Raises:
+            CacheError: If another process writes to it, or if it was made from something else; the
+                message names the key and both values.
+        """
+        path = Path(path)
+        provenance = json.loads(json.dumps(dict(provenance)))
+        if len(set(sample_ids)) != len(sample_ids) or not sample_ids:
+            raise CacheError(f"{path}: sample IDs must be unique and at least one")
+        if dtype not in FEATURE_DTYPES:
+            raise CacheError(f"{path}: store dtype {dtype!r}; choose {' or '.join(FEATURE_DTYPES)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = _lock(path)
+        try:
+            resumed = path.exists()
+            if resumed:
+                for stray in path.rglob("*.partial"):
+                    stray.unlink()
+            else:
+                shape = (len(sample_ids), views, dim)
+                create(path, sample_ids, shape, dtype, provenance, class_text, video)
+            group = open_group(path, mode="r+")
+            attrs = check_format(path, dict(group.attrs))
+            arrays = arrays_of(path, group)
+            if resumed:
+                check_same(path, {k: attrs.get(k) for k in IDENTITY}, provenance)
+                shape = (len(sample_ids), views, dim)
+                expected: dict[str, Any] = {"shape": shape, "dtype": dtype, "video": video}
+                found = {
+                    "shape": arrays["text"].shape,
+                    "dtype": str(arrays["text"].dtype),
+                    "video": "video" in arrays,
+                }
+                check_same(path, found, expected)
+                if ids_of(arrays) != list(sample_ids):
+                    raise CacheError(f"{path}: holds other samples or another order; use --out")
+            return cls(path, group, lock, resumed)
+        except BaseException:
+            lock.release()
+            raise
+
+    def __enter__(self) -> "CacheWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the lock; what is written stays."""
+        self._lock.release()
+
+    def pending(self, retry_failed: bool = False) -> np.ndarray:
+        """Return the rows still to be done, ascending; with ``retry_failed`` also the failed."""
+        todo = self.status == PENDING
+        if retry_failed:
+            todo |= self.status == FAILED
+        return np.flatnonzero(todo)
+
+    def write(
+        self,
+        rows: np.ndarray | slice,
+        video: np.ndarray | None,
+        text: np.ndarray,
+        status: np.ndarray,
+    ) -> None:
+        """Commit a block: video, text, then status, so that a reader sees only whole rows.
+
+        Args:
+            rows: n row numbers, ascending, or a slice.
+            video: f_v (n, V, D); None if the teacher has none.
+            text: f_t (n, V, D).
+            status: (n,) of 1 done or 2 failed; the features of failed rows are stored as NaN.
+
+        Raises:
+            CacheError: If a done row is not finite after conversion to the stored type.
+        """
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self.status)))
+        rows, status = np.asarray(rows, dtype=np.int64), np.asarray(status, dtype=np.uint8)
+        if not len(rows):
+            return
+        if ("video" in self._arrays) != (video is not None):
+            raise CacheError(f"{self.path}: f_v must be given exactly when the store has one")
+        features = {"text": text} if video is None else {"video": video, "text": text}
+        done = status == DONE
+        blocks = {}
+        for name, values in features.items():
+            array = self._arrays[name]
+            with np.errstate(over="ignore"):
+                block = np.asarray(values).reshape(len(rows), *array.shape[1:]).astype(array.dtype)
+            finite = np.isfinite(block).all(axis=(1, 2)) | ~done
+            if not finite.all():
+                bad = int(rows[np.flatnonzero(~finite)[0]])
+                raise CacheError(
+                    f"{self.path}: {name} feature of row {bad} is not finite as {array.dtype}; "
+                    "store float32, or look at the teacher's weights"
+                )
+            block[~done] = np.nan
+            blocks[name] = block
+        if "digest" in self._group.attrs:
+            del self._group.attrs["digest"]  # it described the content before this block
+        for name, block in blocks.items():
+            self._arrays[name].oindex[rows] = block
+        self._arrays["status"].oindex[rows] = status
+        self.status[rows] = status
+
+    def finish(self) -> str:
+        """Record the content digest and whether all rows are settled; return the digest."""
+        digest = digest_of(self._arrays)
+        self._group.attrs.update({"digest": digest, "complete": not (self.status == PENDING).any()})
+        return digest
+
+
+def _lock(path: Path) -> FileLock:
+    """Take the lock beside the store, or say who holds it."""
+    beside = path.with_name(path.name + ".lock")
+    lock = FileLock(beside)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        try:
+            holder = beside.read_text().strip()
+        except OSError:
+            holder = ""
+        raise CacheError(
+            f"{path}: {holder or 'another process'} is writing to it; wait for it to end"
+        ) from None
+    beside.write_text(f"process {os.getpid()} on {platform.node()}\n")
+    return lock
