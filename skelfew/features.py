@@ -33,13 +33,13 @@ def encode(
     return torch.cat(parts)
 
 
-def raw_features(store: SkeletonStore, ids: Sequence[str], coordinates: int = 3) -> Tensor:
+def raw_features(store: SkeletonStore, ids: Sequence[str]) -> Tensor:
     """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames, as one long vector.
 
     What can be recognised without learning anything; a floor for every encoder. Absent bodies
     are zero.
     """
-    pipeline = Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=coordinates)
+    pipeline = Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=store.coordinates)
     bank = SkeletonBank.from_store(store, ids, pipeline)
     rows = torch.arange(len(bank)).split(_BATCH)
     return torch.cat([bank.batch(r, train=False).flatten(1) for r in rows])

@@ -57,6 +57,7 @@ def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
     """Return how skeletons become network input in this run."""
     return Pipeline.for_dataset(
         inputs.dataset,
+        coordinates=inputs.store.coordinates,
         length=config.data.frames,
         missing_body=config.data.missing_body,
         stream=config.data.stream,

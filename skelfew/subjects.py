@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
@@ -122,16 +123,16 @@ def encoder_subject(
         keep: Folder for the features; None does not keep them.
     """
     encoder, metadata = load_encoder(path)
-    layout = encoder.config["layout"]
-    layout = layout["name"] if isinstance(layout, dict) else layout
-    if layout != store.layout:
-        raise SkelfewError(
-            f"{path}: an encoder of {layout} skeletons, but {store.path} holds {store.layout} ones"
-        )
+    _check_fit(path, encoder.config, store)
     if "pipeline" in metadata:
         pipeline = Pipeline(**metadata["pipeline"])
+        if pipeline.coordinates != store.coordinates:
+            raise SkelfewError(
+                f"{path}: an encoder of {pipeline.coordinates}D joints, but {store.path} holds "
+                f"{store.coordinates}D ones; train on them, or evaluate on others"
+            )
     else:
-        pipeline = Pipeline.for_dataset(manifest.name)
+        pipeline = Pipeline.for_dataset(manifest.name, coordinates=store.coordinates)
     digest = file_digest(path)
     basis = {
         "encoder_sha256": digest,
@@ -161,6 +162,23 @@ def encoder_subject(
         about={"encoder": str(path), "encoder_sha256": digest, "metadata": metadata},
         notes=tuple(_notes(path, metadata, manifest, trained_on)),
     )
+
+
+def _check_fit(path: Path, config: dict[str, Any], store: SkeletonStore) -> None:
+    """Raise SkelfewError if an encoder was built for other skeletons than those of the store."""
+    described = config["layout"]
+    layout = layout_from_dict(described) if isinstance(described, dict) else load_layout(described)
+    if not layout.same_graph(store.joint_layout):
+        same = layout.name == store.layout
+        raise SkelfewError(
+            f"{path}: an encoder of {layout.name} skeletons, but {store.path} holds "
+            f"{store.layout} ones" + ("; the two layouts of that name differ" if same else "")
+        )
+    if config["channels"] != store.channels:
+        raise SkelfewError(
+            f"{path}: an encoder of joints with {config['channels']} values, but {store.path} has "
+            f"{store.channels} a joint"
+        )
 
 
 def _notes(

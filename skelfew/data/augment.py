@@ -1,4 +1,4 @@
-"""Random views of a skeleton: the rotation matrices that training draws."""
+"""Random views of a skeleton: the matrices that training draws."""
 
 import torch
 from torch import Tensor
@@ -29,6 +29,20 @@ def rotation_matrix(angles: Tensor) -> Tensor:
     one, zero, cos, sin = torch.ones_like(z), torch.zeros_like(z), torch.cos(z), torch.sin(z)
     about_z = _matrix([[cos, sin, zero], [-sin, cos, zero], [zero, zero, one]])
     return about_z @ about_y @ about_x
+
+
+def picture_matrix(angle: Tensor, factors: Tensor) -> Tensor:
+    """Return a rotation in the picture after a stretch along x and y (..., 2, 2), for row vectors.
+
+    What a tilted camera, and a body that turns or is nearer, do to joints in a picture. Ranges
+    like PYSKL's ``RandomRot`` (0.3) and ``RandomScale`` (0.2), as its 2D form.
+
+    Args:
+        angle: Radians (...).
+        factors: Of x and y (..., 2).
+    """
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return factors[..., None] * _matrix([[cos, sin], [-sin, cos]])
 
 
 def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from skelfew.data import augment, preprocess
-from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.layouts import Layout
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 
@@ -32,11 +32,15 @@ class Pipeline:
         missing_body: What stands in the slot of an absent body, see ``preprocess.align``.
         stream: ``joint``, ``bone``, ``joint_motion`` or ``bone_motion``.
         coordinates: How many channels are positions: 3, or 2 for pixels (a third channel is then
-            a confidence). Rotations are for 3 only.
+            a confidence), which are scaled to body lengths.
         train_interval: Smallest and largest share of the frames that a training crop keeps.
         test_interval: Share of the frames that is kept at test time.
-        rotation: Largest angle about each axis in training, radians (``ntu``).
-        view_degrees: Largest angle about x and y in training, whole degrees (``ucla``).
+        rotation: Largest angle about each axis in training, radians (``ntu``); with 2 coordinates,
+            in the picture.
+        stretch: With 2 coordinates, largest change of width and of height in training, as a share
+            (``ntu``).
+        view_degrees: Largest angle about x and y in training, whole degrees (``ucla``; with 3
+            coordinates).
     """
 
     kind: str = "ntu"
@@ -47,6 +51,7 @@ class Pipeline:
     train_interval: tuple[float, float] = (0.5, 1.0)
     test_interval: float = 0.95
     rotation: float = 0.3
+    stretch: float = 0.2
     view_degrees: int = 60
 
     def __post_init__(self) -> None:
@@ -66,6 +71,8 @@ class Pipeline:
                 f"pipeline: length {self.length} must be positive, train_interval "
                 f"{self.train_interval} and test_interval {self.test_interval} shares in (0, 1]"
             )
+        if not 0 <= self.stretch < 1:
+            raise SkelfewError(f"pipeline: stretch is {self.stretch}; expected a share in [0, 1)")
 
     @classmethod
     def for_dataset(cls, dataset: str, **changes: Any) -> "Pipeline":
@@ -92,10 +99,12 @@ class Pipeline:
 class SkeletonBank:
     """The skeletons of some samples in one tensor, centred, ready for ``batch``.
 
+    With two coordinates they are scaled to body lengths too.
+
     Args:
         ids: Sample IDs (N).
         rows: All bodies and frames of all samples (R, V, C) float32, sample by sample, body by
-            body. Centred in place.
+            body. Changed in place.
         frames: T of each sample (N,).
         stored: How many bodies of each sample are in ``rows`` (N,).
         layout: Joint layout, V joints.
@@ -147,6 +156,8 @@ class SkeletonBank:
                 "data set again or leave the sample out"
             )
         there = (flat != 0).any(dim=1)
+        if pipeline.coordinates == 2:
+            _to_body_size(rows, there, starts, self.frames, sample_rows)
         _centre(rows, there, starts, sample_rows, layout.root, pipeline.coordinates)
 
         # Row of frame 0 of every body, and whether that body is ever there.
@@ -191,7 +202,7 @@ class SkeletonBank:
             torch.from_numpy(positions),
             torch.from_numpy(store.frames[index]),
             torch.from_numpy(store.bodies[index]),
-            load_layout(store.layout),
+            store.joint_layout,
             pipeline,
             bodies,
         )
@@ -272,7 +283,12 @@ class SkeletonBank:
         x = self._gather(index, start[:, None] + before)
         x.lerp_(self._gather(index, start[:, None] + after), weight)
         x = x.unflatten(-1, (len(self.layout), self.channels))
-        if train and self.pipeline.coordinates == 3 and self.pipeline.rotation > 0:
+        if train and self.pipeline.coordinates == 2:
+            random = 2 * self._random((len(index), 3), generator) - 1
+            factors = 1 + random[:, 1:] * self.pipeline.stretch
+            matrices = augment.picture_matrix(random[:, 0] * self.pipeline.rotation, factors)
+            x[..., :2] = _rotate(x[..., :2], matrices.float())
+        elif train and self.pipeline.rotation > 0:
             angles = (2 * self._random((len(index), 3), generator) - 1) * self.pipeline.rotation
             x = _rotate(x, augment.rotation_matrix(angles).transpose(-1, -2).float())
         return x
@@ -326,14 +342,49 @@ class SkeletonBank:
 def _centre(
     rows: Tensor, there: Tensor, starts: Tensor, counts: Tensor, root: int, coordinates: int
 ) -> None:
-    """Move, in place, the root joint of each sample's first row with a skeleton to the origin."""
+    """``preprocess.centre`` for all samples, in place."""
+    first = _first_row(there, starts, counts)
+    origin = rows[first, root, :coordinates]
+    if rows.shape[-1] > coordinates:  # with a confidence: a joint may not have been found
+        found = (rows != 0).any(dim=-1)
+        seen = found[first][..., None]
+        mean = (rows[first, :, :coordinates] * seen).sum(dim=1) / seen.sum(dim=1).clamp(min=1)
+        origin = origin.where(seen[:, root], mean)
+        absent = ~found
+    rows[..., :coordinates] -= origin.repeat_interleave(counts, dim=0)[:, None]
+    if rows.shape[-1] > coordinates:
+        rows[absent] = 0
+    else:
+        rows[~there] = 0
+
+
+def _to_body_size(
+    rows: Tensor, there: Tensor, starts: Tensor, frames: Tensor, counts: Tensor
+) -> None:
+    """``preprocess.to_body_size`` for all samples, in place."""
+    absent = ~(rows != 0).any(dim=-1, keepdim=True) if rows.shape[-1] > 2 else ~there[:, None, None]
+    low = rows[..., :2].masked_fill(absent, torch.inf).amin(dim=1)
+    high = rows[..., :2].masked_fill(absent, -torch.inf).amax(dim=1)
+    sizes = (high - low).amax(dim=-1)
+    # The rows of the first body that is there; the median of their sizes, sample by sample.
+    sample = torch.arange(len(starts)).repeat_interleave(counts)
+    body = (torch.arange(len(rows)) - starts[sample]) // frames[sample]
+    first = _first_row(there, starts, counts)
+    used = (there & (body == body[first][sample])).nonzero().flatten()
+    used = used[sizes[used].argsort(stable=True)]
+    used = used[sample[used].argsort(stable=True)]
+    each = torch.zeros_like(counts).index_add(0, sample[used], torch.ones_like(used))
+    middle = each.cumsum(0) - each + (each - 1).clamp(min=0) // 2
+    size = sizes[used[middle.clamp(max=max(len(used) - 1, 0))]] if len(used) else sizes[:0]
+    size = size.where((each > 0) & (size > 0), 1) if len(used) else torch.ones(len(starts))
+    rows[..., :2] /= size.repeat_interleave(counts)[:, None, None]
+
+
+def _first_row(there: Tensor, starts: Tensor, counts: Tensor) -> Tensor:
+    """Return each sample's first row with a skeleton, its first row if there is none."""
     used = there.nonzero().flatten()
-    position = torch.searchsorted(used, starts)
-    first = torch.cat([used, used.new_zeros(1)])[position]
-    first = first.where((first >= starts) & (first < starts + counts), starts)
-    origin = rows[first, root, :coordinates].repeat_interleave(counts, dim=0)
-    rows[..., :coordinates] -= origin[:, None]
-    rows[~there] = 0
+    first = torch.cat([used, used.new_zeros(1)])[torch.searchsorted(used, starts)]
+    return first.where((first >= starts) & (first < starts + counts), starts)
 
 
 def _rotate(x: Tensor, matrices: Tensor) -> Tensor:

@@ -40,6 +40,13 @@ class Layout:
     root: int
     mirror: tuple[tuple[int, int], ...] = ()
 
+    def same_graph(self, other: "Layout") -> bool:
+        """Return whether both have the same joints in the same order, bones and centre."""
+        mine, theirs = (
+            (layout.joints, set(layout.bones), layout.centre) for layout in (self, other)
+        )
+        return mine == theirs
+
     def __len__(self) -> int:
         return len(self.joints)
 
@@ -62,12 +69,16 @@ class Layout:
         }
 
 
-def load_layout(name_or_path: str | Path) -> Layout:
+def load_layout(name_or_path: Layout | str | Path) -> Layout:
     """Return a built-in layout by name, or one's own from a TOML file (see the module's text).
+
+    A Layout is returned as it is.
 
     Raises:
         SkelfewError: No such name or file, or a description that is not a tree of its joints.
     """
+    if isinstance(name_or_path, Layout):
+        return name_or_path
     if str(name_or_path) in LAYOUTS:
         return LAYOUTS[str(name_or_path)]
     path = Path(name_or_path)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.layouts import Layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
 from skelfew.data.readers.raw import stem
@@ -75,21 +75,23 @@ class Plan:
 
     Attributes:
         reader: A key of ``READERS``.
-        layout: Name of the joint layout.
+        layout: Joint layout.
         channels: Coordinates per joint.
         pixels: Whether joints in the video are stored.
         options: The reader's options.
         raw: The recordings.
         sources: All sources, in the reader's order.
+        depends: What the reader says that the samples depend on besides.
     """
 
     reader: str
-    layout: str
+    layout: Layout
     channels: int
     pixels: bool
     options: Options
     raw: RawFolder
     sources: tuple[str, ...]
+    depends: str = ""
 
     def blocks(self) -> list[tuple[str, ...]]:
         """Cut the sources into blocks, independently of the number of workers."""
@@ -99,7 +101,8 @@ class Plan:
     def fingerprint(self) -> str:
         """Hash what the parts depend on, with the sizes of the source files."""
         digest = hashlib.sha256()
-        parts = [self.reader, self.layout, self.channels, self.pixels, version("skelfew")]
+        layout = self.layout.to_dict()
+        parts = [self.reader, layout, self.channels, self.pixels, version("skelfew"), self.depends]
         parts += [sorted(self.options.items()), str(self.raw.path.resolve())]
         parts += [str(self.raw.video_folder.resolve())]
         digest.update(json.dumps(parts).encode())
@@ -212,7 +215,7 @@ def _end_with_parent() -> None:
 
 def read_block(plan: Plan, folder: Path, block: int) -> None:
     """Read one block of sources into its part."""
-    joints = len(load_layout(plan.layout))
+    joints = len(plan.layout)
     rows: list[Row] = []
     dropped: list[Dropped] = []
     with SkeletonStoreWriter(

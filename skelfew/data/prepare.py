@@ -115,12 +115,13 @@ def prepare(
         raise SkelfewError(f"{raw.path}: no recordings of {name} in it; see docs/datasets.md")
     plan = Plan(
         reader=name,
-        layout=reader.layout,
+        layout=load_layout(reader.layout),
         channels=reader.channels,
         pixels=reader.pixels,
         options=dict(options),
         raw=raw,
         sources=tuple(sources),
+        depends="" if reader.depends is None else reader.depends(raw, options),
     )
     for path in (outputs.manifest, outputs.store):
         if path.exists():
@@ -139,6 +140,7 @@ def prepare(
             "dataset": manifest.name,
             "reader": name,
             "units": reader.units,
+            "coordinates": reader.coordinates,
             "options": json.dumps(dict(options), sort_keys=True),
             "manifest_sha256": manifest.sha256,
             "skelfew_version": version("skelfew"),
@@ -187,7 +189,7 @@ def _merge(
     attrs: Mapping[str, str | int | float],
 ) -> str:
     """Write the store in manifest order and return its digest."""
-    joints = len(load_layout(plan.layout))
+    joints = len(plan.layout)
     opened: dict[int, SkeletonStore] = {}
     try:
         with SkeletonStoreWriter(

@@ -3,7 +3,8 @@
 These are the plain forms; ``skelfew.data.bank`` does the same for whole batches at once. Clips
 are (M, T, V, C): bodies, frames, joints, coordinates. A body absent in a frame is all zeros there.
 ``coordinates`` says how many of the C channels are positions: the rest, e.g. the confidence of a
-2D pose estimator, is left as it is.
+2D pose estimator, is left as it is. Joints in pictures (2 coordinates) are scaled to the size of the
+body too, see ``to_body_size``.
 """
 
 from collections.abc import Sequence
@@ -23,20 +24,59 @@ def seen(clip: Tensor) -> Tensor:
     return (clip != 0).flatten(2).any(dim=2)
 
 
+def found(clip: Tensor, coordinates: int = 3) -> Tensor:
+    """Return which joints are there (M, T, V) bool: all of a body that is.
+
+    Where joints have a confidence, one of which every value is zero was not found.
+    """
+    if clip.shape[-1] > coordinates:
+        return (clip != 0).any(dim=-1)
+    return seen(clip)[..., None].expand(clip.shape[:-1])
+
+
 def centre(clip: Tensor, root: int, coordinates: int = 3) -> Tensor:
     """Move the origin to the root joint of the first body in its first frame (spec B.3).
 
     One shift for all bodies and frames: no rotation, no scaling. Absent bodies stay zero. If the
-    first body is never there, the next one gives the origin.
+    first body is never there, the next one gives the origin. Joints that were not ``found`` stay
+    zero; if the root is one of them, the mean of those found is the origin.
     """
     there = seen(clip)
     if not there.any():
         return clip.clone()
     body, frame = there.nonzero()[0].tolist()
+    origin = clip[body, frame, root, :coordinates]
+    joints = found(clip, coordinates)
+    if not joints[body, frame, root]:
+        origin = clip[body, frame, joints[body, frame], :coordinates].mean(dim=0)
     moved = clip.clone()
-    moved[..., :coordinates] -= clip[body, frame, root, :coordinates]
-    moved[~there] = 0
+    moved[..., :coordinates] -= origin
+    moved[~joints] = 0
     return moved
+
+
+def to_body_size(clip: Tensor) -> Tensor:
+    """Divide x and y by the size of the first body that is there; before ``centre``.
+
+    Its size is the median, over the frames that show it, of the longer side of the box around its
+    joints: pixels become body lengths, whatever the resolution and the distance of the camera.
+    One factor for all bodies and frames keeps an approach to the camera visible, and the median
+    keeps single bad frames from mattering. Our choice: PYSKL divides by half the size of the
+    picture (``PreNormalize2D``), which leaves the distance in. A body without extent is not scaled.
+    """
+    there = seen(clip)
+    if not there.any():
+        return clip.clone()
+    first = int(there.any(dim=1).long().argmax())
+    joints = found(clip, 2)[first, there[first]][..., None]
+    points = clip[first, there[first], :, :2]
+    low = points.masked_fill(~joints, torch.inf).amin(dim=1)
+    high = points.masked_fill(~joints, -torch.inf).amax(dim=1)
+    size = (high - low).amax(dim=-1).median()
+    scaled = clip.clone()
+    if size > 0:
+        scaled[..., :2] /= size
+    return scaled
 
 
 def align(clip: Tensor, bodies: int, missing_body: str = "duplicate") -> Tensor:

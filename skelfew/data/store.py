@@ -5,6 +5,7 @@ one axis, and ``offset`` says where each sample starts, so one sample is one con
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
+from skelfew.data.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
 from skelfew.errors import SkelfewError
 
 FORMAT = "skelfew-skeletons"
@@ -47,7 +49,7 @@ class SkeletonStore:
         ids: Sample IDs in stored order.
         frames: T of each sample, (N,) int64.
         bodies: M of each sample, (N,) int64.
-        attrs: dataset, layout, manifest_sha256, digest and what the reader wrote.
+        attrs: dataset, layout, coordinates, manifest_sha256, digest and what the reader wrote.
     """
 
     def __init__(self, path: str | Path):
@@ -109,8 +111,35 @@ class SkeletonStore:
 
     @property
     def layout(self) -> str:
-        """Name of the joint layout, a key of ``skelfew.data.layouts.LAYOUTS``."""
+        """Name of the joint layout; ``joint_layout`` is the layout itself."""
         return str(self.attrs["layout"])
+
+    @property
+    def joint_layout(self) -> Layout:
+        """The joint layout, which the store carries in full.
+
+        Stores of earlier versions carry a name, or the path of a TOML file; that is looked up.
+        """
+        described = self.attrs.get("layout_description")
+        if described is None:
+            return load_layout(self.layout)
+        return layout_from_dict(json.loads(str(described)), str(self.path))
+
+    @property
+    def channels(self) -> int:
+        """C, values per joint."""
+        return int(self._file["positions"].shape[2])
+
+    @property
+    def coordinates(self) -> int:
+        """How many of the values of a joint are its position: 3, or 2 in pictures.
+
+        A third value of 2D joints is a confidence.
+        """
+        found = self.attrs.get("coordinates")
+        if found is None:  # written by an earlier version
+            return 2 if self.attrs.get("units") == "pixels" else min(3, self.channels)
+        return int(found)
 
     def row(self, sample_id: str) -> int:
         """Return the position of a sample; raise StoreError if it is not stored."""
@@ -149,7 +178,7 @@ class SkeletonStoreWriter:
 
     Args:
         path: Target, e.g. ``data/nw-ucla.h5``.
-        layout: Name of the joint layout.
+        layout: Joint layout, which is written into the store, or the name of one.
         joints: V.
         channels: C, 3 for metres, 2 or 3 (with confidence) for pixels.
         pixels: Whether joint positions in the video are stored too.
@@ -160,7 +189,7 @@ class SkeletonStoreWriter:
     def __init__(
         self,
         path: str | Path,
-        layout: str,
+        layout: Layout | str,
         joints: int,
         channels: int = 3,
         pixels: bool = False,
@@ -172,9 +201,9 @@ class SkeletonStoreWriter:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._file = h5py.File(self._partial, "w")
-        self._file.attrs.update(
-            {"format": FORMAT, "format_version": FORMAT_VERSION, "layout": layout, **(attrs or {})}
-        )
+        self._file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION})
+        self._file.attrs.update(_describe(layout))
+        self._file.attrs.update(attrs or {})
         self._ids: list[str] = []
         self._frames: list[int] = []
         self._bodies: list[int] = []
@@ -264,6 +293,14 @@ class SkeletonStoreWriter:
         start = len(dataset)
         dataset.resize(start + len(rows), axis=0)
         dataset[start:] = rows
+
+
+def _describe(layout: Layout | str) -> dict[str, str]:
+    """Return the attributes that tell a reader of the store its layout."""
+    known = LAYOUTS.get(layout) if isinstance(layout, str) else layout
+    if known is None:
+        return {"layout": str(layout)}
+    return {"layout": known.name, "layout_description": json.dumps(known.to_dict())}
 
 
 def _update(digest: "hashlib._Hash", sample_id: str, skeleton: Skeleton) -> None:

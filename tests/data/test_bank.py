@@ -55,7 +55,8 @@ def clips() -> Clips:
 def single(clip: np.ndarray, layout: Layout, pipeline: Pipeline, bodies: int) -> Tensor:
     """Return the test form of one clip (C, T, V, M), by the plain functions."""
     n = pipeline.coordinates
-    x = preprocess.centre(torch.from_numpy(clip), layout.root, n)
+    x = torch.from_numpy(clip)
+    x = preprocess.centre(preprocess.to_body_size(x) if n == 2 else x, layout.root, n)
     x = preprocess.align(x, bodies, pipeline.missing_body)
     if pipeline.kind == "ntu":
         valid = torch.tensor(preprocess.valid_frames(x))
@@ -86,6 +87,67 @@ def test_test_form_equals_one_by_one(
         # Differences of differences gather the rounding of four single-precision numbers.
         atol = 4e-6 if stream == "bone_motion" else 1e-6
         torch.testing.assert_close(x, expected, atol=atol, rtol=1e-6, msg=names[row])
+
+
+@pytest.mark.parametrize("channels", [2, 3])
+@pytest.mark.parametrize("kind", ["ntu", "ucla"])
+def test_joints_in_pictures_equal_one_by_one(clips: Clips, kind: str, channels: int) -> None:
+    layout, pipeline = load_layout("coco"), Pipeline(kind=kind, length=52, coordinates=2)
+    random = np.random.default_rng(4)
+    flat = {}
+    for name, clip in clips.items():
+        flat[name] = 100 * clip[:, :, :17, :channels]
+        if channels == 3:
+            there = clip.any(axis=(2, 3))[..., None]
+            flat[name][..., 2] = there * random.uniform(0.1, 1, flat[name].shape[:3])
+            lost = random.uniform(size=flat[name].shape[:3]) < 0.2
+            lost[:, 0, layout.root] = True  # the root of the first frame among them
+            flat[name][lost & there] = 0
+    bank = SkeletonBank.from_clips(flat, layout, pipeline, bodies=2)
+    batch = bank.batch(torch.arange(len(flat)), train=False)
+    for x, (name, clip) in zip(batch, flat.items(), strict=True):
+        expected = single(clip, layout, pipeline, 2)
+        torch.testing.assert_close(x, expected, atol=2e-5, rtol=1e-5, msg=name)
+
+
+def test_pictures_of_any_size_give_the_same_input() -> None:
+    """Neither resolution nor place in the picture matters; an approach to the camera does."""
+    layout, pipeline = load_layout("coco"), Pipeline(coordinates=2)
+    clip = np.abs(walk(1, 50, 17))
+    small, large = clip.copy(), clip.copy()
+    small[..., :2] = 100 * clip[..., :2]
+    large[..., :2] = 700 * clip[..., :2] + 300
+    bank = SkeletonBank.from_clips({"a": small, "b": large}, layout, pipeline, bodies=1)
+    x = bank.batch(torch.arange(2), train=False)
+    torch.testing.assert_close(x[0], x[1], atol=1e-5, rtol=1e-4)
+    assert 0.3 < x[0, :2].abs().amax() < 2
+    nearer = small.copy()
+    nearer[..., :2] *= np.linspace(1, 2, 50)[:, None, None]
+    y = SkeletonBank.from_clips({"a": nearer}, layout, pipeline, bodies=1)
+    assert (y.batch(torch.tensor([0]), train=False) - x[:1]).abs().amax() > 0.1
+
+
+def test_pictures_are_tilted_and_stretched_in_training() -> None:
+    layout = load_layout("coco")
+    clip = np.abs(walk(1, 64, 17))
+    still = np.repeat(clip[:, :1], 64, axis=1)
+    still[0, :, 5] = 0  # a joint that is never found
+
+    def drawn(**changes: float) -> Tensor:
+        pipeline = Pipeline(coordinates=2, **changes)
+        bank = SkeletonBank.from_clips({"a": still}, layout, pipeline, bodies=1)
+        generator = torch.Generator().manual_seed(1)
+        return bank.batch(torch.zeros(2, dtype=torch.int64), train=True, generator=generator)
+
+    plain = drawn(rotation=0, stretch=0)
+    tilted, stretched = drawn(stretch=0), drawn(rotation=0)
+    assert torch.equal(plain[0], plain[1])
+    for changed in (tilted, stretched):
+        assert torch.equal(changed[:, 2], plain[:, 2]) and (changed[:, :, :, 5] == 0).all()
+        assert (changed[0] - changed[1]).abs().amax() > 1e-3, "a draw for each clip"
+    torch.testing.assert_close(tilted[:, :2].norm(dim=1), plain[:, :2].norm(dim=1))
+    ratio = (stretched / plain)[:, :2].nan_to_num(1)
+    assert 0.8 <= ratio.amin() < ratio.amax() <= 1.2
 
 
 @pytest.mark.parametrize("kind", ["ntu", "ucla"])
@@ -143,7 +205,7 @@ def test_rotation_keeps_distances(clips: Clips) -> None:
 
 
 def test_only_positions_are_turned() -> None:
-    """With two coordinates and a confidence nothing is rotated and the confidence is resampled."""
+    """With two coordinates and a confidence the latter is resampled and nothing else."""
     layout = load_layout("coco")
     clip = np.abs(walk(1, 50, 17))
     clip[..., 2] = 0.5
@@ -182,6 +244,7 @@ def test_unusable_samples_are_named(clips: Clips) -> None:
         ({"coordinates": 4}, "coordinates is 4"),
         ({"train_interval": (0.9, 0.5)}, "train_interval"),
         ({"test_interval": 0.0}, "test_interval"),
+        ({"stretch": 1.0}, "stretch is 1.0"),
     ],
 )
 def test_impossible_pipelines(settings: dict, message: str) -> None:

@@ -5,6 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
+from skelfew.data.layouts import LAYOUTS, layout_from_dict
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
 
 RNG = np.random.default_rng(0)
@@ -42,6 +43,41 @@ def test_what_is_written_is_read_one_by_one_and_at_once(tmp_path: Path) -> None:
             rows[7:1207].reshape(2, 600, 25, 3), SKELETONS["two"].positions
         )
         assert store.layout == "kinect-v2" and store.attrs["dataset"] == "x"
+
+
+RIG = layout_from_dict(
+    {"name": "rig", "joints": ["a", "b", "c"], "bones": [["a", "b"], ["c", "b"]], "centre": "b"}
+)
+
+
+def test_the_layout_travels_with_the_store(tmp_path: Path) -> None:
+    path = tmp_path / "rig.h5"
+    attrs = {"coordinates": 2, "units": "pixels"}
+    with SkeletonStoreWriter(path, RIG, 3, attrs=attrs) as writer:
+        writer.append("one", Skeleton(np.ones((1, 4, 3, 3), np.float32)))
+    with SkeletonStore(path) as store:
+        assert store.layout == "rig" and store.joint_layout == RIG
+        assert store.coordinates == 2 and store.channels == 3
+    with SkeletonStore(write(tmp_path / "s.h5")) as store:
+        assert store.joint_layout == LAYOUTS["kinect-v2"] and store.coordinates == 3
+
+
+@pytest.mark.parametrize(("units", "coordinates"), [("pixels", 2), ("metres", 3), (None, 3)])
+def test_stores_of_earlier_versions_are_read(
+    tmp_path: Path, units: str | None, coordinates: int
+) -> None:
+    """They name their layout, by a path if it is one's own, and say nothing of coordinates."""
+    description = tmp_path / "rig.toml"
+    content = RIG.to_dict()
+    description.write_text("\n".join(f"{k} = {v!r}" for k, v in content.items()))
+    path = tmp_path / "old.h5"
+    with SkeletonStoreWriter(path, RIG, 3, attrs={"units": units} if units else {}) as writer:
+        writer.append("one", Skeleton(np.ones((1, 4, 3, 3), np.float32)))
+    with h5py.File(path, "r+") as file:
+        del file.attrs["layout_description"]
+        file.attrs["layout"] = str(description)
+    with SkeletonStore(path) as store:
+        assert store.joint_layout == RIG and store.coordinates == coordinates
 
 
 def test_digest_is_of_the_content_not_the_compression(tmp_path: Path) -> None:

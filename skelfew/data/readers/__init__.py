@@ -17,6 +17,7 @@ from skelfew.data.readers.raw import RawFolder
 from skelfew.errors import SkelfewError
 
 if TYPE_CHECKING:  # the command lists READERS without loading NumPy and h5py
+    from skelfew.data.layouts import Layout
     from skelfew.data.store import Skeleton
 
 __all__ = ["READERS", "Dropped", "Options", "RawFolder", "Reader", "Recording", "load_reader"]
@@ -76,7 +77,7 @@ class Reader:
 
     Attributes:
         name: Data set name as typed on the command line.
-        layout: Joint layout, a key of ``skelfew.data.layouts.LAYOUTS``.
+        layout: Joint layout, or the name of one.
         sources: Lists the source names below the raw folder, cheaply and sorted.
         read: Turns one source into samples, one after the other; a malformed source is a Dropped.
             A SkelfewError becomes a Dropped too; any other exception is a bug and ends the run.
@@ -87,10 +88,12 @@ class Reader:
         needs_raw: Whether ``--raw`` must be given (the demo makes its own).
         detect: For formats that hold more than one kind of skeleton: looks into the recordings
             and returns this reader with ``layout``, ``channels``, ``units`` as found there.
+        depends: What the samples depend on besides the options and the sizes of the sources, as
+            a text; when it has changed, an interrupted run does not go on but starts anew.
     """
 
     name: str
-    layout: str
+    layout: Layout | str
     sources: Callable[[RawFolder, Options], list[str]]
     read: Callable[[RawFolder, str, Options], Iterable[Recording | Dropped]]
     channels: int = 3
@@ -99,6 +102,12 @@ class Reader:
     defaults: Options = field(default_factory=dict)
     needs_raw: bool = True
     detect: Callable[[Reader, RawFolder, Options], Reader] | None = None
+    depends: Callable[[RawFolder, Options], str] | None = None
+
+    @property
+    def coordinates(self) -> int:
+        """How many of the channels are a position: 2 in pictures, else 3."""
+        return 2 if self.units == "pixels" else 3
 
 
 def load_reader(name: str) -> Reader:
