@@ -29,6 +29,7 @@ HEAVY = {
     "open_clip",
     "torchvision",
     "rich",
+    "PIL",
 }
 
 COMMANDS = sorted(e.name for e in entry_points(group="console_scripts") if "skelfew" in e.value)
@@ -84,6 +85,11 @@ def test_extractor_uses_only_the_open_rooms() -> None:
         if name.startswith("skelfew.") and not name.removeprefix("skelfew.").startswith(OPEN_ROOMS)
     ]
     assert bad == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_readme_lists_every_command(command: str) -> None:
+    assert f"| `{command}` |" in (REPOSITORY / "README.md").read_text()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from skelfew.data.manifest import file_name
 from skelfew_extract.clips import ClipTask
 from skelfew_extract.crop import Box
 
@@ -75,5 +76,4 @@ def _joints_at(task: ClipTask, frame: int) -> np.ndarray:
 
 def sheet_path(folder: Path, sample_id: str) -> Path:
     """Return where the sheet of a sample goes; IDs cannot lead out of the folder."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample_id).lstrip(".")
-    return folder / f"{name or 'sample'}.png"
+    return folder / f"{file_name(sample_id)}.png"

@@ -48,7 +48,7 @@ class Recordings:
                 f"{manifest}: no sample has a video, so there is nothing for a teacher to watch; "
                 "train without a cache (skelfew-train --stages episodic)"
             )
-        folder = videos or _noted_videos(manifest)
+        folder = videos or noted_videos(manifest)
         if not folder.is_dir():
             raise SkelfewError(f"{folder}: no such folder of videos; name it with --videos")
         if crop_policy == "centre" and not data.exists():
@@ -86,7 +86,7 @@ class Recordings:
         )
 
 
-def _noted_videos(manifest: Path) -> Path:
+def noted_videos(manifest: Path) -> Path:
     """Return the folder that skelfew-prepare wrote down."""
     note = manifest.with_name(manifest.stem + ".local.json")
     try:

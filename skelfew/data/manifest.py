@@ -186,3 +186,9 @@ def _sample(path: Path, line: int, row: dict[str, str]) -> Sample:
             f"{sample.sample_id!r} is empty; start_frame must be below end_frame"
         )
     return sample
+
+
+def file_name(sample_id: str) -> str:
+    """Return a file name for a sample, without suffix; it cannot lead out of a folder."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample_id).lstrip(".")
+    return name or "sample"

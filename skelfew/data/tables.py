@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 _SHOWN = 12  # rows of a list that could be long
+_NAMED = 3  # names in a row
 
 
 def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> None:
@@ -24,7 +25,6 @@ def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> No
     for key, title in (
         ("empty_frames", "frames without a body"),
         ("non_finite_frames", "frames with NaN"),
-        ("equal_skeletons", "samples equal to another"),
         ("dropped", "dropped"),
     ):
         if key in document:
@@ -37,6 +37,11 @@ def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> No
     for key, title in (("per_subject", "per subject"), ("per_view", "per view")):
         if document[key]:
             table.add_row(title, "  ".join(f"{k}: {v:,}" for k, v in document[key].items()))
+    if "equal_pairs" in document:
+        pairs = [f"{first} = {second}" for first, second in document["equal_pairs"]]
+        table.add_row("samples equal to another", _counted(pairs))
+    if "without_video" in document:
+        table.add_row("without video", _counted(document["without_video"]))
     table.add_row("manifest", str(document["manifest"]))
     table.add_row("skeletons", f"{document['store']} (digest {document['digest'][:12]})")
     console.print(table)
@@ -52,3 +57,11 @@ def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> No
         if len(notes) > _SHOWN:
             odd.add_row("...", f"{len(notes) - _SHOWN} more in the table *.notes.csv")
         console.print(odd)
+
+
+def _counted(names: str | list[str]) -> str:
+    """Return how many there are, and the first few; ``all`` as it is."""
+    if isinstance(names, str):
+        return names
+    more = ", ..." if len(names) > _NAMED else ""
+    return f"{len(names):,}" + (f": {', '.join(names[:_NAMED])}{more}" if names else "")

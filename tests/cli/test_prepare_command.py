@@ -181,6 +181,18 @@ def test_check_shows_equal_skeletons(home: Path) -> None:
     run("nw-ucla", "--raw", "raw", "--workers", 1)
     document = json.loads(run("check", "nw-ucla", "--json").stdout)
     assert document["equal_pairs"] == [["a01_s10_e01_v02", "a01_s10_e01_v03"]]
+    assert "1: a01_s10_e01_v02 = a01_s10_e01_v03" in run("check", "nw-ucla").stdout
+
+
+def test_check_names_what_has_no_video(home: Path) -> None:
+    run("nw-ucla", "--raw", "raw", "--workers", 1)
+    path = Path("manifests/nw-ucla.csv")
+    rows = path.read_text().replace(",,0,0,", ",v.mp4,0,9,").splitlines()
+    rows[3] = rows[3].replace(",v.mp4,0,9,", ",,0,0,")
+    path.write_text("\n".join(rows) + "\n")
+    document = json.loads(run("check", "nw-ucla", "--json").stdout)
+    assert document["without_video"] == [rows[3].split(",")[0]] and document["with_video"] == 9
+    assert f"1: {document['without_video'][0]}" in run("check", "nw-ucla").stdout
 
 
 def test_split_writes_a_protocol_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

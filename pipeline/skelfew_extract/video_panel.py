@@ -1,0 +1,85 @@
+"""Frames of a sample's video for ``skelfew-show``, which finds this module by its import string."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from skelfew.data.manifest import Sample
+from skelfew_extract.crop import Box, CropError, CropSettings, clip_box
+from skelfew_extract.frames import probe, read_frames
+from skelfew_extract.recordings import noted_videos
+
+_HEIGHT, _WIDTH = 0.9, 1.3  # of a video picture, at most, as parts of the skeleton's height
+_AROUND = 0.5  # what is shown around the crop, as a part of its side
+_AT_ONCE = 16  # full pictures in memory
+
+
+@dataclass(frozen=True)
+class VideoFrames:
+    """The asked-for frames, reduced; see ``skelfew.draw.sample.VideoFrames``."""
+
+    pictures: np.ndarray
+    origin: tuple[int, int]
+    scale: float
+    box: Box | None
+    note: str
+
+
+def read_video(
+    sample: Sample,
+    pixels: np.ndarray | None,
+    manifest: Path,
+    videos: Path | None,
+    moments: Sequence[int],
+    size: int,
+) -> VideoFrames:
+    """Return the frames of a video that belong to moments of its skeleton.
+
+    Args:
+        sample: Row of the manifest, with a video.
+        pixels: Joints in the picture (M, T, V, 2), NaN where unknown; or None.
+        manifest: The CSV file, beside which the folder of videos is noted.
+        videos: That folder, if it is not the noted one.
+        moments: Frames of the skeleton, from 0, ascending.
+        size: Height of the skeleton's picture, pixels.
+
+    Raises:
+        SkelfewError: If there is no such video or it cannot be decoded.
+        ImportError: If no decoder is installed.
+    """
+    path = (videos or noted_videos(manifest)) / sample.video
+    info = probe(path)
+    last = min(sample.end_frame, info.frames) - 1
+    wanted = [min(sample.start_frame + moment, last) for moment in moments]
+    box, note = None, ""
+    try:
+        box, _ = clip_box(pixels, info.width, info.height, CropSettings())
+    except CropError:
+        note = "no joints in the picture to crop by"
+    part = _around(box, info.width, info.height)
+    width, height = part.right - part.left, part.bottom - part.top
+    scale = min(_HEIGHT * size / height, _WIDTH * size / width)
+    reduced = (max(round(width * scale), 1), max(round(height * scale), 1))
+    pictures = []
+    for start in range(0, len(wanted), _AT_ONCE):
+        # Not decord: it can hang on a damaged file, and nobody watches over this process.
+        for frame in read_frames(path, wanted[start : start + _AT_ONCE], "pyav"):
+            picture = Image.fromarray(frame).crop(part)
+            pictures.append(np.asarray(picture.resize(reduced, Image.Resampling.LANCZOS)))
+    return VideoFrames(np.stack(pictures), (part.left, part.top), scale, box, note)
+
+
+def _around(box: Box | None, width: int, height: int) -> Box:
+    """Return the box and what is around it, inside the picture; the whole picture without a box."""
+    if box is None:
+        return Box(0, 0, width, height)
+    more = round(_AROUND * (box.right - box.left))
+    return Box(
+        max(box.left - more, 0),
+        max(box.top - more, 0),
+        min(box.right + more, width),
+        min(box.bottom + more, height),
+    )

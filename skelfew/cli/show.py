@@ -1,0 +1,116 @@
+"""``skelfew-show``: look at one sample."""
+
+import json
+from pathlib import Path
+
+import click
+
+from skelfew.cli.common import CONTEXT, OK, guarded, log
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+_STRIP, _ANIMATION = 8, 60  # moments shown
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("sample_id")
+@click.option("--dataset", metavar="NAME", help="Data set  [all manifests are searched].")
+@click.option(
+    "--view",
+    "views",
+    type=click.Choice(["front", "side", "top"]),
+    multiple=True,
+    default=("front",),
+    show_default=True,
+    help="Where it is seen from. Can be repeated.",
+)
+@click.option("--out", type=_FILE, help="Picture to write, .png or .gif  [previews/SAMPLE_ID.png].")
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    help=f"Moments to show, at most  [{_STRIP}; {_ANIMATION} in a .gif].",
+)
+@click.option("--size", type=click.IntRange(min=40, max=2000), default=240, show_default=True,
+              help="Height of a skeleton, pixels.")  # fmt: skip
+@click.option("--fps", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
+              help="Frames a second of the recording, for a .gif.")  # fmt: skip
+@click.option(
+    "--up",
+    type=click.Choice(["y", "-y", "z"]),
+    help="Axis that points upwards  [-y for pixels, else y as in Kinect's recordings].",
+)
+@click.option("--no-video", is_flag=True, help="Draw the skeleton alone.")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos, if moved.")
+@click.option("--manifest", type=_FILE, help="[default: manifests/NAME.csv]")
+@click.option("--data", type=_FILE, help="[default: data/NAME.h5]")
+@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+@guarded
+def main(
+    sample_id: str,
+    dataset: str | None,
+    views: tuple[str, ...],
+    out: Path | None,
+    frames: int | None,
+    size: int,
+    fps: float,
+    up: str | None,
+    no_video: bool,
+    videos: Path | None,
+    manifest: Path | None,
+    data: Path | None,
+    as_json: bool,
+) -> int:
+    """Draw a sample: its skeleton over time, and its video with the teacher's crop beside it.
+
+    \b
+    skelfew-show a12_s3_t1
+    skelfew-show a12_s3_t1 --view front --view side --out previews/throw.gif
+
+    A .png is a strip of moments, a .gif moves. The video is shown where there is one and the
+    extractor's packages are installed. Left and right are the performer's own.
+    """
+    from skelfew.data.find import find_sample
+    from skelfew.data.manifest import file_name
+    from skelfew.data.store import SkeletonStore
+    from skelfew.errors import SkelfewError
+
+    try:
+        from skelfew.draw.sample import Look, portray
+        from skelfew.draw.sheets import save_animation
+    except ModuleNotFoundError as error:
+        raise SkelfewError(
+            f"drawing needs {error.name}, which is not installed; pip install 'skelfew[show]'"
+        ) from None
+
+    target = out or Path("previews") / f"{file_name(sample_id)}.png"
+    moving = target.suffix.lower() == ".gif"
+    if not moving and target.suffix.lower() != ".png":
+        raise SkelfewError(f"{target}: a picture's name ends in .png (strip) or .gif (animation)")
+    found, sample = find_sample(sample_id, dataset, manifest)
+    path = found.path or Path(f"manifests/{found.name}.csv")
+    with SkeletonStore(data or Path(f"data/{found.name}.h5")) as store:
+        limit = frames or (_ANIMATION if moving else _STRIP)
+        look = Look(tuple(dict.fromkeys(views)), up, limit, size, not no_video)
+        length = int(store.frames[store.row(sample_id)])
+        step = -(-length // limit)
+        moments = range(0, length, step) if moving else None
+        portrait = portray(sample, store, path, look, moments, videos)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if moving:
+        save_animation(portrait.animation(), target, step / fps)
+    else:
+        portrait.strip().save(target)
+    for note in portrait.notes:
+        log(note)
+    document = {
+        "sample_id": sample_id,
+        "dataset": found.name,
+        "class_id": sample.class_id,
+        "label": sample.label,
+        "picture": str(target),
+        "frames": list(portrait.moments),
+        "panels": [panel.label for panel in portrait.panels],
+        "crop_box": portrait.box,
+        "notes": list(portrait.notes),
+    }
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False) if as_json else str(target))
+    return OK

@@ -1,0 +1,204 @@
+"""A picture of one sample of a manifest: skeletons, and the video beside them where there is one.
+
+Reading videos is the extractor's business, which this package must not need: ``VIDEO_READER`` is an
+import string, as those of the raw readers, and a picture without video is drawn where it, or a
+decoder, is not installed.
+"""
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from skelfew.data.layouts import Layout
+from skelfew.data.manifest import Sample
+from skelfew.data.store import Skeleton, SkeletonStore
+from skelfew.draw.sheets import Heading, Panel, animation, strip
+from skelfew.draw.stage import PALETTES, Stage, draw_body, evenly, seen_joints
+from skelfew.errors import SkelfewError
+
+VIDEO_READER = "skelfew_extract.video_panel:read_video"
+_BOX = (255, 200, 0)
+
+
+class VideoFrames(Protocol):
+    """What ``VIDEO_READER`` returns.
+
+    Attributes:
+        pictures: RGB uint8 (T, h, w, 3), a part of the picture, reduced.
+        origin: Left and top of that part in the full picture.
+        scale: Reduced by so much: a pixel of ``pictures`` is 1 / scale of the full picture.
+        box: Left, top, right, bottom of the teacher's crop in the full picture; None if none.
+        note: Why there is no box; "" if there is one.
+    """
+
+    pictures: np.ndarray
+    origin: tuple[int, int]
+    scale: float
+    box: tuple[int, int, int, int] | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a sample is drawn.
+
+    Attributes:
+        views: Of ``stage.VIEWS``, one panel each.
+        up: One of ``stage.UPS``; None for the data set's own: ``-y`` for pixels, else ``y``.
+        frames: Moments shown, at most.
+        height: Of a picture, pixels.
+        video: Whether to show the video.
+    """
+
+    views: tuple[str, ...] = ("front",)
+    up: str | None = None
+    frames: int = 8
+    height: int = 240
+    video: bool = True
+
+
+@dataclass(frozen=True)
+class Portrait:
+    """A drawn sample.
+
+    Attributes:
+        panels: The video, if it is shown, then the views.
+        moments: Frames of the skeleton that are shown, from 0.
+        heading: What stands above.
+        box: The teacher's crop in the full video picture, if there is one.
+        notes: What could not be shown, and why.
+    """
+
+    panels: tuple[Panel, ...]
+    moments: tuple[int, ...]
+    heading: Heading
+    box: tuple[int, int, int, int] | None
+    notes: tuple[str, ...]
+
+    def strip(self) -> Image.Image:
+        """Return all moments on one sheet."""
+        return strip(self.panels, [str(moment) for moment in self.moments], self.heading)
+
+    def animation(self) -> list[Image.Image]:
+        """Return a sheet a moment."""
+        return animation(self.panels, [f"frame {moment}" for moment in self.moments], self.heading)
+
+
+def portray(
+    sample: Sample,
+    store: SkeletonStore,
+    manifest: Path,
+    look: Look,
+    moments: Sequence[int] | None = None,
+    videos: Path | None = None,
+) -> Portrait:
+    """Draw a sample.
+
+    Args:
+        sample: Its row.
+        store: The skeletons.
+        manifest: The CSV file, beside which the folder of videos is noted.
+        look: How to draw it.
+        moments: Frames of the skeleton; None for ``look.frames`` evenly spaced ones.
+        videos: Folder of the videos, if it is not the noted one.
+
+    Raises:
+        SkelfewError: If it has no skeleton, or the skeleton has no such view.
+    """
+    skeleton = store[sample.sample_id]
+    layout = store.joint_layout
+    shown = list(evenly(skeleton.positions.shape[1], look.frames) if moments is None else moments)
+    flat = store.attrs.get("units") == "pixels"
+    up = look.up or ("-y" if flat else "y")
+    panels: list[Panel] = []
+    notes: list[str] = []
+    box = None
+    if look.video and sample.video:
+        try:
+            panel, box = _video_panel(
+                sample, skeleton, layout, manifest, shown, look.height, videos
+            )
+            panels.append(panel)
+        except SkelfewError as error:
+            notes.append(f"without video: {error}")
+        except ImportError as error:
+            notes.append(
+                f"without video: {error.name or error} is not installed; pip install "
+                "'skelfew[extract]' adds what reads videos"
+            )
+    stages = [
+        Stage.around(skeleton.positions, layout, view, up, flat, look.height) for view in look.views
+    ]
+    width = max([p.pictures[0].width for p in panels] + [stage.size[0] for stage in stages])
+    for view, stage in zip(look.views, stages, strict=True):
+        wide = replace(stage, size=(width, look.height))
+        panels.append(Panel(_label(view, stage, flat, up), [wide.draw(moment) for moment in shown]))
+    bodies = int(stages[0].seen.any(axis=(1, 2)).sum())
+    heading = Heading(
+        f"{sample.sample_id}   {sample.class_id}: {sample.label}",
+        _facts(sample, skeleton, layout, manifest.stem),
+        PALETTES[: max(bodies, 1)] if layout.mirror else (),
+    )
+    return Portrait(tuple(panels), tuple(shown), heading, box, tuple(notes))
+
+
+def _label(view: str, stage: Stage, flat: bool, up: str) -> str:
+    if flat:
+        return "skeleton, as in the picture"
+    camera = {"side": ", camera on the left", "top": ", camera below"}.get(view, "")
+    return f"{view}{'' if up == 'z' else camera}; grid {stage.step:g} m"
+
+
+def _facts(sample: Sample, skeleton: Skeleton, layout: Layout, dataset: str) -> str:
+    bodies, frames = skeleton.positions.shape[:2]
+    facts = [
+        dataset,
+        layout.name,
+        f"{frames} frames",
+        f"{bodies} bodies" if bodies > 1 else "1 body",
+    ]
+    for name in ("subject", "view", "replication", "setup"):
+        if value := getattr(sample, name):
+            facts.append(f"{name} {value}")
+    return "  ·  ".join(facts)
+
+
+def _video_panel(
+    sample: Sample,
+    skeleton: Skeleton,
+    layout: Layout,
+    manifest: Path,
+    moments: Sequence[int],
+    height: int,
+    videos: Path | None,
+) -> tuple[Panel, tuple[int, int, int, int] | None]:
+    """Return the video's frames with joints and crop box, and the box."""
+    module, attribute = VIDEO_READER.split(":")
+    read = getattr(importlib.import_module(module), attribute)
+    frames: VideoFrames = read(sample, skeleton.pixels, manifest, videos, moments, height)
+
+    def place(points: np.ndarray) -> np.ndarray:
+        moved: np.ndarray = (points - frames.origin) * frames.scale
+        return moved
+
+    pictures = []
+    for moment, frame in zip(moments, frames.pictures, strict=True):
+        picture = Image.fromarray(frame)
+        pen = ImageDraw.Draw(picture)
+        if skeleton.pixels is not None:
+            seen = seen_joints(skeleton.pixels[:, moment : moment + 1], flat=True)[:, 0]
+            for body, points in enumerate(place(skeleton.pixels[:, moment])):
+                palette = PALETTES[body % len(PALETTES)]
+                draw_body(pen, points, seen[body], layout, palette, thickness=height / 120)
+        if frames.box is not None:
+            pen.rectangle(
+                place(np.reshape(frames.box, (2, 2))).ravel().tolist(), outline=_BOX, width=2
+            )
+        pictures.append(picture)
+    label = "video; yellow: the teacher's crop" if frames.box else f"video; {frames.note}"
+    return Panel(label, pictures), frames.box
