@@ -20,6 +20,7 @@ from skelfew.cache.checks import (
     check_arrays,
     check_format,
 )
+from skelfew.cache.zips import entries
 
 PENDING, DONE, FAILED = 0, 1, 2
 BLOCK_ROWS = 8192
@@ -83,9 +84,12 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Group:
         raise CacheError(f"{path}: no such cache; create it with skelfew-extract")
     try:
         if path.is_file():
+            folder, _ = entries(path)
             store = zarr.storage.ZipStore(path, mode="r", read_only=True)
-            return zarr.open_group(store, mode="r", zarr_format=3)
+            return zarr.open_group(store, mode="r", zarr_format=3, path=folder.rstrip("/"))
         return zarr.open_group(path, mode=mode, zarr_format=3)
+    except CacheError:
+        raise
     except Exception as error:  # zipfile.BadZipFile, zarr's own and JSON errors share no base
         raise CacheError(
             f"{path}: not a Zarr format 3 store ({brief(error)}); a teacher cache is the folder "

@@ -83,7 +83,7 @@ class CacheWriter:
         if dtype not in FEATURE_DTYPES:
             raise CacheError(f"{path}: store dtype {dtype!r}; choose {' or '.join(FEATURE_DTYPES)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = _lock(path)
+        lock = lock_beside(path)
         try:
             resumed = path.exists()
             if resumed:
@@ -189,7 +189,7 @@ class CacheWriter:
         return digest
 
 
-def _lock(path: Path) -> FileLock:
+def lock_beside(path: Path) -> FileLock:
     """Take the lock beside the store, or say who holds it."""
     beside = path.with_name(path.name + ".lock")
     lock = FileLock(beside)

@@ -1,0 +1,58 @@
+"""Making a new cache beside its place and moving it there whole."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from skelfew.cache.checks import CacheError
+from skelfew.cache.writer import lock_beside
+
+
+@contextmanager
+def building(target: Path, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
+    """Yield a path beside ``target``; what the body makes there becomes ``target`` at its end.
+
+    Args:
+        target: Where the cache shall be, a folder or a zip.
+        overwrite: Replace a cache that is there.
+        keep: Leave what was made when the body fails, for a later call to go on with.
+
+    Raises:
+        CacheError: If ``target`` exists, is being written, or is not a cache.
+    """
+    place = target.with_name(f".{target.name}.new")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = lock_beside(target)
+    try:
+        if target.exists():
+            if not overwrite:
+                raise CacheError(
+                    f"{target}: exists already; name another place, or give --overwrite"
+                )
+            if not (target.is_file() or (target / "zarr.json").is_file()):
+                raise CacheError(f"{target}: is not a cache and will not be replaced")
+        if not keep:
+            remove(place)
+        yield place
+        if target.exists():
+            old = target.with_name(f".{target.name}.old")
+            remove(old)
+            target.rename(old)
+            place.rename(target)
+            remove(old)
+        else:
+            place.rename(target)
+    finally:
+        if not keep:
+            remove(place)
+        remove(place.with_name(place.name + ".lock"))
+        lock.release()
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,72 @@
+"""Which steps made a cache: the attributes ``zarr_conventions`` and ``provenance:steps``.
+
+cache/README.md says what of the Zarr provenance convention could be established.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+STEPS = "provenance:steps"
+CONVENTIONS = "zarr_conventions"
+# BioImageTools/zarr-convention-provenance, by the identifier that does not change.
+_CONVENTION = {
+    "uuid": "0d4ef942-0f74-4187-ae72-016ddf083fe1",
+    "spec_url": "https://github.com/BioImageTools/zarr-convention-provenance",
+    "name": "provenance:",
+    "description": "The processing steps that produced or modified a Zarr node",
+}
+# Written by whoever writes a store, never carried from one to another.
+MANAGED = ("format", "format_version", "created", "complete", "digest", "shard", CONVENTIONS, STEPS)
+
+
+def step(
+    name: str,
+    parameters: Mapping[str, Any] | None = None,
+    inputs: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Return one entry of ``provenance:steps``.
+
+    Args:
+        name: What was done: extract, merge, subset, import.
+        parameters: How; plain JSON values.
+        inputs: What from: ``{"name": ..., "digest": ...}`` each.
+    """
+    try:
+        release = version("skelfew")
+    except PackageNotFoundError:
+        release = "unknown"
+    return {
+        "name": name,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": {"name": "skelfew", "version": release},
+        "parameters": dict(parameters or {}),
+        "inputs": [dict(entry) for entry in inputs],
+    }
+
+
+def steps_of(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the recorded steps, without those that are not objects."""
+    steps = attrs.get(STEPS)
+    return [s for s in steps if isinstance(s, dict)] if isinstance(steps, list) else []
+
+
+def declared(steps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the two attributes for a cache that went through ``steps``."""
+    return {CONVENTIONS: [_CONVENTION], STEPS: [dict(s) for s in steps]}
+
+
+def carried(attrs: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a cache derived from one with ``attrs`` by the step ``last``.
+
+    Conventions that others have declared stay declared, since their attributes stay too.
+    """
+    kept = {key: value for key, value in attrs.items() if key not in MANAGED}
+    ours = declared([*steps_of(attrs), last])
+    others = attrs.get(CONVENTIONS)
+    if isinstance(others, list):
+        ours[CONVENTIONS] += [
+            c for c in others if isinstance(c, dict) and c.get("uuid") != _CONVENTION["uuid"]
+        ]
+    return {**kept, **ours}
