@@ -18,7 +18,7 @@ STAGES = ("transfer", "traditional", "episodic")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("OptimizerConfig", "name"): ("adam", "adamw", "sgd", "lars"),
     ("OptimizerConfig", "schedule"): ("cosine", "constant"),
-    ("TransferConfig", "representation"): ("f_v+f_t", "f_v", "f_t"),
+    ("TransferConfig", "representation"): ("auto", "f_v+f_t", "f_v", "f_t"),
     ("TransferConfig", "target_form"): ("raw", "unit"),
     ("TransferConfig", "width_align"): (
         "pad",
@@ -132,7 +132,8 @@ class TransferConfig:
     Attributes:
         epochs: Passes over the base samples.
         batch: Samples per step.
-        representation: Which cached features are the target (Table VIII).
+        representation: Which cached features are the target (Table VIII); ``auto`` is f_v+f_t, or
+            f_t where the teacher saw no video.
         target_form: ``unit`` scales f_v and f_t to length one before they are added.
         width_align: How Eq. 2 is made well-defined where encoder and teacher differ in width.
         decay: lambda of Eq. 2; 0 copies the online projector, 1 never moves the target's.
@@ -146,7 +147,7 @@ class TransferConfig:
 
     epochs: int = 100
     batch: int = 128
-    representation: str = "f_v+f_t"
+    representation: str = "auto"
     target_form: str = "unit"
     width_align: str = "pad"
     decay: float = 0.99

@@ -31,6 +31,7 @@ def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
             missing_body=pipeline.missing_body,
             bodies=bodies,
         ),
+        transfer=replace(config.transfer, representation=_representation(config, inputs)),
         episodic=replace(config.episodic, ways=_ways(config, inputs)),
         protocol=str(inputs.protocol.path.resolve()),
         split=inputs.protocol.split or None,
@@ -62,6 +63,21 @@ def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
         missing_body=config.data.missing_body,
         stream=config.data.stream,
     )
+
+
+def _representation(config: TrainConfig, inputs: Inputs) -> str:
+    """Return what is asked for if the cache has it; for ``auto`` f_v+f_t, else what there is."""
+    asked, cache = config.transfer.representation, inputs.cache
+    if cache is None or "transfer" not in config.stages:
+        return asked
+    if asked == "auto":
+        return cache.representations[0]
+    if asked not in cache.representations:
+        raise SkelfewError(
+            f"{cache.path}: no representation {asked}, because its teacher saw no video; there is "
+            f"{', '.join(cache.representations)} (or leave --representation out)"
+        )
+    return asked
 
 
 def _ways(config: TrainConfig, inputs: Inputs) -> int:

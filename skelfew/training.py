@@ -131,6 +131,10 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
         ids = kept
         if cache.attrs.get("teacher", {}).get("trained") is False:
             notes.append("the teacher is UNTRAINED: its features are random")
+        if cache.video is None:
+            notes.append(
+                "the cache holds no f_v, its teacher saw no video: the target is f_t alone"
+            )
 
     def read(
         ids: Sequence[str], allowed: Sequence[int], cache: TeacherCache | None

@@ -15,7 +15,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRAINER = REPOSITORY / "skelfew"
 EXTRACTOR = REPOSITORY / "pipeline" / "skelfew_extract"
-VIDEO_SIDE = {"skelfew_extract", "decord", "av", "open_clip", "torchvision"}
+VIDEO_SIDE = {"skelfew_extract", "decord", "av", "open_clip", "torchvision", "transformers"}
 # What the extractor may use of the trainer's package.
 OPEN_ROOMS = ("errors", "config", "cache", "data", "progress", "cli.common", "cli")
 HEAVY = {
@@ -28,6 +28,7 @@ HEAVY = {
     "av",
     "open_clip",
     "torchvision",
+    "transformers",
     "rich",
     "PIL",
 }

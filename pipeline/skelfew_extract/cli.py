@@ -2,15 +2,34 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
 
+if TYPE_CHECKING:
+    from skelfew_extract.summary import Summary
+
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
 _PAPER_TEACHER = "xclip-base-patch16"
+_TEXT = "text"
+# Options that mean nothing to a teacher that only reads.
+_OF_VIDEOS = (
+    "data",
+    "videos",
+    "precision",
+    "batch",
+    "crop",
+    "margin",
+    "workers",
+    "decoder",
+    "timeout",
+    "preview",
+    "preview_count",
+    "preview_only",
+)
 
 
 @click.command(context_settings=CONTEXT)
@@ -19,7 +38,12 @@ _PAPER_TEACHER = "xclip-base-patch16"
 @click.option("--data", type=_FILE, help="Skeletons, to crop by.  [default: data/DATASET.h5]")
 @click.option("--videos", type=_FOLDER, help="[default: as noted by skelfew-prepare]")
 @click.option("--out", type=click.Path(path_type=Path), help="[default: cache/DATASET.zarr]")
-@click.option("--teacher", default=_PAPER_TEACHER, show_default=True, help="Which model.")
+@click.option(
+    "--teacher",
+    default=_PAPER_TEACHER,
+    show_default=True,
+    help="Which model; 'text' is a sentence encoder that reads class names and needs no video.",
+)
 @click.option(
     "--weights",
     metavar="PATH|HUB",
@@ -99,6 +123,7 @@ def main(**options: Any) -> int:
     skelfew-extract pku --preview previews/pku        with weights from the usual places
     skelfew-extract pku --weights k400_16_8.pth       with the authors' checkpoint
     skelfew-extract demo --untrained                  with random weights, to try the path
+    skelfew-extract nw-ucla --teacher text            from class names alone, without videos
 
     From each clip 8 frames are cut around the joints and given to the teacher (X-CLIP); its video
     feature f_v and text feature f_t go to cache/DATASET.zarr, which skelfew-train reads. Afterwards
@@ -140,15 +165,29 @@ def _extract(
 ) -> int:
     if preview_only and preview is None:
         raise click.UsageError("--preview-only needs --preview DIR")
+    manifest = manifest or Path("manifests") / f"{dataset}.csv"
+    out = out or Path("cache") / f"{dataset}.zarr"
+    if teacher == _TEXT:
+        return _extract_text(
+            manifest,
+            out,
+            weights,
+            untrained,
+            seed,
+            device,
+            store_dtype,
+            limit,
+            licence_note,
+            as_json,
+        )
     from skelfew_extract.recordings import Recordings
 
     recordings = Recordings.open(
-        manifest or Path("manifests") / f"{dataset}.csv",
+        manifest,
         data or Path("data") / f"{dataset}.h5",
         videos,
         crop,
     )
-    out = out or Path("cache") / f"{dataset}.zarr"
 
     from skelfew_extract.clips import DecodeSettings
     from skelfew_extract.crop import CropSettings
@@ -193,17 +232,58 @@ def _extract(
     kind = "untrained, random weights" if untrained else "with weights"
     log(f"{teacher} ({kind}), {computed_in} on {device}, {how.workers} decoding processes")
     summary = run(recordings, model, out, how)
-    if as_json:
-        click.echo(json.dumps(summary.as_dict(), indent=2))
-    else:
-        click.echo(
-            f"{summary.cache}: {summary.done} of {summary.samples} samples done, "
-            f"{summary.extracted} by this run ({summary.clips_per_second:.2f} clips/s), "
-            f"{summary.failed} failed, {summary.pending} pending\ndigest {summary.digest}"
-        )
+    _report(summary, as_json)
     if summary.centred:
         log(f"{summary.centred} clips were cut from the picture's centre, without joints")
     if summary.failures:
         log(f"{summary.failed} samples failed, see {summary.failures}; --retry-failed tries again")
         return PARTIAL
     return OK
+
+
+def _extract_text(
+    manifest: Path,
+    out: Path,
+    weights: str | None,
+    untrained: bool,
+    seed: int,
+    device: str,
+    store_dtype: str,
+    limit: int | None,
+    licence_note: str,
+    as_json: bool,
+) -> int:
+    context = click.get_current_context()
+    for name in _OF_VIDEOS:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"--teacher {_TEXT} looks at no videos; leave {option} out")
+    from skelfew.data.manifest import Manifest
+
+    samples = Manifest.read(manifest)
+
+    from skelfew_extract.teachers import build_text_teacher
+    from skelfew_extract.text_only import TextSettings, extract_text
+
+    teacher = build_text_teacher(
+        weights=weights,
+        untrained=untrained,
+        seed=seed,
+        device="cpu" if device == "auto" else device,
+    )
+    log(f"{teacher.describe()['weights']}, {len(samples.classes)} class names")
+    summary = extract_text(samples, teacher, out, TextSettings(store_dtype, limit, licence_note))
+    _report(summary, as_json, "samples")
+    return OK
+
+
+def _report(summary: "Summary", as_json: bool, unit: str = "clips") -> None:
+    """Print what was done."""
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), indent=2))
+        return
+    click.echo(
+        f"{summary.cache}: {summary.done} of {summary.samples} samples done, "
+        f"{summary.extracted} by this run ({summary.clips_per_second:.2f} {unit}/s), "
+        f"{summary.failed} failed, {summary.pending} pending\ndigest {summary.digest}"
+    )

@@ -9,12 +9,10 @@ any number of times ends in the same content as one that never was.
 import itertools
 import math
 import os
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from skelfew_extract.engine import Clip, decode_clips
 from skelfew_extract.failures import Failures
 from skelfew_extract.interruption import Interruption
 from skelfew_extract.recordings import Recordings
+from skelfew_extract.summary import Summary, software
 from skelfew_extract.teachers import Precision, Teacher
 
 _SOFTWARE = ("skelfew", "torch", "numpy", "zarr", "av", "decord", "open_clip_torch")
@@ -55,41 +54,6 @@ class Settings:
     retry_failed: bool = False
     limit: int | None = None
     licence_note: str = ""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did and what the cache holds now.
-
-    Attributes:
-        cache: The store.
-        samples: Rows of the manifest.
-        done: Finished rows, also those of earlier runs.
-        failed: Failed rows, also those of earlier runs.
-        pending: Rows left over, because of ``limit``.
-        extracted: Rows finished by this run.
-        centred: Clips of this run that were cut without joints.
-        seconds: Of this run, without loading the teacher.
-        clips_per_second: Of this run.
-        digest: Content digest of the store.
-        failures: The file that lists the failed samples, "" if there are none.
-    """
-
-    cache: str
-    samples: int
-    done: int
-    failed: int
-    pending: int
-    extracted: int
-    centred: int
-    seconds: float
-    clips_per_second: float
-    digest: str
-    failures: str
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the fields, for JSON."""
-        return asdict(self)
 
 
 def preview(recordings: Recordings, settings: Settings, folder: Path, count: int) -> list[Path]:
@@ -189,9 +153,7 @@ def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> 
             "std": list(teacher.std),
         },
         "software": {
-            **{name: _version(name) for name in _SOFTWARE},
-            "python": platform.python_version(),
-            "platform": platform.platform(),
+            **software(_SOFTWARE),
             "decoder": settings.decode.decoder,
             "batch": settings.batch,
             "threads": torch.get_num_threads(),
@@ -314,13 +276,6 @@ def default_workers(device: str) -> int:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     return max(cores // 2, 1) if device == "cpu" else cores
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _note(failures: int) -> str:

@@ -130,21 +130,22 @@ def open_checkpoint(path: Path, source: str | None = None) -> Checkpoint:
     Raises:
         SkelfewError: If there is none, it cannot be read, it would run code, or it is not X-CLIP.
     """
-    files = _files(path)
+    files = weight_files(path)
     state: State = {}
     metadata: dict[str, str] = {}
     for file in files:
         tensors, about = _read(file)
         state |= tensors
         metadata |= about
-    return Checkpoint(_as_native(state, path), source or path.name, _digest(files), metadata)
+    return Checkpoint(_as_native(state, path), source or path.name, weights_sha256(files), metadata)
 
 
-def _files(path: Path) -> list[Path]:
+def weight_files(path: Path) -> list[Path]:
+    """Return the file at ``path``, or the weight file, or its shards, in that folder."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise SkelfewError(f"{path}: no such file or folder; give the weights of X-CLIP here")
+        raise SkelfewError(f"{path}: no such file or folder; give weights here")
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (path / name).is_file():
             return [path / name]
@@ -218,7 +219,8 @@ def _as_native(state: State, path: Path) -> State:
     )
 
 
-def _digest(files: list[Path]) -> str:
+def weights_sha256(files: list[Path]) -> str:
+    """Return the SHA-256 of a file; of several, of the lines "sha256 name"."""
     digests = [file_sha256(file) for file in files]
     if len(files) == 1:
         return digests[0]

@@ -141,8 +141,8 @@ def option(*names: str, **attributes: Any) -> Any:
 @option("--lr", type=float, help="Peak learning rate [0.001; traditional 0.1].")
 @option(
     "--representation",
-    type=click.Choice(["f_v+f_t", "f_v", "f_t"]),
-    help="Which teacher features are the target [f_v+f_t].",
+    type=click.Choice(["auto", "f_v+f_t", "f_v", "f_t"]),
+    help="Which teacher features are the target [f_v+f_t; f_t where the teacher saw no video].",
 )
 @option(
     "--target-form",

