@@ -165,7 +165,7 @@ def build_sentence_encoder(
         config = AutoConfig.from_pretrained(folder, **here)
         tokenizer = AutoTokenizer.from_pretrained(folder, **here)
         layout = Layout(folder, config.to_dict())
-        about = {"trained": not untrained}
+        about: dict[str, Any] = {"trained": not untrained}
         if untrained:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
