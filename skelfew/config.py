@@ -18,7 +18,7 @@ STAGES = ("transfer", "traditional", "episodic")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("OptimizerConfig", "name"): ("adam", "adamw", "sgd", "lars"),
     ("OptimizerConfig", "schedule"): ("cosine", "constant"),
-    ("TransferConfig", "representation"): ("auto", "f_v+f_t", "f_v", "f_t"),
+    ("TransferConfig", "representation"): ("f_v+f_t", "f_v", "f_t", "auto"),
     ("TransferConfig", "target_form"): ("raw", "unit"),
     ("TransferConfig", "width_align"): (
         "pad",
