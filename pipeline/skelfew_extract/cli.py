@@ -50,6 +50,11 @@ _OF_VIDEOS = (
     help="Its weights: file, folder or hub repository.  [default: the usual places, then the hub]",
 )
 @click.option(
+    "--descriptions",
+    metavar="FILE|NAME",
+    help="With --teacher text: sentences about each class, JSON or CSV.  [default: class names]",
+)
+@click.option(
     "--untrained", is_flag=True, help="Random weights instead, for trials; the cache says so."
 )
 @click.option("--seed", default=0, show_default=True, help="Of the random weights.")
@@ -124,6 +129,7 @@ def main(**options: Any) -> int:
     skelfew-extract pku --weights k400_16_8.pth       with the authors' checkpoint
     skelfew-extract demo --untrained                  with random weights, to try the path
     skelfew-extract nw-ucla --teacher text            from class names alone, without videos
+    skelfew-extract nw-ucla --teacher text --descriptions nw-ucla    from sentences about them
 
     From each clip 8 frames are cut around the joints and given to the teacher (X-CLIP); its video
     feature f_v and text feature f_t go to cache/DATASET.zarr, which skelfew-train reads. Afterwards
@@ -144,6 +150,7 @@ def _extract(
     out: Path | None,
     teacher: str,
     weights: str | None,
+    descriptions: str | None,
     untrained: bool,
     seed: int,
     device: str,
@@ -167,11 +174,14 @@ def _extract(
         raise click.UsageError("--preview-only needs --preview DIR")
     manifest = manifest or Path("manifests") / f"{dataset}.csv"
     out = out or Path("cache") / f"{dataset}.zarr"
+    if descriptions is not None and teacher != _TEXT:
+        raise click.UsageError(f"--descriptions is for --teacher {_TEXT}; others read class names")
     if teacher == _TEXT:
         return _extract_text(
             manifest,
             out,
             weights,
+            descriptions,
             untrained,
             seed,
             device,
@@ -245,6 +255,7 @@ def _extract_text(
     manifest: Path,
     out: Path,
     weights: str | None,
+    descriptions: str | None,
     untrained: bool,
     seed: int,
     device: str,
@@ -262,17 +273,21 @@ def _extract_text(
 
     samples = Manifest.read(manifest)
 
+    from skelfew_extract.descriptions import read_descriptions
     from skelfew_extract.teachers import build_text_teacher
     from skelfew_extract.text_only import TextSettings, extract_text
 
+    sentences = None if descriptions is None else read_descriptions(descriptions, samples)
     teacher = build_text_teacher(
         weights=weights,
         untrained=untrained,
         seed=seed,
         device="cpu" if device == "auto" else device,
     )
-    log(f"{teacher.describe()['weights']}, {len(samples.classes)} class names")
-    summary = extract_text(samples, teacher, out, TextSettings(store_dtype, limit, licence_note))
+    read = "class names" if sentences is None else f"classes described in {sentences.path}"
+    log(f"{teacher.describe()['weights']}, {len(samples.classes)} {read}")
+    settings = TextSettings(store_dtype, limit, licence_note, sentences)
+    summary = extract_text(samples, teacher, out, settings)
     _report(summary, as_json, "samples")
     return OK
 

@@ -1,4 +1,4 @@
-"""From class names to a cache without f_v: a text teacher over a manifest, no video needed.
+"""From class names or descriptions to a cache without f_v: a text teacher needs no video.
 
 Every sample gets the vector of its class, as the format demands one row a sample.
 """
@@ -16,6 +16,7 @@ from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
+from skelfew_extract.descriptions import Descriptions
 from skelfew_extract.interruption import Interruption
 from skelfew_extract.summary import Summary, software
 from skelfew_extract.teachers import TextTeacher
@@ -32,16 +33,19 @@ class TextSettings:
         store_dtype: ``float16`` or ``float32``.
         limit: Only the first so many samples of the manifest; None for all.
         licence_note: What a receiver of the cache should know about the data's licence.
+        descriptions: What is read instead of class names.
     """
 
     store_dtype: str = "float16"
     limit: int | None = None
     licence_note: str = ""
+    descriptions: Descriptions | None = None
 
-
-def class_texts(manifest: Manifest) -> dict[int, list[str]]:
-    """Return the sentences of every class: its name."""
-    return {class_id: [label] for class_id, label in manifest.classes.items()}
+    def texts(self, manifest: Manifest) -> dict[int, list[str]]:
+        """Return what is read of every class: its sentences, else its name."""
+        if self.descriptions is not None:
+            return self.descriptions.texts
+        return {class_id: [label] for class_id, label in manifest.classes.items()}
 
 
 def encode_classes(teacher: TextTeacher, texts: Mapping[int, list[str]]) -> np.ndarray:
@@ -66,7 +70,7 @@ def extract_text(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, once the current block is committed.
     """
     began = time.monotonic()
-    texts = class_texts(manifest)
+    texts = settings.texts(manifest)
     vectors = encode_classes(teacher, texts)
     places = {class_id: i for i, class_id in enumerate(texts)}
     class_row = np.array([places[sample.class_id] for sample in manifest])
@@ -77,7 +81,7 @@ def extract_text(
         dtype=settings.store_dtype,
         class_text=vectors,
         video=False,
-        provenance=provenance(manifest, teacher, texts, settings),
+        provenance=provenance(manifest, teacher, settings),
     ) as writer:
         todo = writer.pending(retry_failed=True)
         if settings.limit is not None:
@@ -109,21 +113,23 @@ def extract_text(
         )
 
 
-def provenance(
-    manifest: Manifest,
-    teacher: TextTeacher,
-    texts: Mapping[int, list[str]],
-    settings: TextSettings,
-) -> dict[str, Any]:
+def provenance(manifest: Manifest, teacher: TextTeacher, settings: TextSettings) -> dict[str, Any]:
     """Return the attributes of the cache: what its rows are made from, and with what."""
-    description = teacher.describe()
+    description, given = teacher.describe(), settings.descriptions
+    description["descriptions_sha256"] = None if given is None else given.sha256
+    texts = settings.texts(manifest)
     return {
         "dataset": manifest.name,
         "manifest_sha256": manifest.sha256,
         "skeletons_digest": None,
         "classes": [
-            {"class_id": class_id, "label": manifest.classes[class_id], "prompt": " ".join(prompts)}
-            for class_id, prompts in texts.items()
+            {
+                "class_id": class_id,
+                "label": manifest.classes[class_id],
+                "prompt": " ".join(sentences),
+                **({"sentences": sentences} if given is not None else {}),
+            }
+            for class_id, sentences in texts.items()
         ],
         "teacher": description,
         "untrained": not description.get("trained", True),
@@ -131,5 +137,6 @@ def provenance(
         "software": {**software(_SOFTWARE), "threads": torch.get_num_threads()},
         "manifest": str(manifest.path or ""),
         "skeletons": "",
+        "descriptions": "" if given is None else str(given.path),
         "licence_note": settings.licence_note,
     }

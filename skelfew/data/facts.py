@@ -37,6 +37,12 @@ def missing_skeletons(name: str) -> frozenset[str]:
     return frozenset(lines[1:])
 
 
+def description_files() -> dict[str, Path]:
+    """Return the files of sentences about the classes of data sets, by name of the data set."""
+    folders = (_PACKAGE / "_descriptions", _REPOSITORY / "descriptions")
+    return {p.stem: p for folder in folders for p in sorted(folder.glob("*.json"))}
+
+
 @cache
 def names_from(option: str, guess: str) -> dict[int, str]:
     """Return class names for files that hold numbers only, by class number from 1.

@@ -1,5 +1,7 @@
 """The text teacher: a sentence encoder with its real weights, and caches without any video."""
 
+import csv
+import hashlib
 import json
 import os
 import shutil
@@ -13,6 +15,7 @@ import torch
 from click.testing import CliRunner
 from skelfew_extract import text_only
 from skelfew_extract.cli import main
+from skelfew_extract.descriptions import read_descriptions
 from skelfew_extract.teachers import build_teacher, build_text_teacher
 from skelfew_extract.teachers.sentence import SentenceEncoder
 from skelfew_extract.text_only import TextSettings, extract_text
@@ -20,6 +23,7 @@ from small_world import BASE, FAST, make_world
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
 from skelfew.cli.train import main as train_command
+from skelfew.data.facts import class_names
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.encoders.checkpoints import read_metadata
 from skelfew.errors import SkelfewError
@@ -234,6 +238,7 @@ def test_another_model_does_not_go_on(
     [
         (["plain", "--preview", "x"], 2, "leave --preview out"),
         (["plain", "--crop", "joints"], 2, "leave --crop out"),
+        (["plain", "--descriptions", "nothing"], 1, "no such file of descriptions"),
         (["absent"], 1, "skelfew-prepare absent"),
         (["plain", "--weights", "nowhere/at/all"], 1, "no such folder"),
         (["plain", "--weights", "manifests"], 1, "config.json"),
@@ -244,9 +249,98 @@ def test_errors(folder: Path, arguments: list[str], status: int, said: str) -> N
     assert (found, out) == (status, "") and said in err and "Traceback" not in err
 
 
+def test_descriptions_are_for_text(folder: Path) -> None:
+    status, out, err = extract("plain", "--teacher", "xclip-demo", "--descriptions", "x")
+    assert (status, out) == (2, "") and "is for --teacher text" in err
+
+
 def test_text_is_found_by_its_name() -> None:
     with pytest.raises(SkelfewError, match="did you mean text"):
         build_teacher("texts")
+
+
+# Descriptions
+
+SENTENCES = {
+    "Sit Down": ["The knees bend.", "The hips sink to a chair."],
+    "2": "The body rises.",
+    "throw": ["One arm whips forward."],
+    "4": ["Both arms slip into sleeves.", "The jacket swings around the back.", "It takes long."],
+    "fly": "Not in this manifest.",
+}
+
+
+def test_descriptions_are_averaged(folder: Path, teacher: SentenceEncoder) -> None:
+    Path("mine.json").write_text(json.dumps(SENTENCES))
+    status, _, err = extract("plain", "--teacher", "text", "--descriptions", "mine.json")
+    assert status == 0, err
+    cache = TeacherCache.open("cache/plain.zarr")
+    assert cache.class_text is not None
+    for row, key in zip(cache.class_text, ["Sit Down", "2", "throw", "4"], strict=True):
+        given = SENTENCES[key]
+        mean = teacher.encode_text([given] if isinstance(given, str) else given).numpy().mean(0)
+        np.testing.assert_allclose(row, mean / np.linalg.norm(mean), atol=1e-6)
+    entry = cache.attrs["classes"][0]
+    assert entry["label"] == "sit down" and entry["sentences"] == SENTENCES["Sit Down"]
+    assert entry["prompt"] == "The knees bend. The hips sink to a chair."
+    content = Path("mine.json").read_bytes()
+    assert cache.attrs["teacher"]["descriptions_sha256"] == hashlib.sha256(content).hexdigest()
+    assert cache.attrs["descriptions"] == "mine.json"
+
+    status, _, err = extract("plain", "--teacher", "text")
+    assert status == 1 and "--out" in err, "names alone are something else"
+
+
+def test_csv_says_the_same_as_json(tmp_path: Path, manifest: Manifest) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"descriptions": SENTENCES, "source": "me"}))
+    rows = [(k, s) for k, v in SENTENCES.items() for s in ([v] if isinstance(v, str) else v)]
+    with (tmp_path / "a.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("label", "description"), *rows])
+    one, other = (read_descriptions(tmp_path / f"a.{kind}", manifest) for kind in ("json", "csv"))
+    assert one.texts == other.texts and list(one.texts) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", '{"1": "x", "sitt": "y"}', "3 of 4 .*2 'stand up', 3 'throw', 4 .*'sitt'"),
+        ("a.json", '{"1": "x", "1": "y"}', "'1' is there twice"),
+        ("a.json", '{"1": "x", "sit down": "y"}', "class 1 as '1' and as 'sit down'"),
+        ("a.json", '{"1": [" "]}', "'1' has a blank description"),
+        ("a.json", '{"1": []}', "no description of 4 of 4"),
+        ("a.json", '{"1": 5}', "'1' has 5; expected a sentence"),
+        ("a.json", "[]", "expected a JSON object"),
+        ("a.json", "{", "not readable as JSON"),
+        ("a.csv", "name,text\n1,x\n", '"label" or "class_id"'),
+        ("a.csv", "class_id,description\n1\n", "blank description"),
+        ("a.csv", "", "columns"),
+    ],
+)
+def test_descriptions_that_do_not_do(
+    tmp_path: Path, manifest: Manifest, name: str, content: str, said: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SkelfewError, match=said) as caught:
+        read_descriptions(tmp_path / name, manifest)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_descriptions_that_are_not_there(manifest: Manifest) -> None:
+    with pytest.raises(SkelfewError, match=r"nothing: no such file.*nw-ucla, utd-mhad come with"):
+        read_descriptions("nothing", manifest)
+
+
+@pytest.mark.parametrize(("name", "classes"), [("utd-mhad", 27), ("nw-ucla", 10)])
+def test_descriptions_that_come_along(teacher: SentenceEncoder, name: str, classes: int) -> None:
+    """Every class has 3 to 5 sentences, no two classes the same, none longer than can be read."""
+    names = class_names(name)
+    manifest = Manifest(name, tuple(Sample(f"s{c}", c, label, 9) for c, label in names.items()))
+    texts = read_descriptions(name, manifest).texts
+    assert len(texts) == classes
+    assert all(3 <= len(sentences) <= 5 for sentences in texts.values())
+    assert len({tuple(sentences) for sentences in texts.values()}) == classes
+    longest = max((s for sentences in texts.values() for s in sentences), key=len)
+    assert teacher.encode_text([longest]).isfinite().all()
 
 
 # Training on it
