@@ -34,7 +34,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def test_every_block_is_known() -> None:
-    assert sorted(commands()) == ["cache", "demo", "extract", "laptop", "skeletons"]
+    assert sorted(commands()) == ["cache", "demo", "extract", "laptop", "skeletons", "text"]
 
 
 @pytest.fixture
@@ -132,3 +132,7 @@ def test_skeletons_only(folder: Path, shared: Path) -> None:
     run(prepare, folder, shared / "data" / "nw-ucla")
     run(train, folder)
     assert "5-way" in run(evaluate, folder)
+
+    read, train = commands()["text"]
+    assert "0 failed" in run(read, folder)
+    run(train, folder)
