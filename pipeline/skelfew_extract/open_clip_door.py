@@ -52,4 +52,11 @@ if not VERSION.startswith(EXAMINED):
         f'install it with: pip install "open_clip_torch=={EXAMINED}*"'
     )
 
-__all__ = ["CLIP", "VERSION", "QuickGELU", "ResidualAttentionBlock", "SimpleTokenizer"]
+__all__ = [
+    "CLIP",
+    "VERSION",
+    "QuickGELU",
+    "ResidualAttentionBlock",
+    "SimpleTokenizer",
+    "open_clip",
+]

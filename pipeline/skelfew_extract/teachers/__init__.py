@@ -148,7 +148,8 @@ def build_text_teacher(
 
     Args:
         weights: Folder or Hugging Face repository of a sentence encoder; None looks for
-            all-MiniLM-L6-v2 in the usual places.
+            all-MiniLM-L6-v2 in the usual places. ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``,
+            ``xclip:VARIANT`` and ``xclip:VARIANT/WEIGHTS`` are the text towers of those.
         untrained: Take random weights instead, which ``describe`` then says.
         seed: Of the random weights.
         device: As torch names it.
@@ -156,6 +157,12 @@ def build_text_teacher(
     Raises:
         SkelfewError: If the weights are not to be had, or are not a sentence encoder.
     """
+    kind, _, asked = (weights or "").partition(":")
+    if kind in ("open_clip", "xclip"):
+        from skelfew_extract.teachers.text_towers import build_clip_text, build_xclip_text
+
+        build = build_clip_text if kind == "open_clip" else build_xclip_text
+        return build(asked, untrained=untrained, seed=seed, device=device)
     from skelfew_extract.teachers.sentence import build_sentence_encoder
 
     return build_sentence_encoder(weights, untrained=untrained, seed=seed, device=device)
