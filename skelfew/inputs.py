@@ -1,11 +1,14 @@
 """Finding what a run stands on, manifest, skeletons, cache and protocol, and that they fit."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from skelfew.cache import TeacherCache
+from skelfew.cache.fetch import local_path
+from skelfew.cache.places import Place, is_url
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols import Protocol, load_protocol
@@ -26,12 +29,14 @@ class Inputs:
         store: Their skeletons.
         protocol: Which classes are base, validation and novel.
         cache: Teacher features, None without a cache.
+        cache_url: Where the cache was fetched from, without secrets; None for a local one.
     """
 
     manifest: Manifest
     store: SkeletonStore
     protocol: Protocol
     cache: TeacherCache | None
+    cache_url: str | None = None
 
     @property
     def dataset(self) -> str:
@@ -70,6 +75,8 @@ class Inputs:
                 "digest": self.cache.attrs.get("digest"),
                 "teacher": self.cache.attrs.get("teacher"),
             }
+            if self.cache_url is not None:
+                document["cache"]["url"] = self.cache_url
         return document
 
 
@@ -77,26 +84,29 @@ def find_inputs(config: TrainConfig) -> Inputs:
     """Open everything that ``config.inputs`` names, or that is found through the cache.
 
     What is not named is looked for as ``manifests/NAME.csv`` and ``data/NAME.h5`` below the
-    working folder, then beside the folder that the cache lies in.
+    working folder, then beside the folder that the cache lies in. A cache may be an address, see
+    ``skelfew.cache.fetch.local_path``.
 
     Raises:
         InputError: Something is absent, or the hashes say that it was made from something else.
     """
-    given = config.inputs
-    cache = None if given.cache is None else TeacherCache.open(given.cache)
+    given, cache, cache_url, roots = config.inputs, None, None, [Path()]
+    if given.cache is not None:
+        path = local_path(given.cache, lambda message: print(message, file=sys.stderr, flush=True))
+        cache = TeacherCache.open(path)
+        if is_url(given.cache):
+            cache_url = Place.of(given.cache).shown
+        folder = path.resolve().parent
+        roots += [folder.parent, folder]
     name = given.dataset
     if cache is not None:
         name = str(cache.attrs["dataset"])
         if given.dataset not in (None, name):
-            raise InputError(f"{given.cache}: a cache of {name}, but --dataset is {given.dataset}")
+            raise InputError(f"{cache.path}: a cache of {name}, but --dataset is {given.dataset}")
     if name is None and given.manifest is not None:
         name = Path(given.manifest).stem
     if name is None:
         raise InputError("which data set? Give --cache cache/NAME.zarr or --dataset NAME")
-    roots = [Path()]
-    if given.cache is not None:
-        folder = Path(given.cache).resolve().parent
-        roots += [folder.parent, folder]
     manifest_path = _find(given.manifest, roots, f"manifests/{name}.csv", "--manifest")
     manifest = Manifest.read(manifest_path)
     store = SkeletonStore(_find(given.store, roots, f"data/{name}.h5", "--store"))
@@ -104,7 +114,7 @@ def find_inputs(config: TrainConfig) -> Inputs:
     protocol = load_protocol(
         config.protocol, manifest, config.split, validation=not config.train_on_validation
     )
-    return Inputs(manifest, store, protocol, cache)
+    return Inputs(manifest, store, protocol, cache, cache_url)
 
 
 def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> Path:

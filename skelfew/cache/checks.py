@@ -26,7 +26,7 @@ class CacheError(SkelfewError):
     """A teacher cache that cannot be used as asked; the message says what to do about it."""
 
 
-def check_format(path: Path, attrs: dict[str, Any]) -> dict[str, Any]:
+def check_format(path: Path | str, attrs: dict[str, Any]) -> dict[str, Any]:
     if attrs.get("format") != FORMAT:
         raise CacheError(f"{path}: a Zarr store, but not a {FORMAT}")
     version = attrs.get("format_version")
@@ -40,8 +40,11 @@ def check_format(path: Path, attrs: dict[str, Any]) -> dict[str, Any]:
     return attrs
 
 
-def check_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Check names, types, shapes, codecs and chunks of the Zarr arrays; reads no chunk."""
+def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True) -> None:
+    """Check names, types, shapes, codecs and chunks of the Zarr arrays; reads no chunk.
+
+    ``whole`` is false while the chunks are still to be fetched; their bytes are not counted then.
+    """
     for name in ("sample_id", "status", "text"):
         if name not in arrays:
             raise CacheError(f"{path}: damaged cache: array {name!r} is missing")
@@ -78,7 +81,9 @@ def check_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
             )
         if math.prod(chunk) * size > _MAX_CHUNK_BYTES:
             raise CacheError(f"{path}: chunks of {name} are larger than {_MAX_CHUNK_BYTES} bytes")
-    stored = stored_bytes(path)
+    if not whole:
+        return
+    stored = stored_bytes(Path(path))
     if 4 * shape[0] > _MAX_EXPANSION * stored:
         raise CacheError(
             f"{path}: claims {shape[0]} samples, but the whole store has {stored} bytes; "

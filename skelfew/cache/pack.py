@@ -1,6 +1,5 @@
 """A cache as one file and back."""
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +81,10 @@ def _folder_beside(path: Path) -> Path:
     return path.with_name(path.name + ".zarr")
 
 
-def as_folder(path: Path, scratch: tempfile.TemporaryDirectory[str]) -> Path:
-    """Return a folder with the content of a cache, unpacked into ``scratch`` if it is a zip."""
+def as_folder(path: Path, scratch: Path) -> Path:
+    """Return a folder with the content of a cache, unpacked below ``scratch`` if it is a zip."""
     if path.is_dir():
         return path
-    target = Path(scratch.name) / "cache.zarr"
+    target = scratch / "cache.zarr"
     read_zip(path, target)
     return target

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,7 @@ from skelfew.cache.checks import (
 from skelfew.cache.zips import entries
 
 PENDING, DONE, FAILED = 0, 1, 2
+ARRAYS = ("sample_id", "status", "video", "text", "class_text")
 BLOCK_ROWS = 8192
 _CHUNK_ROWS = 1024
 # What zarr, numpy and json raise on metadata or chunks that are not what they should be.
@@ -99,16 +100,29 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Group:
 
 def arrays_of(path: Path, group: Group) -> dict[str, Array]:
     """Return the arrays of a cache after checking them; others in the group are ignored."""
+    arrays = members(path, group)
+    check_arrays(path, arrays)
+    return arrays
+
+
+def members(path: Path, group: Group) -> dict[str, Array]:
+    """Return the arrays of the format that are there, unchecked."""
     arrays: dict[str, Array] = {}
-    for name in ("sample_id", "status", "video", "text", "class_text"):
+    for name in ARRAYS:
         try:
             member = group.get(name)
         except Exception as error:  # zarr's metadata errors share no base class
             raise CacheError(f"{path}: array {name!r} is damaged ({brief(error)})") from None
         if isinstance(member, Array):
             arrays[name] = member
-    check_arrays(path, arrays)
     return arrays
+
+
+def chunk_keys(array: Array) -> Iterator[str]:
+    """Yield the names of the chunk files that a checked array can have, below its own folder."""
+    rest = (0,) * (len(array.shape) - 1)  # chunks hold whole rows
+    for number in range(-(-array.shape[0] // array.chunks[0])):
+        yield array.metadata.encode_chunk_key((number, *rest))
 
 
 def read(array: Array, rows: slice = slice(None)) -> np.ndarray:

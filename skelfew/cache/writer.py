@@ -189,12 +189,12 @@ class CacheWriter:
         return digest
 
 
-def lock_beside(path: Path) -> FileLock:
-    """Take the lock beside the store, or say who holds it."""
+def lock_beside(path: Path, wait: float = 0) -> FileLock:
+    """Take the lock beside the store within ``wait`` seconds, or say who holds it."""
     beside = path.with_name(path.name + ".lock")
     lock = FileLock(beside)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except Timeout:
         try:
             holder = beside.read_text().strip()

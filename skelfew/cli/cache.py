@@ -26,16 +26,26 @@ def main() -> None:
     skelfew-cache info cache/pku.zarr
     skelfew-cache verify cache/pku.zarr --manifest manifests/pku.csv
     skelfew-cache pack cache/pku.zarr                      to send it as one file
+    skelfew-cache push cache/pku.zarr ssh://lab/data/caches/
+    skelfew-cache pull https://lab.example.org/pku.zarr.zip
     skelfew-cache merge cache/pku.shard-*.zarr --out cache/pku.zarr
 
-    CACHE is a folder or a zip; cache/README.md specifies both, docs/sharing.md is a guide. Nothing
-    that a cache holds is executed.
+    CACHE is a folder, a zip, or the address of one (https://, s3://, ssh://, file://), of which a
+    copy is kept in cache/.remote. cache/README.md specifies the format, docs/sharing.md is a guide.
+    Nothing that a cache holds is executed.
     """
 
 
 def result(document: dict[str, Any], as_json: bool, text: str) -> None:
     """Print a result, as JSON or for people."""
     click.echo(json.dumps(document, indent=1, ensure_ascii=False) if as_json else text)
+
+
+def local(address: str) -> Path:
+    """Return where a cache lies on this machine, fetching it if it is an address."""
+    from skelfew.cache.fetch import local_path
+
+    return local_path(address, log)
 
 
 @main.command(context_settings=CONTEXT)
@@ -53,7 +63,7 @@ def info(cache: str, as_json: bool) -> int:
     """
     from skelfew.cache.card import card, lines
 
-    document = card(cache)
+    document = card(local(cache))
     rows = lines(document)
     width = max(len(name) for name, _ in rows)
     result(document, as_json, "\n".join(f"{name:<{width}}  {text}" for name, text in rows))
@@ -88,7 +98,7 @@ def verify(
     from skelfew.cache.verify import verify as run
     from skelfew.data.manifest import Manifest
 
-    report = run(cache, None if manifest is None else Manifest.read(manifest), digest)
+    report = run(local(cache), None if manifest is None else Manifest.read(manifest), digest)
     for check in report["checks"]:
         check["allowed"] = check["check"] in allow
     failed = [c for c in report["checks"] if not c["ok"] and not c["allowed"]]
@@ -124,7 +134,7 @@ def compare(a: str, b: str, min_cosine: float | None, as_json: bool) -> int:
     """
     from skelfew.cache.compare import compare as run
 
-    report = run(a, b)
+    report = run(local(a), local(b))
     result(report, as_json, _compared(report))
     lows = [f["min"] for f in report["features"].values() if f and f["min"] is not None]
     if min_cosine is not None and (not lows or min(lows) < min_cosine):
@@ -154,7 +164,7 @@ def _compared(report: dict[str, Any]) -> str:
 
 
 @main.command(context_settings=CONTEXT)
-@click.argument("caches", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("caches", nargs=-1, required=True)
 @click.option("--out", metavar="ZARR", type=_OUT, required=True, help="The result, a folder.")
 @_MANIFEST
 @click.option("--prefer-first", is_flag=True, help="Where values differ, take the earlier cache's.")
@@ -162,7 +172,7 @@ def _compared(report: dict[str, Any]) -> str:
 @json_option
 @guarded
 def merge(
-    caches: tuple[Path, ...],
+    caches: tuple[str, ...],
     out: Path,
     manifest: Path | None,
     prefer_first: bool,
@@ -182,13 +192,14 @@ def merge(
     from skelfew.data.manifest import Manifest
 
     samples = None if manifest is None else Manifest.read(manifest)
-    done = run(caches, out, manifest=samples, prefer_first=prefer_first, overwrite=overwrite)
+    paths = [local(cache) for cache in caches]
+    done = run(paths, out, manifest=samples, prefer_first=prefer_first, overwrite=overwrite)
     result(done, as_json, _made(done))
     return OK
 
 
 @main.command(context_settings=CONTEXT)
-@click.argument("cache", type=click.Path(path_type=Path))
+@_CACHE
 @click.option("--out", metavar="ZARR", type=_OUT, required=True, help="The result, a folder.")
 @click.option(
     "--ids",
@@ -202,7 +213,7 @@ def merge(
 @json_option
 @guarded
 def subset(
-    cache: Path,
+    cache: str,
     out: Path,
     ids: Path | None,
     manifest: Path | None,
@@ -230,7 +241,7 @@ def subset(
     if classes is not None and samples is not None:
         of_class = samples.subset(_numbers(classes)).ids
         keep = of_class if keep is None else [i for i in keep if i in set(of_class)]
-    done = run(cache, out, keep, manifest=samples, overwrite=overwrite)
+    done = run(local(cache), out, keep, manifest=samples, overwrite=overwrite)
     result(done, as_json, f"{_made(done)}\n{done['left_out']:,} samples left out")
     return OK
 
@@ -297,6 +308,62 @@ def unpack(cache: Path, out: Path | None, overwrite: bool, as_json: bool) -> int
 
     done = run(cache, out, overwrite)
     result(done, as_json, f"{done['cache']}: {done['bytes']:,} bytes\ndigest {done['digest']}")
+    return OK
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("cache", type=click.Path(path_type=Path))
+@click.argument("address")
+@overwrite_option
+@json_option
+@guarded
+def push(cache: Path, address: str, overwrite: bool, as_json: bool) -> int:
+    """Copy CACHE to another folder, an ssh host or an S3 bucket, after checking its digest.
+
+    \b
+    skelfew-cache push cache/pku.zarr /mnt/lab/caches/
+    skelfew-cache push cache/pku.zarr ssh://lab/data/caches/pku.zarr.zip
+    skelfew-cache push cache/pku.zarr s3://lab/caches/
+
+    An ADDRESS that ends in a slash is a folder to put it into; one that ends in .zip gets one file.
+    The last line printed is what the receiver types.
+    """
+    from skelfew.cache.push import push as run
+
+    done = run(cache, address, overwrite)
+    pinned = f"{done['to']}#digest={done['digest']}" if done["digest"] else done["to"]
+    done["pull"] = f"skelfew-cache pull '{pinned}'"
+    state = f"{done['files']:,} files sent" if done["files"] else "was there already"
+    result(done, as_json, f"{done['to']}: {state}\n{done['pull']}")
+    if done["pending"]:
+        log(f"{done['pending']:,} samples are still pending in it")
+    return OK
+
+
+@main.command(context_settings=CONTEXT)
+@click.argument("address")
+@click.option("--out", metavar="PATH", type=_OUT, help="[default: cache/NAME]")
+@click.option("--digest", metavar="HEX", help="What the digest must be, if you were told.")
+@overwrite_option
+@json_option
+@guarded
+def pull(address: str, out: Path | None, digest: str | None, overwrite: bool, as_json: bool) -> int:
+    """Fetch a cache and check its digest before it appears; a zip stays a zip.
+
+    \b
+    skelfew-cache pull https://lab.example.org/caches/pku.zarr
+    skelfew-cache pull 's3://lab/caches/pku.zarr#digest=52e79726...'
+    skelfew-cache pull ssh://lab/data/caches/pku.zarr.zip --out cache/pku.zarr.zip
+    skelfew-cache pull /mnt/lab/caches/pku.zarr
+
+    A transfer that broke off goes on where it was. Without a digest from its sender, the content is
+    compared with the digest that the cache itself records, which shows damage but not deceit.
+    """
+    from skelfew.cache.fetch import pull as run
+
+    done = run(address, out, digest, overwrite, log)
+    text = f"{done['cache']}: {done['bytes']:,} bytes\ndigest {done['digest'] or 'not recorded'}"
+    result(done, as_json, text)
     return OK
 
 

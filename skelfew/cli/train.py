@@ -96,7 +96,11 @@ def option(*names: str, **attributes: Any) -> Any:
 
 
 @click.command(cls=GroupedCommand, context_settings=CONTEXT)
-@option("--cache", metavar="ZARR", help="Teacher cache; finds manifest and skeletons by itself.")
+@option(
+    "--cache",
+    metavar="ZARR|ZIP|URL",
+    help="Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons.",
+)
 @option("--dataset", metavar="NAME", help="Data set, where there is no cache.")
 @option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
 @option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
@@ -195,6 +199,7 @@ def main(
     \b
     skelfew-train --cache cache/ntu120.zarr
     skelfew-train --cache cache/demo.zarr --encoder ctrgcn --width 0.25 --epochs 30 --episodes 400
+    skelfew-train --cache https://lab.example.org/ntu120.zarr.zip
     skelfew-train --dataset nw-ucla --stages episodic --split 3
     skelfew-train --resume runs/ntu120-20261124-101500
 
