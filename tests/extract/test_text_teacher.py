@@ -254,6 +254,11 @@ def test_descriptions_are_for_text(folder: Path) -> None:
     assert (status, out) == (2, "") and "is for --teacher text" in err
 
 
+def test_who_has_no_videos_is_told(folder: Path) -> None:
+    status, out, err = extract("plain")
+    assert (status, out) == (1, "") and "no sample has a video" in err and "--teacher text" in err
+
+
 def test_text_is_found_by_its_name() -> None:
     with pytest.raises(SkelfewError, match="did you mean text"):
         build_teacher("texts")
