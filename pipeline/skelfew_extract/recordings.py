@@ -46,8 +46,8 @@ class Recordings:
         if not any(sample.video for sample in samples):
             raise SkelfewError(
                 f"{manifest}: no sample has a video, so there is nothing for a teacher to watch; "
-                "--teacher text reads class names instead, and skelfew-train --stages episodic needs "
-                "no cache"
+                "--teacher text reads class names instead, and skelfew-train --stages episodic "
+                "needs no cache"
             )
         folder = videos or noted_videos(manifest)
         if not folder.is_dir():
