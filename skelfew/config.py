@@ -37,8 +37,11 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
 _POSITIVE = {
     "epochs", "batch", "frames", "width", "lr", "episodes", "epoch_episodes", "shots", "queries",
     "episodes_per_step", "hidden_dim", "projection_dim", "scale", "predictor_lr", "ways", "threads",
+    "base_classes", "samples_per_class",
 }  # fmt: skip
-_NOT_NEGATIVE = {"weight_decay", "warmup", "momentum", "clip", "collapse", "seed", "norm_lr"}
+_NOT_NEGATIVE = {
+    "weight_decay", "warmup", "momentum", "clip", "collapse", "seed", "norm_lr", "subset_seed",
+}  # fmt: skip
 
 
 def _validate(config: Any) -> None:
@@ -114,12 +117,19 @@ class DataConfig:
         missing_body: What stands in the slot of an absent second body; ``auto`` follows the
             reference preparation: zeros for NTU-60, else a copy of the first body.
         bodies: M, None for the largest number in the dataset (2 at most).
+        base_classes: Train on this many of the base classes only; None for all. Smaller choices
+            are parts of larger ones.
+        samples_per_class: Train on this many samples of each base class only; None for all.
+        subset_seed: Of both choices.
     """
 
     frames: int | None = None
     stream: str = "joint"
     missing_body: str = "duplicate"
     bodies: int | None = None
+    base_classes: int | None = None
+    samples_per_class: int | None = None
+    subset_seed: int = 0
 
     def __post_init__(self) -> None:
         _validate(self)

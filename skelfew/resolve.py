@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from skelfew.base_samples import base_samples
 from skelfew.config import TrainConfig
 from skelfew.data.bank import Pipeline
 from skelfew.errors import SkelfewError
@@ -83,7 +84,7 @@ def _representation(config: TrainConfig, inputs: Inputs) -> str:
 def _ways(config: TrainConfig, inputs: Inputs) -> int:
     """Return N of the training episodes: as asked, else like the novel classes (spec D.6)."""
     each = config.episodic.shots + config.episodic.queries
-    counts = Counter(s.class_id for s in inputs.manifest.subset(inputs.protocol.base))
+    counts = Counter(inputs.manifest[i].class_id for i in base_samples(config, inputs))
     large = sum(count >= each for count in counts.values())
     wanted = config.episodic.ways or min(_MOST_WAYS, len(inputs.protocol.novel), large)
     if "episodic" in config.stages and not 2 <= wanted <= large:

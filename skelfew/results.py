@@ -93,7 +93,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
     for subject, protocol in tasks:
-        features = _features(subject, protocol)
+        features = class_features(subject, protocol.novel)
         for name, classifier in plan.classifiers.items():
             result = _score(features, protocol, classifier, plan, mode)
             label = subject.name
@@ -174,9 +174,9 @@ def _untrained(subjects: Sequence[Subject]) -> bool | None:
     return any(t.get("trained") is False for t in teachers) if teachers else None
 
 
-def _features(subject: Subject, protocol: Protocol) -> Features:
-    """Features of all samples of the novel classes."""
-    samples = subject.manifest.subset(protocol.novel)
+def class_features(subject: Subject, classes: Sequence[int]) -> Features:
+    """Return the features of all samples of some classes."""
+    samples = subject.manifest.subset(classes)
     ids = tuple(samples.ids)
     if absent := [i for i in ids if i not in subject.store]:
         raise SkelfewError(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from skelfew.base_samples import base_samples
 from skelfew.cache import TeacherCache
 from skelfew.checkpoint import load_scalars
 from skelfew.config import TrainConfig
@@ -118,7 +119,10 @@ class Start:
 
 def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
     protocol, notes = inputs.protocol, []
-    ids = inputs.manifest.subset(protocol.base).ids
+    ids = base_samples(config, inputs)
+    whole = len(inputs.manifest.subset(protocol.base))
+    if len(ids) < whole:
+        notes.append(f"{len(ids)} of {whole} base samples take part, as data.* asks")
     cache = inputs.cache if "transfer" in config.stages else None
     if cache is not None:
         failed = set(cache.failed)

@@ -109,6 +109,7 @@ def test_a_run_leaves_what_it_should(world: Path, tmp_path: Path) -> None:
     assert resolved["episodic"]["ways"] == len(NOVEL)
     assert resolved["data"] == {
         "frames": 8, "stream": "joint", "missing_body": "duplicate", "bodies": 1,
+        "base_classes": None, "samples_per_class": None, "subset_seed": 0,
     }  # fmt: skip
     inputs = json.loads((run / "inputs.json").read_text())
     assert set(inputs) == {"manifest", "skeletons", "protocol", "cache"}

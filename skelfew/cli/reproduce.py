@@ -1,0 +1,213 @@
+"""skelfew-reproduce: a table of runs over seeds or splits, with intervals."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("table", required=False)
+@click.option("--dataset", metavar="NAME", help="One of the table's data sets [its first].")
+@click.option("--rows", metavar="A,B", help="Only these rows [all].")
+@click.option("--seeds", type=click.IntRange(1), help="How many seeds [the table's number].")
+@click.option("--splits", type=click.IntRange(1), help="How many splits of the protocol [all].")
+@click.option("--budget", metavar="NAME", help="How much is trained [the table's first].")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each process."
+)
+@click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
+@click.option(
+    "--cache", "caches", metavar="KEY=PATH", multiple=True, help="Where a cache of the table is."
+)
+@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="For all rows.")
+@click.option(
+    "--select-on",
+    "classes",
+    type=click.Choice(["novel", "validation"]),
+    default="novel",
+    show_default=True,
+    help="Which classes are scored; 'validation' chooses settings without touching novel ones.",
+)
+@click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs/reproduce"),
+    show_default=True,
+    help="Where records and run folders are.",
+)
+@click.option("--keep", is_flag=True, help="Leave weights and features in the run folders.")
+@click.option("--list", "list_", is_flag=True, help="Print all tables, or the rows of TABLE.")
+@click.option("--plan", is_flag=True, help="Print what would run, its commands and cost.")
+@click.option("--show", is_flag=True, help="Print what has been measured; run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@guarded
+def main(
+    table: str | None,
+    dataset: str | None,
+    rows: str | None,
+    seeds: int | None,
+    splits: int | None,
+    budget: str | None,
+    jobs: int,
+    threads: int,
+    device: str,
+    caches: tuple[str, ...],
+    settings: tuple[str, ...],
+    classes: str,
+    runs: Path,
+    keep: bool,
+    list_: bool,
+    plan: bool,
+    show: bool,
+    as_json: bool,
+) -> int:
+    """Run the rows of a table over seeds or splits and say what is resolved.
+
+    \b
+    skelfew-reproduce --list
+    skelfew-reproduce evidence-real --dataset nw-ucla --plan
+    skelfew-reproduce evidence-real --dataset nw-ucla --jobs 2
+    skelfew-reproduce evidence-real --dataset nw-ucla --show
+
+    Whatever stops it, the same command goes on: finished units are not repeated. A row whose cache
+    is missing is left out, and the table says which command makes it.
+    """
+    from skelfew.reproduce.tables import list_tables, load_table
+
+    if list_ or table is None:
+        if table is None and not list_:
+            raise click.UsageError("which table? skelfew-reproduce --list shows them")
+        return show_list([load_table(name) for name in ([table] if table else list_tables())],
+                         as_json)  # fmt: skip
+    if seeds and splits:
+        raise click.UsageError("--seeds and --splits both count the units; give one")
+    loaded = load_table(table)
+    from skelfew.reproduce.units import Request
+
+    request = Request(
+        table=loaded,
+        dataset=dataset or next(iter(loaded.datasets)),
+        budget=loaded.budget(budget)[0],
+        rows=tuple(rows.split(",")) if rows else (),
+        count=seeds or splits,
+        classes=classes,
+        caches=pairs("--cache", caches),
+        settings=pairs("--set", settings),
+        device=device,
+        threads=threads,
+    )
+    if unknown := sorted(set(request.caches) - set(loaded.caches)):
+        raise click.UsageError(
+            f"--cache {unknown[0]}: table {loaded.id} has {', '.join(loaded.caches) or 'none'}"
+        )
+    return run(request, runs, jobs, keep, plan, show, as_json)
+
+
+def run(
+    request: Any,
+    folder: Path,
+    jobs: int,
+    keep: bool,
+    plan: bool,
+    show: bool,
+    as_json: bool,
+) -> int:
+    """Plan, run and print, as the options say; return the exit status."""
+    import json
+
+    from skelfew.reproduce.engine import Outcome, execute
+    from skelfew.reproduce.plan import describe_plan, plan_document
+    from skelfew.reproduce.records import Records
+    from skelfew.reproduce.summary import summarise
+    from skelfew.reproduce.text import summary_document, terminal
+    from skelfew.reproduce.units import expand
+
+    records = Records(folder)
+    work = expand(request)
+    if plan:
+        document = plan_document(request, work, records, folder)
+        click.echo(json.dumps(document, indent=1) if as_json else describe_plan(document))
+        return 0
+    outcome = Outcome()
+    if not show:
+        for key, why in work.absent.items():
+            log(f"row {key} does not run: {why}")
+        outcome = execute(work.units, records, folder / request.table.id, jobs, keep)
+    found = {
+        row: [r for key in keys if (r := records.get(key)) is not None]
+        for row, keys in work.by_row.items()
+    }
+    summary = summarise(
+        request.table, request.dataset, found, work.absent, work.over, request.classes
+    )
+    if as_json:
+        click.echo(json.dumps(summary_document(request, work, summary), indent=1))
+    else:
+        click.echo(terminal(request.table, summary))
+    if outcome.interrupted:
+        log("interrupted; run the same command again to go on")
+        return INTERRUPTED
+    accidents = [
+        r
+        for group in found.values()
+        for r in group
+        if "error" in r and not records.settled(r["key"])
+    ]
+    for record in {r["key"]: r for r in accidents}.values():
+        log(f"failed: {', '.join(record['rows'])}, seed {record['seed']}: {record['error']}")
+    mendable = [key for key in work.absent if not request.table.row(key).missing]
+    return PARTIAL if accidents or (mendable and not show) else 0
+
+
+def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
+    """Return KEY=VALUE options as a dict."""
+    found = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"{option} {text}: expected KEY=VALUE")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def show_list(tables: list[Any], as_json: bool) -> int:
+    """Print tables, with their rows."""
+    if as_json:
+        import json
+
+        document = [
+            {
+                "id": t.id,
+                "title": t.title,
+                "question": t.question,
+                "paper": t.paper,
+                "datasets": list(t.datasets),
+                "budgets": {k: b.samples for k, b in t.budgets.items()},
+                "rows": [
+                    {"key": r.key, "label": r.label, "stages": list(r.stages), "cache": r.cache,
+                     "missing": r.missing}
+                    for r in t.rows
+                ],
+            }
+            for t in tables
+        ]  # fmt: skip
+        click.echo(json.dumps(document, indent=1))
+        return 0
+    for t in tables:
+        where = f" ({t.paper})" if t.paper else ""
+        click.echo(f"{t.id}: {t.title}{where}")
+        budgets = ", ".join(f"{k} {b.samples or 'as the preset'}" for k, b in t.budgets.items())
+        click.echo(f"  data sets {', '.join(t.datasets)}; budgets in clips: {budgets}")
+        width = max(len(r.key) for r in t.rows)
+        for r in t.rows:
+            click.echo(f"  {r.key:<{width}}  {r.label}" + (f" [{r.missing}]" if r.missing else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

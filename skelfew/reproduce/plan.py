@@ -1,0 +1,132 @@
+"""What a request would run: units, the same as single commands, and what they cost."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skelfew.config import preset
+from skelfew.reproduce.engine import duration
+from skelfew.reproduce.records import Records
+from skelfew.reproduce.text import grid
+from skelfew.reproduce.units import Request, Unit, Work
+
+_AUTOMATIC = ("inputs.", "device", "threads", "seed", "split", "protocol", "stages", "preset")
+
+
+def plan_document(request: Request, work: Work, records: Records, folder: Path) -> dict[str, Any]:
+    """Return the plan as plain values; cost comes from recorded runs of the same encoder."""
+    speeds = _speeds(records.all())
+    units = []
+    for unit in work.units:
+        record = records.get(unit.key)
+        speed = speeds.get((unit.dataset, *unit.speed_key)) or speeds.get((unit.dataset, None))
+        units.append(
+            {
+                "rows": list(unit.rows),
+                "unit": unit.unit,
+                "clips": unit.samples,
+                "state": "open" if not records.settled(unit.key) else "done",
+                "error": (record or {}).get("error"),
+                "seconds": None if speed is None or unit.config is None else unit.total * speed,
+                "commands": commands(unit, folder / request.table.id),
+            }
+        )
+    return {
+        "table": request.table.id,
+        "dataset": request.dataset,
+        "protocol": work.protocol,
+        "budget": request.budget,
+        "over": work.over,
+        "classes": request.classes,
+        "units": units,
+        "absent": work.absent,
+    }
+
+
+def describe_plan(document: dict[str, Any]) -> str:
+    """Return the plan as text: a line a row, and the commands of its first unit."""
+    by_row: dict[str, list[dict[str, Any]]] = {}
+    for unit in document["units"]:
+        by_row.setdefault(", ".join(unit["rows"]), []).append(unit)
+    body = [["row", document["over"], "open", "clips each", "about"]]
+    for row, units in by_row.items():
+        clips = " + ".join(f"{s} {n:,}" for s, n in units[0]["clips"].items()) or "none"
+        seconds = [u["seconds"] for u in units if u["state"] == "open"]
+        cost = "?" if None in seconds else duration(sum(seconds))
+        todo = str(sum(u["state"] == "open" for u in units))
+        body.append([row, str(len(units)), todo, clips, cost if units[0]["clips"] else ""])
+    text = f"{document['table']} on {document['dataset']}, protocol {document['protocol']}, "
+    text += f"budget {document['budget']}, scored on the {document['classes']} classes\n\n"
+    text += grid(body)
+    known = [u["seconds"] for u in document["units"] if u["state"] == "open" and u["clips"]]
+    if known and None not in known:
+        text += f"\nin all about {duration(sum(known))} of one process"
+    elif known:
+        text += "\nthe cost is known once one unit of this data set has run"
+    for row, why in document["absent"].items():
+        text += f"\nrow {row} does not run: {why}"
+    for row, units in by_row.items():
+        text += f"\n\n# {row}, {units[0]['unit']}"
+        for command in units[0]["commands"]:
+            text += f"\n{command}"
+    return text
+
+
+def commands(unit: Unit, folder: Path) -> list[str]:
+    """Return the shell commands that do what a unit does."""
+    if unit.config is None:
+        where = f" --split {unit.split}" if unit.split else ""
+        head = f"skelfew-eval --raw --dataset {unit.dataset}{where}"
+        return [_shots(head, shots) for shots in unit.shots]
+    c, path = unit.config, folder / unit.name
+    parts = ["skelfew-train", "--run", str(path), "--preset", c.preset, "--seed", str(c.seed)]
+    if c.inputs.cache is not None:
+        parts += ["--cache", _near(c.inputs.cache)]
+    else:
+        parts += ["--dataset", unit.dataset]
+    if c.protocol is not None:
+        parts += ["--protocol", _near(c.protocol)]
+    if unit.split:
+        parts += ["--split", unit.split]
+    parts += ["--stages", ",".join(c.stages), "--threads", str(c.threads)]
+    base = preset(c.preset).flat()
+    for key, value in c.flat().items():
+        if value != base[key] and not key.startswith(_AUTOMATIC):
+            parts += ["--set", f"{key}={_text(value)}"]
+    train = shlex.join(parts)
+    evaluations = [_shots(f"skelfew-eval --run {path} --classifier all", k) for k in unit.shots]
+    return [train, *evaluations]
+
+
+def _shots(head: str, shots: int) -> str:
+    return f"{head} --shots {shots}"
+
+
+def _near(path: str) -> str:
+    """A path below the working folder, if it is there."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value).replace("null", "none")
+
+
+def _speeds(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
+    """Seconds a clip, by kind of unit and, as a guess for others, by data set."""
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for record in records:
+        total = sum(record.get("samples", {}).values())
+        if "error" in record or record.get("resumed") or not total:
+            continue
+        kind = (record["dataset"], *record["speed_key"])
+        each = record["seconds"] / total
+        found.setdefault(kind, []).append(each)
+        found.setdefault((record["dataset"], None), []).append(each)
+    return {kind: sum(values) / len(values) for kind, values in found.items()}

@@ -1,0 +1,69 @@
+"""What the units gave: one JSON line each in runs/reproduce/records.jsonl, by key."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Outcomes that come out the same every time: they are results, not accidents.
+FINAL_ERRORS = ("CollapseError", "NotFiniteError")
+
+
+class Records:
+    """The records of all tables below one folder; the last line of a key counts.
+
+    Args:
+        folder: Usually ``runs/reproduce``.
+    """
+
+    def __init__(self, folder: Path):
+        self.path = folder / "records.jsonl"
+        self._lines: dict[str, dict[str, Any]] = {}
+        self._read = 0
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Read what was added since; a last line that is cut off is left for later."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+        except FileNotFoundError:
+            return
+        whole = new.rfind(b"\n") + 1
+        self._read += whole
+        for line in new[:whole].splitlines():
+            try:
+                record = json.loads(line)
+                self._lines[record["key"]] = record
+            except (ValueError, KeyError):
+                continue  # the remains of a write that a power cut ended
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """Return the record of a key."""
+        return self._lines.get(key)
+
+    def settled(self, key: str) -> bool:
+        """Whether a unit need not run again: scored, or failed as it always will."""
+        record = self._lines.get(key)
+        return record is not None and ("error" not in record or record["kind"] in FINAL_ERRORS)
+
+    def all(self) -> list[dict[str, Any]]:
+        """Return all records, oldest first."""
+        return list(self._lines.values())
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record in one write, so that others reading and writing see whole lines."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        data = (json.dumps(dict(record), ensure_ascii=False) + "\n").encode()
+        with self.path.open("ab+") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":  # a line that was cut off stays alone
+                    data = b"\n" + data
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        self.refresh()

@@ -1,0 +1,198 @@
+"""From records to rows with intervals, and to contrasts that say what is resolved."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skelfew.reproduce.tables import Row, Table
+from skelfew.statistics import Estimate, student_interval
+
+MODES = ("exemplars", "draws")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Accuracies of one row, shots and mode.
+
+    Attributes:
+        estimate: Mean over seeds or splits with Student's interval.
+        values: One each, by seed or split.
+    """
+
+    estimate: Estimate
+    values: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table with what was measured.
+
+    Attributes:
+        row: The row.
+        cells: By (shots, mode).
+        failed: Outcomes without a score, e.g. ``collapsed``, with how many there were.
+        absent: Why there is nothing, "" if there is something.
+        samples: Clips that training passed through the encoder, of the first record.
+        seconds: Mean wall time of a unit.
+        quoted: The paper's numbers for this data set, by shots.
+    """
+
+    row: Row
+    cells: Mapping[tuple[str, str], Cell]
+    failed: Mapping[str, int] = field(default_factory=dict)
+    absent: str = ""
+    samples: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = None
+    quoted: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The paired difference of two rows, in accuracy.
+
+    Attributes:
+        a: Key of one row.
+        b: Key of the other.
+        says: What the contrast is for.
+        shots: K.
+        mode: ``exemplars`` or ``draws``.
+        difference: Mean of a - b over the pairs, with Student's interval over them.
+    """
+
+    a: str
+    b: str
+    says: str
+    shots: str
+    mode: str
+    difference: Estimate
+
+    @property
+    def resolved(self) -> bool:
+        """Whether the interval excludes 0."""
+        d = self.difference
+        return d.low is not None and d.high is not None and (d.low > 0 or d.high < 0)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A table with what was measured on one data set.
+
+    Attributes:
+        lines: Rows in the table's order.
+        comparisons: For each contrast, shots and mode that has pairs.
+        records: All that took part.
+        over: ``seeds`` or ``splits``.
+        classes: ``novel`` or ``validation``.
+        chance: Accuracy of guessing, None if nothing was measured.
+    """
+
+    lines: tuple[Line, ...]
+    comparisons: tuple[Comparison, ...]
+    records: tuple[Mapping[str, Any], ...]
+    over: str
+    classes: str
+    chance: float | None
+
+
+def summarise(
+    table: Table,
+    dataset: str,
+    records: Mapping[str, Sequence[Mapping[str, Any]]],
+    absent: Mapping[str, str],
+    over: str,
+    classes: str,
+) -> Summary:
+    """Return rows and contrasts.
+
+    Args:
+        table: The table.
+        dataset: Name of the data set.
+        records: Of each row, by row key.
+        absent: Why a row has none, by row key.
+        over: ``seeds`` or ``splits``.
+        classes: ``novel`` or ``validation``.
+    """
+    lines = [
+        _line(table, row, dataset, records.get(row.key, ()), absent.get(row.key, ""), over, classes)
+        for row in table.rows_for(dataset)
+        if row.key in records or row.key in absent
+    ]
+    cells = {line.row.key: line.cells for line in lines}
+    comparisons = []
+    for contrast in table.contrasts:
+        one, other = cells.get(contrast.a, {}), cells.get(contrast.b, {})
+        for place in one:
+            if place not in other:
+                continue
+            if (difference := paired(one[place].values, other[place].values, over)) is not None:
+                comparisons.append(
+                    Comparison(contrast.a, contrast.b, contrast.says, *place, difference)
+                )
+    everything = {r["key"]: r for group in records.values() for r in group}
+    name = "chance" if classes == "novel" else "validation_chance"
+    chances = [r[name] for r in everything.values() if name in r]
+    return Summary(
+        tuple(lines),
+        tuple(comparisons),
+        tuple(everything.values()),
+        over,
+        classes,
+        chances[0] if chances else None,
+    )
+
+
+def paired(one: Mapping[str, float], other: Mapping[str, float], over: str) -> Estimate | None:
+    """Return the mean of ``one - other`` over the seeds or splits that both have; None if none."""
+    common = [unit for unit in one if unit in other]
+    if not common:
+        return None
+    return student_interval([one[u] - other[u] for u in common], over)
+
+
+def _line(
+    table: Table,
+    row: Row,
+    dataset: str,
+    records: Sequence[Mapping[str, Any]],
+    absent: str,
+    over: str,
+    classes: str,
+) -> Line:
+    scored = [r for r in records if "error" not in r]
+    cells: dict[tuple[str, str], Cell] = {}
+    for shots in map(str, table.shots):
+        for mode in MODES:
+            values = {}
+            for record in scored:
+                numbers = record["scores"].get(classes, {}).get(shots, {}).get(row.classifier, {})
+                if mode in numbers:
+                    values[_unit(record)] = numbers[mode]["micro"]
+            if values:
+                cells[shots, mode] = Cell(_estimate(row, mode, values, over), values)
+    failed: dict[str, int] = {}
+    for record in records:
+        if "error" in record:
+            what = {"CollapseError": "collapsed", "NotFiniteError": "diverged"}
+            name = what.get(record["kind"], record["error"])
+            failed[name] = failed.get(name, 0) + 1
+    times = [r["seconds"] for r in scored if not r.get("resumed")]
+    return Line(
+        row,
+        cells,
+        failed,
+        absent,
+        scored[0].get("samples", {}) if scored else {},
+        sum(times) / len(times) if times else None,
+        row.quoted.get(dataset, {}),
+    )
+
+
+def _estimate(row: Row, mode: str, values: Mapping[str, float], over: str) -> Estimate:
+    if row.features == "raw" and mode == "exemplars" and over == "seeds":
+        # The same exemplars and no training: one number, however many seeds.
+        return Estimate(next(iter(values.values())), None, None, over, 1)
+    return student_interval(list(values.values()), over)
+
+
+def _unit(record: Mapping[str, Any]) -> str:
+    return str(record["split"] or record["seed"])

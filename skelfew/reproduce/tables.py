@@ -1,0 +1,292 @@
+"""Tables as data: a TOML file each below skelfew/reproduce/tables/. Standard library only.
+
+docs/reproduce.md describes every key.
+"""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skelfew.config import STAGES, override, preset
+from skelfew.errors import SkelfewError
+
+FOLDER = Path(__file__).with_name("tables")
+RAW_KEY = "raw"
+_TABLE_KEYS = {
+    "id", "title", "question", "paper", "preset", "seeds", "shots", "draws", "common", "share",
+    "budget", "dataset", "caches", "rows", "contrasts",
+}  # fmt: skip
+_ROW_KEYS = {
+    "key", "label", "stages", "cache", "set", "share", "preset", "classifier", "quoted", "missing",
+    "base_classes", "samples_per_class", "datasets", "features",
+}  # fmt: skip
+
+
+class TableError(SkelfewError):
+    """A table that does not exist or whose file does not hold; the message names it."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        key: Short name, unique in the table.
+        label: What the printed table says.
+        stages: Of training; empty where nothing is trained.
+        cache: Key of ``Table.caches``, or ``none``.
+        settings: Overrides by dotted name.
+        share: Weight of each stage in the budget.
+        preset: Preset that the settings start from; None for the table's.
+        classifier: By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS``.
+        quoted: Numbers of the paper in percent, by data set and shots.
+        missing: Why the row cannot run at all, "" if it can.
+        datasets: Data sets that it is for; empty for all of the table.
+        features: ``encoder``, or ``raw`` for joint positions without any training.
+    """
+
+    key: str
+    label: str
+    stages: tuple[str, ...] = ()
+    cache: str = "none"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    share: Mapping[str, float] = field(default_factory=dict)
+    preset: str | None = None
+    classifier: str = "cosine"
+    quoted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    missing: str = ""
+    datasets: tuple[str, ...] = ()
+    features: str = "encoder"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two rows to compare, pair by pair: what ``a`` is above ``b``."""
+
+    a: str
+    b: str
+    says: str = ""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is trained.
+
+    Attributes:
+        samples: Clips that every row passes through the encoder, all stages together; None leaves
+            epochs and episodes as preset and settings have them.
+        settings: Overrides that belong to the budget.
+        by_dataset: ``samples`` of single data sets.
+    """
+
+    samples: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    by_dataset: Mapping[str, int] = field(default_factory=dict)
+
+    def total(self, dataset: str) -> int | None:
+        """Return the clips for a data set."""
+        return self.by_dataset.get(dataset, self.samples)
+
+
+@dataclass(frozen=True)
+class CacheRule:
+    """Where a cache is looked for, and the command that makes it; ``{dataset}`` is filled in."""
+
+    path: str
+    make: str
+
+
+@dataclass(frozen=True)
+class DatasetRule:
+    """What is special about a data set in a table."""
+
+    protocol: str | None = None
+    validation_protocol: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: what is asked, its rows, and what is compared.
+
+    Attributes:
+        id: Name of the file.
+        title: One line.
+        question: What the rows answer.
+        paper: Where the paper has it.
+        preset: That settings start from.
+        seeds: How many, unless asked otherwise.
+        shots: K, each scored on the same training.
+        draws: Random draws of exemplars beside the protocol's.
+        common: Settings of all rows.
+        share: Weights of the stages in the budget, where a row has none.
+        budgets: By name; the first is the default.
+        datasets: By name; the first is the default.
+        caches: By key.
+        rows: In the order of printing.
+        contrasts: In the order of printing.
+    """
+
+    id: str
+    title: str
+    question: str
+    paper: str
+    preset: str
+    seeds: int
+    shots: tuple[int, ...]
+    draws: int
+    common: Mapping[str, Any]
+    share: Mapping[str, float]
+    budgets: Mapping[str, Budget]
+    datasets: Mapping[str, DatasetRule]
+    caches: Mapping[str, CacheRule]
+    rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+
+    def row(self, key: str) -> Row:
+        """Return a row; raise TableError listing what there is."""
+        for row in self.rows:
+            if row.key == key:
+                return row
+        raise TableError(f"table {self.id} has no row {key!r}; there are {_few(self.rows)}")
+
+    def rows_for(self, dataset: str) -> list[Row]:
+        """Return the rows that are meant for a data set."""
+        return [r for r in self.rows if not r.datasets or dataset in r.datasets]
+
+    def budget(self, name: str | None) -> tuple[str, Budget]:
+        """Return a budget with its name, the first one for None."""
+        name = name or next(iter(self.budgets))
+        if name not in self.budgets:
+            known = ", ".join(self.budgets)
+            raise TableError(f"table {self.id} has no budget {name!r}; there are {known}")
+        return name, self.budgets[name]
+
+
+def list_tables() -> dict[str, Path]:
+    """Return the tables that come with the package: {id: file}."""
+    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+
+
+def load_table(name: str | Path) -> Table:
+    """Read a table by name or from a .toml file of your own and check all that can be checked."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        known = list_tables()
+        if str(name) not in known:
+            raise TableError(
+                f"no table {name}; there are {', '.join(known)}, or give a .toml file of your own"
+            )
+        path = known[str(name)]
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: cannot be read as a table ({error})") from None
+    try:
+        return _table(path, document)
+    except KeyError as error:
+        raise TableError(f"{path}: {error.args[0]} is missing") from None
+    except (TypeError, AttributeError) as error:
+        raise TableError(f"{path}: a value is not of its kind ({error})") from None
+
+
+def _table(path: Path, document: Mapping[str, Any]) -> Table:
+    _known(path, "the table", document, _TABLE_KEYS)
+    rows = [_row(path, row) for row in document["rows"]]
+    if not any(row.features == "raw" for row in rows):
+        rows.append(Row(RAW_KEY, "raw skeletons, nothing learned", features="raw"))
+    table = Table(
+        id=path.stem,
+        title=document["title"],
+        question=document["question"],
+        paper=document.get("paper", ""),
+        preset=document.get("preset", "recommended"),
+        seeds=int(document.get("seeds", 5)),
+        shots=tuple(document.get("shots", [1])),
+        draws=int(document.get("draws", 10)),
+        common=document.get("common", {}),
+        share=document.get("share", {}),
+        budgets={k: _budget(path, k, b) for k, b in document["budget"].items()},
+        datasets={k: _dataset(path, k, d) for k, d in document["dataset"].items()},
+        caches={k: CacheRule(c["path"], c["make"]) for k, c in document.get("caches", {}).items()},
+        rows=tuple(rows),
+        contrasts=tuple(Contrast(**c) for c in document.get("contrasts", [])),
+    )
+    keys = [row.key for row in rows]
+    if twice := sorted({k for k in keys if keys.count(k) > 1}):
+        raise TableError(f"{path}: row {twice[0]!r} is there twice")
+    for contrast in table.contrasts:
+        table.row(contrast.a), table.row(contrast.b)
+    for row in rows:
+        _check_row(path, table, row)
+    return table
+
+
+def _row(path: Path, row: Mapping[str, Any]) -> Row:
+    where = f"row {row.get('key', '?')!r}"
+    _known(path, where, row, _ROW_KEYS)
+    settings = dict(row.get("set", {}))
+    for key in ("base_classes", "samples_per_class"):
+        if key in row:
+            settings[f"data.{key}"] = row[key]
+    quoted = {
+        dataset: {str(shots): float(value) for shots, value in numbers.items()}
+        for dataset, numbers in row.get("quoted", {}).items()
+    }
+    return Row(
+        key=row["key"],
+        label=row["label"],
+        stages=tuple(row.get("stages", ())),
+        cache=row.get("cache", "none"),
+        settings=settings,
+        share=row.get("share", {}),
+        preset=row.get("preset"),
+        classifier=row.get("classifier", "cosine"),
+        quoted=quoted,
+        missing=row.get("missing", ""),
+        datasets=tuple(row.get("datasets", ())),
+        features=row.get("features", "encoder"),
+    )
+
+
+def _budget(path: Path, name: str, budget: Mapping[str, Any]) -> Budget:
+    _known(path, f"budget {name!r}", budget, {"samples", "set", "datasets"})
+    return Budget(budget.get("samples"), budget.get("set", {}), budget.get("datasets", {}))
+
+
+def _dataset(path: Path, name: str, rule: Mapping[str, Any]) -> DatasetRule:
+    _known(path, f"dataset {name!r}", rule, {"protocol", "validation_protocol", "set"})
+    return DatasetRule(rule.get("protocol"), rule.get("validation_protocol"), rule.get("set", {}))
+
+
+def _check_row(path: Path, table: Table, row: Row) -> None:
+    where = f"{path}: row {row.key!r}"
+    if row.missing or row.features == "raw":
+        return
+    if row.cache != "none" and row.cache not in table.caches:
+        known = ", ".join([*table.caches, "none"])
+        raise TableError(f"{where} wants cache {row.cache!r}; the table has {known}")
+    if "transfer" in row.stages and row.cache == "none":
+        raise TableError(f"{where}: the stage transfer needs a cache")
+    if unknown := sorted(set(row.share) - set(STAGES)):
+        raise TableError(f"{where} gives a share to {unknown[0]!r}, which is no stage")
+    try:
+        config = override(preset(row.preset or table.preset), "stages", row.stages)
+        for values in (table.common, row.settings):
+            for key, value in values.items():
+                config = override(config, key, value)
+    except SkelfewError as error:
+        raise TableError(f"{where}: {error}") from None
+
+
+def _known(path: Path, where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    if unknown := sorted(set(given) - set(known)):
+        raise TableError(
+            f"{path}: {where} has a key {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+
+
+def _few(rows: Iterable[Row]) -> str:
+    return ", ".join(row.key for row in rows)

@@ -1,0 +1,158 @@
+"""One unit: train or go on training, score, and say what came out."""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skelfew.data.protocols import Protocol
+from skelfew.errors import SkelfewError
+from skelfew.evaluate import Features, Result, score_draws, score_exemplars
+from skelfew.fewshot import CLASSIFIERS
+from skelfew.inputs import find_inputs
+from skelfew.reproduce.units import Unit
+from skelfew.results import class_features
+from skelfew.runs import Run, environment
+from skelfew.subjects import Subject, raw_subject, run_subject
+from skelfew.training import resume, train
+
+_LARGE = ("*.safetensors", "features")
+
+
+def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
+    """Run a unit to its end and return its record.
+
+    Args:
+        unit: What to do.
+        folder: Where its run folder is, or will be.
+        keep: Leave weights and features in the run folder.
+
+    Raises:
+        SkelfewError: Training or scoring went wrong.
+        Interrupted: SIGINT or SIGTERM came; the run's state is saved.
+    """
+    began, cpu = time.time(), time.process_time()
+    inputs = find_inputs(unit.inputs)
+    path = folder / unit.name
+    training: dict[str, Any] = {}
+    if unit.config is None:
+        subject = raw_subject(inputs.manifest, inputs.store)
+    else:
+        resumed = (path / "config.json").is_file()
+        if resumed:
+            resume(path, threads=unit.config.threads)
+        else:
+            shutil.rmtree(path, ignore_errors=True)  # killed before there was anything in it
+            train(unit.config, run_path=path)
+        run = Run.open(path)
+        subject = run_subject(run, unit.config.inputs, unit.config.device, unit.config.protocol)
+        training = _training(run, resumed)
+    scores, about = score(unit, subject, inputs.protocol)
+    if unit.config is not None and not keep:
+        for pattern in _LARGE:
+            for item in path.glob(pattern):
+                shutil.rmtree(item) if item.is_dir() else item.unlink()
+    machine = environment()
+    return {
+        "key": unit.key,
+        "rows": list(unit.rows),
+        "dataset": unit.dataset,
+        "protocol": inputs.protocol.name,
+        "split": unit.split,
+        "seed": unit.seed,
+        "classes": unit.classes,
+        "scores": scores,
+        **about,
+        "samples": unit.samples,
+        "speed_key": list(unit.speed_key),
+        **training,
+        "settings": unit.config.changed() if unit.config else None,
+        "preset": unit.config.preset if unit.config else None,
+        "seconds": round(time.time() - began, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "machine": {
+            "host": platform.node(),
+            "processor": machine["processor"],
+            "cores": os.cpu_count(),
+            "gpus": machine["gpus"],
+            "device": unit.config.device if unit.config else "cpu",
+        },
+        "versions": machine["versions"],
+        "commit": machine["git_commit"],
+    }
+
+
+def _training(run: Run, resumed: bool) -> dict[str, Any]:
+    rows = run.rows()
+    last = {row["stage"]: row for row in rows}
+    seconds: dict[str, float] = {}
+    for row in rows:
+        seconds[row["stage"]] = seconds.get(row["stage"], 0.0) + row["seconds"]
+    return {
+        "resumed": resumed,
+        "train_seconds": {stage: round(s, 1) for stage, s in seconds.items()},
+        "last_epochs": {
+            stage: {
+                k: row[k]
+                for k in ("epoch", "loss", "accuracy", "target_spread", "validation_accuracy")
+                if k in row
+            }
+            for stage, row in last.items()
+        },
+    }
+
+
+def score(
+    unit: Unit, subject: Subject, protocol: Protocol
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return {classes: {shots: {classifier: {mode: accuracy}}}} and what it rests on.
+
+    Novel classes are scored by the protocol's exemplars and by random draws, validation classes by
+    random draws; with ``unit.classes`` validation the novel ones are not touched.
+    """
+    scores: dict[str, Any] = {}
+    about: dict[str, Any] = {}
+    scored = protocol.novel if unit.classes == "novel" else protocol.validation
+    if seen := sorted(set(subject.trained_on or ()) & set(scored)):
+        raise SkelfewError(
+            f"{subject.name} was trained on class {seen[0]}, one of the {unit.classes} classes; "
+            "a score would mean nothing"
+        )
+    if unit.classes == "novel":
+        features = class_features(subject, protocol.novel)
+        scores["novel"] = _scores(unit, features, protocol.novel, protocol)
+        about["chance"] = 1 / len(protocol.novel)
+        about["novel_classes"] = len(protocol.novel)
+    if protocol.validation and (len(protocol.validation) > 1 or unit.classes == "validation"):
+        features = class_features(subject, protocol.validation)
+        scores["validation"] = _scores(unit, features, protocol.validation, None)
+        about["validation_chance"] = 1 / len(protocol.validation)
+    return scores, about
+
+
+def _scores(
+    unit: Unit, features: Features, classes: Sequence[int], exemplars_of: Protocol | None
+) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for shots in unit.shots:
+        cells = table[str(shots)] = {}
+        for name, classifier in CLASSIFIERS.items():
+            drawn = score_draws(features, classes, classifier, shots, unit.draws, unit.seed)
+            cells[name] = {"draws": _numbers(drawn)}
+            if exemplars_of is not None and exemplars_of.has_exemplars:
+                fixed = score_exemplars(features, exemplars_of, classifier, shots, seed=unit.seed)
+                cells[name]["exemplars"] = _numbers(fixed)
+    return table
+
+
+def _numbers(result: Result) -> dict[str, float | int]:
+    return {
+        "micro": round(result.micro.value, 6),
+        "macro": round(result.macro.value, 6),
+        "queries": result.queries,
+        "tuned": result.changed,
+    }
