@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
 from skelfew.data.readers import READERS
+
+if TYPE_CHECKING:
+    from skelfew.data.prepare import Prepared
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -19,6 +22,10 @@ class _DataSets(click.Group):
         return [*READERS, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name == "own":
+            from skelfew.cli.prepare_own import own
+
+            return own
         return _data_set(name) if name in READERS else super().get_command(ctx, name)
 
 
@@ -28,6 +35,7 @@ def main() -> None:
 
     \b
     skelfew-prepare nw-ucla --raw ~/downloads/all_sqe.zip
+    skelfew-prepare own --table my.csv --layout coco
     skelfew-prepare check nw-ucla
 
     Writes manifests/NAME.csv (one row per sample), NAME.dropped.csv and NAME.notes.csv (what was
@@ -79,7 +87,7 @@ def _prepare(
     options: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    from skelfew.data.prepare import Outputs, prepare, summary, usable_cpus
+    from skelfew.data.prepare import Outputs, prepare, usable_cpus
     from skelfew.data.readers import RawFolder, load_reader, parse_options
 
     reader = load_reader(name)
@@ -95,6 +103,13 @@ def _prepare(
     if not reader.needs_raw:
         raw.mkdir(parents=True, exist_ok=True)
     prepared = prepare(name, RawFolder(raw, videos), outputs, chosen, workers or usable_cpus(), log)
+    return report(prepared, as_json)
+
+
+def report(prepared: "Prepared", as_json: bool) -> int:
+    """Print what was prepared and return the exit status."""
+    from skelfew.data.prepare import summary
+
     document = summary(prepared)
     if as_json:
         click.echo(json.dumps(document, indent=1, ensure_ascii=False))
@@ -103,7 +118,8 @@ def _prepare(
 
         print_summary(document, prepared.manifest.classes)
     if prepared.damaged:
-        log(f"{prepared.damaged} damaged recordings were left out; see {outputs.dropped}")
+        dropped = prepared.outputs.dropped
+        log(f"{prepared.damaged} damaged recordings were left out; see {dropped}")
         return PARTIAL
     return OK
 
@@ -122,7 +138,8 @@ def list_data_sets(as_json: bool) -> int:
         except ModuleNotFoundError as error:
             rows.append({"name": name, "layout": "", "options": {}, "missing": str(error)})
             continue
-        row = {"name": name, "layout": reader.layout, "options": dict(reader.defaults)}
+        options = {k: v for k, v in reader.defaults.items() if v != ""}
+        row = {"name": name, "layout": str(reader.layout or "--layout"), "options": options}
         rows.append({**row, "missing": ""})
     if as_json:
         click.echo(json.dumps(rows, indent=1))

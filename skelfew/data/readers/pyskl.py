@@ -17,6 +17,7 @@ from skelfew.data.facts import name_of, names_from
 from skelfew.data.layouts import load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
+from skelfew.data.readers.bodies import most_seen
 from skelfew.data.readers.ntu import name_fields
 from skelfew.data.readers.plain_pickle import load
 from skelfew.data.readers.raw import stem
@@ -24,7 +25,6 @@ from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 
 _LAYOUTS = {(17, 2): "coco", (18, 2): "openpose-18", (25, 3): "kinect-v2", (20, 3): "kinect-v1"}
-_MOST_BODIES = 2
 
 
 def sources(raw: RawFolder, options: Options) -> list[str]:
@@ -109,7 +109,8 @@ def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Record
                 f"{positions.shape[:3]}"
             )
         positions = np.concatenate([positions, score[..., None].astype(np.float32)], axis=-1)
-    positions, notes = _bodies(positions)
+    kept, notes = most_seen(positions)
+    positions = positions[kept]
     fields = name_fields(name)
     video = raw.find_video(
         f"{name}_rgb.avi", f"nturgb+d_rgb/{name}_rgb.avi", f"{name}.mp4", f"{name}.avi"
@@ -126,19 +127,6 @@ def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Record
     )
     in_video = _in_video(positions, annotation) if keypoint.shape[-1] == 2 else None
     return Recording(sample, Skeleton(positions, in_video), notes)
-
-
-def _bodies(positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Leave out bodies that are never seen, and all but the two most seen."""
-    frames_seen = positions.any(axis=(2, 3)).sum(axis=1)
-    order = np.argsort(-frames_seen, kind="stable")
-    order = order[frames_seen[order] > 0]
-    if not len(order):
-        raise SkelfewError(f"no body in any of {positions.shape[1]} frames")
-    notes: tuple[str, ...] = ()
-    if len(order) > _MOST_BODIES:
-        notes = (f"{len(order)} bodies; the {_MOST_BODIES} seen in most frames are kept",)
-    return positions[np.sort(order[:_MOST_BODIES])], notes
 
 
 def _in_video(positions: np.ndarray, annotation: dict[str, Any]) -> np.ndarray:

@@ -1,0 +1,184 @@
+"""Who is who: two bodies from the people of each frame, and joints that were not found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from skelfew.data.readers.ucla import interpolate
+from skelfew.errors import SkelfewError
+
+MOST_BODIES = 2
+_PATIENCE = 15  # frames after which a person who is not seen is given up
+_NEAR = 0.5  # body sizes that joints move, on average, from frame to frame at most
+_SHORT = 0.1  # share of the frames that a second body is seen in at least
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person in one frame.
+
+    Attributes:
+        joints: x, y and confidence (V, 3) float32; zero for a joint that was not found.
+        track: Number by which a tracker knows the person, None without one.
+    """
+
+    joints: np.ndarray
+    track: int | None = None
+
+
+@dataclass(eq=False)
+class _Track:
+    """One person through time: joints (V, 3) by frame number."""
+
+    joints: dict[int, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def weight(self) -> float:
+        """Confidence, summed over joints and frames."""
+        return float(sum(j[:, 2].sum() for j in self.joints.values()))
+
+    def nearest(self, frame: int) -> np.ndarray:
+        """The joints at the frame closest in time."""
+        return self.joints[min(self.joints, key=lambda other: (abs(other - frame), other))]
+
+
+def two_bodies(people: Sequence[Sequence[Person]]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the bodies (M, T, V, 3) of a recording, M at most 2, and what had to be left out.
+
+    People are followed from frame to frame: by their tracker's number where all have one, else
+    each to the nearest one. The track with the greatest summed confidence is the first body.
+    Others, in that order, continue a body where they share no frame with it (if both will do, the
+    one they are nearer to), or open the second body if they are seen in a tenth of the frames.
+
+    Raises:
+        SkelfewError: Nobody is seen in any frame.
+    """
+    tracks = sorted(_tracks(people), key=lambda track: -track.weight)
+    if not tracks:
+        raise SkelfewError(f"no body in any of {len(people)} frames")
+    bodies: list[_Track] = []
+    left = 0
+    for track in tracks:
+        free = [b for b in bodies if b.joints.keys().isdisjoint(track.joints)]
+        if free:
+            _nearest(free, track).joints.update(track.joints)
+        elif not bodies or (
+            len(bodies) < MOST_BODIES and len(track.joints) >= _SHORT * len(people)
+        ):
+            bodies.append(_Track(dict(track.joints)))
+        else:
+            left += 1
+    positions = np.zeros((len(bodies), len(people), *tracks[0].nearest(0).shape), np.float32)
+    for body, values in zip(bodies, positions, strict=True):
+        for frame, joints in body.joints.items():
+            values[frame] = joints
+    notes = (f"{left} of {len(tracks)} tracks of people left out",) if left else ()
+    return positions, notes
+
+
+def _tracks(people: Sequence[Sequence[Person]]) -> list[_Track]:
+    everybody = [p for persons in people for p in persons]
+    numbers = [(t, p.track) for t, persons in enumerate(people) for p in persons]
+    if all(p.track is not None for p in everybody) and len(set(numbers)) == len(numbers):
+        found: dict[int | None, _Track] = {}
+        for frame, persons in enumerate(people):
+            for person in persons:
+                found.setdefault(person.track, _Track()).joints[frame] = person.joints
+        return list(found.values())
+    tracks: list[_Track] = []
+    active: list[tuple[_Track, int]] = []  # with the frame that each was seen in last
+    for frame, persons in enumerate(people):
+        active = [(track, last) for track, last in active if frame - last <= _PATIENCE]
+        pairs = sorted(
+            (distance, a, p)
+            for a, (track, last) in enumerate(active)
+            for p, person in enumerate(persons)
+            if (distance := _distance(track.joints[last], person.joints)) <= _NEAR
+        )
+        taken: dict[int, _Track] = {}
+        for _, a, p in pairs:
+            track = active[a][0]
+            if p not in taken and track not in taken.values():
+                taken[p] = track
+        for p, person in enumerate(persons):
+            track = taken.get(p) or _Track()
+            if p not in taken:
+                tracks.append(track)
+            track.joints[frame] = person.joints
+            active = [(t, last) for t, last in active if t is not track] + [(track, frame)]
+    return tracks
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Return how far joints found in both have moved on average, in sizes of the body."""
+    both = (one[:, 2] > 0) & (other[:, 2] > 0)
+    if not both.any():
+        return np.inf
+    found = one[one[:, 2] > 0, :2]
+    size = max(float(np.ptp(found, axis=0).max()), 1e-6)
+    return float(np.linalg.norm(one[both, :2] - other[both, :2], axis=1).mean()) / size
+
+
+def _nearest(bodies: Sequence[_Track], track: _Track) -> _Track:
+    first, last = min(track.joints), max(track.joints)
+
+    def gap(body: _Track) -> float:
+        return min(_distance(body.nearest(t), track.joints[t]) for t in (first, last))
+
+    return min(bodies, key=gap)
+
+
+def most_seen(positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return which bodies to keep, in order, and a note if there are more than two.
+
+    Bodies that are never seen are left out, and all but the two seen in most frames.
+
+    Args:
+        positions: (M, T, V, C).
+
+    Raises:
+        SkelfewError: None is ever seen.
+    """
+    frames_seen = positions.any(axis=(2, 3)).sum(axis=1)
+    order = np.argsort(-frames_seen, kind="stable")
+    order = order[frames_seen[order] > 0]
+    if not len(order):
+        raise SkelfewError(f"no body in any of {positions.shape[1]} frames")
+    notes: tuple[str, ...] = ()
+    if len(order) > MOST_BODIES:
+        notes = (f"{len(order)} bodies; the {MOST_BODIES} seen in most frames are kept",)
+    return np.sort(order[:MOST_BODIES]), notes
+
+
+def fill_missing(
+    positions: np.ndarray, missing: np.ndarray, coordinates: int
+) -> tuple[np.ndarray, float]:
+    """Fill joints that were not found while others of the same body were.
+
+    Linearly in time between the frames in which the joint was found; a joint of which there is
+    none takes the mean of the others in its frame. The confidence stays 0. A body without any
+    joint in a frame is not there and stays zero.
+
+    Args:
+        positions: (M, T, V, C).
+        missing: (M, T, V) bool.
+        coordinates: How many of the C are a position.
+
+    Returns:
+        The positions, and which share of the joints of the bodies that are there was filled.
+    """
+    filled, count, total = positions.copy(), 0, 0
+    for body, lost in zip(filled, missing, strict=True):
+        there = np.flatnonzero(~lost.all(axis=1))
+        body[lost.all(axis=1)] = 0
+        gaps = lost[there]
+        total += gaps.size
+        if not gaps.any():
+            continue
+        count += int(gaps.sum())
+        points = interpolate(body[there][..., :coordinates], gaps)
+        never = gaps.all(axis=0)
+        points[:, never] = points[:, ~never].mean(axis=1, keepdims=True)
+        body[there, :, :coordinates] = points
+    return filled, count / max(total, 1)

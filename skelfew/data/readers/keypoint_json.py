@@ -1,0 +1,207 @@
+"""COCO-style keypoints in JSON, as 2D pose estimators write them.
+
+A folder with a file a frame (OpenPose, AlphaPose's ``cmu`` and ``open`` formats, MMPose on a folder
+of pictures), or one file for all frames: COCO results and AlphaPose (``image_id, keypoints``), COCO
+annotations, MMPose on a video (``frame_id, instances``).
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelfew.data.readers.bodies import Person
+from skelfew.errors import SkelfewError
+
+_KEYPOINTS = ("pose_keypoints_2d", "pose_keypoints", "keypoints", "joints")
+_PEOPLE = ("people", "instances", "bodies")
+_TRACKS = ("track_id", "idx", "person_id")
+# Frame numbers that span more than this many times the frames that are there are no numbers.
+_MOST_GAPS = 20
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The people of a recording.
+
+    Attributes:
+        people: One list a frame; frames without anybody are empty lists.
+        step: How many frames of the video lie between two of these.
+        notes: What is odd.
+    """
+
+    people: list[list[Person]]
+    step: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def read_folder(path: Path, joints: int) -> Frames:
+    """Read a folder of JSON files, in the order of the last number in their names."""
+    files = sorted(p for p in path.glob("*.json") if not p.name.startswith("._"))
+    if not files:
+        raise SkelfewError("a folder without any JSON file")
+    if len(files) == 1:
+        return read_file(files[0], joints)
+    frames: dict[int, list[Person]] = {}
+    names: dict[int, str] = {}
+    for place, file in enumerate(files):
+        number = _number(file.name.removesuffix(".json"))
+        number = place if number is None else number
+        if number in names:
+            raise SkelfewError(f"{names[number]} and {file.name} are both frame {number}")
+        names[number] = file.name
+        people = _people(_load(file))
+        if people is None:
+            raise SkelfewError(f"{file.name}: no keypoints of a frame; is it a pose estimator's?")
+        frames[number] = _persons(people, joints, file.name)
+    return _in_order(frames, min(frames))
+
+
+def read_file(path: Path, joints: int) -> Frames:
+    """Read one JSON file that holds all frames."""
+    content = _load(path)
+    if isinstance(content, dict) and isinstance(content.get("instance_info"), list):
+        content = content["instance_info"]
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        return _coco(content, joints, path.name)
+    if isinstance(content, list) and all(isinstance(e, dict) for e in content):
+        if all("image_id" in e for e in content):
+            frames = _by_number(content, "image_id", joints, path.name)
+            # Estimators leave frames without people out, also at the beginning.
+            first = min(frames, default=0)
+            return _in_order(frames, first if first in (0, 1) or first > len(frames) else 0)
+        if all("instances" in e for e in content):
+            frames = {}
+            for place, entry in enumerate(content):
+                number = entry.get("frame_id", place)
+                if not isinstance(number, int) or number < 0 or number in frames:
+                    raise SkelfewError(f"{path.name}: frame_id {number!r} is no number or repeated")
+                frames[number] = _persons(entry["instances"], joints, path.name)
+            return _in_order(frames, min(frames, default=0))
+    people = _people(content)
+    if people is None:
+        raise SkelfewError(
+            f"{path.name}: neither COCO results (image_id, keypoints) nor annotations, MMPose "
+            "(frame_id, instances) nor OpenPose (people)"
+        )
+    return _in_order({0: _persons(people, joints, path.name)}, 0)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise SkelfewError(f"{path.name}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise SkelfewError(f"{path.name}: not JSON ({error})") from None
+
+
+def _people(content: Any) -> list[Any] | None:
+    """Return the people of a file that holds one frame, None if it is not such a file."""
+    if isinstance(content, dict):
+        content = next((content[k] for k in _PEOPLE if k in content), None)
+    if isinstance(content, list) and all(isinstance(p, dict) for p in content):
+        return content
+    return None
+
+
+def _number(text: str) -> int | None:
+    digits = re.findall(r"\d+", re.sub(r"_keypoints$", "", text))
+    return int(digits[-1]) if digits and len(digits[-1]) < 19 else None
+
+
+def _by_number(
+    entries: Iterable[Mapping[str, Any]], key: str, joints: int, where: str
+) -> dict[int, list[Person]]:
+    frames: dict[int, list[Person]] = {}
+    for entry in entries:
+        given = entry[key]
+        number = given if isinstance(given, int) else None
+        if isinstance(given, str):  # AlphaPose: 12.jpg
+            number = _number(Path(given).stem)
+        if number is None or number < 0:
+            raise SkelfewError(f"{where}: {key} {given!r} has no frame number in it")
+        frames.setdefault(number, []).extend(_persons([entry], joints, where))
+    return frames
+
+
+def _coco(content: Mapping[str, Any], joints: int, where: str) -> Frames:
+    """COCO annotations: the images, sorted by file name, are the frames."""
+    images = content.get("images")
+    if not isinstance(images, list) or not all(
+        isinstance(i, dict) and isinstance(i.get("id"), int | str) for i in images
+    ):
+        raise SkelfewError(f"{where}: annotations without a list of images")
+    order = sorted(images, key=lambda i: (str(i.get("file_name", "")), str(i["id"])))
+    place = {image["id"]: i for i, image in enumerate(order)}
+    frames: dict[int, list[Person]] = {i: [] for i in range(len(images))}
+    for entry in content["annotations"]:
+        image = entry.get("image_id") if isinstance(entry, dict) else None
+        if not isinstance(image, int | str) or image not in place:
+            raise SkelfewError(f"{where}: an annotation of an image that is not listed")
+        frames[place[image]].extend(_persons([entry], joints, where))
+    return _in_order(frames, 0)
+
+
+def _in_order(frames: Mapping[int, list[Person]], base: int) -> Frames:
+    if not frames:
+        raise SkelfewError("no frames in it")
+    first, last = min(frames), max(frames)
+    step = math.gcd(*(number - base for number in frames)) or 1
+    count = (last - base) // step + 1
+    if count > _MOST_GAPS * len(frames) + 100:
+        raise SkelfewError(
+            f"frame numbers run from {first} to {last}, but there are only {len(frames)} frames"
+        )
+    people: list[list[Person]] = [[] for _ in range(count)]
+    for number, persons in frames.items():
+        people[(number - base) // step] = persons
+    notes: tuple[str, ...] = ()
+    if step > 1:
+        notes = (f"every {step}th frame of a video, taken as consecutive",)
+    return Frames(people, step, notes)
+
+
+def _persons(entries: Iterable[Any], joints: int, where: str) -> list[Person]:
+    return [p for entry in entries for p in _person(entry, joints, where)]
+
+
+def _person(entry: Any, joints: int, where: str) -> Iterator[Person]:
+    """Yield the person of an entry; nothing if no joint of it was found."""
+    key = next((k for k in _KEYPOINTS if isinstance(entry, dict) and k in entry), None)
+    if key is None:
+        raise SkelfewError(f"{where}: a person without keypoints")
+    if not entry[key]:
+        return
+    try:
+        values = np.array(entry[key], dtype=np.float32)
+        scores = np.array(entry.get("keypoint_scores", ()), dtype=np.float32)
+    except (ValueError, TypeError, OverflowError):
+        raise SkelfewError(f"{where}: {key} is not a list of numbers") from None
+    if values.shape == (joints, 2) and scores.shape == (joints,):
+        values = np.concatenate([values, scores[:, None]], axis=1)
+    if values.size != 3 * joints:
+        raise SkelfewError(
+            f"{where}: {key} has {values.size} numbers, expected {3 * joints}: x, y and confidence "
+            f"of {joints} joints"
+        )
+    values = values.reshape(joints, 3)
+    values[~(values[:, 2] > 0) & np.isfinite(values[:, 2])] = 0
+    if values.any():
+        yield Person(values, _track(entry))
+
+
+def _track(entry: Mapping[str, Any]) -> int | None:
+    """Return the number that a tracker gave a person; OpenPose writes [-1] where it has none."""
+    for key in _TRACKS:
+        value = entry.get(key)
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None

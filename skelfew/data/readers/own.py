@@ -1,0 +1,294 @@
+"""One's own recordings, listed in a table: arrays, CSV files, keypoints of pose estimators.
+
+The formats are described in docs/datasets.md, section own. A recording is read once, however many
+segments the table cuts out of it.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.manifest import Sample
+from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
+from skelfew.data.readers.arrays import ORDERS, read_csv, read_npy, read_npz
+from skelfew.data.readers.bodies import fill_missing, most_seen, two_bodies
+from skelfew.data.readers.keypoint_json import read_file, read_folder
+from skelfew.data.readers.own_table import BadRow, Row, read_table
+from skelfew.data.store import Skeleton
+from skelfew.errors import SkelfewError
+
+_CHOICES = {
+    "coordinates": ("auto", "2", "3"),
+    "order": ("auto", *ORDERS),
+    "missing": ("interpolate", "keep"),
+    "nan": ("drop", "missing"),
+}
+_TRIED, _ENOUGH = 50, 5  # recordings looked into to tell the kind, and of these readable ones
+_MANY_LOST = 0.1  # share of joints that is worth a note
+_NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the picture
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the joints of a data set are: the same for all its recordings.
+
+    Attributes:
+        channels: C.
+        coordinates: How many of them are a position.
+        example: The recording that this was told from.
+    """
+
+    channels: int
+    coordinates: int
+    example: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One recording as read: joints (M, T, V, C), which of them were not found, and so on."""
+
+    positions: np.ndarray
+    missing: np.ndarray
+    coordinates: int
+    step: int = 1
+    notes: tuple[str, ...] = ()
+
+
+def sources(raw: RawFolder, options: Options) -> list[str]:
+    """List the recordings that the table names, and rows of it that cannot be used."""
+    for key, choices in _CHOICES.items():
+        if options[key] not in choices:
+            raise SkelfewError(f"--option {key}={options[key]}: expected {', '.join(choices)}")
+    rows, bad = _table(raw, options)
+    return sorted(rows) + list(bad)
+
+
+def depends(raw: RawFolder, options: Options) -> str:
+    """Return a hash of the table and of the state of the folders that it names."""
+    digest = hashlib.sha256((raw.path / str(options["table"])).read_bytes())
+    for recording in sorted(_table(raw, options)[0]):
+        folder = raw.path / recording
+        if folder.is_dir():
+            state = folder.stat()
+            digest.update(f"{recording} {state.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def detect(reader: Reader, raw: RawFolder, options: Options) -> Reader:
+    """Take the layout from the options, and channels and units from the recordings."""
+    layout = load_layout(str(options["layout"]))
+    _kind.cache_clear()  # recordings may have changed since an earlier run of this process
+    sources(raw, options)
+    kind = _kind(raw.path, tuple(sorted(options.items())))
+    if kind is None:
+        return replace(reader, layout=layout)
+    if kind.coordinates == 3:
+        return replace(reader, layout=layout, channels=3)
+    videos = any(row.video for rows in _table(raw, options)[0].values() for row in rows)
+    return replace(reader, layout=layout, channels=kind.channels, units="pixels", pixels=videos)
+
+
+def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
+    """Read one recording and cut out the segments that the table lists; or report a bad row."""
+    good, bad = _table(raw, options)
+    if source in bad:
+        yield Dropped(bad[source].name, source, bad[source].reason)
+        return
+    rows = good[source]
+    try:
+        loaded = _load(raw.path / source, options)
+        kind = _kind(raw.path, tuple(sorted(options.items())))
+        _check_kind(loaded, kind)
+        filled, notes = _filled(loaded, options)
+    except SkelfewError as error:
+        yield from (Dropped(row.sample_id, source, str(error)) for row in rows)
+        return
+    for row in rows:
+        try:
+            yield _recording(raw, row, loaded, filled, notes)
+        except SkelfewError as error:
+            yield Dropped(row.sample_id, source, f"line {row.line} of the table: {error}")
+
+
+Table = tuple[dict[str, list[Row]], dict[str, BadRow]]
+
+
+def _table(raw: RawFolder, options: Options) -> Table:
+    """Return the rows by recording, and those that cannot be used by the name of their source."""
+    path = raw.path / str(options["table"])
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise SkelfewError(f"{path}: cannot read the table ({error.strerror})") from None
+    return _table_of(path, state.st_mtime_ns, state.st_size)
+
+
+@cache
+def _table_of(path: Path, modified: int, size: int) -> Table:
+    rows, bad = read_table(path)
+    by_recording: dict[str, list[Row]] = {}
+    for row in rows:
+        by_recording.setdefault(row.recording, []).append(row)
+    return by_recording, {f"{path.name}:{row.line}": row for row in bad}
+
+
+@cache
+def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...]) -> Kind | None:
+    """Tell the kind of a data set: what most of its first recordings that can be read are."""
+    known = dict(options)
+    rows, _ = _table(RawFolder(folder), known)
+    found: dict[tuple[int, int], list[str]] = {}
+    for recording in sorted(rows)[:_TRIED]:
+        try:
+            loaded = _load(folder / recording, known)
+        except SkelfewError:
+            continue
+        found.setdefault((loaded.positions.shape[-1], loaded.coordinates), []).append(recording)
+        if sum(map(len, found.values())) == _ENOUGH:
+            break
+    if not found:
+        return None
+    kind = max(found, key=lambda k: len(found[k]))
+    return Kind(*kind, found[kind][0])
+
+
+def _check_kind(loaded: Loaded, kind: Kind | None) -> None:
+    found = (loaded.positions.shape[-1], loaded.coordinates)
+    if kind is not None and found != (kind.channels, kind.coordinates):
+        raise SkelfewError(
+            f"{_name(*found)} for each joint, but {kind.example} has "
+            f"{_name(kind.channels, kind.coordinates)}; a data set holds one kind"
+        )
+
+
+def _name(channels: int, coordinates: int) -> str:
+    if coordinates == 3:
+        return "x, y, z"
+    return "x, y" if channels == 2 else "x, y, confidence"
+
+
+def _load(path: Path, options: Options) -> Loaded:
+    """Read a recording of any format."""
+    layout, order = load_layout(str(options["layout"])), str(options["order"])
+    if path.is_dir() or path.suffix.lower() == ".json":
+        return _keypoints(path, layout, options)
+    if not path.is_file():
+        raise SkelfewError("no such file or folder")
+    told: int | None = None
+    match path.suffix.lower():
+        case ".npy":
+            positions = read_npy(path, layout, order)
+        case ".npz":
+            positions, told = read_npz(path, layout, order)
+        case ".csv":
+            positions, told = read_csv(path, layout)
+        case other:
+            raise SkelfewError(
+                f"{other or 'no suffix'}: expected .npy, .npz, .csv, .json, or a folder of JSON"
+            )
+    coordinates = _coordinates(positions, told, str(options["coordinates"]))
+    missing: np.ndarray = np.zeros(positions.shape[:3], dtype=bool)
+    if options["nan"] == "missing":
+        missing |= np.isnan(positions).any(axis=-1)
+    if positions.shape[-1] > coordinates:
+        missing |= positions[..., coordinates] <= 0
+    positions = np.where(missing[..., None], 0, positions)
+    missing |= ~(positions != 0).any(axis=(2, 3), keepdims=True)[..., 0]
+    kept, notes = most_seen(positions)
+    return Loaded(positions[kept], missing[kept], coordinates, notes=notes)
+
+
+def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
+    if options["coordinates"] == "3":
+        raise SkelfewError("keypoints in JSON are x, y, confidence; not for coordinates=3")
+    if not path.exists():
+        raise SkelfewError("no such file or folder")
+    reader = read_folder if path.is_dir() else read_file
+    frames = reader(path, len(layout))
+    positions, notes = two_bodies(frames.people)
+    return Loaded(positions, positions[..., 2] <= 0, 2, frames.step, frames.notes + notes)
+
+
+def _coordinates(positions: np.ndarray, told: int | None, asked: str) -> int:
+    """Return how many values of a joint are its position, or raise if that cannot be told."""
+    channels = positions.shape[-1]
+    told = 2 if channels == 2 else told
+    if asked != "auto":
+        if told is not None and told != int(asked):
+            raise SkelfewError(f"{told} coordinates, but --option coordinates={asked}")
+        return int(asked)
+    if told is not None:
+        return told
+    known = positions[np.isfinite(positions).all(axis=-1)]
+    third = known[:, 2]
+    # Metres do not reach so far, and no pose estimator's confidence is larger (AlphaPose: 6).
+    if len(known) and np.abs(known[:, :2]).max() > 10 and 0 <= third.min() <= third.max() <= 6:
+        raise SkelfewError(
+            "the third value of the joints looks like a confidence; say --option coordinates=2 "
+            "(x, y, confidence) or coordinates=3 (x, y, z)"
+        )
+    return 3
+
+
+def _filled(loaded: Loaded, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:
+    if options["missing"] == "keep":
+        return loaded.positions, loaded.notes
+    positions, share = fill_missing(loaded.positions, loaded.missing, loaded.coordinates)
+    notes: tuple[str, ...] = ()
+    if share > _MANY_LOST:
+        notes = (f"{share:.0%} of the joints were not found; they are interpolated",)
+    return positions, loaded.notes + notes
+
+
+def _recording(
+    raw: RawFolder, row: Row, loaded: Loaded, filled: np.ndarray, notes: tuple[str, ...]
+) -> Recording:
+    total = filled.shape[1]
+    end = total if row.end is None else row.end
+    if end > total or row.start >= end:
+        raise SkelfewError(
+            f"the segment {row.start} to {end} is past the end: the recording has {total} frames"
+        )
+    there = filled[:, row.start : end].any(axis=(1, 2, 3))
+    if not there.any():
+        raise SkelfewError(f"no body in any of {end - row.start} frames")
+    positions = filled[there, row.start : end]
+    video = ""
+    if row.video:
+        video = raw.find_video(row.video)
+        if not video:
+            notes += (f"video {row.video} is not in {raw.video_folder}; kept without it",)
+    pixels = None
+    if loaded.coordinates == 2 and video:
+        if np.nanmax(np.abs(loaded.positions[..., :2])) < _NO_PIXELS:
+            notes += ("joints are no pixels, so that there is nothing to crop the video by",)
+        else:
+            pixels = loaded.positions[there, row.start : end, :, :2].copy()
+            pixels[loaded.missing[there, row.start : end]] = np.nan
+    sample = Sample(
+        sample_id=row.sample_id,
+        class_id=row.class_id,
+        label=row.label,
+        frames=end - row.start,
+        video=video,
+        start_frame=row.video_start + row.start * loaded.step if video else 0,
+        end_frame=row.video_start + end * loaded.step if video else 0,
+        **row.about,  # type: ignore[arg-type]
+    )
+    return Recording(sample, Skeleton(positions, pixels), notes)
+
+
+READER = Reader(
+    name="own",
+    layout="",
+    sources=sources,
+    read=read,
+    defaults={"table": "", "layout": "", **{key: choices[0] for key, choices in _CHOICES.items()}},
+    detect=detect,
+    depends=depends,
+)

@@ -1,0 +1,164 @@
+"""The table of one's own recordings: a row a sample. Columns: docs/datasets.md, section own."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from skelfew.errors import SkelfewError
+
+REQUIRED = ("recording", "label")
+OPTIONAL = (
+    "id", "class_id", "video", "start", "end", "video_start", "subject", "view", "replication",
+    "setup",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample.
+
+    Attributes:
+        line: Its line in the table.
+        sample_id: As given, or made from the recording and the segment.
+        recording: Path of the recording as written.
+        label: Class name.
+        class_id: Class number as given, or by the order in which labels appear, from 1.
+        start: First frame of the segment.
+        end: One past its last frame, None for the recording's end.
+        video: Path of the video, "" for none.
+        video_start: Frame of the video that the recording's first frame belongs to.
+        about: ``subject``, ``view``, ``replication``, ``setup``.
+    """
+
+    line: int
+    sample_id: str
+    recording: str
+    label: str
+    class_id: int
+    start: int
+    end: int | None
+    video: str
+    video_start: int
+    about: dict[str, str]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used, and why."""
+
+    line: int
+    name: str
+    reason: str
+
+
+def read_table(path: Path) -> tuple[list[Row], list[BadRow]]:
+    """Read a table.
+
+    Raises:
+        SkelfewError: It is not a table with the required columns, has others than the known
+            ones, no rows, or contradicts itself about class numbers.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            lines = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(lines, [])]
+            _check_header(path, header)
+            cells = [(lines.line_num, values) for values in lines if any(v.strip() for v in values)]
+    except OSError as error:
+        raise SkelfewError(f"{path}: cannot read the table ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SkelfewError(f"{path}: not a CSV file in UTF-8 ({error})") from None
+    if not cells:
+        raise SkelfewError(f"{path}: no rows below the header")
+    numbers = _Classes(path)
+    rows: list[Row] = []
+    bad: list[BadRow] = []
+    for line, values in cells:
+        texts = dict(zip(header, (v.strip() for v in values), strict=False))
+        try:
+            if len(values) != len(header):
+                raise _RowError(f"{len(values)} fields, but the header has {len(header)}")
+            rows.append(_row(line, texts, numbers))
+        except _RowError as error:
+            name = texts.get("id") or texts.get("recording") or f"line {line}"
+            bad.append(BadRow(line, name, f"{path.name}, line {line}: {error}"))
+    return rows, bad
+
+
+class _RowError(Exception):
+    """A fault of a single row."""
+
+
+class _Classes:
+    """Class numbers: as given, or by the order in which labels appear."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.number: dict[str, int] = {}
+        self.label: dict[int, str] = {}
+
+    def of(self, line: int, label: str, given: str | None) -> int:
+        """Return the class number of a label."""
+        if given is None:
+            return self.number.setdefault(label, len(self.number) + 1)
+        class_id = _whole("class_id", given, least=1)
+        if self.label.setdefault(class_id, label) != label:
+            raise SkelfewError(
+                f"{self.path}: line {line}: class {class_id} is called {label!r}, but earlier "
+                f"{self.label[class_id]!r}; a class has one name"
+            )
+        if self.number.setdefault(label, class_id) != class_id:
+            raise SkelfewError(
+                f"{self.path}: line {line}: {label!r} is class {class_id}, but earlier class "
+                f"{self.number[label]}"
+            )
+        return class_id
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    known = ", ".join([*REQUIRED, *OPTIONAL])
+    for name in REQUIRED:
+        if name not in header:
+            raise SkelfewError(
+                f"{path}: column {name!r} is missing; found {', '.join(header) or 'nothing'}. "
+                f"The columns are {known}, separated by commas"
+            )
+    for name in header:
+        if name not in REQUIRED + OPTIONAL:
+            raise SkelfewError(f"{path}: unknown column {name!r}; there are {known}")
+        if header.count(name) > 1:
+            raise SkelfewError(f"{path}: column {name!r} stands twice")
+
+
+def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
+    label, recording = texts["label"], texts["recording"]
+    if not label:
+        raise _RowError("the label is empty")
+    class_id = numbers.of(line, label, texts.get("class_id"))
+    if not recording:
+        raise _RowError("the recording is empty")
+    start = _whole("start", texts.get("start") or "0")
+    end = _whole("end", texts["end"]) if texts.get("end") else None
+    if end is not None and end <= start:
+        raise _RowError(f"the segment {start} to {end} is empty; end is one past the last frame")
+    segment = "" if not start and end is None else f"_{start}_{'end' if end is None else end}"
+    path = PurePosixPath(recording.replace("\\", "/"))
+    parts = [p for p in path.with_suffix("").parts if p not in ("/", "..")]
+    return Row(
+        line=line,
+        sample_id=texts.get("id") or "-".join(parts) + segment,
+        recording=path.as_posix(),
+        label=label,
+        class_id=class_id,
+        start=start,
+        end=end,
+        video=texts.get("video", "").replace("\\", "/"),
+        video_start=_whole("video_start", texts.get("video_start") or "0"),
+        about={k: texts.get(k, "") for k in ("subject", "view", "replication", "setup")},
+    )
+
+
+def _whole(name: str, text: str, least: int = 0) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise _RowError(f"{name} is {text!r}, expected a whole number from {least}")
+    return int(text)

@@ -1,0 +1,54 @@
+"""Every command of docs/own-data.md runs as printed, one after the other, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+STEPS = ["recordings", "layout", "prepare", "split", "train", "score"]
+
+
+def blocks() -> dict[str, str]:
+    """The shell blocks of the walk-through by their names."""
+    text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
+    found = re.findall(r"<!-- walk: (\w+) -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert len(found) == text.count("```sh"), "a block without a name is not run"
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("walk")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    printed = {}
+    for name, block in blocks().items():
+        result = subprocess.run(
+            ["bash", "-e", "-c", block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+        printed[name] = result.stdout
+    dropped = (folder / "manifests" / "gestures.dropped.csv").read_text()
+    assert dropped.splitlines() == ["sample_id,source,reason"]
+    assert (folder / "manifests" / "protocols" / "gestures.json").is_file()
+    return printed
+
+
+def test_every_step_is_there() -> None:
+    assert list(blocks()) == STEPS
+
+
+def test_the_walk_ends_in_a_score(outputs: dict[str, str]) -> None:
+    assert outputs["recordings"].splitlines()[1] == "takes/left-circle-0.npy,circle left,person 0"
+    assert outputs["prepare"].count("54") >= 2, "all takes, prepared and checked"
+    scores = [float(s) for s in re.findall(r"(\d+\.\d+)\s?%?", outputs["score"])]
+    assert scores, outputs["score"]
+    assert "raw skeletons" in outputs["score"]
