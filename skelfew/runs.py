@@ -131,7 +131,7 @@ class Run:
     def keep_rows(self, count: int) -> None:
         """Shorten metrics.jsonl to its first ``count`` lines."""
         text = "".join(json.dumps(row) + "\n" for row in self.rows()[:count])
-        _replace(self.path / "metrics.jsonl", text)
+        replace_text(self.path / "metrics.jsonl", text)
 
     def log(self, message: str, show: bool = True) -> None:
         """Add a line to log.txt and, unless told not to, print it to stderr."""
@@ -206,7 +206,7 @@ def _git_commit() -> str | None:
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON file, replacing an older one only when complete."""
-    _replace(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    replace_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -218,7 +218,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return document
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, replacing an older one only when complete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)

@@ -2,10 +2,11 @@
 
 import json
 import os
-import signal
+import shlex
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,20 @@ import pytest
 from small_world import BASE, EACH, make_world
 
 from skelfew.base_samples import base_samples
+from skelfew.cli.train import configure
+from skelfew.cli.train import main as train_command
 from skelfew.config import TrainConfig, override
 from skelfew.errors import SkelfewError
 from skelfew.inputs import find_inputs
-from skelfew.reproduce.engine import execute
+from skelfew.reproduce.document import write_results
+from skelfew.reproduce.plan import commands, plan_document
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import paired, summarise
 from skelfew.reproduce.tables import TableError, list_tables, load_table
+from skelfew.reproduce.text import difference, percent
 from skelfew.reproduce.units import Request, Work, expand
+from skelfew.reproduce.work import do
+from skelfew.resolve import resolve
 from skelfew.statistics import student_interval, student_quantile
 
 TABLE = """
@@ -40,9 +47,10 @@ draws = 3
 "transfer.batch" = 20
 "traditional.batch" = 20
 "episodic.queries" = 2
+"episodic.episodes_per_step" = 4
 
 [budget.tiny]
-samples = 160
+samples = 120
 
 [dataset.tiny]
 protocol = "PROTOCOL"
@@ -93,78 +101,93 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def request(world: Path, **changes: Any) -> Request:
-    settings = {"dataset": "tiny", "budget": "tiny", "device": "cpu", **changes}
+    settings = {
+        "name": "small.toml",
+        "dataset": "tiny",
+        "budget": "tiny",
+        "device": "cpu",
+        **changes,
+    }
     return Request(table=load_table(world / "small.toml"), **settings)
 
 
-def run(world: Path, asked: Request) -> tuple[Work, Records, list[str]]:
-    lines: list[str] = []
+def run(world: Path, asked: Request) -> tuple[Work, Records]:
+    """Do what the engine does, in this process; the engine's own test is the one with the kill."""
     work, records = expand(asked), Records(world / "runs")
-    execute(work.units, records, world / "runs" / "small", say=lines.append)
-    return work, records, lines
+    for unit in work.units:
+        if not records.settled(unit.key):
+            records.append(do(unit, world / "runs" / "small"))
+    return work, records
+
+
+def found(work: Work, records: Records) -> dict[str, list[dict[str, Any]]]:
+    return {r: [records.get(k) or {} for k in keys] for r, keys in work.by_row.items()}
 
 
 def test_every_row_spends_the_same(world: Path) -> None:
     work = expand(request(world))
     by_key = {u.key: u for u in work.units}
     trained = {r: by_key[keys[0]] for r, keys in work.by_row.items() if r != "raw"}
-    episode = len(("novel", "classes")) * (1 + 2)
-    assert all(abs(u.total - 160) < episode for u in trained.values())
-    assert trained["transfer"].samples == {"transfer": 120, "episodic": 42}
-    assert trained["traditional"].samples == {"traditional": 80, "episodic": 78}
-    assert trained["episodic"].samples == {"episodic": 162}
+    episode = 2 * (1 + 2)  # two classes of one exemplar and two queries
+    assert all(abs(u.total - 120) < episode for u in trained.values())
+    assert trained["transfer"].samples == {"transfer": 80, "episodic": 42}
+    assert trained["traditional"].samples == {"traditional": 80, "episodic": 42}
+    assert trained["episodic"].samples == {"episodic": 120}
     assert by_key[work.by_row["nearest"][0]].rows == ("transfer", "nearest")
     assert [u.unit for u in work.units] == ["seed 0"] * 4 + ["seed 1"] * 4
 
 
-def test_runs_once_and_says_what_is_resolved(world: Path) -> None:
-    asked = request(world, rows=("episodic", "transfer", "nearest"))
-    work, records, lines = run(world, asked)
-    assert len(lines) == len(work.units) == 4
-    assert lines[-1].startswith("4/4 transfer, nearest, tiny seed 1: 1-shot ")
+def test_a_table_from_runs_to_page(world: Path) -> None:
+    asked = request(world, rows=("episodic", "transfer", "nearest", "raw"))
+    work, records = run(world, asked)
     before = records.path.read_bytes()
-    assert run(world, asked)[2] == []
-    assert records.path.read_bytes() == before
-    found = {r: [records.get(k) or {} for k in keys] for r, keys in work.by_row.items()}
-    summary = summarise(asked.table, "tiny", found, work.absent, work.over, "novel")
+    run(world, asked)
+    assert records.path.read_bytes() == before, "nothing is done twice"
+
+    numbers = found(work, records)
+    summary = summarise(asked.table, "tiny", numbers, work.absent, work.over, "novel")
     by_row = {line.row.key: line for line in summary.lines}
     assert by_row["episodic"].quoted == {"1": 50.0}
     values = by_row["transfer"].cells["1", "draws"].values
     assert set(values) == {"0", "1"}
-    assert by_row["nearest"].cells["1", "draws"].values != values
+    for i, record in enumerate(numbers["nearest"]):
+        assert set(record["scores"]) == {"novel", "validation"}
+        score = record["scores"]["novel"]["1"]["nearest"]["draws"]["micro"]
+        assert by_row["nearest"].cells["1", "draws"].values[str(i)] == score
+    assert by_row["raw"].cells["1", "exemplars"].estimate.low is None, "one number for all seeds"
     assert summary.chance == 0.5
     (draws,) = [c for c in summary.comparisons if c.mode == "draws"]
     differences = [values[u] - by_row["episodic"].cells["1", "draws"].values[u] for u in values]
     assert draws.difference.value == pytest.approx(np.mean(differences))
-    record = found["transfer"][0]
-    assert set(record["scores"]) == {"novel", "validation"}
-    assert "validation_accuracy" in record["last_epochs"]["episodic"]
-    left = {p.name for p in (world / "runs" / "small").glob("transfer*0-*/*")}
+    assert "validation_accuracy" in numbers["transfer"][0]["last_epochs"]["episodic"]
+    left = {p.name for p in (world / "runs" / "small").glob("transfer*-seed0-*/*")}
     assert "metrics.jsonl" in left and not [n for n in left if n.endswith(".safetensors")]
+
+    page = world / "docs" / "results.md"
+    (world / "docs" / "results").mkdir(parents=True)
+    (world / "docs" / "results" / "small.md").write_text("What a person found.")
+    write_results(asked, work, numbers, page)
+    files = {p: p.read_bytes() for p in [page, *(world / "docs" / "results").iterdir()]}
+    write_results(asked, work, numbers, page)
+    assert files == {p: p.read_bytes() for p in files}
+    text = page.read_text()
+    assert "    skelfew-reproduce small.toml --dataset tiny --budget tiny --seeds 2" in text
+    assert "What a person found." in text and "| 50.0 |" in text
+    assert f"| {percent(by_row['transfer'].cells['1', 'draws'].estimate)} |" in text
+    assert f"| {difference(draws)} |" in text
+    write_results(replace(asked, settings={"transfer.batch": "10"}), work, {}, page)
+    assert page.read_text().count("### tiny") == 2, "other settings stand beside"
+    plan = plan_document(asked, work, records, world / "runs")
+    assert {u["state"] for u in plan["units"]} == {"done"}
 
 
 def test_validation_mode_never_scores_novel_classes(world: Path) -> None:
-    work, records, _ = run(world, request(world, rows=("episodic",), classes="validation", count=1))
+    work, records = run(world, request(world, rows=("raw",), classes="validation", count=1))
     (record,) = [records.get(u.key) or {} for u in work.units]
     assert set(record["scores"]) == {"validation"}
-    novel = expand(request(world, rows=("episodic",), count=1)).units[0]
-    assert novel.key != record["key"]
-
-
-def test_a_failure_is_recorded_and_the_others_go_on(world: Path) -> None:
-    asked = request(world, count=1, settings={"transfer.collapse": 1e9})
-    work, records, lines = run(world, asked)
-    assert len(lines) == 4
-    (key,) = set(work.by_row["transfer"])
-    assert (records.get(key) or {})["kind"] == "CollapseError"
-    assert records.settled(key), "it would collapse again"
-    found = {r: [records.get(k) or {} for k in keys] for r, keys in work.by_row.items()}
-    lines_of = {
-        line.row.key: line
-        for line in summarise(asked.table, "tiny", found, {}, "seeds", "novel").lines
-    }
-    assert lines_of["transfer"].failed == {"collapsed": 1}
-    assert lines_of["episodic"].cells
+    assert expand(request(world, rows=("raw",), count=1)).units[0].key != record["key"]
+    trains_on = request(world, classes="validation", settings={"train_on_validation": "true"})
+    assert "scores" in expand(trains_on).absent["episodic"]
 
 
 def test_a_missing_cache_leaves_out_its_rows(world: Path) -> None:
@@ -174,35 +197,62 @@ def test_a_missing_cache_leaves_out_its_rows(world: Path) -> None:
     assert set(work.by_row) == {"episodic", "traditional", "raw"}
 
 
-def test_killed_it_goes_on_to_the_same_numbers(world: Path) -> None:
-    settings = ["--set", "episodic.epoch_episodes=2", "--rows", "episodic", "--seeds", "2"]
-    program = [sys.executable, "-m", "skelfew.cli.reproduce", str(world / "small.toml"), *settings]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+def test_the_plan_gives_commands_that_say_the_same(world: Path) -> None:
+    (unit,) = [u for u in expand(request(world, rows=("transfer",), count=1)).units if u.config]
+    command = shlex.split(commands(unit, Path("runs"))[0])
+    with train_command.make_context("skelfew-train", command[1:]) as context:
+        given = {k: v for k, v in context.params.items() if v is not None}
+    fixed = ("run", "name", "resume", "resume_or_start", "json", "debug", "preset", "settings")
+    settings = given["settings"]
+    config = configure(
+        given["preset"], {k: v for k, v in given.items() if k not in fixed}, settings
+    )
+    config = resolve(config, find_inputs(config))
+    assert replace(config, device="cpu") == unit.config
 
-    def start(folder: str) -> subprocess.Popen[bytes]:
+
+def test_killed_it_goes_on_to_the_same_numbers(world: Path) -> None:
+    """The parent is killed; its worker saves and ends; the next start goes on, past a failure."""
+    broken = '[[rows]]\nkey = "broken"\nlabel = "x"\nstages = ["episodic"]\n'
+    broken += 'set = { "encoder.name" = "nothing" }\n\n[[rows]]\nkey = "traditional"'
+    text = (world / "small.toml").read_text()
+    (world / "small.toml").write_text(text.replace('[[rows]]\nkey = "traditional"', broken))
+    program = [sys.executable, "-m", "skelfew.cli.reproduce", "small.toml", "--seeds", "1"]
+    program += ["--rows", "broken,episodic", "--runs", "runs", "--device", "cpu", "--json"]
+    program += ["--set", "episodic.epoch_episodes=4", "--set", "episodic.episodes_per_step=1"]
+
+    def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            [*program, "--runs", folder, "--device", "cpu", "--json"],
-            env=environment,
+            program,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
 
-    whole = start("whole")
-    killed = start("killed")
-    until = time.monotonic() + 120
-    while not list((world / "killed").glob("small/*seed0*/checkpoint.safetensors")):
+    def checkpoints() -> list[Path]:
+        return list((world / "runs" / "small").glob("episodic-*/checkpoint.safetensors"))
+
+    killed = start()
+    until = time.monotonic() + 200
+    while not checkpoints():
         assert time.monotonic() < until and killed.poll() is None, killed.communicate()
         time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
+    killed.kill()
     killed.communicate()
-    again = start("killed")
-    output, errors = again.communicate(timeout=120)
-    assert again.returncode == 0, errors
-    expected, messages = whole.communicate(timeout=120)
-    assert whole.returncode == 0, messages
-    assert json.loads(output)["rows"] == json.loads(expected)["rows"]
-    kept = [json.loads(line) for line in (world / "killed" / "records.jsonl").open()]
+    again = start()
+    output, errors = again.communicate(timeout=200)
+    assert again.returncode == 3, errors
+    assert b"failed: broken, seed 0: no encoder 'nothing'" in errors
+    rows = {r["key"]: r for r in json.loads(output)["rows"]}
+    assert len(rows["broken"]["failed"]) == 1
+    kept = [json.loads(line) for line in (world / "runs" / "records.jsonl").open()]
+    (record,) = [r for r in kept if r["rows"] == ["episodic"]]
+    assert record["resumed"]
     assert len(kept) == len({r["key"] for r in kept}) == 2
+    settings = {"episodic.epoch_episodes": 4, "episodic.episodes_per_step": 1}
+    asked = request(world, rows=("episodic",), count=1, settings=settings)
+    whole = do(expand(asked).units[0], world / "whole")
+    assert whole["scores"] == record["scores"]
 
 
 def test_base_samples_are_nested_parts(world: Path) -> None:

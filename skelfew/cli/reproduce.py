@@ -44,6 +44,12 @@ from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log
 @click.option("--list", "list_", is_flag=True, help="Print all tables, or the rows of TABLE.")
 @click.option("--plan", is_flag=True, help="Print what would run, its commands and cost.")
 @click.option("--show", is_flag=True, help="Print what has been measured; run nothing.")
+@click.option(
+    "--write",
+    metavar="MD",
+    type=click.Path(path_type=Path),
+    help="Then write the results beside this page and the page anew, e.g. docs/results.md.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @guarded
 def main(
@@ -64,6 +70,7 @@ def main(
     list_: bool,
     plan: bool,
     show: bool,
+    write: Path | None,
     as_json: bool,
 ) -> int:
     """Run the rows of a table over seeds or splits and say what is resolved.
@@ -72,7 +79,7 @@ def main(
     skelfew-reproduce --list
     skelfew-reproduce evidence-real --dataset nw-ucla --plan
     skelfew-reproduce evidence-real --dataset nw-ucla --jobs 2
-    skelfew-reproduce evidence-real --dataset nw-ucla --show
+    skelfew-reproduce evidence-real --dataset nw-ucla --show --write docs/results.md
 
     Whatever stops it, the same command goes on: finished units are not repeated. A row whose cache
     is missing is left out, and the table says which command makes it.
@@ -91,6 +98,7 @@ def main(
 
     request = Request(
         table=loaded,
+        name=table,
         dataset=dataset or next(iter(loaded.datasets)),
         budget=loaded.budget(budget)[0],
         rows=tuple(rows.split(",")) if rows else (),
@@ -105,7 +113,7 @@ def main(
         raise click.UsageError(
             f"--cache {unknown[0]}: table {loaded.id} has {', '.join(loaded.caches) or 'none'}"
         )
-    return run(request, runs, jobs, keep, plan, show, as_json)
+    return run(request, runs, jobs, keep, plan, show, write, as_json)
 
 
 def run(
@@ -115,9 +123,10 @@ def run(
     keep: bool,
     plan: bool,
     show: bool,
+    write: Path | None,
     as_json: bool,
 ) -> int:
-    """Plan, run and print, as the options say; return the exit status."""
+    """Plan, run, print and write, as the options say; return the exit status."""
     import json
 
     from skelfew.reproduce.engine import Outcome, execute
@@ -145,6 +154,11 @@ def run(
     summary = summarise(
         request.table, request.dataset, found, work.absent, work.over, request.classes
     )
+    if write is not None and not outcome.interrupted:
+        from skelfew.reproduce.document import write_results
+
+        for path in write_results(request, work, found, write):
+            log(f"wrote {path}")
     if as_json:
         click.echo(json.dumps(summary_document(request, work, summary), indent=1))
     else:

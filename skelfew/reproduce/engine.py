@@ -156,6 +156,7 @@ class _Engine:
                 worker.give(unit)
                 return
             self.clips -= unit.total
+            self.all -= 1
 
     def _collect(self, worker: _Worker) -> None:
         unit, worker.unit = worker.unit, None
@@ -173,6 +174,9 @@ class _Engine:
             }  # fmt: skip
         if kind == "interrupted":
             self.outcome.interrupted = True
+            return
+        if kind == "busy":
+            self.todo.append(unit)  # by then the other command may have done it
             return
         if kind == "failed":
             value = {
@@ -232,7 +236,7 @@ def _work(connection: Connection, folder: Path, keep: bool) -> None:
 
 def _serve(connection: Connection, folder: Path, keep: bool, quiet: TextIO) -> None:
     from skelfew.errors import SkelfewError
-    from skelfew.reproduce.work import do
+    from skelfew.reproduce.work import Busy, do
 
     sys.stderr = quiet  # runs keep their own log.txt
     while True:
@@ -244,6 +248,8 @@ def _serve(connection: Connection, folder: Path, keep: bool, quiet: TextIO) -> N
             answer: tuple[str, Any] = ("done", do(unit, folder, keep))
         except KeyboardInterrupt:  # Interrupted among it
             answer = ("interrupted", None)
+        except Busy:
+            answer = ("busy", None)
         except SkelfewError as error:
             answer = ("failed", {"error": str(error), "kind": type(error).__name__})
         except Exception as error:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.cli.common import log
 from skelfew.config import preset
 from skelfew.reproduce.engine import duration
+from skelfew.reproduce.measure import seconds_of
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.text import grid
 from skelfew.reproduce.units import Request, Unit, Work
@@ -16,12 +18,19 @@ _AUTOMATIC = ("inputs.", "device", "threads", "seed", "split", "protocol", "stag
 
 
 def plan_document(request: Request, work: Work, records: Records, folder: Path) -> dict[str, Any]:
-    """Return the plan as plain values; cost comes from recorded runs of the same encoder."""
+    """Return the plan as plain values.
+
+    The cost comes from recorded units of the same data set, encoder and stages, where there are
+    none from a few steps that are run here and now.
+    """
     speeds = _speeds(records.all())
     units = []
     for unit in work.units:
         record = records.get(unit.key)
-        speed = speeds.get((unit.dataset, *unit.speed_key)) or speeds.get((unit.dataset, None))
+        kind = (unit.dataset, *unit.speed_key)
+        if kind not in speeds and unit.total and not records.settled(unit.key):
+            log(f"measuring a few steps of {unit.rows[0]}")
+            speeds[kind] = seconds_of(unit) / unit.total
         units.append(
             {
                 "rows": list(unit.rows),
@@ -29,7 +38,7 @@ def plan_document(request: Request, work: Work, records: Records, folder: Path) 
                 "clips": unit.samples,
                 "state": "open" if not records.settled(unit.key) else "done",
                 "error": (record or {}).get("error"),
-                "seconds": None if speed is None or unit.config is None else unit.total * speed,
+                "seconds": unit.total * speeds.get(kind, 0.0),
                 "commands": commands(unit, folder / request.table.id),
             }
         )
@@ -54,17 +63,14 @@ def describe_plan(document: dict[str, Any]) -> str:
     for row, units in by_row.items():
         clips = " + ".join(f"{s} {n:,}" for s, n in units[0]["clips"].items()) or "none"
         seconds = [u["seconds"] for u in units if u["state"] == "open"]
-        cost = "?" if None in seconds else duration(sum(seconds))
+        cost = duration(sum(seconds)) if units[0]["clips"] else ""
         todo = str(sum(u["state"] == "open" for u in units))
-        body.append([row, str(len(units)), todo, clips, cost if units[0]["clips"] else ""])
+        body.append([row, str(len(units)), todo, clips, cost])
     text = f"{document['table']} on {document['dataset']}, protocol {document['protocol']}, "
     text += f"budget {document['budget']}, scored on the {document['classes']} classes\n\n"
     text += grid(body)
-    known = [u["seconds"] for u in document["units"] if u["state"] == "open" and u["clips"]]
-    if known and None not in known:
-        text += f"\nin all about {duration(sum(known))} of one process"
-    elif known:
-        text += "\nthe cost is known once one unit of this data set has run"
+    total = sum(u["seconds"] for u in document["units"] if u["state"] == "open")
+    text += f"\nin all about {duration(total)} of one process"
     for row, why in document["absent"].items():
         text += f"\nrow {row} does not run: {why}"
     for row, units in by_row.items():
@@ -119,14 +125,12 @@ def _text(value: object) -> str:
 
 
 def _speeds(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
-    """Seconds a clip, by kind of unit and, as a guess for others, by data set."""
+    """Seconds a clip, by kind of unit."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for record in records:
         total = sum(record.get("samples", {}).values())
         if "error" in record or record.get("resumed") or not total:
             continue
         kind = (record["dataset"], *record["speed_key"])
-        each = record["seconds"] / total
-        found.setdefault(kind, []).append(each)
-        found.setdefault((record["dataset"], None), []).append(each)
+        found.setdefault(kind, []).append(record["seconds"] / total)
     return {kind: sum(values) / len(values) for kind, values in found.items()}

@@ -7,7 +7,8 @@ from typing import Any
 from skelfew.reproduce.tables import Row, Table
 from skelfew.statistics import Estimate, student_interval
 
-MODES = ("exemplars", "draws")
+# How a number came about; "validation" is draws of the validation classes beside novel ones.
+MODES = ("exemplars", "draws", "validation")
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ def summarise(
     lines = [
         _line(table, row, dataset, records.get(row.key, ()), absent.get(row.key, ""), over, classes)
         for row in table.rows_for(dataset)
-        if row.key in records or row.key in absent
+        if records.get(row.key) or row.key in absent
     ]
     cells = {line.row.key: line.cells for line in lines}
     comparisons = []
     for contrast in table.contrasts:
         one, other = cells.get(contrast.a, {}), cells.get(contrast.b, {})
         for place in one:
-            if place not in other:
+            if place not in other or place[1] == "validation":
                 continue
             if (difference := paired(one[place].values, other[place].values, over)) is not None:
                 comparisons.append(
@@ -164,9 +165,9 @@ def _line(
         for mode in MODES:
             values = {}
             for record in scored:
-                numbers = record["scores"].get(classes, {}).get(shots, {}).get(row.classifier, {})
-                if mode in numbers:
-                    values[_unit(record)] = numbers[mode]["micro"]
+                number = _number(record["scores"], classes, shots, row.classifier, mode)
+                if number is not None:
+                    values[_unit(record)] = number
             if values:
                 cells[shots, mode] = Cell(_estimate(row, mode, values, over), values)
     failed: dict[str, int] = {}
@@ -192,6 +193,18 @@ def _estimate(row: Row, mode: str, values: Mapping[str, float], over: str) -> Es
         # The same exemplars and no training: one number, however many seeds.
         return Estimate(next(iter(values.values())), None, None, over, 1)
     return student_interval(list(values.values()), over)
+
+
+def _number(
+    scores: Mapping[str, Any], classes: str, shots: str, classifier: str, mode: str
+) -> float | None:
+    if mode == "validation":
+        if classes == "validation":
+            return None
+        classes, mode = "validation", "draws"
+    cells = scores.get(classes, {}).get(shots, {}).get(classifier, {})
+    number: float | None = cells.get(mode, {}).get("micro")
+    return number
 
 
 def _unit(record: Mapping[str, Any]) -> str:

@@ -23,10 +23,17 @@ def columns(summary: Summary) -> list[tuple[str, str]]:
     return sorted(places, key=lambda p: (int(p[0]), MODES.index(p[1])))
 
 
+_MODE = {
+    "exemplars": "protocol exemplars",
+    "draws": "random exemplars",
+    "validation": "validation classes",
+}
+
+
 def heading(place: tuple[str, str]) -> str:
     """Return the heading of a column."""
     shots, mode = place
-    return f"{shots}-shot, {'protocol exemplars' if mode == 'exemplars' else 'random exemplars'}"
+    return f"{shots}-shot, {_MODE[mode]}"
 
 
 def cells_of(line: Line, places: Sequence[tuple[str, str]]) -> list[str]:
@@ -44,17 +51,38 @@ def remarks(line: Line) -> str:
     return ", ".join(parts) or "not run yet"
 
 
-def sentence(comparison: Comparison, labels: dict[str, str]) -> str:
-    """Return a contrast in plain words."""
+def difference(comparison: Comparison) -> str:
+    """Return ``+4.4 [-3.6, +12.4] not resolved``."""
     d = comparison.difference
-    mode = "protocol exemplars" if comparison.mode == "exemplars" else "random exemplars"
-    text = f"{labels[comparison.a]} against {labels[comparison.b]}, {comparison.shots}-shot, {mode}"
-    text += f": {100 * d.value:+.1f} points"
-    unit = d.of if d.count != 1 else d.of.removesuffix("s")
+    text = f"{100 * d.value:+.1f}"
     if d.low is None or d.high is None:
-        return f"{text}, {d.count} {unit}: not resolved (one pair has no interval)"
-    text += f" [{100 * d.low:+.1f}, {100 * d.high:+.1f}], n = {d.count} paired {unit}: "
-    return text + ("resolved" if comparison.resolved else "not resolved")
+        return f"{text} (one pair)"
+    text += f" [{100 * d.low:+.1f}, {100 * d.high:+.1f}]"
+    return f"{text} {'resolved' if comparison.resolved else 'not resolved'}"
+
+
+def contrast_rows(table: Table, summary: Summary) -> list[list[str]]:
+    """Return contrasts as a table, its head first: a row each, a column a place."""
+    labels = {row.key: row.label for row in table.rows}
+    places = sorted(
+        {(c.shots, c.mode) for c in summary.comparisons},
+        key=lambda p: (int(p[0]), MODES.index(p[1])),
+    )
+    rows: dict[tuple[str, str], dict[tuple[str, str], Comparison]] = {}
+    for c in summary.comparisons:
+        rows.setdefault((c.a, c.b), {})[c.shots, c.mode] = c
+    body = []
+    for (a, b), cells in rows.items():
+        first = next(iter(cells.values()))
+        says = f" ({first.says})" if first.says else ""
+        body.append(
+            [
+                f"{labels[a]} − {labels[b]}{says}",
+                *(difference(cells[p]) if p in cells else "" for p in places),
+                str(first.difference.count),
+            ]
+        )
+    return [["", *map(heading, places), f"paired {summary.over}"], *body]
 
 
 def terminal(table: Table, summary: Summary) -> str:
@@ -76,9 +104,8 @@ def terminal(table: Table, summary: Summary) -> str:
         text += f"\nchance {100 * summary.chance:.1f} %"
     text += f"; accuracy in percent on the {summary.classes} classes, "
     text += f"mean [95 % interval] over {summary.over}\n"
-    labels = {row.key: row.label for row in table.rows}
-    for comparison in summary.comparisons:
-        text += f"\n{sentence(comparison, labels)}"
+    if summary.comparisons:
+        text += f"\npaired differences in points\n{grid(contrast_rows(table, summary))}"
     return text
 
 

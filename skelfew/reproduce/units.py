@@ -83,6 +83,7 @@ class Request:
 
     Attributes:
         table: The table.
+        name: How the user named it, a file perhaps.
         dataset: On which data set.
         budget: Name of one of the table's budgets.
         rows: Keys; empty for all.
@@ -95,6 +96,7 @@ class Request:
     """
 
     table: Table
+    name: str
     dataset: str
     budget: str
     rows: tuple[str, ...] = ()
@@ -124,6 +126,7 @@ class Work:
         absent: Why a row does not run, by row key.
         over: ``seeds`` or ``splits``.
         protocol: Name of the protocol.
+        count: How many seeds or splits.
     """
 
     units: list[Unit]
@@ -131,6 +134,7 @@ class Work:
     absent: dict[str, str]
     over: str
     protocol: str
+    count: int
 
 
 def expand(request: Request) -> Work:
@@ -196,7 +200,12 @@ def expand(request: Request) -> Work:
                 units[unit.key] = unit
             by_row.setdefault(row.key, []).append(unit.key)
     return Work(
-        list(units.values()), by_row, absent, "splits" if splits else "seeds", found.protocol.name
+        list(units.values()),
+        by_row,
+        absent,
+        "splits" if splits else "seeds",
+        found.protocol.name,
+        count,
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from skelfew.data.protocols import Protocol
 from skelfew.errors import SkelfewError
 from skelfew.evaluate import Features, Result, score_draws, score_exemplars
@@ -19,7 +21,12 @@ from skelfew.runs import Run, environment
 from skelfew.subjects import Subject, raw_subject, run_subject
 from skelfew.training import resume, train
 
+_PATIENCE = 3.0  # seconds to wait for another process that does the same unit
 _LARGE = ("*.safetensors", "features")
+
+
+class Busy(Exception):
+    """Another process is doing this unit."""
 
 
 def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
@@ -32,8 +39,18 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
 
     Raises:
         SkelfewError: Training or scoring went wrong.
+        Busy: Another process is at it.
         Interrupted: SIGINT or SIGTERM came; the run's state is saved.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / f".{unit.name}.lock", timeout=_PATIENCE):
+            return _do(unit, folder, keep)
+    except Timeout:
+        raise Busy(unit.name) from None
+
+
+def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
     began, cpu = time.time(), time.process_time()
     inputs = find_inputs(unit.inputs)
     path = folder / unit.name
@@ -69,7 +86,7 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
         "samples": unit.samples,
         "speed_key": list(unit.speed_key),
         **training,
-        "settings": unit.config.changed() if unit.config else None,
+        "settings": _changed(unit),
         "preset": unit.config.preset if unit.config else None,
         "seconds": round(time.time() - began, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
@@ -83,6 +100,17 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
         },
         "versions": machine["versions"],
         "commit": machine["git_commit"],
+    }
+
+
+def _changed(unit: Unit) -> dict[str, Any] | None:
+    """What differs from the preset, without where things are."""
+    if unit.config is None:
+        return None
+    return {
+        key: new
+        for key, (_, new) in unit.config.changed().items()
+        if not key.startswith(("inputs.", "protocol", "device", "threads"))
     }
 
 

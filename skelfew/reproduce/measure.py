@@ -1,0 +1,48 @@
+"""What a clip costs on this machine: a few steps of a unit's own training."""
+
+import contextlib
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from skelfew.config import override
+from skelfew.reproduce.units import Unit
+from skelfew.runs import Run
+from skelfew.training import train
+
+_EPISODES = 4
+
+
+def seconds_of(unit: Unit) -> float:
+    """Return the seconds that the training of a unit takes, from two short epochs of each stage.
+
+    The second epoch of each counts, so that what happens once does not; scoring is left out.
+    """
+    if unit.config is None:
+        return 0.0
+    config = unit.config
+    each = config.episodic.shots + config.episodic.queries
+    config = override(config, "data.samples_per_class", each)
+    for stage in config.stages:
+        if stage == "episodic":
+            config = replace(
+                config,
+                episodic=replace(config.episodic, episodes=2 * _EPISODES, epoch_episodes=_EPISODES),
+            )
+        else:
+            config = override(config, f"{stage}.epochs", 2)
+            config = override(config, f"{stage}.optimizer.warmup", 0.0)
+    if "transfer" in config.stages:
+        config = override(config, "transfer.collapse", 0.0)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(os.devnull).open("w", encoding="utf-8") as quiet,
+        contextlib.redirect_stderr(quiet),
+    ):
+        path = train(config, run_path=Path(folder) / "run")
+        last = {row["stage"]: row for row in Run.open(path).rows()}
+    return sum(
+        clips * last[stage]["seconds"] / last[stage]["samples"]
+        for stage, clips in unit.samples.items()
+    )
