@@ -16,6 +16,7 @@ from skelfew.settings import ConfigError, flatten, from_plain, override_value
 
 STAGES = ("transfer", "traditional", "episodic")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
+    ("InputConfig", "match"): ("manifest", "ids"),
     ("OptimizerConfig", "name"): ("adam", "adamw", "sgd", "lars"),
     ("OptimizerConfig", "schedule"): ("cosine", "constant"),
     ("TransferConfig", "representation"): ("f_v+f_t", "f_v", "f_t", "auto"),
@@ -234,13 +235,25 @@ class EpisodicConfig:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """Where the inputs are; what is None is found through the cache or the dataset's name."""
+    """Where the inputs are; what is None is found through the cache or the dataset's name.
+
+    Attributes:
+        match: ``manifest`` wants the cache's manifest and skeletons by hash; ``ids`` is content
+            with the sample IDs and classes, for features that were computed elsewhere.
+        rename_ids: How the IDs of the cache become those of the manifest (PATTERN=REPLACEMENT);
+            implies ``match`` = ``ids``.
+    """
 
     dataset: str | None = None
     cache: str | None = None
     manifest: str | None = None
     store: str | None = None
     init: str | None = None
+    match: str = "manifest"
+    rename_ids: str | None = None
+
+    def __post_init__(self) -> None:
+        _validate(self)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,7 @@ from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols import Protocol, load_protocol
 from skelfew.data.store import SkeletonStore
-from skelfew.errors import SkelfewError
-
-
-class InputError(SkelfewError):
-    """Inputs that are absent or do not belong together; the message says what to run."""
+from skelfew.fit import InputError, check_fit
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,8 @@ class Inputs:
         protocol: Which classes are base, validation and novel.
         cache: Teacher features, None without a cache.
         cache_url: Where the cache was fetched from, without secrets; None for a local one.
+        match: How the cache was compared, see ``InputConfig``.
+        rename_ids: How its sample IDs were renamed, None if they were not.
     """
 
     manifest: Manifest
@@ -37,6 +35,8 @@ class Inputs:
     protocol: Protocol
     cache: TeacherCache | None
     cache_url: str | None = None
+    match: str = "manifest"
+    rename_ids: str | None = None
 
     @property
     def dataset(self) -> str:
@@ -51,6 +51,8 @@ class Inputs:
             cache=None if self.cache is None else str(self.cache.path.resolve()),
             manifest=str((self.manifest.path or Path(self.dataset)).resolve()),
             store=str(self.store.path.resolve()),
+            match=self.match,
+            rename_ids=self.rename_ids,
         )
 
     def describe(self) -> dict[str, Any]:
@@ -74,6 +76,10 @@ class Inputs:
                 "path": where.cache,
                 "digest": self.cache.attrs.get("digest"),
                 "teacher": self.cache.attrs.get("teacher"),
+                "preprocessing": self.cache.attrs.get("preprocessing"),
+                "width": self.cache.dim,
+                "match": self.match,
+                "rename_ids": self.rename_ids,
             }
             if self.cache_url is not None:
                 document["cache"]["url"] = self.cache_url
@@ -110,11 +116,17 @@ def find_inputs(config: TrainConfig) -> Inputs:
     manifest_path = _find(given.manifest, roots, f"manifests/{name}.csv", "--manifest")
     manifest = Manifest.read(manifest_path)
     store = SkeletonStore(_find(given.store, roots, f"data/{name}.h5", "--store"))
-    _check(manifest, store, cache)
+    _check(manifest, store)
+    by_ids = given.match == "ids" or given.rename_ids is not None
+    if cache is not None:
+        if given.rename_ids is not None:
+            cache = cache.renamed(given.rename_ids)
+        check_fit(cache, manifest, store, by_ids)
     protocol = load_protocol(
         config.protocol, manifest, config.split, validation=not config.train_on_validation
     )
-    return Inputs(manifest, store, protocol, cache, cache_url)
+    how = "ids" if by_ids else "manifest"
+    return Inputs(manifest, store, protocol, cache, cache_url, how, given.rename_ids)
 
 
 def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> Path:
@@ -130,7 +142,7 @@ def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> P
     )
 
 
-def _check(manifest: Manifest, store: SkeletonStore, cache: TeacherCache | None) -> None:
+def _check(manifest: Manifest, store: SkeletonStore) -> None:
     made_from = store.attrs.get("manifest_sha256")
     if made_from != manifest.sha256:
         raise InputError(
@@ -142,19 +154,4 @@ def _check(manifest: Manifest, store: SkeletonStore, cache: TeacherCache | None)
         raise InputError(
             f"{store.path}: {len(absent)} of {len(manifest)} samples have no skeleton, first "
             f"{absent[0]}; run skelfew-prepare {manifest.name} again"
-        )
-    if cache is None:
-        return
-    if cache.attrs["manifest_sha256"] != manifest.sha256:
-        raise InputError(
-            f"{cache.path} was extracted for a manifest of SHA-256 "
-            f"{cache.attrs['manifest_sha256']}, but {manifest.path} has {manifest.sha256}; name "
-            f"the manifest it belongs to with --manifest, or run skelfew-extract {manifest.name}"
-        )
-    seen = cache.attrs.get("skeletons_digest")
-    if seen not in (None, store.attrs.get("digest")):
-        raise InputError(
-            f"{cache.path} was cropped around skeletons of digest {seen}, but {store.path} has "
-            f"{store.attrs.get('digest')}; name the store it belongs to with --store, or run "
-            f"skelfew-extract {manifest.name}"
         )

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.cache import TeacherCache
+from skelfew.cache.compare import differences
 from skelfew.config import TrainConfig
 from skelfew.data.protocol_files import list_protocols
 from skelfew.data.protocols import Protocol
@@ -41,6 +43,9 @@ def describe(
         document["teacher"] = {
             "name": teacher.get("name"),
             "trained": teacher.get("trained"),
+            "weights_sha256": teacher.get("weights_sha256"),
+            "width": inputs.cache.dim,
+            "preprocessing": inputs.cache.attrs.get("preprocessing"),
             "cache_digest": inputs.cache.attrs.get("digest"),
             "representation": config.transfer.representation,
             "target_form": config.transfer.target_form,
@@ -65,6 +70,25 @@ def classes_seen_by(init: str, inputs: Inputs) -> list[int]:
             f"{inputs.protocol.split or inputs.protocol.name}"
         )
     return seen
+
+
+def other_teacher(init: str, cache: TeacherCache) -> str | None:
+    """Return how the teacher of an initial encoder differs from that of a cache, None if not."""
+    if Path(init).suffix != ".safetensors":
+        return None
+    before = read_metadata(init).get("teacher")
+    if not isinstance(before, dict):
+        return None
+    teacher = cache.attrs["teacher"]
+    now = {
+        "name": teacher.get("name"),
+        "weights_sha256": teacher.get("weights_sha256"),
+        "width": cache.dim,
+        "preprocessing": cache.attrs.get("preprocessing"),
+    }
+    found = differences({key: before[key] for key in now if key in before}, now)
+    found = [d for d in found if d["key"].split(".")[0] in before]
+    return "; ".join(f"{d['key']} was {d['a']}, is {d['b']}" for d in found) or None
 
 
 def _protocol_name(protocol: Protocol) -> str:

@@ -26,8 +26,9 @@ from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_initial, save_encoder
 from skelfew.errors import SkelfewError
+from skelfew.fit import about, changes
 from skelfew.inputs import InputError, Inputs, find_inputs
-from skelfew.lineage import classes_seen_by, describe
+from skelfew.lineage import classes_seen_by, describe, other_teacher
 from skelfew.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
 from skelfew.pretrain import STAGES
 from skelfew.pretrain.admission import TrainingData, admit
@@ -94,7 +95,8 @@ def resume(path: str | Path, device: str | None = None, threads: int | None = No
             if old != new:
                 raise InputError(
                     f"{run.path}: the {key} has changed since the run began ({field} {old}, "
-                    f"now {new}); bring it back, or start a new run"
+                    f"now {new}{changes(before.get(key, {}), now.get(key, {}))}); bring it back, "
+                    "or start a new run"
                 )
     torch.set_num_threads(config.threads or 1)
     return _execute(run, config, inputs, _prepare(config, inputs))
@@ -125,6 +127,10 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
         notes.append(f"{len(ids)} of {whole} base samples take part, as data.* asks")
     cache = inputs.cache if "transfer" in config.stages else None
     if cache is not None:
+        notes.append(about(cache))
+        changed = other_teacher(config.inputs.init, cache) if config.inputs.init else None
+        if changed is not None:
+            notes.append(f"{config.inputs.init} learned from another teacher: {changed}")
         failed = set(cache.failed)
         kept = [i for i in ids if i not in failed]
         if len(kept) < len(ids):

@@ -138,6 +138,27 @@ def test_reader_sees_only_committed_rows(tmp_path: Path) -> None:
         assert cache.pending(retry_failed=True).tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
 
 
+def test_a_reader_beside_a_writing_process_sees_whole_rows(tmp_path: Path) -> None:
+    """Opened again and again while another process writes; every row that shows is right."""
+    path = tmp_path / "c.zarr"
+    code = KILLED.format(tests=str(Path(__file__).parent))
+    command = [sys.executable, "-c", code, str(path)]
+    expected = [features(3000, seed).astype(np.float16).astype(np.float32) for seed in (1, 2)]
+    counts = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "writing\n"
+        while process.poll() is None:
+            seen = TeacherCache.open(path)
+            rows = [int(sample_id[-5:]) for sample_id in seen.row]
+            assert seen.video is not None
+            np.testing.assert_array_equal(seen.video, expected[0][rows])
+            np.testing.assert_array_equal(seen.text, expected[1][rows])
+            counts.append(len(rows))
+    assert process.returncode == 0
+    assert counts == sorted(counts) and len({c for c in counts if 0 < c < 2970}) > 1
+
+
 # The digest
 
 

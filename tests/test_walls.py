@@ -68,9 +68,16 @@ def test_zarr_stands_behind_one_file() -> None:
         assert offenders(folder, {"zarr"}, allowed) == []
 
 
-def test_h5py_stands_behind_one_file() -> None:
+def test_h5py_stands_behind_two_files() -> None:
+    """Skeleton stores, and the feature files of others."""
+    allowed = {TRAINER / "data" / "store.py", TRAINER / "cache" / "hdf5.py"}
     for folder in (TRAINER, EXTRACTOR):
-        assert offenders(folder, {"h5py"}, {TRAINER / "data" / "store.py"}) == []
+        assert offenders(folder, {"h5py"}, allowed) == []
+
+
+def test_the_network_stands_behind_two_files() -> None:
+    allowed = {TRAINER / "cache" / "places.py", TRAINER / "cache" / "ssh.py"}
+    assert offenders(TRAINER, {"fsspec", "s3fs", "aiohttp", "paramiko"}, allowed) == []
 
 
 def test_decoding_stands_behind_one_file() -> None:

@@ -19,6 +19,7 @@ _TEXT = "text"
 _OF_VIDEOS = (
     "data",
     "videos",
+    "shard",
     "precision",
     "batch",
     "crop",
@@ -110,6 +111,11 @@ _OF_VIDEOS = (
 @click.option("--retry-failed", is_flag=True, help="Try samples again that failed earlier.")
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many samples.")
 @click.option(
+    "--shard",
+    metavar="I/N",
+    help="Only part I of N, for one of N machines; goes to cache/DATASET.shard-I-of-N.zarr.",
+)
+@click.option(
     "--preview", type=_FOLDER, metavar="DIR", help="First write contact sheets (PNG) there."
 )
 @click.option(
@@ -138,6 +144,9 @@ def main(**options: Any) -> int:
     Stop it at any time and run the same command again: it goes on where it was. Videos that cannot
     be read are listed in cache/DATASET.failures.csv; then the exit status is 3, the rest is done,
     and --retry-failed tries them again.
+
+    On three machines, --shard 1/3, 2/3 and 3/3 share the work; `skelfew-cache merge` makes of the
+    shards what one machine alone would have made.
     """
     return _extract(**options)
 
@@ -164,6 +173,7 @@ def _extract(
     store_dtype: str,
     retry_failed: bool,
     limit: int | None,
+    shard: str | None,
     preview: Path | None,
     preview_count: int,
     preview_only: bool,
@@ -173,6 +183,7 @@ def _extract(
     if preview_only and preview is None:
         raise click.UsageError("--preview-only needs --preview DIR")
     manifest = manifest or Path("manifests") / f"{dataset}.csv"
+    named = out is not None
     out = out or Path("cache") / f"{dataset}.zarr"
     if descriptions is not None and teacher != _TEXT:
         raise click.UsageError(f"--descriptions is for --teacher {_TEXT}; others read class names")
@@ -191,7 +202,11 @@ def _extract(
             as_json,
         )
     from skelfew_extract.recordings import Recordings
+    from skelfew_extract.shard import Shard
 
+    part = None if shard is None else Shard.parse(shard)
+    if part is not None and not named:
+        out = part.out(out)
     recordings = Recordings.open(
         manifest,
         data or Path("data") / f"{dataset}.h5",
@@ -219,6 +234,7 @@ def _extract(
             store_dtype=store_dtype,
             retry_failed=retry_failed,
             limit=limit,
+            shard=part,
             licence_note=licence_note,
         )
 

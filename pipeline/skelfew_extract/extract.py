@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
+from skelfew.cache.history import declared, step
 from skelfew.data.manifest import Manifest
 from skelfew.progress import Progress
 from skelfew_extract.clips import DecodeSettings
@@ -27,6 +28,7 @@ from skelfew_extract.engine import Clip, decode_clips
 from skelfew_extract.failures import Failures
 from skelfew_extract.interruption import Interruption
 from skelfew_extract.recordings import Recordings
+from skelfew_extract.shard import Shard
 from skelfew_extract.summary import Summary, software
 from skelfew_extract.teachers import Precision, Teacher
 
@@ -44,6 +46,7 @@ class Settings:
         store_dtype: ``float16`` or ``float32``.
         retry_failed: Whether samples that failed earlier are tried again.
         limit: Only the first so many samples of the manifest; None for all.
+        shard: Only this part of the manifest; None for all.
         licence_note: What a receiver of the cache should know about the data's licence.
     """
 
@@ -53,12 +56,19 @@ class Settings:
     store_dtype: str = "float16"
     retry_failed: bool = False
     limit: int | None = None
+    shard: Shard | None = None
     licence_note: str = ""
+
+    def rows(self, count: int) -> tuple[int, int]:
+        """Return first row and one past the last that are to be done, of ``count`` rows."""
+        first, stop = (0, count) if self.shard is None else self.shard.rows(count)
+        return first, stop if self.limit is None else min(stop, self.limit)
 
 
 def preview(recordings: Recordings, settings: Settings, folder: Path, count: int) -> list[Path]:
     """Write contact sheets of ``count`` samples, evenly spread, and return the files written."""
-    rows = [i for i, sample in enumerate(recordings.manifest) if sample.video][: settings.limit]
+    span = range(*settings.rows(len(recordings.manifest)))
+    rows = [i for i in span if recordings.manifest.samples[i].video]
     picks = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
     tasks = [recordings.task(rows[i], folder) for i in picks]
     clips = decode_clips(tasks, settings.decode, min(settings.workers, len(tasks)))
@@ -89,14 +99,14 @@ def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Setti
         failed = [manifest.ids[i] for i in np.flatnonzero(writer.status == FAILED)]
         failures = Failures.beside(out, failed)
         todo = writer.pending(settings.retry_failed)
-        if settings.limit is not None:
-            todo = todo[todo < settings.limit]
+        first, stop = settings.rows(len(manifest))
+        todo = todo[(todo >= first) & (todo < stop)]
         class_row = np.array([class_ids.index(sample.class_id) for sample in manifest])
         began, before, centred = time.monotonic(), int((writer.status == DONE).sum()), 0
         window = _Window(teacher, class_text, class_row, settings)
         tasks = (recordings.task(int(i)) for i in todo if manifest.samples[i].video)
         clips = decode_clips(tasks, settings.decode, settings.workers, 2 * settings.batch)
-        total = len(manifest) if settings.limit is None else min(settings.limit, len(manifest))
+        total = max(stop - first, 0)
         progress = Progress("extract", total, unit="clips", done=total - len(todo))
         with Interruption() as interruption, closing(clips), progress:
             for start, rows in itertools.groupby(todo, key=lambda i: i - i % settings.batch):
@@ -161,6 +171,8 @@ def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> 
         "manifest": str(manifest.path or ""),
         "skeletons": "" if skeletons is None else str(skeletons.path),
         "licence_note": settings.licence_note,
+        **({} if settings.shard is None else {"shard": asdict(settings.shard)}),
+        **declared([step("extract", {"teacher": description.get("name"), "crop": crop.policy})]),
     }
 
 

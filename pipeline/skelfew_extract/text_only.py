@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
+from skelfew.cache.history import declared, step
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
@@ -138,5 +139,6 @@ def provenance(manifest: Manifest, teacher: TextTeacher, settings: TextSettings)
         "manifest": str(manifest.path or ""),
         "skeletons": "",
         "descriptions": "" if given is None else str(given.path),
+        **declared([step("extract", {"teacher": description.get("name")})]),
         "licence_note": settings.licence_note,
     }

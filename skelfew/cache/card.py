@@ -79,7 +79,9 @@ def _samples(document: dict[str, Any]) -> str:
     text += f", {document['failed']:,} failed" if document["failed"] else ""
     text += f", {document['pending']:,} pending" if document["pending"] else ""
     shard = document["shard"]
-    return text + (f"; shard {shard['index']} of {shard['of']}" if _is_shard(shard) else "")
+    if document["pending"] and _is_shard(shard):
+        text += f"; shard {shard['index']} of {shard['of']}"
+    return text
 
 
 def _is_shard(shard: Any) -> bool:

@@ -1,13 +1,14 @@
 """Reading a cache into memory."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from skelfew.cache.checks import CacheError, brief, check_budget, check_format
+from skelfew.cache.matching import rename
 from skelfew.cache.storage import (
     DAMAGE,
     DONE,
@@ -101,16 +102,28 @@ class TeacherCache:
         """What ``targets`` can return for this cache."""
         return REPRESENTATIONS if self.video is not None else ("f_t",)
 
+    def renamed(self, rule: str) -> "TeacherCache":
+        """Return this cache with other sample IDs, see ``skelfew.cache.matching.rename``."""
+        names = [*self.row, *self.failed]
+        new = dict(zip(names, rename(names, rule), strict=True))
+        return replace(
+            self,
+            row={new[name]: row for name, row in self.row.items()},
+            failed=tuple(new[name] for name in self.failed),
+        )
+
     def rows(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Return the row of each sample ID; raise CacheError naming those that are missing."""
         missing = [s for s in sample_ids if s not in self.row]
         if missing:
             failed = len(set(missing) & set(self.failed))
             why = f"{failed} failed, see the .failures.csv beside it; " if failed else ""
+            help = f"run skelfew-extract {self.attrs.get('dataset', 'DATASET')} again to add them"
+            if self.pending and isinstance(self.attrs.get("shard"), dict):
+                help = "it is one shard of an extraction, skelfew-cache merge makes one of all"
             raise CacheError(
                 f"{self.path}: {len(missing)} of {len(sample_ids)} samples are not in the cache, "
-                f"first {missing[0]} ({why}it holds {len(self)} finished samples); run "
-                f"skelfew-extract {self.attrs.get('dataset', 'DATASET')} again to add them"
+                f"first {missing[0]} ({why}it holds {len(self)} finished samples); {help}"
             )
         return np.array([self.row[s] for s in sample_ids], dtype=np.int64)
 

@@ -14,6 +14,8 @@ SETTINGS: dict[str, str] = {
     "dataset": "inputs.dataset",
     "manifest": "inputs.manifest",
     "store": "inputs.store",
+    "match": "inputs.match",
+    "rename_ids": "inputs.rename_ids",
     "init": "inputs.init",
     "stages": "stages",
     "protocol": "protocol",
@@ -44,7 +46,17 @@ SETTINGS: dict[str, str] = {
 PASSES = {"epochs": "epochs", "batch": "batch", "optimizer": "optimizer.name", "lr": "optimizer.lr"}
 
 _GROUPS: dict[str, tuple[str, ...]] = {
-    "Data": ("cache", "dataset", "manifest", "store", "protocol", "split", "train_on_validation"),
+    "Data": (
+        "cache",
+        "match",
+        "rename_ids",
+        "dataset",
+        "manifest",
+        "store",
+        "protocol",
+        "split",
+        "train_on_validation",
+    ),
     "Plan": ("preset", "stages", "init", "select", "seed"),
     "Encoder": ("encoder", "width", "body_pool", "stream", "frames", "missing_body"),
     "Transfer and traditional stage": (
@@ -100,6 +112,16 @@ def option(*names: str, **attributes: Any) -> Any:
     "--cache",
     metavar="ZARR|ZIP|URL",
     help="Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons.",
+)
+@option(
+    "--match",
+    type=click.Choice(["manifest", "ids"]),
+    help="How the cache must fit: by the manifest's hash, or by sample IDs and classes [manifest].",
+)
+@option(
+    "--rename-ids",
+    metavar="PATTERN=TEXT",
+    help="Rename the cache's sample IDs, e.g. '_rgb$='; what does not fit is told with a rule.",
 )
 @option("--dataset", metavar="NAME", help="Data set, where there is no cache.")
 @option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")

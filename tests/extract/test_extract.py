@@ -18,9 +18,12 @@ from skelfew_extract.crop import CropSettings
 from skelfew_extract.decode_worker import decode_clip
 from skelfew_extract.extract import choose_precision, extract
 from skelfew_extract.recordings import Recordings
+from skelfew_extract.shard import Shard
 from torch import Tensor
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
+from skelfew.cache.history import steps_of
+from skelfew.cache.merge import merge
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 
@@ -187,6 +190,32 @@ def test_limits_add_up_to_the_whole(world: Path, whole: Path, tmp_path: Path) ->
     rest = extract(recordings, SmallTeacher(), out, settings())
     assert (rest.extracted, rest.pending) == (14, 0)
     assert rest.digest == content_digest(whole)
+
+
+def test_shards_of_several_machines_are_the_whole(world: Path, whole: Path, tmp_path: Path) -> None:
+    """Whatever the batch size of each machine, and although the parts cut through a batch."""
+    recordings, parts = open_world(world), []
+    for index in (1, 2, 3):
+        shard = Shard(index, 3)
+        parts.append(shard.out(tmp_path / "spots.zarr"))
+        done = extract(recordings, SmallTeacher(), parts[-1], settings(shard=shard))
+        first, stop = shard.rows(20)
+        assert done.done == stop - first and done.pending == 20 - done.done
+        again = extract(recordings, SmallTeacher(), parts[-1], settings(shard=shard))
+        assert again.extracted == 0
+    assert parts[1].name == "spots.shard-2-of-3.zarr"
+    with pytest.raises(CacheError, match="one shard of an extraction, skelfew-cache merge"):
+        TeacherCache.open(parts[1]).rows(recordings.manifest.ids)
+    merged = merge(parts, tmp_path / "spots.zarr")
+    assert merged["digest"] == content_digest(whole) and merged["pending"] == 0
+    attrs = TeacherCache.open(tmp_path / "spots.zarr").attrs
+    assert "shard" not in attrs and [s["name"] for s in steps_of(attrs)] == ["extract", "merge"]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "2", "a/b", "-1/3"])
+def test_shards_that_make_no_sense(text: str) -> None:
+    with pytest.raises(SkelfewError, match="expected i/n"):
+        Shard.parse(text)
 
 
 def test_resume_refuses_another_teacher_or_crop(world: Path, tmp_path: Path) -> None:

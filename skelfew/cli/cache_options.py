@@ -1,0 +1,37 @@
+"""What the subcommands of skelfew-cache share."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import log
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+
+cache_argument = click.argument("cache")
+manifest_option = click.option("--manifest", metavar="CSV", type=FILE, help="Of the samples.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache that is there.")
+
+
+def result(document: dict[str, Any], as_json: bool, text: str) -> None:
+    """Print a result, as JSON or for people."""
+    click.echo(json.dumps(document, indent=1, ensure_ascii=False) if as_json else text)
+
+
+def local(address: str) -> Path:
+    """Return where a cache lies on this machine, fetching it if it is an address."""
+    from skelfew.cache.fetch import local_path
+
+    return local_path(address, log)
+
+
+def made(done: dict[str, Any]) -> str:
+    """Return what people are told about a cache that was made."""
+    return (
+        f"{done['cache']}: {done['done']:,} of {done['samples']:,} samples done, "
+        f"{done['failed']:,} failed, {done['pending']:,} pending\ndigest {done['digest']}"
+    )
