@@ -4,19 +4,19 @@ Line 1 is the number of frames. A frame is a line with its number of bodies; a b
 begins with its ID, a line with the number of joints (25) and a line of 12 numbers a joint:
 x y z in metres, 2 depth pixels, 2 colour pixels (of 1920x1080), 4 of a quaternion, tracking state.
 
-Parsing is bound by the conversion of decimals, which is therefore left to pandas' C tokeniser,
-for all joints of a file at once; see benchmarks/prepare.py.
+Parsing is bound by finding the numbers and converting them, which is therefore done for all joints
+of a file at once; see benchmarks/prepare.py.
 """
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
 
+from skelfew.data.readers.decimals import decimals
 from skelfew.errors import SkelfewError
 
 JOINTS, _NUMBERS = 25, 12
-_USED = [0, 1, 2, 5, 6]  # position in metres and colour pixel
+_USED = np.array([0, 1, 2, 5, 6])  # position in metres and colour pixel
 
 
 class TextError(SkelfewError):
@@ -48,17 +48,17 @@ def parse(text: bytes) -> SkeletonText:
     """Parse a ``.skeleton`` file; raise TextError if it is damaged."""
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
-    lines = text.split(b"\n")
-    declared = _whole(lines, 0, "the number of frames")
+    lines = _Lines(text if text.endswith(b"\n") else text + b"\n")
+    declared = lines.whole(0, "the number of frames")
     rows: list[int] = []  # line of the first joint of each observed body
     frame: list[int] = []
     body: list[bytes] = []
     frames, at = 0, 1
     for _ in range(declared):
-        bodies = _whole(lines, at, "a number of bodies")
+        bodies = lines.whole(at, "a number of bodies")
         at += 1
         for _ in range(bodies):
-            joints = _whole(lines, at + 1, "a number of joints")
+            joints = lines.whole(at + 1, "a number of joints")
             if joints != JOINTS:
                 raise TextError(f"line {at + 2}: {joints} joints, expected {JOINTS}")
             body.append(lines[at].split(b" ", 1)[0])
@@ -67,63 +67,91 @@ def parse(text: bytes) -> SkeletonText:
             at += 2 + JOINTS
         frames += bodies > 0
     if at > len(lines) or (rows and not lines[at - 1]):
-        raise TextError(f"truncated: the file ends at line {_last(lines)}, inside frame {frames}")
+        raise TextError(f"truncated: the file ends at line {lines.last}, inside frame {frames}")
     values = _numbers(lines, rows).reshape(-1, JOINTS, len(_USED)).astype(np.float32)
     pixels = values[..., 3:]
     pixels[~np.isfinite(pixels)] = np.nan
     return SkeletonText(declared, frames, frame, body, values[..., :3], pixels)
 
 
-def _whole(lines: list[bytes], at: int, what: str) -> int:
-    try:
-        number = int(lines[at])
-    except (IndexError, ValueError):
-        if at >= _last(lines):
-            last = _last(lines)
-            raise TextError(f"truncated: {what} should follow line {last}, the last") from None
-        raise TextError(f"line {at + 1}: {lines[at][:40]!r} is not {what}") from None
-    if number < 0:
-        raise TextError(f"line {at + 1}: {number} is not {what}")
-    return number
+class _Lines:
+    """The lines of a text, found at once and cut out one by one.
 
+    Attributes:
+        text: The whole.
+        gaps: Where its spaces and line ends are, ascending.
+        ends: Where its lines end (n,); the last one, behind the last line end, is empty.
+    """
 
-def _last(lines: list[bytes]) -> int:
-    """Return the number of the last line that is not empty, from 1."""
-    return max((i + 1 for i, line in enumerate(lines) if line.strip()), default=0)
+    def __init__(self, text: bytes):
+        self.text = text
+        characters = np.frombuffer(text, np.uint8)
+        line_end = characters == ord("\n")
+        self.gaps = np.flatnonzero(line_end | (characters == ord(" ")))
+        ends = np.flatnonzero(line_end)
+        self.ends = np.append(ends, len(text))
+        self._ends = [*ends.tolist(), len(text), -1]  # of the line before the first, at -1
 
+    def __len__(self) -> int:
+        return len(self.ends)
 
-def _numbers(lines: list[bytes], rows: list[int]) -> np.ndarray:
-    """Return the used columns of all joint lines, (B * 25, 5) float64."""
-    import pandas as pd
+    def __getitem__(self, line: int) -> bytes:
+        return self.text[self._ends[line - 1] + 1 : self._ends[line]]
 
-    text = b"\n".join([b"\n".join(lines[row : row + JOINTS]) for row in rows])
-    count = len(rows) * JOINTS
-    spaces = np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == ord(" "))
-    if count and spaces == (_NUMBERS - 1) * count:
+    @property
+    def last(self) -> int:
+        """Number of the last line that is not empty, from 1."""
+        return max((i + 1 for i in range(len(self)) if self[i].strip()), default=0)
+
+    def whole(self, at: int, what: str) -> int:
+        """Return the number that stands alone in a line."""
+        line = self[at] if at < len(self) else b""
         try:
-            table = pd.read_csv(
-                io.BytesIO(text),
-                sep=" ",
-                header=None,
-                names=range(_NUMBERS),
-                usecols=_USED,
-                dtype=np.float64,
-                na_filter=False,
-                quoting=3,
-                engine="c",
-                low_memory=False,
-            ).to_numpy()
+            number = int(line)
+        except ValueError:
+            if at >= self.last:
+                message = f"truncated: {what} should follow line {self.last}, the last"
+                raise TextError(message) from None
+            raise TextError(f"line {at + 1}: {line[:40]!r} is not {what}") from None
+        if number < 0:
+            raise TextError(f"line {at + 1}: {number} is not {what}")
+        return number
+
+
+def _numbers(lines: _Lines, rows: list[int]) -> np.ndarray:
+    """Return the used columns of all joint lines, (B * 25, 5) float64."""
+    if rows and (number := _regular(lines, np.array(rows))) is not None:
+        start, end = lines.gaps.take(number) + 1, lines.gaps.take(number + 1)
+        try:
+            values = decimals(lines.text, start.ravel(), end.ravel()).reshape(-1, len(_USED))
         except ValueError:  # some token is no number: find out which
-            table = np.empty((0, len(_USED)))
-        if len(table) == count and np.isfinite(table[:, :3]).all():
-            return table
+            values = np.full((1, len(_USED)), np.nan)
+        if np.isfinite(values[:, :3]).all():
+            return values
     return _numbers_one_by_one(lines, rows)
 
 
-def _numbers_one_by_one(lines: list[bytes], rows: list[int]) -> np.ndarray:
+def _regular(lines: _Lines, rows: np.ndarray) -> np.ndarray | None:
+    """Return, for each used number, the gap before it, an index into ``lines.gaps`` (B, 25, 5).
+
+    None unless every joint line has its 12 numbers with single spaces between them.
+    """
+    before = np.searchsorted(lines.gaps, lines.ends[rows - 1])[:, None]  # the line ends
+    before = before + _NUMBERS * np.arange(JOINTS)
+    last = int(before[-1, -1]) + _NUMBERS
+    if last >= len(lines.gaps) or (np.diff(lines.gaps[before[0, 0] : last + 1]) == 1).any():
+        return None
+    ends = lines.ends[rows[:, None] + np.arange(JOINTS)]
+    if (lines.gaps.take(before + _NUMBERS) != ends).any():
+        return None
+    found: np.ndarray = before[..., None] + _USED
+    return found
+
+
+def _numbers_one_by_one(lines: _Lines, rows: list[int]) -> np.ndarray:
     """As ``_numbers``, but slow, forgiving with spaces and unknown pixels, exact about errors."""
     values = []
-    last = _last(lines)
+    last = lines.last
     for at in (row + joint for row in rows for joint in range(JOINTS)):
         tokens = lines[at].split()
         if len(tokens) != _NUMBERS:
