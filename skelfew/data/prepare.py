@@ -145,7 +145,7 @@ def prepare(
             "manifest_sha256": manifest.sha256,
             "skelfew_version": version("skelfew"),
         }
-        digest = _merge(parts, manifest, chosen, plan, outputs.store, attrs)
+        digest = _merge(parts, manifest, chosen, plan, outputs.store, attrs, workers)
         manifest.write(outputs.manifest)
         _write_table(outputs.notes, ("sample_id", "source", "note"), notes)
         local = {"raw": str(raw.path.resolve()), "videos": str(raw.video_folder.resolve())}
@@ -187,19 +187,26 @@ def _merge(
     plan: Plan,
     path: Path,
     attrs: Mapping[str, str | int | float],
+    threads: int,
 ) -> str:
     """Write the store in manifest order and return its digest."""
     joints = len(plan.layout)
     opened: dict[int, SkeletonStore] = {}
+    # Where samples follow each other as their sources do, a part is needed once and read whole.
+    changes = sum(a != b for a, b in zip(chosen, chosen[1:], strict=False))
+    in_order = changes < 2 * len(parts)
+    limit = 1 if in_order else _OPEN_PARTS
     try:
         with SkeletonStoreWriter(
-            path, plan.layout, joints, plan.channels, plan.pixels, attrs
+            path, plan.layout, joints, plan.channels, plan.pixels, attrs, threads=threads
         ) as writer:
             for sample, index in zip(manifest, chosen, strict=True):
                 if index not in opened:
-                    if len(opened) >= _OPEN_PARTS:
+                    if len(opened) >= limit:
                         opened.pop(next(iter(opened))).close()
                     opened[index] = SkeletonStore(parts[index].store)
+                    if in_order:
+                        opened[index].load()
                 writer.append(sample.sample_id, opened[index][sample.sample_id])
             return writer.digest
     finally:

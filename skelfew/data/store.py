@@ -7,6 +7,7 @@ one axis, and ``offset`` says where each sample starts, so one sample is one con
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,13 @@ import h5py
 import numpy as np
 
 from skelfew.data.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
+from skelfew.data.packing import FILTERS, PackedRows
 from skelfew.errors import SkelfewError
 
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1
 _CHUNK_ROWS = 512
 _BUFFER_ROWS = 16 * _CHUNK_ROWS  # written at a time: HDF5 is slow at many small writes
-_COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 
 class StoreError(SkelfewError):
@@ -79,10 +80,12 @@ class SkeletonStore:
         self.bodies: np.ndarray = self._file["bodies"][:].astype(np.int64)
         self._offset = np.concatenate([[0], np.cumsum(self.frames * self.bodies)])
         self._row = {sample_id: i for i, sample_id in enumerate(self.ids)}
-        if self._offset[-1] != len(self._file["positions"]):
+        self._positions: h5py.Dataset | np.ndarray = self._file["positions"]
+        self._pixels: h5py.Dataset | np.ndarray | None = self._file.get("pixels")
+        if self._offset[-1] != len(self._positions):
             raise StoreError(
                 f"{self.path}: lengths add up to {self._offset[-1]} rows, but "
-                f"{len(self._file['positions'])} are stored; prepare the dataset again"
+                f"{len(self._positions)} are stored; prepare the dataset again"
             )
 
     def __len__(self) -> int:
@@ -154,8 +157,8 @@ class SkeletonStore:
         i = self.row(sample_id)
         rows = slice(self._offset[i], self._offset[i + 1])
         shape = (int(self.bodies[i]), int(self.frames[i]))
-        positions = self._file["positions"][rows]
-        pixels = self._file["pixels"][rows] if "pixels" in self._file else None
+        positions = self._positions[rows]
+        pixels = None if self._pixels is None else self._pixels[rows]
         return Skeleton(
             positions.reshape(*shape, *positions.shape[1:]),
             None if pixels is None else pixels.reshape(*shape, *pixels.shape[1:]),
@@ -163,7 +166,13 @@ class SkeletonStore:
 
     def read_all(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all rows (R, V, C) float32 and where each sample starts (N + 1,) int64."""
-        return self._file["positions"][:], self._offset.astype(np.int64)
+        return self._positions[:], self._offset.astype(np.int64)
+
+    def load(self) -> None:
+        """Read all of it to memory, where many small reads are quick."""
+        self._positions = self._positions[:]
+        if self._pixels is not None:
+            self._pixels = self._pixels[:]
 
     def content_digest(self) -> str:
         """Recompute the digest from the content; equal to ``attrs["digest"]`` if undamaged."""
@@ -184,6 +193,7 @@ class SkeletonStoreWriter:
         pixels: Whether joint positions in the video are stored too.
         attrs: Further attributes, e.g. dataset and reader options.
         compress: Whether to compress; temporary stores need not.
+        threads: How many threads compress.
     """
 
     def __init__(
@@ -195,9 +205,11 @@ class SkeletonStoreWriter:
         pixels: bool = False,
         attrs: Mapping[str, str | int | float] | None = None,
         compress: bool = True,
+        threads: int = 1,
     ):
         self.path = Path(path)
         self._compress = compress
+        self._pool = ThreadPoolExecutor(threads) if compress and threads > 1 else None
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._file = h5py.File(self._partial, "w")
@@ -210,6 +222,8 @@ class SkeletonStoreWriter:
         self._digest = hashlib.sha256()
         self._positions = self._dataset("positions", joints, channels)
         self._pixels = self._dataset("pixels", joints, 2) if pixels else None
+        packed = [d for d in (self._positions, self._pixels) if d is not None and compress]
+        self._packed = {d.name: PackedRows(d, self._pool) for d in packed}
         self._waiting: list[Skeleton] = []
         self._waiting_rows = 0
 
@@ -220,7 +234,7 @@ class SkeletonStoreWriter:
             maxshape=(None, joints, channels),
             chunks=(_CHUNK_ROWS, joints, channels),
             dtype="float32",
-            **(_COMPRESSION if self._compress else {}),
+            **(FILTERS if self._compress else {}),
         )
 
     def __enter__(self) -> "SkeletonStoreWriter":
@@ -233,10 +247,14 @@ class SkeletonStoreWriter:
         tb: TracebackType | None,
     ) -> None:
         if kind is not None:
+            self._end_threads()
             self._file.close()
             self._partial.unlink(missing_ok=True)
             return
         self._flush()
+        for rows in self._packed.values():
+            rows.finish()
+        self._end_threads()
         text = h5py.string_dtype()
         self._file.create_dataset("sample_id", data=np.array(self._ids, dtype=object), dtype=text)
         self._file.create_dataset("frames", data=np.array(self._frames, dtype=np.int32))
@@ -287,9 +305,15 @@ class SkeletonStoreWriter:
                 )
         self._waiting, self._waiting_rows = [], 0
 
-    @staticmethod
-    def _extend(dataset: h5py.Dataset, values: list[np.ndarray]) -> None:
+    def _end_threads(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _extend(self, dataset: h5py.Dataset, values: list[np.ndarray]) -> None:
         rows = np.concatenate([v.reshape(-1, *v.shape[2:]) for v in values])
+        if self._compress:
+            self._packed[dataset.name].extend(rows)
+            return
         start = len(dataset)
         dataset.resize(start + len(rows), axis=0)
         dataset[start:] = rows

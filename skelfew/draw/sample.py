@@ -113,7 +113,7 @@ def portray(
     skeleton = store[sample.sample_id]
     layout = store.joint_layout
     shown = list(evenly(skeleton.positions.shape[1], look.frames) if moments is None else moments)
-    flat = store.attrs.get("units") == "pixels"
+    flat = store.coordinates == 2
     up = look.up or ("-y" if flat else "y")
     panels: list[Panel] = []
     notes: list[str] = []

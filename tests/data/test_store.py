@@ -20,7 +20,7 @@ def skeleton(bodies: int, frames: int, pixels: bool = True) -> Skeleton:
 SKELETONS = {"one": skeleton(1, 7), "two": skeleton(2, 600), "three": skeleton(1, 1)}
 
 
-def write(path: Path, skeletons: dict[str, Skeleton] = SKELETONS, **options: bool) -> Path:
+def write(path: Path, skeletons: dict[str, Skeleton] = SKELETONS, **options: int) -> Path:
     options = {"pixels": True, **options}
     with SkeletonStoreWriter(path, "kinect-v2", 25, attrs={"dataset": "x"}, **options) as writer:
         for name, value in skeletons.items():
@@ -87,6 +87,27 @@ def test_digest_is_of_the_content_not_the_compression(tmp_path: Path) -> None:
     assert one.attrs["digest"] == two.attrs["digest"] == two.content_digest()
     assert one.attrs["digest"] != other.attrs["digest"]
     assert (tmp_path / "a.h5").stat().st_size < (tmp_path / "b.h5").stat().st_size
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_packed_chunks_are_read_like_any(tmp_path: Path, threads: int) -> None:
+    long = {f"s{i}": skeleton(1 + i % 2, 700 + i) for i in range(9)}  # several chunks and a rest
+    path = write(tmp_path / "p.h5", long, threads=threads)
+    with h5py.File(path) as file, SkeletonStore(path) as store:
+        for name in ("positions", "pixels"):
+            data = file[name]
+            assert data.shape[0] % data.chunks[0] and data.shape[0] > 9 * data.chunks[0]
+            assert (data.compression, data.compression_opts, data.shuffle) == ("gzip", 1, True)
+            expected = [getattr(s, name).reshape(-1, *data.shape[1:]) for s in long.values()]
+            np.testing.assert_array_equal(data[:], np.concatenate(expected))
+        assert data.id.get_storage_size() < data.nbytes
+        for sample_id, expected in long.items():
+            np.testing.assert_array_equal(store[sample_id].positions, expected.positions)
+        store.load()
+        for sample_id, expected in long.items():
+            np.testing.assert_array_equal(store[sample_id].positions, expected.positions)
+            np.testing.assert_array_equal(store[sample_id].pixels, expected.pixels)
+        assert store.content_digest() == store.attrs["digest"]
 
 
 def test_damage_changes_the_digest(tmp_path: Path) -> None:
