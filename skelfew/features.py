@@ -37,12 +37,13 @@ def raw_features(store: SkeletonStore, ids: Sequence[str]) -> Tensor:
     """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames, as one long vector.
 
     What can be recognised without learning anything; a floor for every encoder. Absent bodies
-    are zero.
+    are zero. The confidence of 2D joints is left out: nearly the same for all, it would drown them.
     """
     pipeline = Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=store.coordinates)
     bank = SkeletonBank.from_store(store, ids, pipeline)
     rows = torch.arange(len(bank)).split(_BATCH)
-    return torch.cat([bank.batch(r, train=False).flatten(1) for r in rows])
+    positions = [bank.batch(r, train=False)[:, : store.coordinates] for r in rows]
+    return torch.cat([p.flatten(1) for p in positions])
 
 
 def kept(

@@ -16,6 +16,7 @@ from skelfew.config import InputConfig
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import read_metadata, save_encoder
 from skelfew.errors import SkelfewError
+from skelfew.features import raw_features
 from skelfew.subjects import encoder_subject, find_data
 
 CLASSES, EACH, FRAMES = 6, 6, 12
@@ -69,6 +70,9 @@ def test_pyskl_keypoints_are_trained_and_evaluated(home: Path) -> None:
     assert result.exit_code == 0, result.output
     rows = {row["features"]: row["micro"]["value"] for row in json.loads(result.stdout)["rows"]}
     assert len(rows) == 2
+    manifest, store = find_data(InputConfig(dataset="pyskl"))
+    features = raw_features(store, manifest.ids)
+    assert features.shape == (36, 2 * 16 * 17), "x and y of one body; not the confidence"
     # The bodies lie anywhere and are of any size: without the scaling this would be chance.
     assert rows["raw skeletons"] > 0.9
 

@@ -28,6 +28,15 @@ class _DataSets(click.Group):
             return own
         return _data_set(name) if name in READERS else super().get_command(ctx, name)
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Point to ``own`` where the name is that of somebody's own data set."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            ctx.fail(
+                f"no data set or command {args[0]!r}; skelfew-prepare list shows the data sets, "
+                "and skelfew-prepare own --table TABLE prepares one of your own"
+            )
+        return super().resolve_command(ctx, args)
+
 
 @click.group(cls=_DataSets, context_settings=CONTEXT)
 def main() -> None:

@@ -73,7 +73,7 @@ def test_official_omissions_are_no_damage(home: Path) -> None:
     ("arguments", "status", "message"),
     [
         (["nw-ucla"], 2, "--raw is missing"),
-        (["nw-uclo"], 2, "No such command 'nw-uclo'"),
+        (["nw-uclo"], 2, "no data set or command 'nw-uclo'"),
         (["nw-ucla", "--raw", "nowhere"], 1, "error: nowhere: no such file or folder"),
         (["utd-mhad", "--raw", "raw"], 1, "error: raw: no recordings of utd-mhad"),
         (["nw-ucla", "--raw", "raw", "--option", "x=1"], 1, "options and their defaults: zero_jo"),
