@@ -155,6 +155,7 @@ def test_a_reader_beside_a_writing_process_sees_whole_rows(tmp_path: Path) -> No
             np.testing.assert_array_equal(seen.video, expected[0][rows])
             np.testing.assert_array_equal(seen.text, expected[1][rows])
             counts.append(len(rows))
+            time.sleep(0.05)
     assert process.returncode == 0
     assert counts == sorted(counts) and len({c for c in counts if 0 < c < 2970}) > 1
 
@@ -448,3 +449,29 @@ def test_golden_store_of_version_1(name: str) -> None:
     np.testing.assert_array_equal(cache.targets(list(cache.row), "f_t"), -expected)
     np.testing.assert_array_equal(cache.class_text, np.eye(2, 4))
     assert content_digest(GOLDEN / name) == cache.attrs["digest"] == GOLDEN_DIGEST
+
+
+def test_golden_store_without_video() -> None:
+    """Version 1 with all that was added to it: two views, no f_v, steps, a shard."""
+    cache = TeacherCache.open(GOLDEN / "text.zarr")
+    assert list(cache.row) == ["a 1", "b-2", "ü3"] and cache.pending == 1
+    assert cache.video is None and cache.representations == ("f_t",)
+    expected = np.arange(24, dtype=np.float32).reshape(3, 2, 4) / 8
+    np.testing.assert_array_equal(cache.targets(list(cache.row), "f_t"), expected)
+    assert cache.attrs["shard"] == {"index": 1, "of": 2}
+    assert [step["name"] for step in cache.attrs["provenance:steps"]] == ["extract"]
+    digest = "6695a6958ceb14f2b5878b5c329ba9d1f536e54ed0e9f3359cae51f87d7920c2"
+    assert content_digest(GOLDEN / "text.zarr") == cache.attrs["digest"] == digest
+
+
+@pytest.mark.parametrize("version", [0, -1, 2, 99, "1", 1.0, True, None])
+def test_unknown_versions_are_refused(tmp_path: Path, version: object) -> None:
+    path = tmp_path / "c.zarr"
+    filled(path)
+    group = json.loads((path / "zarr.json").read_text())
+    group["attributes"]["format_version"] = version
+    (path / "zarr.json").write_text(json.dumps(group))
+    wanted = "upgrade skelfew" if version in (2, 99) else "expected a number from 1"
+    for read in (TeacherCache.open, content_digest):
+        with pytest.raises(CacheError, match=wanted):
+            read(path)

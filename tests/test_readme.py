@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from servers import http_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EPISODES = " --encoder ctrgcn --width 0.125 --frames 8 --threads 1 --episodes 2 --queries 1"
@@ -34,22 +35,30 @@ def commands() -> dict[str, list[str]]:
 
 
 def test_every_block_is_known() -> None:
-    assert sorted(commands()) == ["cache", "demo", "extract", "laptop", "skeletons", "text"]
+    known = ["cache", "demo", "extract", "laptop", "send", "skeletons", "text"]
+    assert sorted(commands()) == known
+
+
+def checkout(folder: Path) -> Path:
+    """Make a working folder with what a checkout holds, but none of its data."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Makefile", "pyproject.toml", ".venv", "pipeline"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    return folder
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working folder with what a checkout holds, but none of its data."""
-    for name in ("Makefile", "pyproject.toml", ".venv", "pipeline"):
-        (tmp_path / name).symlink_to(REPOSITORY / name)
-    return tmp_path
+    return checkout(tmp_path)
 
 
-def run(line: str, folder: Path, raw: Path | None = None) -> str:
+def run(line: str, folder: Path, raw: Path | None = None, **places: str) -> str:
     for pattern, smaller in SMALLER:
         line = pattern.sub(smaller, line)
     if raw is not None:
         line = line.replace("/data/", f"{raw}/")
+    for name, place in places.items():
+        line = line.replace({"web": "https://lab.example.org", "lab": "/mnt/lab"}[name], place)
     environment = {**os.environ, "PATH": f"{REPOSITORY / '.venv/bin'}:{os.environ['PATH']}"}
     environment["OMP_NUM_THREADS"] = "1"
     result = subprocess.run(
@@ -97,18 +106,25 @@ def test_demo(folder: Path) -> None:
     assert scores(again) == scores(table)
 
 
-def test_cache_from_a_colleague(folder: Path, utd: Path) -> None:
+def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
+    """Two folders stand for two people, a third one for the web server of their lab."""
+    ada, ben, lab = checkout(tmp_path / "ada"), checkout(tmp_path / "ben"), tmp_path / "lab"
     prepare, train, evaluate = commands()["cache"]
-    run(prepare, folder, utd)
-    extract(folder)
-    shutil.rmtree(folder / "data" / "utd-mhad-raw", ignore_errors=True)
-    run(train, folder)
-    assert "untrained" in run(evaluate, folder).lower()
+    run(prepare, ada, utd)
+    extract(ada)
+    (send,) = commands()["send"]
+    assert "#digest=" in run(send, ada, lab=str(lab))
+    shutil.rmtree(ada)
+    with http_server(lab) as server:
+        run(prepare, ben, utd)
+        run(train, ben, web=server.url)
+        assert "untrained" in run(evaluate, ben).lower()
 
-    train, evaluate = commands()["laptop"]
-    run(train, folder)
+        pull, train, evaluate = commands()["laptop"]
+        run(pull, ben, web=server.url)
+    run(train, ben)
     # Two subjects give two exemplars at most.
-    assert "raw" in run(evaluate.replace("--shots 5", "--shots 1"), folder).lower()
+    assert "raw" in run(evaluate.replace("--shots 5", "--shots 1"), ben).lower()
 
 
 def test_extraction(folder: Path, utd: Path) -> None:

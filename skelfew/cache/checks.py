@@ -6,6 +6,7 @@ or allocates in proportion to a claimed shape.
 
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,21 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
 
 
 def stored_bytes(path: Path) -> int:
-    """Return the size of a store, a folder or one file."""
-    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
-    return sum(p.stat().st_size for p in files)
+    """Return the size of a store, a folder or one file.
+
+    A process may be writing to it: files that are on their way come and go and are not counted.
+    """
+    if path.is_file():
+        return path.stat().st_size
+    total = 0
+    for file in path.rglob("*"):
+        try:
+            found = file.lstat()
+        except FileNotFoundError:
+            continue
+        if stat.S_ISREG(found.st_mode) and file.suffix != ".partial":
+            total += found.st_size
+    return total
 
 
 def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
