@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +178,16 @@ def test_an_address_is_fetched_once_and_again_when_it_changes(
     assert (receiver / "cache" / ".remote").is_dir()
     with pytest.raises(CacheError, match="cannot be reached"):
         local_path(f"{address}#digest={'0' * 64}")
+
+
+def test_processes_that_want_the_same_address_fetch_it_once(
+    cache: Path, receiver: Path, web: HttpServer
+) -> None:
+    lines: list[str] = []
+    with ThreadPoolExecutor(3) as pool:
+        paths = list(pool.map(lambda _: local_path(f"{web.url}/c.zarr", lines.append), range(3)))
+    assert len(set(paths)) == 1 and lines == [f"fetching {web.url}/c.zarr"]
+    assert web.asked.count("/c.zarr/sample_id/c/0") == 1
 
 
 def test_the_zip_of_an_address_is_fetched_again_when_it_changes(

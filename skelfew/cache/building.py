@@ -10,23 +10,20 @@ from skelfew.cache.writer import lock_beside
 
 
 @contextmanager
-def building(
-    target: Path, overwrite: bool = False, keep: bool = False, wait: float = 0
-) -> Iterator[Path]:
+def building(target: Path, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
     """Yield a path beside ``target``; what the body makes there becomes ``target`` at its end.
 
     Args:
         target: Where the cache shall be, a folder or a zip.
         overwrite: Replace a cache that is there.
         keep: Leave what was made when the body fails, for a later call to go on with.
-        wait: Seconds to wait for another process that is making the same.
 
     Raises:
         CacheError: If ``target`` exists, is being written, or is not a cache.
     """
     place = target.with_name(f".{target.name}.new")
     target.parent.mkdir(parents=True, exist_ok=True)
-    lock = lock_beside(target, wait)
+    lock = lock_beside(target)
     try:
         if target.exists():
             if not overwrite:

@@ -22,6 +22,7 @@ from skelfew.cache.places import (
     size_of,
 )
 from skelfew.cache.storage import ARRAYS, Array, chunk_keys, members, open_group
+from skelfew.cache.writer import lock_beside
 
 _METADATA_BYTES = 1 << 25
 _SLACK_BYTES = 1 << 16
@@ -62,20 +63,32 @@ def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
             log(f"{error}; using the copy fetched {before.get('fetched')}")
             return target
         raise
-    if before.get("version") == version and place.digest in (None, before.get("digest")):
+    if _fresh(before, version, place):
         return target
-    log(f"fetching {place.shown}")
-    done = _pull(fs, place, version, target, place.digest, overwrite=True, wait=_WAIT_SECONDS)
-    document = {
-        "url": place.shown,
-        "version": version,
-        "digest": done["digest"],
-        "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    partial = note.with_name(note.name + ".partial")
-    partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    partial.replace(note)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_beside(folder / "fetch", _WAIT_SECONDS)
+    try:
+        if target.exists() and _fresh(_read_note(note), version, place):
+            return target  # another process has fetched it meanwhile
+        log(f"fetching {place.shown}")
+        done = _pull(fs, place, version, target, place.digest, overwrite=True)
+        document = {
+            "url": place.shown,
+            "version": version,
+            "digest": done["digest"],
+            "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        partial = note.with_name(note.name + ".partial")
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(note)
+    finally:
+        lock.release()
     return target
+
+
+def _fresh(note: dict[str, Any], version: str, place: Place) -> bool:
+    """Return whether the copy that a note describes is what the place has now."""
+    return note.get("version") == version and place.digest in (None, note.get("digest"))
 
 
 def pull(
@@ -134,9 +147,8 @@ def _pull(
     target: Path,
     digest: str | None,
     overwrite: bool,
-    wait: float = 0,
 ) -> dict[str, Any]:
-    with building(target, overwrite, keep=True, wait=wait) as new:
+    with building(target, overwrite, keep=True) as new:
         if version.lstrip().startswith("{"):
             _folder(fs, place, version, new)
         else:

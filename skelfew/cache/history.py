@@ -10,13 +10,8 @@ from typing import Any
 
 STEPS = "provenance:steps"
 CONVENTIONS = "zarr_conventions"
-# BioImageTools/zarr-convention-provenance, by the identifier that does not change.
-_CONVENTION = {
-    "uuid": "0d4ef942-0f74-4187-ae72-016ddf083fe1",
-    "spec_url": "https://github.com/BioImageTools/zarr-convention-provenance",
-    "name": "provenance:",
-    "description": "The processing steps that produced or modified a Zarr node",
-}
+# BioImageTools/zarr-convention-provenance, by its identifier alone: see cache/README.md.
+_CONVENTION = {"uuid": "0d4ef942-0f74-4187-ae72-016ddf083fe1"}
 # Written by whoever writes a store, never carried from one to another.
 MANAGED = ("format", "format_version", "created", "complete", "digest", "shard", CONVENTIONS, STEPS)
 
