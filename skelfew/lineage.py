@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.base_samples import base_samples
 from skelfew.cache import TeacherCache
 from skelfew.cache.compare import differences
 from skelfew.config import TrainConfig
@@ -22,6 +23,7 @@ def describe(
     """Return what encoder.safetensors says about itself."""
     init, protocol = config.inputs.init, inputs.protocol
     earlier = [] if init is None else classes_seen_by(init, inputs)
+    own = {inputs.manifest[i].class_id for i in base_samples(config, inputs)}
     document: dict[str, Any] = {
         "run": run.name,
         "dataset": inputs.dataset,
@@ -29,7 +31,7 @@ def describe(
         "protocol": _protocol_name(protocol),
         "split": protocol.split,
         "protocol_sha256": protocol.sha256,
-        "base": sorted({*protocol.base, *earlier}),
+        "base": sorted({*own, *earlier}),
         "novel": list(protocol.novel),
         "preset": config.preset,
         "stages": list(stages),

@@ -21,12 +21,13 @@ from skelfew.config import TrainConfig, override
 from skelfew.errors import SkelfewError
 from skelfew.inputs import find_inputs
 from skelfew.reproduce.document import write_results
+from skelfew.reproduce.expand import expand
 from skelfew.reproduce.plan import commands, plan_document
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import paired, summarise
 from skelfew.reproduce.tables import TableError, list_tables, load_table
 from skelfew.reproduce.text import difference, percent
-from skelfew.reproduce.units import Request, Work, expand
+from skelfew.reproduce.units import Request, Work
 from skelfew.reproduce.work import do
 from skelfew.resolve import resolve
 from skelfew.statistics import student_interval, student_quantile

@@ -130,11 +130,11 @@ def run(
     import json
 
     from skelfew.reproduce.engine import Outcome, execute
+    from skelfew.reproduce.expand import expand
     from skelfew.reproduce.plan import describe_plan, plan_document
     from skelfew.reproduce.records import Records
     from skelfew.reproduce.summary import summarise
     from skelfew.reproduce.text import summary_document, terminal
-    from skelfew.reproduce.units import expand
 
     records = Records(folder)
     work = expand(request)

@@ -1,0 +1,90 @@
+"""Settings of a row, with epochs and episodes that spend the table's budget."""
+
+from dataclasses import replace
+
+from skelfew.base_samples import base_samples
+from skelfew.config import TrainConfig, override, preset
+from skelfew.inputs import Inputs
+from skelfew.reproduce.tables import Row
+from skelfew.reproduce.units import Request
+from skelfew.resolve import resolve
+
+
+def layered(request: Request, row: Row, where: TrainConfig) -> TrainConfig:
+    """Return the settings of a row; later layers win."""
+    table = request.table
+    config = override(preset(row.preset or table.preset), "stages", row.stages)
+    for values in (
+        table.common,
+        table.datasets[request.dataset].settings,
+        table.budgets[request.budget].settings,
+        row.settings,
+        request.settings,
+    ):
+        for key, value in values.items():
+            config = override(config, key, value)
+    return replace(
+        config,
+        inputs=replace(where.inputs, init=config.inputs.init),
+        protocol=where.protocol,
+        split=where.split,
+        seed=where.seed,
+        device=request.device,
+        threads=request.threads,
+    )
+
+
+def within_budget(
+    request: Request, row: Row, config: TrainConfig, inputs: Inputs
+) -> tuple[TrainConfig, dict[str, int]]:
+    """Return the settings resolved, with the budget spent, and the clips of each stage."""
+    config = resolve(config, inputs)
+    if config.data.base_classes == len(inputs.protocol.base):
+        config = override(config, "data.base_classes", None)  # all: the same unit as without
+    failed = set(inputs.cache.failed) if inputs.cache is not None else set()
+    count = sum(i not in failed for i in base_samples(config, inputs))
+    total = request.table.budgets[request.budget].total(request.dataset)
+    if total is not None:
+        share = {s: row.share.get(s, request.table.share.get(s, 1.0)) for s in row.stages}
+        config = spend(config, total, count, share)
+    return config, spent(config, count)
+
+
+def spend(
+    config: TrainConfig, total: int, base_samples: int, share: dict[str, float]
+) -> TrainConfig:
+    """Return ``config`` with epochs and episodes that pass ``total`` clips through the encoder.
+
+    A stage that sees every base sample gets whole epochs, at least one; episodes take what is
+    left, so that rows with other stages differ by less than an episode.
+
+    Args:
+        config: Resolved.
+        total: Clips, all stages together.
+        base_samples: Clips of an epoch.
+        share: Weight of each stage.
+    """
+    left = total
+    for stage in (s for s in config.stages if s != "episodic"):
+        part = total * share[stage] / sum(share.values())
+        epochs = max(1, round(part / base_samples))
+        config = override(config, f"{stage}.epochs", epochs)
+        left -= epochs * base_samples
+    if "episodic" in config.stages:
+        config = override(config, "episodic.episodes", max(1, round(left / _episode(config))))
+    return config
+
+
+def spent(config: TrainConfig, base_samples: int) -> dict[str, int]:
+    """Return the clips that each stage passes through the encoder."""
+    return {
+        stage: config.episodic.episodes * _episode(config)
+        if stage == "episodic"
+        else getattr(config, stage).epochs * base_samples
+        for stage in config.stages
+    }
+
+
+def _episode(config: TrainConfig) -> int:
+    assert config.episodic.ways is not None
+    return config.episodic.ways * (config.episodic.shots + config.episodic.queries)

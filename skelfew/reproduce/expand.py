@@ -1,0 +1,176 @@
+"""From a table to units of work: one training of one row with one seed or split."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from skelfew.cache.places import is_url
+from skelfew.config import STAGES, InputConfig, TrainConfig
+from skelfew.data.protocols import split_names
+from skelfew.errors import SkelfewError
+from skelfew.features import file_digest
+from skelfew.fewshot import CLASSIFIERS
+from skelfew.inputs import Inputs, find_inputs
+from skelfew.reproduce.budget import layered, within_budget
+from skelfew.reproduce.tables import Row
+from skelfew.reproduce.units import Request, Unit, Work
+
+# Raised when training or scoring changes so that old records no longer stand for the code.
+RECORD_VERSION = 1
+# Settings that change where or how fast something is computed, but not what.
+_NO_MATTER = ("inputs.", "protocol", "device", "threads", "checkpoint_minutes", "preset")
+
+
+def expand(request: Request) -> Work:
+    """Return the units of a request, seed by seed.
+
+    Raises:
+        SkelfewError: The data set is not prepared, or the protocol has no validation classes
+            where these are to be scored. A missing cache only leaves out the rows that need it.
+    """
+    start = _start(request)
+    found = find_inputs(start)
+    if request.classes == "validation" and not found.protocol.validation:
+        raise SkelfewError(
+            f"{found.protocol.path}: has no validation classes to choose settings by; name a "
+            "protocol that has some as validation_protocol of the table"
+        )
+    splits = split_names(found.protocol.path, found.manifest)
+    count = request.count or (len(splits) if splits else request.table.seeds)
+    if splits and count > len(splits):
+        raise SkelfewError(f"{found.protocol.path}: has {len(splits)} splits, not {count}")
+    absent = dict(_absent(request))
+    rows = [row for row in request.wanted() if row.key not in absent]
+    rows.sort(key=lambda row: row.features != "raw")  # the floor first, it takes a second
+    units: dict[str, Unit] = {}
+    by_row: dict[str, list[str]] = {}
+    opened: dict[tuple[str | None, str | None, bool], Inputs] = {}
+    for number in range(count):
+        case = replace(start, seed=number + bool(splits), split=splits[number] if splits else None)
+        for row in rows:
+            try:
+                unit = _unit(request, row, _with_cache(request, row, case), opened)
+            except SkelfewError as error:
+                absent[row.key] = str(error)
+                continue
+            if unit.key in units:
+                unit = replace(units[unit.key], rows=(*units[unit.key].rows, row.key))
+            units[unit.key] = unit
+            by_row.setdefault(row.key, []).append(unit.key)
+    return Work(
+        units=list(units.values()),
+        by_row=by_row,
+        absent=absent,
+        over="splits" if splits else "seeds",
+        protocol=found.protocol.name,
+        count=count,
+    )
+
+
+def _start(request: Request) -> TrainConfig:
+    """Where everything but the cache is found."""
+    rule = request.table.datasets.get(request.dataset)
+    if rule is None:
+        known = ", ".join(request.table.datasets)
+        raise SkelfewError(
+            f"table {request.table.id} is not for {request.dataset}; it is for {known}"
+        )
+    protocol = rule.protocol
+    if request.classes == "validation" and rule.validation_protocol:
+        protocol = rule.validation_protocol
+    return TrainConfig(
+        stages=("episodic",), protocol=protocol, inputs=InputConfig(dataset=request.dataset)
+    )
+
+
+def _absent(request: Request) -> Iterator[tuple[str, str]]:
+    """Rows that cannot run, and why."""
+    for row in request.wanted():
+        if row.missing:
+            yield row.key, row.missing
+        elif row.cache != "none":
+            place = _cache(request, row.cache)
+            if not is_url(place) and not Path(place).exists():
+                make = request.table.caches[row.cache].make.format(dataset=request.dataset)
+                yield row.key, f"no {place}; make it with: {make}"
+
+
+def _cache(request: Request, key: str) -> str:
+    rule = request.table.caches[key]
+    return request.caches.get(key) or rule.path.format(dataset=request.dataset)
+
+
+def _with_cache(request: Request, row: Row, case: TrainConfig) -> TrainConfig:
+    if row.cache == "none":
+        return case
+    place = _cache(request, row.cache)
+    where = place if is_url(place) else str(Path(place).resolve())
+    return replace(case, inputs=replace(case.inputs, cache=where))
+
+
+def _unit(
+    request: Request,
+    row: Row,
+    where: TrainConfig,
+    opened: dict[tuple[str | None, str | None, bool], Inputs],
+) -> Unit:
+    """Return the unit of a row and a case; inputs that were opened before are used again."""
+    config, samples = None, {}
+    if row.features != "raw":
+        config = layered(request, row, where)
+        where = replace(where, train_on_validation=config.train_on_validation)
+    place = (where.inputs.cache, where.split, where.train_on_validation)
+    if place not in opened:
+        opened[place] = find_inputs(where)
+    inputs = opened[place]
+    if config is not None:
+        if request.classes == "validation" and config.train_on_validation:
+            raise SkelfewError(
+                "trains on the validation classes, which --select-on validation scores"
+            )
+        config, samples = within_budget(request, row, config, inputs)
+    identity = {
+        "record_version": RECORD_VERSION,
+        "features": row.features,
+        "settings": _settings(config),
+        "init": file_digest(Path(config.inputs.init)) if config and config.inputs.init else None,
+        "seed": where.seed,
+        "manifest": inputs.manifest.sha256,
+        "skeletons": inputs.store.attrs.get("digest"),
+        "protocol": inputs.protocol.sha256,
+        "split": inputs.protocol.split,
+        "cache": inputs.cache.attrs.get("digest") if inputs.cache else None,
+        "classes": request.classes,
+        "shots": list(request.table.shots),
+        "draws": request.table.draws,
+        "classifiers": {k: asdict(c) for k, c in CLASSIFIERS.items()},  # type: ignore[call-overload]
+    }
+    text = json.dumps(identity, sort_keys=True)
+    return Unit(
+        key=hashlib.sha256(text.encode()).hexdigest(),
+        rows=(row.key,),
+        dataset=request.dataset,
+        split=inputs.protocol.split,
+        seed=where.seed,
+        config=config,
+        inputs=where,
+        classes=request.classes,
+        shots=request.table.shots,
+        draws=request.table.draws,
+        samples=samples,
+    )
+
+
+def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
+    """The settings that determine the numbers; those of stages that do not run are left out."""
+    if config is None:
+        return None
+    idle = [f"{s}." for s in STAGES if s not in config.stages]
+    return {
+        key: value
+        for key, value in config.flat().items()
+        if not key.startswith((*_NO_MATTER, *idle))
+    }
