@@ -162,15 +162,18 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
     try:
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
         named = not all(_is_number(text) for text in first.iloc[0])
-        table = pd.read_csv(path, header=0 if named else None, skipinitialspace=True)
+        # Without pandas' own header: a row longer than that would become an index and shift all.
+        table = pd.read_csv(path, header=None, skiprows=int(named), skipinitialspace=True)
+    except pd.errors.EmptyDataError:
+        raise SkelfewError("no frames") from None
     except (ValueError, OSError) as error:  # pandas' parser and decoder errors are ValueErrors
         raise SkelfewError(f"not a readable CSV file ({_line(error)})") from None
     coordinates = None
     if named:
         columns = [text.strip().lower() for text in first.iloc[0]]
         ends, coordinates = _ends(columns, layout)
-        if not isinstance(table.index, pd.RangeIndex):
-            raise SkelfewError(f"rows with more fields than the header, which has {len(columns)}")
+        if table.shape[1] != len(columns):
+            raise SkelfewError(f"rows of {table.shape[1]} fields, but the header has {len(columns)}")
         table.columns = columns
         table = table[[f"{joint.lower()}_{end}" for joint in layout.joints for end in ends]]
     elif table.shape[1] not in (2 * len(layout), 3 * len(layout)):
@@ -185,8 +188,6 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
             raise SkelfewError(
                 f"{column.iloc[where]!r} in frame {where}, column {name} is not a number"
             )
-    if not len(table):
-        raise SkelfewError("no frames")
     values = table.to_numpy(dtype=np.float32)
     return values.reshape(1, len(values), len(layout), -1), coordinates
 

@@ -311,6 +311,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     (mine / "word.csv").write_text(csv_text(solid(), "xyz").replace("\n1,", "\n1,x", 1))
     (mine / "none.csv").write_text(csv_text(solid()[:0], "xyz"))
     (mine / "more.csv").write_text("1,2\n1,2,3\n")
+    (mine / "wider.csv").write_text(csv_text(solid(), "xyz").replace("\n", ",7\n").replace(",7", "", 1))
     (mine / "broken.json").write_text("{")
     (mine / "other.json").write_text('{"a": 1}')
     (mine / "folder").mkdir()
@@ -337,6 +338,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
         "word.csv": "is not a number",
         "none.csv": "no frames",
         "more.csv": "not a readable CSV file",
+        "wider.csv": "rows of 17 fields, but the header has 16",
         "broken.json": "not JSON",
         "other.json": "neither COCO results",
         "folder": "a folder without any JSON file",
@@ -359,7 +361,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     expected |= {
         "no label": "the label is empty",
         "no recording": "the recording is empty",
-        "past": "line 26 of the table: the segment 5 to 10 is past the end: the recording has 9",
+        "past": "line 27 of the table: the segment 5 to 10 is past the end: the recording has 9",
         "behind": "past the end",
         "turned": "the segment 5 to 5 is empty",
         "half": "start is '1.5', expected a whole number",
@@ -372,7 +374,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     assert dropped.keys() == expected.keys(), "nothing is lost"
     for name, reason in expected.items():
         assert reason in dropped[name], name
-    assert "28 damaged recordings were left out" in result.stderr
+    assert "29 damaged recordings were left out" in result.stderr
 
 
 def test_what_looks_like_a_confidence_has_to_be_named(home: Path) -> None:
@@ -404,6 +406,30 @@ def test_one_clear_error(home: Path, options: tuple[str, ...], message: str) -> 
     result = run([{"recording": "a.npy", "label": "sit"}], *options)
     assert result.exit_code == 1 and message in result.stderr, result.output
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_shares_of_the_picture_are_no_pixels(home: Path) -> None:
+    joints = flat()
+    joints[..., :2] /= 500
+    np.save("mine/a.npy", joints)
+    Path("mine/clip.mp4").write_bytes(b"a video")
+    row = {"recording": "a.npy", "label": "sit", "video": "clip.mp4"}
+    assert run([row], "--option", "coordinates=2").exit_code == 0
+    assert np.isnan(stored("a").pixels).all()
+    (note,) = rows_of("manifests/mine.notes.csv")
+    assert "no pixels" in note["note"]
+
+
+def test_the_two_bodies_of_an_array_that_are_seen_most_are_kept(home: Path) -> None:
+    values = solid(20, bodies=4)
+    values[0] = 0
+    values[2, 5:] = 0
+    np.save("mine/a.npy", values)
+    assert run([{"recording": "a.npy", "label": "sit"}]).exit_code == 0
+    np.testing.assert_array_equal(stored("a").positions, values[[1, 3]])
+    assert Manifest.read("manifests/mine.csv")["a"].bodies == 2
+    (note,) = rows_of("manifests/mine.notes.csv")
+    assert note["note"] == "3 bodies; the 2 seen in most frames are kept"
 
 
 def test_several_data_sets_lie_side_by_side(home: Path) -> None:
