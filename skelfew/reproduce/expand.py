@@ -118,7 +118,8 @@ def _unit(
     opened: dict[tuple[str | None, str | None, bool], Inputs],
 ) -> Unit:
     """Return the unit of a row and a case; inputs that were opened before are used again."""
-    config, samples = None, {}
+    config: TrainConfig | None = None
+    samples: dict[str, int] = {}
     if row.features != "raw":
         config = layered(request, row, where)
         where = replace(where, train_on_validation=config.train_on_validation)
