@@ -159,13 +159,13 @@ def ssh_server(root: Path, home: Path, known: bool = True) -> Iterator[str]:
     """
     folder = home / ".ssh"
     folder.mkdir(parents=True, exist_ok=True)
-    login, host = paramiko.RSAKey.generate(2048), paramiko.RSAKey.generate(2048)
-    login.write_private_key_file(str(folder / "id_rsa"))
+    login, host = paramiko.ECDSAKey.generate(), paramiko.ECDSAKey.generate()
+    login.write_private_key_file(str(folder / "id_ecdsa"))
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
     (folder / "config").write_text(
         f"Host labhost\n  HostName 127.0.0.1\n  Port {port}\n  User ada\n"
-        f"  IdentityFile {folder / 'id_rsa'}\n"
+        f"  IdentityFile {folder / 'id_ecdsa'}\n"
     )
     entry = f"[127.0.0.1]:{port} {host.get_name()} {host.get_base64()}\n"
     (folder / "known_hosts").write_text(entry if known else "")

@@ -85,6 +85,8 @@ def test_http_folder_and_zip(cache: Path, receiver: Path, web: HttpServer) -> No
 def test_push_and_pull(
     kind: str, form: str, cache: Path, receiver: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cache = cache.with_name("small.zarr")
+    filled(cache, 20)
     digest, lab = content_digest(cache), receiver.parent / "lab"
     lab.mkdir()
     with ssh_server(lab, receiver.parent / "home") as alias:

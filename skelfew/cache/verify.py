@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skelfew.cache.checks import CacheError
+from skelfew.cache.matching import match
 from skelfew.cache.storage import DONE
 from skelfew.cache.stored import StoredCache
 from skelfew.data.manifest import Manifest
@@ -153,14 +154,10 @@ def _duplicates(
 
 def _manifest(cache: StoredCache, manifest: Manifest) -> dict[str, Any]:
     where, ids = manifest.path or manifest.name, set(manifest.ids)
-    missing = [i for i in manifest.ids if i not in set(cache.ids)] if ids != set(cache.ids) else []
-    extra = [i for i in cache.ids if i not in ids]
-    if missing or extra:
-        text = (
-            f"{len(ids) - len(missing)} of the {len(ids)} samples of {where} are in the cache; "
-            f"{len(missing)} are not{_first(missing)}, {len(extra)} others are{_first(extra)}"
-        )
-        return _entry("manifest", False, text, [*missing, *extra])
+    stored = set(cache.ids)
+    if stored != ids:
+        named = [i for i in [*manifest.ids, *cache.ids] if (i in ids) != (i in stored)]
+        return _entry("manifest", False, match(cache.ids, manifest.ids).explain(), named)
     recorded = cache.attrs.get("manifest_sha256")
     if recorded != manifest.sha256:
         text = f"same samples, but the manifest has SHA-256 {manifest.sha256}, recorded {recorded}"
@@ -173,7 +170,3 @@ def _manifest(cache: StoredCache, manifest: Manifest) -> dict[str, Any]:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return f"first {', '.join(names[:_SHOWN])}{more}"
-
-
-def _first(names: list[str]) -> str:
-    return f" (first {names[0]})" if names else ""

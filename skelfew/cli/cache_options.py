@@ -18,8 +18,12 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cac
 
 
 def result(document: dict[str, Any], as_json: bool, text: str) -> None:
-    """Print a result, as JSON or for people."""
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False) if as_json else text)
+    """Print a result, as JSON or for people; a cache cannot put control characters into it."""
+    if as_json:
+        click.echo(json.dumps(document, indent=1))
+        return
+    lines = text.split("\n")
+    click.echo("\n".join("".join(c if c.isprintable() else "?" for c in row) for row in lines))
 
 
 def local(address: str) -> Path:

@@ -62,6 +62,14 @@ def test_info(tmp_path: Path) -> None:
     assert card["done"] == 9 and card["digest"] == digest and card["width"] == DIM
 
 
+def test_a_card_moves_no_cursor(tmp_path: Path) -> None:
+    path = tmp_path / "c.zarr"
+    filled(path, provenance={**PROVENANCE, "licence_note": "ask\x1b[2J\x07 Ada\r\nor Ben"})
+    _, out, _ = run("info", path)
+    assert "\x1b" not in out and "\r" not in out and "ask?[2J? Ada" in out
+    assert document("info", path)["licence_note"].startswith("ask\x1b"), "JSON escapes it"
+
+
 def test_info_of_a_large_cache_takes_less_than_a_second(tmp_path: Path) -> None:
     """As many rows as NTU-120; what info reads does not depend on the width."""
     path = tmp_path / "large.zarr"
@@ -131,7 +139,10 @@ def test_verify_compares_ids(tmp_path: Path) -> None:
     manifest(file, [*ids(9), "new"])
     status, out, _ = run("verify", path, "--manifest", file)
     assert status == 3
-    assert "9 of the 10 samples" in out and "(first new)" in out and "first sample_00009" in out
+    assert "9 of the manifest's 10 sample IDs" in out
+    assert "only the manifest has new" in out and "only the cache has sample_00009" in out
+    manifest(file, [i.removeprefix("sample_") for i in ids(10)])
+    assert "--rename-ids '^sample_=' 10 match" in run("verify", path, "--manifest", file)[1]
     status, out, _ = run("verify", path, "--digest", "abc")
     assert status == 3 and "asked for is abc" in out
 
