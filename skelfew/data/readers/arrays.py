@@ -5,6 +5,7 @@ are few bodies. A shape that can be read in two ways is an error.
 """
 
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -78,10 +79,12 @@ def _check_header(file: IO[bytes], size: int) -> None:
     Before anything is allocated: a few bytes of header can announce any shape.
     """
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    else:
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    older = version == (1, 0)
+    read = np.lib.format.read_array_header_1_0 if older else np.lib.format.read_array_header_2_0
+    try:
+        shape, _, dtype = read(file)
+    except (SyntaxError, tokenize.TokenError, RecursionError) as error:
+        raise ValueError(f"damaged header ({error})") from None
     if dtype.hasobject:
         raise ValueError("it holds pickled Python objects, which are not opened; save numbers")
     if dtype.kind not in "fiu":

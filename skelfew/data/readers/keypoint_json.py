@@ -81,7 +81,10 @@ def read_file(path: Path, joints: int) -> Frames:
                 number = entry.get("frame_id", place)
                 if not isinstance(number, int) or number < 0 or number in frames:
                     raise SkelfewError(f"{path.name}: frame_id {number!r} is no number or repeated")
-                frames[number] = _persons(entry["instances"], joints, path.name)
+                found = _people(entry)
+                if found is None:
+                    raise SkelfewError(f"{path.name}: instances of frame {number} are no list")
+                frames[number] = _persons(found, joints, path.name)
             return _in_order(frames, min(frames, default=0))
     people = _people(content)
     if people is None:

@@ -302,6 +302,8 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     (mine / "pickle.npy").write_bytes(pickle.dumps(solid()))
     np.save(mine / "text.npy", np.array([["a"]]))
     (mine / "cut.npy").write_bytes((mine / "good.npy").read_bytes()[:-50])
+    good = (mine / "good.npy").read_bytes()
+    (mine / "header.npy").write_bytes(good.replace(b"(9, 5, 3), }", b"(9, 5, 3(, }"))
     (mine / "cut.npz").write_bytes(b"PK\x03\x04 and nothing more")
     np.savez(mine / "two.npz", a=solid(), b=solid())
     np.save(mine / "flat.npy", flat()[..., :2])
@@ -329,6 +331,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
         "pickle.npy": "not a readable npy file",
         "text.npy": "expected numbers",
         "cut.npy": "cut off",
+        "header.npy": "damaged header",
         "cut.npz": "not a readable npz file",
         "two.npz": "arrays a, b; expected a single one",
         "flat.npy": "x, y for each joint, but",
@@ -361,7 +364,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     expected |= {
         "no label": "the label is empty",
         "no recording": "the recording is empty",
-        "past": "line 27 of the table: the segment 5 to 10 is past the end: the recording has 9",
+        "past": "line 28 of the table: the segment 5 to 10 is past the end: the recording has 9",
         "behind": "past the end",
         "turned": "the segment 5 to 5 is empty",
         "half": "start is '1.5', expected a whole number",
@@ -374,7 +377,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     assert dropped.keys() == expected.keys(), "nothing is lost"
     for name, reason in expected.items():
         assert reason in dropped[name], name
-    assert "29 damaged recordings were left out" in result.stderr
+    assert "30 damaged recordings were left out" in result.stderr
 
 
 def test_what_looks_like_a_confidence_has_to_be_named(home: Path) -> None:
@@ -579,6 +582,7 @@ def test_a_trackers_numbers_are_believed() -> None:
         ([{"image_id": 1, "keypoints": [0] * 15}], "no body in any of 1 frames"),
         ([{"image_id": i, "keypoints": [9] * 15} for i in (1, 2, 10**9)], "only 3 frames"),
         ([{"frame_id": 0, "instances": []}, {"frame_id": 0, "instances": []}], "repeated"),
+        ([{"frame_id": 0, "instances": 7}], "instances of frame 0 are no list"),
         ({"images": [], "annotations": [{"image_id": 3}]}, "an image that is not listed"),
         ({"annotations": []}, "without a list of images"),
         ([], "no frames"),
