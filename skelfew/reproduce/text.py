@@ -87,6 +87,8 @@ def contrast_rows(table: Table, summary: Summary) -> list[list[str]]:
 
 def terminal(table: Table, summary: Summary) -> str:
     """Return a summary as plain text."""
+    if not summary.lines:
+        return "nothing has been measured yet"
     places = columns(summary)
     quoted = sorted({shots for line in summary.lines for shots in line.quoted}, key=int)
     head = ["row", *map(heading, places), *(f"quoted {q}-shot" for q in quoted), ""]
