@@ -188,6 +188,7 @@ def test_processes_that_want_the_same_address_fetch_it_once(
     lines: list[str] = []
     with ThreadPoolExecutor(3) as pool:
         paths = list(pool.map(lambda _: local_path(f"{web.url}/c.zarr", lines.append), range(3)))
+    assert len(TeacherCache.open(f"{web.url}/c.zarr")) == 2499
     assert len(set(paths)) == 1 and lines == [f"fetching {web.url}/c.zarr"]
     assert web.asked.count("/c.zarr/sample_id/c/0") == 1
 

@@ -1,5 +1,6 @@
 """How two caches differ: sample by sample, and in what they say about their making."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,13 @@ from skelfew.cache.stored import StoredCache
 _WORST = 10
 
 
-def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
+def compare(a: str | Path, b: str | Path, table: Path | None = None) -> dict[str, Any]:
     """Compare two caches in blocks, the rows of B looked up by the sample IDs of A.
+
+    Args:
+        a: Folder or zip.
+        b: Likewise.
+        table: A CSV file that gets the cosines of every common sample.
 
     Returns:
         ``common``, ``only_a`` and ``only_b``: numbers of finished samples, with examples;
@@ -31,13 +37,16 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     ids_a = {first.ids[i] for i in done_a}
     only_a, only_b = sorted(ids_a - set(rows_b)), sorted(set(rows_b) - ids_a)
     features: dict[str, Any] = {}
+    every: dict[str, np.ndarray] = {}
     for name in ("video", "text"):
         symbol = {"video": "f_v", "text": "f_t"}[name]
         if name in first.features and name in second.features:
-            same_shape = first.shape[1:] == second.shape[1:]
-            features[symbol] = (
-                _cosines(first, second, name, common, matched) if same_shape else None
-            )
+            features[symbol] = None
+            if first.shape[1:] == second.shape[1:]:
+                found = _cosines(first, second, name, common, matched)
+                features[symbol], every[symbol] = found
+    if table is not None:
+        _write_table(table, [first.ids[int(i)] for i in common], every)
     return {
         "a": str(first.path),
         "b": str(second.path),
@@ -81,7 +90,7 @@ def _cosines(
     name: str,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray]:
     cosines, equal, largest = np.full(len(rows_a), np.nan), 0, 0.0
     for rows in first.blocks():
         here = slice(*np.searchsorted(rows_a, (rows.start, rows.stop)))
@@ -93,7 +102,7 @@ def _cosines(
         cosines[here] = cosine(x, y).mean(axis=1)
         largest = max(largest, float(np.abs(x - y).max()))
     worst = np.argsort(cosines, kind="stable")[:_WORST]
-    return {
+    summary = {
         "equal": equal,
         "min": _number(cosines, np.min),
         "p01": _number(cosines, lambda v: np.quantile(v, 0.01)),
@@ -105,6 +114,18 @@ def _cosines(
             for i in worst
         ],
     }
+    return summary, cosines
+
+
+def _write_table(path: Path, ids: list[str], cosines: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["sample_id", *(f"cosine_{symbol}" for symbol in cosines)])
+        for i, sample_id in enumerate(ids):
+            writer.writerow([sample_id, *(f"{values[i]:.6f}" for values in cosines.values())])
+    partial.replace(path)
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ Only the listed kinds of address are opened, and never a chain of them. What is 
 or a file has no user name, password or query string of an address in it.
 """
 
+import errno
 import hashlib
 import posixpath
 import re
@@ -157,6 +158,8 @@ def reached(place: Place) -> Iterator[None]:
     except PermissionError as error:
         raise CacheError(f"{place.shown}: access refused ({brief(error)}){_keys(place)}") from None
     except (OSError, TimeoutError, EOFError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheError(f"{place.shown}: the disk is full ({brief(error)})") from None
         raise Unreachable(f"{place.shown}: {_said(error)}") from None
     except Exception as error:
         if type(error).__module__.split(".")[0] not in _OUTSIDE:

@@ -9,6 +9,7 @@ import numpy as np
 
 from skelfew.cache.checks import CacheError, brief, check_budget, check_format
 from skelfew.cache.matching import rename
+from skelfew.cache.places import is_url
 from skelfew.cache.storage import (
     DAMAGE,
     DONE,
@@ -52,11 +53,18 @@ class TeacherCache:
 
     @classmethod
     def open(cls, path: str | Path) -> "TeacherCache":
-        """Load the finished samples of a cache, a folder or a zip file (4 KiB each at D = 512).
+        """Load the finished samples of a cache (4 KiB each at D = 512).
+
+        Args:
+            path: A folder, a zip file, or an address as ``skelfew.cache.fetch`` takes it.
 
         Raises:
             CacheError: If it is absent, not a cache, newer than this skelfew or damaged.
         """
+        if is_url(path):
+            from skelfew.cache.fetch import local_path
+
+            path = local_path(path)
         path = Path(path)
         group = open_group(path)
         attrs = check_format(path, dict(group.attrs))

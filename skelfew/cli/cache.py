@@ -8,6 +8,7 @@ import click
 
 from skelfew.cli import cache_make, cache_send
 from skelfew.cli.cache_options import (
+    PATH,
     cache_argument,
     json_option,
     local,
@@ -110,18 +111,19 @@ def _mark(check: dict[str, Any]) -> str:
     type=click.FloatRange(-1, 1),
     help="Exit status 3 if a common sample falls below it.",
 )
+@click.option("--table", metavar="CSV", type=PATH, help="Write the cosines of every sample there.")
 @json_option
 @guarded
-def compare(a: str, b: str, min_cosine: float | None, as_json: bool) -> int:
+def compare(a: str, b: str, min_cosine: float | None, table: Path | None, as_json: bool) -> int:
     """Compare caches A and B: the cosine of every common sample, and what differs in provenance.
 
     \b
     skelfew-cache compare cache/pku.zarr cache/pku-bf16.zarr
-    skelfew-cache compare old.zarr new.zarr --min-cosine 0.999
+    skelfew-cache compare old.zarr new.zarr --min-cosine 0.999 --table cosines.csv
     """
     from skelfew.cache.compare import compare as run
 
-    report = run(local(a), local(b))
+    report = run(local(a), local(b), table)
     result(report, as_json, _compared(report))
     lows = [f["min"] for f in report["features"].values() if f and f["min"] is not None]
     if min_cosine is not None and (not lows or min(lows) < min_cosine):

@@ -168,7 +168,11 @@ def test_compare(tmp_path: Path) -> None:
     worst = report["features"]["f_t"]["least_similar"][0]
     assert worst["sample_id"] == "sample_00004" and worst["cosine"] == pytest.approx(-1)
     assert [d["key"] for d in report["provenance"]] == ["teacher.precision"]
-    assert run("compare", a, b, "--min-cosine", "0.9")[0] == 3
+    table = tmp_path / "t.csv"
+    assert run("compare", a, b, "--min-cosine", "0.9", "--table", table)[0] == 3
+    rows = table.read_text().splitlines()
+    assert rows[0] == "sample_id,cosine_f_v,cosine_f_t" and len(rows) == 10
+    assert rows[4] == "sample_00004,1.000000,-1.000000"
     assert run("compare", a, a, "--min-cosine", "0.9999")[0] == 0
 
 
