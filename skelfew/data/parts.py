@@ -266,6 +266,8 @@ def checked(recording: Recording, source: str, joints: int, channels: int) -> Re
         return Dropped(
             name, source, f"not finite: NaN or infinity in {len(where)} frames, first {where[0]}"
         )
+    if not skeleton.positions.any():
+        return Dropped(name, source, f"no body in any of {shape[1]} frames")
     sample = replace(recording.sample, bodies=shape[0], frames=shape[1])
     notes = recording.notes + oddities(skeleton)
     return replace(recording, sample=sample, notes=notes)

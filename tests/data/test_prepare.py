@@ -113,6 +113,10 @@ def test_what_cannot_be_used_is_listed_and_nothing_is_lost(raw: Path, tmp_path: 
     document = json.loads(text)
     document["skeletons"][3][7][1] = float("nan")
     (folder / name).write_text(json.dumps(document))
+    name, text = clip(1, 6)
+    document = json.loads(text)
+    document["skeletons"] = np.zeros((5, 20, 3)).tolist()
+    (folder / name).write_text(json.dumps(document))
     (raw / "copy").mkdir()
     name, text = clip(8, 9)
     (raw / "copy" / name).write_text(text)
@@ -120,11 +124,12 @@ def test_what_cannot_be_used_is_listed_and_nothing_is_lost(raw: Path, tmp_path: 
 
     prepared = run(raw, tmp_path)
     assert len(prepared.manifest) == len(CLIPS) + 1
-    assert prepared.damaged == 4
+    assert prepared.damaged == 5
     table = pd.read_csv(outputs(tmp_path).dropped)
     assert list(table.columns) == ["sample_id", "source", "reason"]
     reasons = dict(zip(table.sample_id, table.reason, strict=True))
-    assert len(table) == len(reasons) == 4
+    assert len(table) == len(reasons) == 5
+    assert reasons["a01_s06_e01_v01"] == "no body in any of 5 frames"
     assert "not a skeleton in JSON" in reasons["a01_s03_e01_v01"]
     assert reasons["a01_s05_e01_v01"] == "not finite: NaN or infinity in 1 frames, first 3"
     assert "all_sqe/a08_s09_e01_v01.json has the same" in reasons["a08_s09_e01_v01"]

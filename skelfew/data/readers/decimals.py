@@ -9,6 +9,7 @@ digits make an exact whole number, which is divided once by an exact power of te
 
 import numpy as np
 
+_BLOCK = 4096  # numbers at a time; more would need fresh memory from the system each time
 _LEAD = 16  # characters that must stand before the first number
 _DIGITS = 15  # of a number; more do not fit exactly into a float64
 _POWERS = 10.0 ** np.arange(_DIGITS + 1)
@@ -36,6 +37,14 @@ def decimals(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """
     if len(start) and int(start.min()) < _LEAD:
         raise ValueError(f"a number starts at {int(start.min())}, before character {_LEAD}")
+    values = np.empty(len(start))
+    for first in range(0, len(start), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        values[block] = _block(text, start[block], end[block])
+    return values
+
+
+def _block(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     characters = np.frombuffer(text, np.uint8)
     words = np.ndarray((max(len(text) - 7, 0),), "<u8", text, 0, (1,))  # at every character
     negative = characters.take(start) == ord("-")
@@ -48,7 +57,7 @@ def decimals(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     digits |= characters.take(end - 9)
     digits ^= (digits ^ last) & _KEEP.take(places, mode="clip")
     joined, sound = _join(digits, length - 1)
-    values = joined / _POWERS.take(places, mode="clip")
+    values: np.ndarray = joined / _POWERS.take(places, mode="clip")
     longer = np.flatnonzero(length > 9)
     if longer.size:
         head, places[longer], head_sound = _head(

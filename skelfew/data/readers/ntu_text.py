@@ -16,6 +16,7 @@ from skelfew.data.readers.decimals import decimals
 from skelfew.errors import SkelfewError
 
 JOINTS, _NUMBERS = 25, 12
+_PIECE = 1 << 16  # characters looked at together; more would need fresh memory each time
 _USED = np.array([0, 1, 2, 5, 6])  # position in metres and colour pixel
 
 
@@ -48,7 +49,9 @@ def parse(text: bytes) -> SkeletonText:
     """Parse a ``.skeleton`` file; raise TextError if it is damaged."""
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
-    lines = _Lines(text if text.endswith(b"\n") else text + b"\n")
+    if not text.endswith(b"\n") or text.endswith(b"\n\n"):
+        text = text.rstrip(b"\n") + b"\n"
+    lines = _Lines(text)
     declared = lines.whole(0, "the number of frames")
     rows: list[int] = []  # line of the first joint of each observed body
     frame: list[int] = []
@@ -81,16 +84,24 @@ class _Lines:
         text: The whole.
         gaps: Where its spaces and line ends are, ascending.
         ends: Where its lines end (n,); the last one, behind the last line end, is empty.
+        single: Whether no two gaps follow each other.
     """
 
     def __init__(self, text: bytes):
         self.text = text
         characters = np.frombuffer(text, np.uint8)
-        line_end = characters == ord("\n")
-        self.gaps = np.flatnonzero(line_end | (characters == ord(" ")))
-        ends = np.flatnonzero(line_end)
-        self.ends = np.append(ends, len(text))
-        self._ends = [*ends.tolist(), len(text), -1]  # of the line before the first, at -1
+        self.single, gaps, ends = True, [], []
+        for first in range(0, len(text), _PIECE):
+            piece = characters[first : first + _PIECE + 1]  # and the next one's first
+            line_end = piece == ord("\n")
+            gap = line_end | (piece == ord(" "))
+            self.single &= not (gap[1:] & gap[:-1]).any()
+            gaps.append(np.flatnonzero(gap[:_PIECE]) + first)
+            ends.append(np.flatnonzero(line_end[:_PIECE]) + first)
+        self.gaps = np.concatenate(gaps)
+        line_ends = np.concatenate(ends)
+        self.ends = np.append(line_ends, len(text))
+        self._ends = [*line_ends.tolist(), len(text), -1]  # of the line before the first, at -1
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -139,7 +150,7 @@ def _regular(lines: _Lines, rows: np.ndarray) -> np.ndarray | None:
     before = np.searchsorted(lines.gaps, lines.ends[rows - 1])[:, None]  # the line ends
     before = before + _NUMBERS * np.arange(JOINTS)
     last = int(before[-1, -1]) + _NUMBERS
-    if last >= len(lines.gaps) or (np.diff(lines.gaps[before[0, 0] : last + 1]) == 1).any():
+    if last >= len(lines.gaps) or not lines.single:
         return None
     ends = lines.ends[rows[:, None] + np.arange(JOINTS)]
     if (lines.gaps.take(before + _NUMBERS) != ends).any():
