@@ -9,7 +9,7 @@ digits make an exact whole number, which is divided once by an exact power of te
 
 import numpy as np
 
-_BLOCK = 4096  # numbers at a time; more would need fresh memory from the system each time
+_BLOCK = 8192  # numbers at a time; more would need fresh memory from the system each time
 _LEAD = 16  # characters that must stand before the first number
 _DIGITS = 15  # of a number; more do not fit exactly into a float64
 _POWERS = 10.0 ** np.arange(_DIGITS + 1)
