@@ -19,6 +19,7 @@ from skelfew.config import InputConfig, TrainConfig
 from skelfew.inputs import find_inputs
 from skelfew.runs import Run, newest_run
 
+GOLDEN = Path(__file__).parent / "data" / "caches" / "v1" / "plain.zarr"
 SHORT = ["--epochs=1", "--batch=8", "--episodes=2", "--queries=1", *FAST]
 
 
@@ -108,12 +109,16 @@ def test_a_read_only_place_is_enough(lab: Path) -> None:
     before = sorted(mount.rglob("*"))
     code = (
         "import os, sys\nfrom skelfew.cache import TeacherCache\n"
-        "from skelfew.cache.verify import verify\nos.setuid(65534)\n"
+        "from skelfew.cache.verify import verify\n"
+        "TeacherCache.open(sys.argv[2]), verify(sys.argv[2])  # imports what is imported late\n"
+        "os.setuid(65534)\n"
         "assert not os.access(sys.argv[1], os.W_OK)\n"
         "print(len(TeacherCache.open(sys.argv[1])), verify(sys.argv[1])['problems'])\n"
     )
     said = subprocess.run(
-        [sys.executable, "-c", code, str(mount / "tiny.zarr")], capture_output=True, text=True
+        [sys.executable, "-c", code, str(mount / "tiny.zarr"), str(GOLDEN)],
+        capture_output=True,
+        text=True,
     )
     assert said.stdout == "80 []\n", said.stderr
     assert sorted(mount.rglob("*")) == before

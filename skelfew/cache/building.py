@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skelfew.cache.checks import CacheError
+from skelfew.cache.checks import CacheError, brief
 from skelfew.cache.writer import lock_beside
 
 
@@ -22,7 +22,10 @@ def building(target: Path, overwrite: bool = False, keep: bool = False) -> Itera
         CacheError: If ``target`` exists, is being written, or is not a cache.
     """
     place = target.with_name(f".{target.name}.new")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CacheError(f"{target}: cannot be written there ({brief(error)})") from None
     lock = lock_beside(target)
     try:
         if target.exists():
@@ -43,6 +46,8 @@ def building(target: Path, overwrite: bool = False, keep: bool = False) -> Itera
             remove(old)
         else:
             place.rename(target)
+    except OSError as error:
+        raise CacheError(f"{target}: cannot be written ({brief(error)})") from None
     finally:
         if not keep:
             remove(place)

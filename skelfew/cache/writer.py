@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from skelfew.cache.checks import FEATURE_DTYPES, CacheError, check_format, check_same
+from skelfew.cache.checks import FEATURE_DTYPES, CacheError, brief, check_format, check_same
 from skelfew.cache.storage import (
     DONE,
     FAILED,
@@ -203,5 +203,7 @@ def lock_beside(path: Path, wait: float = 0) -> FileLock:
         raise CacheError(
             f"{path}: {holder or 'another process'} is writing to it; wait for it to end"
         ) from None
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be written there ({brief(error)})") from None
     beside.write_text(f"process {os.getpid()} on {platform.node()}\n")
     return lock

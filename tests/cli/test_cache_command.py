@@ -273,6 +273,13 @@ def test_subset_and_merge_by_manifest(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("where", ["/proc/none/c.zarr", "file/c.zarr", "/dev/full/c.zarr"])
+def test_places_that_cannot_be_written(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("no folder")
+    status, _, err = run("merge", GOLDEN / "plain.zarr", "--out", tmp_path / where)
+    assert status == 1 and "cannot be written there" in err and len(err.splitlines()) == 1
+
+
 # pack and unpack
 
 
