@@ -80,8 +80,11 @@ def test_http_folder_and_zip(cache: Path, receiver: Path, web: HttpServer) -> No
         push(cache, f"{web.url}/d.zarr")
 
 
-@pytest.mark.parametrize("form", ["folder", "zip"])
-@pytest.mark.parametrize("kind", ["path", "file", "s3", "ssh"])
+@pytest.mark.parametrize(
+    ("kind", "form"),
+    [(kind, form) for kind in ("path", "file", "s3", "ssh") for form in ("folder", "zip")]
+    + [("home", "folder")],
+)
 def test_push_and_pull(
     kind: str, form: str, cache: Path, receiver: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,7 +94,8 @@ def test_push_and_pull(
     lab.mkdir()
     with ssh_server(lab, receiver.parent / "home") as alias:
         monkeypatch.setenv("HOME", str(receiver.parent / "home"))
-        base = {"path": str(lab), "file": lab.as_uri(), "s3": bucket, "ssh": f"ssh://{alias}"}[kind]
+        base = {"path": str(lab), "file": lab.as_uri(), "s3": bucket, "ssh": f"ssh://{alias}",
+                "home": f"ssh://{alias}/~"}[kind]  # fmt: skip
         target = f"{base}/{form}-{kind}/"
         sent = pack(cache)["cache"] if form == "zip" else cache
         address = target + Path(sent).name
