@@ -4,12 +4,16 @@
 set -eu
 say() { printf '\n\033[1m== %s\033[0m\n' "$1" >&2; }
 
-world="" transfer="--epochs 25" episodic="--episodes 120 --set episodic.epoch_episodes=20"
-encoder="--encoder agcn --width 0.125 --frames 32 --body-pool masked_mean"
+# The three runs see the same number of clips: 20 passes over 768 base samples are 213 episodes.
+world="" passes="--epochs 20 --batch 32" after="--episodes 120" instead="--episodes 333"
+common="--encoder agcn --width 0.125 --frames 16 --body-pool masked_mean"
+common="$common --set episodic.epoch_episodes=20"
+transfer="--set transfer.hidden_dim=1024 --set transfer.optimizer.warmup=2"
+traditional="--set traditional.optimizer.warmup=2"
 if [ "${DEMO:-}" = quick ]; then
     world="--option subjects=2 --option views=1"
-    transfer="--epochs 1 --batch 16" episodic="--episodes 2 --queries 1"
-    encoder="--encoder ctrgcn --width 0.125 --frames 8 --body-pool masked_mean"
+    passes="--epochs 1 --batch 16" after="--episodes 2 --queries 1" instead="--episodes 4 --queries 1"
+    common="--encoder ctrgcn --width 0.125 --frames 8 --body-pool masked_mean"
 fi
 
 train() { # NAME OPTIONS...: start the run, or go on with it
@@ -18,22 +22,26 @@ train() { # NAME OPTIONS...: start the run, or go on with it
     if [ -d "runs/$name" ]; then
         skelfew-train --resume "runs/$name" >/dev/null
     else
-        skelfew-train --run "runs/$name" "$@" $encoder $episodic >/dev/null
+        skelfew-train --run "runs/$name" "$@" $common >/dev/null
     fi
 }
 
-say "1/5  A small world: performers, cameras, skeletons, and a video of each performance"
+say "1/6  A small world: performers, cameras, skeletons, and a video of each performance"
 [ -f data/demo.h5 ] || skelfew-prepare demo $world >/dev/null
 
-say "2/5  The teacher watches every video once: f_v and f_t go to cache/demo.zarr"
-skelfew-extract demo --teacher xclip-demo --untrained --preview previews/demo
+say "2/6  The teacher, which never saw these people, watches every video once: cache/demo.zarr"
+skelfew-extract demo --teacher xclip-demo --preview previews/demo
 
-say "3/5  With transfer: the encoder learns to say what the teacher said, then trains in episodes"
-train demo-transfer --cache cache/demo.zarr $transfer
+say "3/6  With transfer: the encoder learns to say what the teacher said, then trains in episodes"
+train demo-transfer --cache cache/demo.zarr $passes $transfer $after
 
-say "4/5  Without: episodes alone"
-train demo-episodic --cache cache/demo.zarr --stages episodic
+say "4/6  The same number of clips with class labels in the teacher's place, then episodes"
+train demo-labels --cache cache/demo.zarr --stages traditional,episodic $passes $traditional $after
 
-say "5/5  One exemplar each of twelve actions that neither encoder has seen"
-skelfew-eval --shots 1 --run runs/demo-transfer --run runs/demo-episodic --raw
-printf '\nWhat the teacher saw: previews/demo/   The runs: runs/demo-transfer/, runs/demo-episodic/\n' >&2
+say "5/6  And with episodes alone"
+train demo-episodes --cache cache/demo.zarr --stages episodic $instead
+
+say "6/6  One exemplar each of twelve actions that no encoder has seen"
+skelfew-eval --shots 1 --run runs/demo-transfer --run runs/demo-labels --run runs/demo-episodes --raw
+python pipeline/demo_pictures.py runs/demo-transfer runs/demo-labels runs/demo-episodes >/dev/null
+printf '\nWhat it looks like: runs/demo-transfer/pictures/   What the teacher saw: previews/demo/\n' >&2

@@ -2,9 +2,12 @@
 
 Classes: compositions of actions (demoworld/outside.py) and the base classes of the demo's split;
 never its validation or novel classes. People: subjects from 101 on; the demo's are 1 to 8.
-Besides the contrastive loss, the frame features learn to say where the joints are, by a linear
-head that is thrown away: a few thousand clips are too few to find limbs by names alone.
-Resumable: clips and the state after each epoch are kept below --work.
+
+Three stages. ``pose``: the frame features learn to say where joints are, by a linear head that is
+thrown away; a few thousand clips are too few to find limbs by names alone, and CLIP's weights, with
+which X-CLIP begins, know bodies too. ``heads``: on frozen frame features, everything behind them
+learns to name actions. ``joint``: all of it together.
+Resumable: clips, and the state after each epoch, are kept below --work.
 
     python pipeline/train_demo_teacher.py --work build/demo-teacher --out xclip-demo.safetensors
 """
@@ -13,6 +16,7 @@ import argparse
 import json
 import multiprocessing
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,49 +26,55 @@ from safetensors.torch import load_file, save_file
 from skelfew_extract.crop import CropSettings, clip_box, crop_and_resize
 from skelfew_extract.demoworld.actions import ACTIONS, NOVEL, VALIDATION, Action, describe
 from skelfew_extract.demoworld.outside import OUTSIDE, OutsideSpec
-from skelfew_extract.demoworld.reader import Spec, generate
+from skelfew_extract.demoworld.reader import Spec, generate, middles
 from skelfew_extract.teachers.xclip_teacher import XCLIPTeacher, build_xclip, save_teacher
 from skelfew_extract.text import CompactVocabulary, bpe_ids
+from torch import Tensor, nn
 
-SIZE, FRAMES, VIEWS = 64, 8, 3
+SIZE, FRAMES, VIEWS, PEOPLE = 64, 8, 3, range(101, 161)
 BASE = [a for a in ACTIONS if a.name not in {*NOVEL, *VALIDATION}]
 TRAINED: list[Action] = [*BASE, *OUTSIDE]
-_PER_FRAME = 2  # stored moments for each of the eight segments; training draws one of them
+MOMENTS = 2 * FRAMES  # two for each of the eight segments; training draws one of them
+_CANDIDATES = 192  # classes that a clip is compared with, the batch's own among them
+_SETTINGS = CropSettings(frames=FRAMES, size=SIZE)
 
 
-def make_clip(spec: Spec) -> np.ndarray:
-    """Return (16, 3, 64, 64) uint8: for each of 8 segments its first and second half's middle."""
-    recording, frames = generate(spec)
+def make_clip(spec: Spec, moments: int = MOMENTS) -> np.ndarray:
+    """Return (moments, 3, 64, 64) uint8, cropped as skelfew-extract would."""
+    recording, frames = generate(spec, moments=moments)
     assert frames is not None
-    height, width = frames.shape[1:3]
-    settings = CropSettings(frames=FRAMES, size=SIZE)
-    box, _ = clip_box(recording.skeleton.pixels, width, height, settings)
-    moments = FRAMES * _PER_FRAME
-    index = ((np.arange(moments) + 0.5) * len(frames) / moments).astype(int)
-    return crop_and_resize(frames[index], box, SIZE)
+    box, _ = clip_box(recording.skeleton.pixels, frames.shape[2], frames.shape[1], _SETTINGS)
+    return crop_and_resize(frames, box, SIZE)
+
+
+def make_eval_clip(spec: Spec) -> np.ndarray:
+    """Return (8, 3, 64, 64) uint8, the frames that skelfew-extract would take."""
+    return make_clip(spec, FRAMES)
 
 
 def make_pose(spec: Spec) -> np.ndarray:
-    """Return (16, 25, 2) float16, the first body's joints in the clip's box, 0..1, NaN if lost."""
+    """Return (16, 2, 25, 3) float16: both bodies, the left one in the picture first.
+
+    u and v run from -1 to 1 over the clip's box; the third is the depth in metres relative to the
+    base of the spine. NaN where a joint, or the second body, is not there.
+    """
     recording, _ = generate(spec, draw=False)
-    pixels = recording.skeleton.pixels
+    pixels, positions = recording.skeleton.pixels, recording.skeleton.positions
     assert pixels is not None
-    box, _ = clip_box(pixels, 160, 120, CropSettings(frames=FRAMES, size=SIZE))
-    moments = FRAMES * _PER_FRAME
-    index = ((np.arange(moments) + 0.5) * pixels.shape[1] / moments).astype(int)
-    corner = np.array([box.left, box.top])
-    return ((pixels[0, index] - corner) / (box.right - box.left, box.bottom - box.top)).astype("f2")
-
-
-def eval_clip(spec: Spec) -> np.ndarray:
-    """Return (8, 3, 64, 64) uint8, the frames that skelfew-extract would take."""
-    recording, frames = generate(spec)
-    assert frames is not None
-    height, width = frames.shape[1:3]
-    settings = CropSettings(frames=FRAMES, size=SIZE)
-    box, _ = clip_box(recording.skeleton.pixels, width, height, settings)
-    index = ((np.arange(FRAMES) + 0.5) * len(frames) / FRAMES).astype(int)
-    return crop_and_resize(frames[index], box, SIZE)
+    box, _ = clip_box(pixels, 160, 120, _SETTINGS)
+    index = middles(pixels.shape[1], MOMENTS)
+    place = (pixels[:, index] - [box.left, box.top]) / [
+        (box.right - box.left) / 2,
+        (box.bottom - box.top) / 2,
+    ] - 1
+    depth = positions[:, index][..., 2]
+    depth = depth - depth[..., :1]
+    target = np.full((len(index), 2, 25, 3), np.nan)
+    order = np.argsort(np.nanmean(place[..., 0], axis=(1, 2)))
+    target[:, : len(pixels), :, :2] = place[order].swapaxes(0, 1)
+    target[:, : len(pixels), :, 2] = depth[order].swapaxes(0, 1)
+    target[np.isnan(target[..., 0])] = np.nan
+    return target.astype("f2")
 
 
 def training_specs(per_outside: int, per_base: int) -> list[Spec]:
@@ -72,219 +82,358 @@ def training_specs(per_outside: int, per_base: int) -> list[Spec]:
     rng = np.random.default_rng(11)
 
     def draw(kind: type[Spec], class_id: int, replication: int) -> Spec:
-        return kind(
-            class_id, int(rng.integers(101, 161)), int(rng.integers(1, VIEWS + 1)), replication
-        )
+        view = int(rng.integers(1, VIEWS + 1))
+        return kind(class_id, int(rng.integers(PEOPLE.start, PEOPLE.stop)), view, replication)
 
     specs = [draw(Spec, a.class_id, r) for a in BASE for r in range(1, per_base + 1)]
     specs += [draw(OutsideSpec, a.class_id, r) for a in OUTSIDE for r in range(1, per_outside + 1)]
     return specs
 
 
-def clips(path: Path, specs: list[Spec], make: object, workers: int) -> np.ndarray:
-    """Make the clips, or read those made before."""
-    if path.exists():
-        return np.load(path, mmap_mode="r")
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        made = []
-        for i, clip in enumerate(pool.imap(make, specs, chunksize=16), 1):  # type: ignore[arg-type]
-            made.append(clip)
-            if i % 500 == 0:
-                print(f"clips: {i}/{len(specs)}", flush=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, np.stack(made))
-    partial.rename(path)
+def test_sets() -> dict[str, tuple[list[Spec], list[Action]]]:
+    """Return what zero-shot accuracy is measured on; the first four subjects of the demo."""
+    groups = (
+        ("held-out subjects, trained classes", BASE),
+        ("held-out subjects, validation classes", [a for a in ACTIONS if a.name in VALIDATION]),
+        ("held-out subjects, novel classes", [a for a in ACTIONS if a.name in NOVEL]),
+    )
+    return {
+        name: ([Spec(a.class_id, p, p % VIEWS + 1, 1) for a in group for p in range(1, 9)], group)
+        for name, group in groups
+    }
+
+
+def stored(path: Path, specs: list[Spec], make: Callable, workers: int) -> np.ndarray:
+    """Make clips or poses, or read those made before."""
+    if not path.exists():
+        with multiprocessing.get_context("spawn").Pool(workers) as pool:
+            made = []
+            for i, clip in enumerate(pool.imap(make, specs, chunksize=16), 1):
+                made.append(clip)
+                if i % 1000 == 0:
+                    print(f"{path.name}: {i}/{len(specs)}", flush=True)
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, np.stack(made))
+        partial.rename(path)
     return np.load(path, mmap_mode="r")
 
 
-def accuracy(
-    teacher: XCLIPTeacher, frames: np.ndarray, truth: list[int], names: list[str]
-) -> float:
-    """Return zero-shot top-1 accuracy among ``names``."""
+def zero_shot(teacher: XCLIPTeacher, clips: np.ndarray, truth: list[int], names: list[str]) -> dict:
+    """Return top-1 accuracy among ``names``, with f_t conditioned on the video and without."""
+    hits = {"prompted": 0, "plain": 0}
     with torch.inference_mode():
         text = teacher.encode_text(names)
-        hits = 0
-        for i in range(0, len(frames), 64):
-            feature, context = teacher.encode_clips(torch.from_numpy(frames[i : i + 64].copy()))
-            prompted = teacher.model.condition(text.expand(len(feature), -1, -1), context)
-            score = torch.einsum(
-                "bd,bcd->bc", F.normalize(feature, dim=-1), F.normalize(prompted, dim=-1)
+        for i in range(0, len(clips), 64):
+            feature, context = teacher.model.encode_video(
+                teacher.normalise(torch.from_numpy(clips[i : i + 64].copy()))
             )
-            hits += int((score.argmax(1) == torch.tensor(truth[i : i + 64])).sum())
-    return hits / len(frames)
+            prompted = teacher.model.condition(text.expand(len(feature), -1, -1), context)
+            for kind, candidates in (("prompted", prompted), ("plain", text.expand_as(prompted))):
+                score = torch.einsum(
+                    "bd,bcd->bc", F.normalize(feature, dim=-1), F.normalize(candidates, dim=-1)
+                )
+                hits[kind] += int((score.argmax(1) == torch.tensor(truth[i : i + 64])).sum())
+    return {kind: round(count / len(clips), 4) for kind, count in hits.items()}
+
+
+class Training:
+    """The three stages on one model."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.arguments, self.work = arguments, arguments.work
+        self.work.mkdir(parents=True, exist_ok=True)
+        specs = training_specs(arguments.per_outside, arguments.per_base)
+        workers = arguments.workers
+        self.clips = stored(self.work / "clips.npy", specs, make_clip, workers)
+        poses = stored(self.work / "poses.npy", specs, make_pose, workers)
+        self.poses = torch.from_numpy(poses.copy())
+        row = {a.class_id: i for i, a in enumerate(TRAINED)}
+        self.labels = torch.tensor([row[s.class_id] for s in specs])
+        self.tests = {}
+        for name, (chosen, group) in test_sets().items():
+            path = self.work / f"{name.replace(' ', '-').replace(',', '')}.npy"
+            index = {a.class_id: i for i, a in enumerate(group)}
+            self.tests[name] = (
+                stored(path, chosen, make_eval_clip, workers),
+                [index[s.class_id] for s in chosen],
+                [a.name for a in group],
+            )
+        texts = [describe(a) for a in TRAINED]
+        known = {t for a in ACTIONS for d in describe(a) for t in bpe_ids(d)}
+        known |= {t for ts in texts for text in ts for t in bpe_ids(text)}
+        self.teacher = build_xclip(
+            "xclip-demo", untrained=True, vocabulary=CompactVocabulary.of(known)
+        )
+        self.tokens = [[self.teacher.tokens(text)[0] for text in ts] for ts in texts]
+        self.model = self.teacher.model.requires_grad_(True).train()
+        torch.manual_seed(1)
+        self.pose_head = nn.Linear(self.teacher.dim, 2 * 25 * 3)
+        self.features: tuple[Tensor, Tensor] | None = None  # of the frozen frames, for ``heads``
+
+    # Batches
+
+    def pictures(
+        self, rows: Tensor, frames: int, rng: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return augmented pixels (B, frames, 3, S, S) and where the joints are in them."""
+        part = FRAMES // frames
+        segment = torch.arange(frames) * part
+        segment = segment + torch.randint(part, (len(rows), frames), generator=rng)
+        moment = 2 * segment + torch.randint(2, (len(rows), frames), generator=rng)
+        raw = np.stack([self.clips[int(i)][m.numpy()] for i, m in zip(rows, moment, strict=True)])
+        pixels, zoom, shift = augment(self.teacher.normalise(torch.from_numpy(raw)), rng)
+        where = self.poses[rows[:, None], moment].float()
+        where[..., :2] = (where[..., :2] - shift[:, None, None, None]) / zoom[:, None, None, None]
+        return pixels, where
+
+    def texts(self, classes: Tensor, rng: torch.Generator) -> Tensor:
+        """Return token ids of one text of each class: half the time its name."""
+        rows = []
+        for c in classes.tolist():
+            pick = int(torch.randint(2 * len(self.tokens[c]), (1,), generator=rng))
+            rows.append(self.tokens[c][max(0, pick - len(self.tokens[c]))])
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True)
+
+    # What is seen and said
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return frame features (B, T, D) and the prompt context (B, P, D)."""
+        seen: list[Tensor] = []
+        hook = self.model.mit.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        self._frames(pixels.shape[1])
+        try:
+            if pixels.shape[1] == FRAMES:
+                _, context = self.model.encode_video(pixels)
+                return seen[0], context
+            visual = self.model.visual
+            patches = visual.conv1(pixels.flatten(0, 1)).flatten(2).transpose(1, 2)
+            token = visual.class_embedding.expand(len(patches), 1, -1)
+            x = visual.ln_pre(torch.cat([token, patches], dim=1) + visual.positional_embedding)
+            for block in visual.transformer.resblocks:
+                x = block(x)
+            return (visual.ln_post(x[:, 0]) @ visual.proj).unflatten(0, pixels.shape[:2]), x
+        finally:
+            hook.remove()
+
+    def _frames(self, number: int) -> None:
+        for block in self.model.visual.transformer.resblocks:
+            block.frames = number
+
+    def pose_loss(self, features: Tensor, where: Tensor) -> Tensor:
+        """Return the error of the joints read off frame features (B, T, D)."""
+        said = self.pose_head(features).unflatten(-1, where.shape[2:])
+        there = where.isfinite()
+        return F.smooth_l1_loss(said[there], where[there], beta=0.1)
+
+    def name_loss(
+        self, features: Tensor, context: Tensor, labels: Tensor, rng: torch.Generator
+    ) -> tuple[Tensor, float]:
+        """Return the contrastive loss over many classes and, prompted, over a few; and accuracy."""
+        model = self.model
+        video = F.normalize(model.mit(features), dim=-1)
+        classes, labels = labels.unique(return_inverse=True)
+        others = torch.randperm(len(TRAINED), generator=rng)
+        others = others[~torch.isin(others, classes)]
+        classes = torch.cat([classes, others])[: max(len(classes), _CANDIDATES)]
+        text = model.encode_text(self.texts(classes, rng))
+        scale = model.logit_scale.exp().clamp(max=50)
+        plain = scale * video @ F.normalize(text, dim=-1).T
+        hard = plain.detach().scatter(1, labels[:, None], torch.inf).topk(8, dim=1).indices
+        other = torch.randint(len(classes), (len(labels), 4), generator=rng)
+        chosen = torch.cat([hard, other], dim=1)  # column 0 is the truth
+        prompted = F.normalize(model.condition(text[chosen], context), dim=-1)
+        logits = scale * torch.einsum("bd,bcd->bc", video, prompted)
+        twice = other == labels[:, None]
+        logits = logits.masked_fill(F.pad(twice, (8, 0)), -torch.inf)
+        truth = torch.zeros(len(labels), dtype=torch.long)
+        loss = F.cross_entropy(plain, labels, label_smoothing=0.05)
+        accuracy = float((plain.argmax(1) == labels).float().mean())
+        return loss + F.cross_entropy(logits, truth), accuracy
+
+    # Stages
+
+    def run(self) -> None:
+        """Train all stages, going on after the last finished epoch."""
+        a = self.arguments
+        heads = [n for n, _ in self.model.named_parameters() if not n.startswith("visual.")]
+        vision = [n for n, _ in self.model.named_parameters() if n.startswith("visual.")]
+        self.stage("pose", a.pose_epochs, vision, 1e-3, 64, self.pose_step)
+        self.stage("heads", a.heads_epochs, heads, 1e-3, 256, self.heads_step)
+        self.stage("joint", a.joint_epochs, [*vision, *heads], 3e-4, 48, self.joint_step)
+        save_teacher(self.teacher, a.out, trained=True, about=self.card())
+        print(a.out, flush=True)
+
+    def card(self) -> dict[str, object]:
+        """Return what the file says about its training; docs/demo-teacher.md puts it in words."""
+        lines = [json.loads(x) for x in (self.work / "log.jsonl").read_text().splitlines()]
+        return {
+            "made_by": "pipeline/train_demo_teacher.py",
+            "classes": [a.name for a in TRAINED],
+            "subjects": [PEOPLE.start, PEOPLE.stop - 1],
+            "clips": len(self.labels),
+            "steps": {x["stage"]: x["steps"] for x in lines},
+            "seconds": {
+                stage: round(sum(x["seconds"] for x in lines if x["stage"] == stage))
+                for stage in ("pose", "heads", "joint")
+            },
+            "zero_shot": {
+                key: {**zero_shot(self.teacher, *test), "chance": round(1 / len(test[2]), 4)}
+                for key, test in self.tests.items()
+            },
+        }
+
+    def pose_step(self, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, float]:
+        few = int(torch.randint(4, (1,), generator=rng)) > 0
+        rows = rows if few else rows[:16]
+        pixels, where = self.pictures(rows, 2 if few else FRAMES, rng)
+        loss = self.pose_loss(self.see(pixels)[0], where)
+        return loss, float(loss.detach())
+
+    def heads_step(self, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, float]:
+        if self.features is None:
+            self.features = self.encode_all()
+        frames, patches = self.features
+        pick = torch.randint(len(frames), (len(rows),), generator=rng)
+        patches = self.model.prompts_visual_ln(patches[pick, rows].float())
+        context = patches @ self.model.prompts_visual_proj
+        return self.name_loss(frames[pick, rows].float(), context, self.labels[rows], rng)
+
+    def joint_step(self, rows: Tensor, rng: torch.Generator) -> tuple[Tensor, float]:
+        pixels, where = self.pictures(rows, FRAMES, rng)
+        features, context = self.see(pixels)
+        loss, accuracy = self.name_loss(features, context, self.labels[rows], rng)
+        return loss + 2 * self.pose_loss(features, where), accuracy
+
+    @torch.no_grad()
+    def encode_all(self, variants: int = 3) -> tuple[Tensor, Tensor]:
+        """Return frozen frame features (variants, N, T, D) and mean patches (variants, N, P, W)."""
+        path = self.work / "features.safetensors"
+        if not path.exists():
+            frames, patches = [], []
+            hook = self.model.prompts_visual_ln.register_forward_pre_hook(
+                lambda _, given: patches.append(given[0].unflatten(0, (-1, FRAMES)).mean(1).half())
+            )
+            for variant in range(variants):
+                rng = torch.Generator().manual_seed(variant)
+                for rows in torch.arange(len(self.labels)).split(64):
+                    pixels, _ = self.pictures(rows, FRAMES, rng)
+                    frames.append(self.see(pixels)[0].half())
+                print(f"features: variant {variant + 1} of {variants}", flush=True)
+            hook.remove()
+            both = {"frames": torch.cat(frames), "patches": torch.cat(patches)}
+            save_file({k: v.unflatten(0, (variants, -1)) for k, v in both.items()}, path)
+        both = load_file(path)
+        return both["frames"], both["patches"]
+
+    def stage(
+        self, name: str, epochs: int, learned: list[str], rate: float, batch: int, step: Callable
+    ) -> None:
+        """Run one stage with AdamW, warm-up and a cosine schedule."""
+        model, state_path = self.model, self.work / f"{name}.safetensors"
+        parameters = {n: p for n, p in model.named_parameters() if n in set(learned)}
+        if name != "heads":
+            parameters |= {f"pose_head.{n}": p for n, p in self.pose_head.named_parameters()}
+        groups = [
+            {"params": [p for p in parameters.values() if p.ndim > 1], "weight_decay": 0.05},
+            {"params": [p for p in parameters.values() if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+        ordered = [p for group in optimizer.param_groups for p in group["params"]]
+        first = 0
+        if state_path.exists():
+            saved = load_file(state_path)
+            model.load_state_dict({k[2:]: v for k, v in saved.items() if k.startswith("m.")})
+            self.pose_head.load_state_dict(
+                {k[2:]: v for k, v in saved.items() if k.startswith("h.")}
+            )
+            for i, p in enumerate(ordered):
+                keys = ("step", "exp_avg", "exp_avg_sq")
+                optimizer.state[p] = {k: saved[f"o.{i}.{k}"] for k in keys}
+            first = int(saved["epoch"])
+        for p in [*model.parameters(), *self.pose_head.parameters()]:
+            p.requires_grad_(False)
+        for p in ordered:
+            p.requires_grad_(True)
+        steps = len(self.labels) // batch
+        for epoch in range(first, epochs):
+            began, total, measure = time.monotonic(), 0.0, 0.0
+            rng = torch.Generator().manual_seed(1000 + epoch)
+            order = torch.randperm(len(self.labels), generator=rng)
+            for i in range(steps):
+                here = epoch * steps + i
+                warm = min(1.0, (here + 1) / 200)
+                slope = 0.5 * (1 + np.cos(np.pi * here / (epochs * steps)))
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * warm * slope
+                loss, value = step(order[i * batch : (i + 1) * batch], rng)
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(ordered, 1.0)
+                optimizer.step()
+                total, measure = total + float(loss.detach()), measure + value
+            line = {
+                "stage": name,
+                "epoch": epoch + 1,
+                "steps": (epoch + 1) * steps,
+                "loss": round(total / steps, 4),
+                ("pose" if name == "pose" else "accuracy"): round(measure / steps, 4),
+                "seconds": round(time.monotonic() - began, 1),
+            }
+            if name != "pose" and (epoch + 1) % (1 if name == "joint" else 5) == 0:
+                self._frames(FRAMES)
+                line["zero-shot"] = {
+                    key: zero_shot(self.teacher, *test) for key, test in self.tests.items()
+                }
+            print(json.dumps(line), flush=True)
+            saved = {f"m.{k}": v for k, v in model.state_dict().items()}
+            saved |= {f"h.{k}": v for k, v in self.pose_head.state_dict().items()}
+            for i, p in enumerate(ordered):
+                saved |= {f"o.{i}.{k}": v for k, v in optimizer.state[p].items()}
+            saved["epoch"] = torch.tensor(epoch + 1)
+            partial = state_path.with_suffix(".partial")
+            save_file({k: v.clone() for k, v in saved.items()}, partial)
+            partial.rename(state_path)
+            with (self.work / "log.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+            self._frames(FRAMES)
+            save_teacher(self.teacher, self.work / "latest.safetensors", trained=True)
+
+
+def augment(pixels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Shift and scale the picture a little, the same in all frames, and vary brightness.
+
+    Returns:
+        The pictures, and zoom (B, 1) and shift (B, 2): a place x in the new picture shows what
+        was at zoom * x + shift, with coordinates from -1 to 1.
+    """
+    clips = len(pixels)
+    zoom = 1 + 0.16 * (torch.rand(clips, 1, generator=rng) - 0.5)
+    shift = 0.16 * (torch.rand(clips, 2, generator=rng) - 0.5)
+    theta = torch.zeros(clips, 2, 3)
+    theta[:, 0, 0] = theta[:, 1, 1] = zoom[:, 0]
+    theta[:, :, 2] = shift
+    flat = pixels.flatten(0, 1)
+    per_frame = theta.repeat_interleave(pixels.shape[1], dim=0)
+    grid = F.affine_grid(per_frame, list(flat.shape), align_corners=False)
+    moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(pixels)
+    gain = 1 + 0.3 * (torch.rand(clips, 1, 3, 1, 1, generator=rng) - 0.5)
+    return moved * gain + 0.2 * torch.randn(clips, 1, 3, 1, 1, generator=rng), zoom, shift
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("build/demo-teacher"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--minutes", type=float, default=1e9, help="the schedule ends by then")
-    parser.add_argument("--batch", type=int, default=48)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--per-outside", type=int, default=14)
-    parser.add_argument("--per-base", type=int, default=36)
-    parser.add_argument("--candidates", type=int, default=96, help="labels scored per clip")
-    parser.add_argument("--pose", type=float, default=10.0, help="weight of the joints' loss")
+    parser.add_argument("--pose-epochs", type=int, default=18)
+    parser.add_argument("--heads-epochs", type=int, default=30)
+    parser.add_argument("--joint-epochs", type=int, default=2)
+    parser.add_argument("--per-outside", type=int, default=20)
+    parser.add_argument("--per-base", type=int, default=48)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    work = arguments.work
-    work.mkdir(parents=True, exist_ok=True)
-
-    specs = training_specs(arguments.per_outside, arguments.per_base)
-    store = clips(work / "train.npy", specs, make_clip, arguments.workers)
-    poses = torch.from_numpy(clips(work / "poses.npy", specs, make_pose, arguments.workers).copy())
-    row = {a.class_id: i for i, a in enumerate(TRAINED)}
-    labels = torch.tensor([row[s.class_id] for s in specs])
-    tests: dict[str, tuple[list[Spec], list[str], dict[int, int]]] = {}
-    novel = [a for a in ACTIONS if a.name in NOVEL]
-    validation = [a for a in ACTIONS if a.name in VALIDATION]
-    for name, group, people in (
-        ("held-out subjects, base classes", BASE, range(1, 5)),
-        ("validation classes", validation, range(1, 9)),
-        ("novel classes", novel, range(1, 9)),
-    ):
-        chosen = [Spec(a.class_id, p, p % VIEWS + 1, 1) for a in group for p in people]
-        tests[name] = (
-            chosen,
-            [a.name for a in group],
-            {a.class_id: i for i, a in enumerate(group)},
-        )
-    test_clips = {
-        name: clips(work / f"{name.replace(' ', '-')}.npy", chosen, eval_clip, arguments.workers)
-        for name, (chosen, _, _) in tests.items()
-    }
-
-    texts = [describe(a) for a in TRAINED]
-    known = {t for a in ACTIONS for d in describe(a) for t in bpe_ids(d)}
-    known |= {t for ts in texts for text in ts for t in bpe_ids(text)}
-    vocabulary = CompactVocabulary.of(known)
-    teacher = build_xclip("xclip-demo", untrained=True, vocabulary=vocabulary)
-    model = teacher.model.requires_grad_(True).train()
-    torch.manual_seed(1)
-    pose_head = torch.nn.Linear(teacher.dim, 50)
-    frame_features: list[torch.Tensor] = []
-    model.mit.register_forward_pre_hook(lambda _, given: frame_features.append(given[0]))
-    learned = [*model.parameters(), *pose_head.parameters()]
-    decay = [p for p in learned if p.ndim > 1]
-    rest = [p for p in learned if p.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decay, "weight_decay": 0.05}, {"params": rest, "weight_decay": 0.0}],
-        lr=arguments.lr, betas=(0.9, 0.98),
-    )  # fmt: skip
-    steps = len(labels) // arguments.batch
-    tokens = [[teacher.tokens(text)[0] for text in ts] for ts in texts]
-    log_path, state_path = work / "log.jsonl", work / "state.safetensors"
-    first = 0
-    if state_path.exists():
-        saved = load_file(state_path)
-        model.load_state_dict({k[2:]: v for k, v in saved.items() if k.startswith("m.")})
-        pose_head.load_state_dict({k[2:]: v for k, v in saved.items() if k.startswith("h.")})
-        for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
-            optimizer.state[p] = {k: saved[f"o.{i}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq")}
-        first = int(saved["epoch"])
-    start = time.monotonic()
-    for epoch in range(first, arguments.epochs):
-        rng = torch.Generator().manual_seed(epoch)
-        order = torch.randperm(len(labels), generator=rng)
-        total = right = 0.0
-        for step in range(steps):
-            progress = max(
-                (epoch * steps + step) / (arguments.epochs * steps),
-                (time.monotonic() - start) / 60 / arguments.minutes if first == 0 else 0.0,
-            )
-            if progress >= 1:
-                break
-            warm = min(1.0, (epoch * steps + step + 1) / 100)
-            for group in optimizer.param_groups:
-                group["lr"] = arguments.lr * warm * 0.5 * (1 + np.cos(np.pi * progress))
-            pick = order[step * arguments.batch : (step + 1) * arguments.batch]
-            moment = torch.randint(_PER_FRAME, (len(pick), FRAMES), generator=rng)
-            moment = moment + _PER_FRAME * torch.arange(FRAMES)
-            raw = torch.stack(
-                [
-                    torch.from_numpy(store[int(i)][m.numpy()])
-                    for i, m in zip(pick, moment, strict=True)
-                ]
-            )
-            pixels, moved = augment(teacher.normalise(raw), rng)
-            where = poses[pick[:, None], moment].float()
-            where = (where * 2 - 1 - moved[:, :, 2].view(-1, 1, 1, 2)) / moved[:, 0, 0].view(
-                -1, 1, 1, 1
-            )
-            seen = where.isfinite()
-            positives, truth = labels[pick].unique(return_inverse=True)
-            others = torch.randperm(len(TRAINED), generator=rng)
-            others = others[~torch.isin(others, positives)]
-            candidates = torch.cat([positives, others])[: max(len(positives), arguments.candidates)]
-            rows = []
-            for c in candidates.tolist():
-                which = int(torch.randint(2 * len(tokens[c]), (1,), generator=rng))
-                rows.append(tokens[c][max(0, which - len(tokens[c]))])  # half the time the name
-            padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-            frame_features.clear()
-            feature, context = model.encode_video(pixels)
-            said = pose_head(frame_features[0]).unflatten(-1, (25, 2))
-            pose_loss = F.smooth_l1_loss(said[seen], where[seen], beta=0.1)
-            text = model.encode_text(padded).expand(len(feature), -1, -1)
-            text = F.normalize(model.condition(text, context), dim=-1)
-            cosine = torch.einsum("bd,bcd->bc", F.normalize(feature, dim=-1), text)
-            logits = model.logit_scale.exp().clamp(max=100) * cosine
-            named = F.cross_entropy(logits, truth, label_smoothing=0.05)
-            loss = named + arguments.pose * pose_loss
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(learned, 1.0)
-            optimizer.step()
-            total += float(named.detach())
-            right += float((logits.argmax(1) == truth).float().mean())
-            if step % 20 == 0:
-                print(f"epoch {epoch} step {step}/{steps} loss {float(named.detach()):.3f} "
-                    f"pose {float(pose_loss.detach()):.4f} "
-                      f"{time.monotonic() - start:.0f} s", flush=True)  # fmt: skip
-        scores = {
-            name: accuracy(teacher, test_clips[name], [index[s.class_id] for s in chosen], names)
-            for name, (chosen, names, index) in tests.items()
-        }
-        line = {
-            "epoch": epoch + 1, "steps": (epoch + 1) * steps, "loss": total / max(step, 1),
-            "accuracy": right / max(step, 1), "seconds": time.monotonic() - start, **scores,
-        }  # fmt: skip
-        print(json.dumps(line), flush=True)
-        with log_path.open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        saved = {f"m.{k}": v for k, v in model.state_dict().items()}
-        saved |= {f"h.{k}": v for k, v in pose_head.state_dict().items()}
-        for i, p in enumerate(q for g in optimizer.param_groups for q in g["params"]):
-            saved |= {f"o.{i}.{k}": v for k, v in optimizer.state[p].items()}
-        saved["epoch"] = torch.tensor(epoch + 1)
-        save_file({k: v.clone() for k, v in saved.items()}, state_path.with_suffix(".partial"))
-        state_path.with_suffix(".partial").rename(state_path)
-        save_teacher(teacher, arguments.out, trained=True)
-        if progress >= 1:
-            break
-
-
-def augment(pixels: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Shift and scale the picture a little, the same in all frames, and vary brightness.
-
-    Returns:
-        The pictures, and the map (B, 2, 3) from their coordinates, -1..1, to those before.
-    """
-    clips = len(pixels)
-    zoom = 1 + 0.16 * (torch.rand(clips, generator=rng) - 0.5)
-    shift = 0.16 * (torch.rand(clips, 2, generator=rng) - 0.5)
-    theta = torch.zeros(clips, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = zoom
-    theta[:, :, 2] = shift
-    per_frame = theta.repeat_interleave(pixels.shape[1], dim=0)
-    flat = pixels.flatten(0, 1)
-    grid = F.affine_grid(per_frame, list(flat.shape), align_corners=False)
-    moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False).view_as(pixels)
-    gain = 1 + 0.3 * (torch.rand(clips, 1, 3, 1, 1, generator=rng) - 0.5)
-    return moved * gain + 0.2 * torch.randn(clips, 1, 3, 1, 1, generator=rng), theta
+    Training(arguments).run()
 
 
 if __name__ == "__main__":

@@ -98,7 +98,9 @@ def test_demo(folder: Path) -> None:
     (line,) = commands()["demo"]
     table = run(line, folder)
     assert "demo-transfer" in table
-    assert "demo-episodic" in table
+    assert "demo-labels" in table
+    assert "demo-episodes" in table
+    assert (folder / "runs" / "demo-transfer" / "pictures" / "answers.png").is_file()
     assert "chance" in table.lower()
     assert list((folder / "previews" / "demo").glob("*.png"))
     again = run(line, folder)

@@ -109,7 +109,7 @@ def sources(raw: RawFolder | None, options: Options) -> list[str]:
 
 
 def generate(
-    sample: str | Spec, options: Options = DEFAULTS, draw: bool = True
+    sample: str | Spec, options: Options = DEFAULTS, draw: bool = True, moments: int = 0
 ) -> tuple[Recording, np.ndarray | None]:
     """Make one sample in memory.
 
@@ -117,6 +117,7 @@ def generate(
         sample: A sample ID or Spec; subjects and replications beyond the options' are fine.
         options: As for ``skelfew-prepare demo --option``.
         draw: Whether to render; False leaves joints and manifest row as they are.
+        moments: Render only the frames at the middles of so many equal parts; 0 for all frames.
 
     Returns:
         The recording and its video (T, H, W, 3) uint8, None if not rendered.
@@ -143,7 +144,8 @@ def generate(
     pixels = camera.project(positions).astype(np.float32)
     pixels[lost] = np.nan
 
-    frames = render(seen, cast, camera, paint) if draw and chosen["video"] else None
+    shown = seen[:, middles(seen.shape[1], moments)] if moments else seen
+    frames = render(shown, cast, camera, paint) if draw and chosen["video"] else None
     recording = Recording(
         Sample(
             sample_id=spec.sample_id,
@@ -160,6 +162,11 @@ def generate(
         Skeleton(positions, pixels),
     )
     return recording, frames
+
+
+def middles(frames: int, parts: int) -> np.ndarray:
+    """Return the indices of the frames in the middles of ``parts`` equal parts of a clip."""
+    return ((np.arange(parts) + 0.5) * frames / parts).astype(int)
 
 
 def _cast(spec: Spec, seed: int, rng: np.random.Generator) -> tuple[Subject, ...]:

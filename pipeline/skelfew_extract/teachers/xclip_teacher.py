@@ -1,7 +1,7 @@
 """X-CLIP as a frozen teacher: uint8 frames and class names in, f_v and f_t out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -197,6 +197,7 @@ def save_teacher(
     *,
     trained: bool | None = None,
     dtype: torch.dtype = torch.float16,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the model as safetensors that ``build_teacher(weights=path)`` opens.
 
@@ -204,6 +205,7 @@ def save_teacher(
         trained: Whether the weights were learned; as the teacher says if not given. Pass True
             after training one that began untrained.
         dtype: Of the stored numbers; half precision halves the file.
+        about: What it was trained on and how well it does, for whoever opens the file; any JSON.
     """
     from safetensors.torch import save_file
 
@@ -220,6 +222,8 @@ def save_teacher(
         "trained": json.dumps(teacher.trained if trained is None else trained),
         "vocabulary": json.dumps(vocabulary.known if vocabulary else None),
     }
+    if about is not None:
+        metadata["about"] = json.dumps(about)
     state = teacher.model.state_dict()
     save_file({n: t.to("cpu", dtype).contiguous() for n, t in state.items()}, path, metadata)
 
