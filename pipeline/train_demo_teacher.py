@@ -172,9 +172,7 @@ class Training:
 
     # Batches
 
-    def pictures(
-        self, rows: Tensor, frames: int, rng: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def pictures(self, rows: Tensor, frames: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return augmented pixels (B, frames, 3, S, S) and where the joints are in them."""
         part = FRAMES // frames
         segment = torch.arange(frames) * part
