@@ -147,7 +147,8 @@ class TransferConfig:
             f_t where the teacher saw no video.
         target_form: ``unit`` scales f_v and f_t to length one before they are added.
         width_align: How Eq. 2 is made well-defined where encoder and teacher differ in width.
-        decay: lambda of Eq. 2; 0 copies the online projector, 1 never moves the target's.
+        decay: lambda of Eq. 2; 0 copies the online projector, 1 never moves the target's, which
+            keeps it from shrinking (docs/paper-notes.md).
         predictor: Whether there is a predictor (Table X).
         predictor_lr: Factor on its learning rate.
         hidden_dim: Width of the hidden layer of projectors and predictor.
@@ -161,7 +162,7 @@ class TransferConfig:
     representation: str = "auto"
     target_form: str = "unit"
     width_align: str = "pad"
-    decay: float = 0.99
+    decay: float = 1.0
     predictor: bool = True
     predictor_lr: float = 10.0
     hidden_dim: int = 4096
@@ -346,6 +347,7 @@ _PAPER = TrainConfig(
     data=DataConfig(missing_body="auto"),
     transfer=TransferConfig(
         target_form="raw",
+        decay=0.99,
         optimizer=OptimizerConfig(
             "adam", lr=0.1, weight_decay=0.01, decay_all=True, schedule="constant"
         ),

@@ -180,7 +180,7 @@ def option(*names: str, **attributes: Any) -> Any:
     metavar="HOW",
     help="pad, teacher_reduce, skip_mismatched, student_adapter or encoder_512 [pad].",
 )
-@option("--decay", type=float, help="Of the target's moving average, lambda [0.99].")
+@option("--decay", type=float, help="Of the target's moving average, lambda [1: it stays].")
 @option("--predictor/--no-predictor", help="BYOL's predictor [with].")
 @option("--episodes", type=int, help="In all [10000].")
 @option("--ways", type=int, help="Classes [as many as novel ones, 20 at most].")
