@@ -263,8 +263,8 @@ def many(tmp_path: Path) -> Path:
     folder.mkdir()
     for subject in range(1, 100):
         for action in (1, 2, 3, 4):
-            # Long enough that reading takes a second: there must be time left to be killed in.
-            name, text = clip(action, subject, frames=120)
+            # Long enough that reading takes seconds: there must be time left to be killed in.
+            name, text = clip(action, subject, frames=200)
             (folder / name).write_text(text)
     return folder
 
@@ -297,7 +297,7 @@ def test_a_killed_process_goes_on_with_equal_result(
     many: Path, tmp_path: Path, workers: int, kill: str
 ) -> None:
     process = command(many, tmp_path / "b", workers)
-    list(blocks_done(tmp_path / "b", 2))
+    list(blocks_done(tmp_path / "b", 1))
     if kill == "SIGINT":  # Ctrl-C reaches parent and workers
         os.killpg(process.pid, signal.SIGINT)
     else:
