@@ -8,7 +8,7 @@ say() { printf '\n\033[1m== %s\033[0m\n' "$1" >&2; }
 world="" passes="--epochs 20 --batch 32" after="--episodes 120" instead="--episodes 333"
 common="--encoder agcn --width 0.125 --frames 16 --body-pool masked_mean --missing-body zeros"
 common="$common --set episodic.epoch_episodes=20"
-transfer="--set transfer.hidden_dim=1024 --set transfer.optimizer.warmup=2"
+transfer="--lr 0.01 --set transfer.hidden_dim=1024 --set transfer.optimizer.warmup=2"
 traditional="--set traditional.optimizer.warmup=2"
 if [ "${DEMO:-}" = quick ]; then
     world="--option subjects=2 --option views=1"
