@@ -4,8 +4,8 @@
 set -eu
 say() { printf '\n\033[1m== %s\033[0m\n' "$1" >&2; }
 
-# The three runs see the same number of clips: 20 passes over 768 base samples are 213 episodes.
-world="" passes="--epochs 20 --batch 32" after="--episodes 120" instead="--episodes 333"
+# The three runs see the same number of clips: 14 passes over 768 base samples are 149 episodes.
+world="" passes="--epochs 14 --batch 32" after="--episodes 84" instead="--episodes 233"
 common="--encoder agcn --width 0.125 --frames 16 --body-pool masked_mean --missing-body zeros"
 common="$common --set episodic.epoch_episodes=20"
 transfer="--lr 0.01 --set transfer.hidden_dim=1024 --set transfer.optimizer.warmup=2"
