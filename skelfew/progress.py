@@ -2,7 +2,6 @@
 
 import sys
 import time
-from types import TracebackType
 
 
 class Progress:
@@ -42,15 +41,10 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif kind is None and self.done > self._before:
+        elif error[0] is None and self.done > self._before:
             print(self._line(""), file=sys.stderr, flush=True)
 
     @property

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
+from skelfew.cli.prepare_options import FILE, output_options
 from skelfew.data.readers import READERS
 
 if TYPE_CHECKING:
     from skelfew.data.prepare import Prepared
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class _DataSets(click.Group):
@@ -66,19 +65,7 @@ def _data_set(name: str) -> click.Command:
     @click.option(
         "--videos", type=click.Path(path_type=Path), help="Folder of the videos, if not in --raw."
     )
-    @click.option("--out", type=_FILE, help=f"Manifest to write.  [default: manifests/{name}.csv]")
-    @click.option("--data", type=_FILE, help=f"Skeletons to write.  [default: data/{name}.h5]")
-    @click.option(
-        "--workers", type=click.IntRange(min=1), help="Reading processes.  [default: all cores]"
-    )
-    @click.option(
-        "--option",
-        "options",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="An option of this reader; skelfew-prepare list shows them. Can be repeated.",
-    )
-    @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+    @output_options(name, "Of this reader; skelfew-prepare list shows them. Can be repeated.")
     @guarded
     def command(**arguments: Any) -> int:
         return _prepare(name, **arguments)
@@ -161,8 +148,8 @@ def list_data_sets(as_json: bool) -> int:
 
 @main.command(context_settings=CONTEXT)
 @click.argument("name")
-@click.option("--manifest", type=_FILE, help="[default: manifests/NAME.csv]")
-@click.option("--data", type=_FILE, help="[default: data/NAME.h5]")
+@click.option("--manifest", type=FILE, help="[default: manifests/NAME.csv]")
+@click.option("--data", type=FILE, help="[default: data/NAME.h5]")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @guarded
 def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) -> int:
@@ -193,8 +180,8 @@ def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) ->
 @click.option("--validation", default="0", show_default=True, help="Likewise.")
 @click.option("--shots", default=5, show_default=True, help="Exemplars to draw per class, at most.")
 @click.option("--seed", default=0, show_default=True, help="Of the draws.")
-@click.option("--manifest", type=_FILE, help="[default: manifests/NAME.csv]")
-@click.option("--out", type=_FILE, help="[default: manifests/protocols/NAME.json]")
+@click.option("--manifest", type=FILE, help="[default: manifests/NAME.csv]")
+@click.option("--out", type=FILE, help="[default: manifests/protocols/NAME.json]")
 @guarded
 def split(
     name: str,

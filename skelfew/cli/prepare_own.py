@@ -6,14 +6,14 @@ from pathlib import Path
 import click
 
 from skelfew.cli.common import CONTEXT, guarded, log
+from skelfew.cli.prepare_options import FILE, output_options
 from skelfew.data.readers import READERS
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _TAKEN = {"check", "list", "split"}
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--table", required=True, type=_FILE, help="CSV file with a row a sample.")
+@click.option("--table", required=True, type=FILE, help="CSV file with a row a sample.")
 @click.option(
     "--layout",
     required=True,
@@ -26,19 +26,9 @@ _TAKEN = {"check", "list", "split"}
     type=click.Path(path_type=Path),
     help="Folder of the videos, if they do not lie beside the table.",
 )
-@click.option("--out", type=_FILE, help="Manifest to write.  [default: manifests/NAME.csv]")
-@click.option("--data", type=_FILE, help="Skeletons to write.  [default: data/NAME.h5]")
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Reading processes.  [default: all cores]"
+@output_options(
+    "NAME", "coordinates=2|3, order=tvc|..., missing=keep, nan=missing. Can be repeated."
 )
-@click.option(
-    "--option",
-    "options",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="coordinates=2|3, order=tvc|..., missing=keep, nan=missing. Can be repeated.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @guarded
 def own(
     table: Path,
