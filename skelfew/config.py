@@ -15,6 +15,7 @@ from typing import Any
 from skelfew.settings import ConfigError, flatten, from_plain, override_value
 
 STAGES = ("transfer", "traditional", "episodic")
+HEADS = ("cosine", "protonet")  # of the episodic stage, see skelfew.fewshot.HEADS
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("InputConfig", "match"): ("manifest", "ids"),
     ("OptimizerConfig", "name"): ("adam", "adamw", "sgd", "lars"),
@@ -28,6 +29,7 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
         "student_adapter",
         "encoder_512",
     ),
+    ("EpisodicConfig", "head"): HEADS,
     ("EncoderConfig", "body_pool"): ("mean", "masked_mean"),
     ("DataConfig", "stream"): ("joint", "bone", "joint_motion", "bone_motion"),
     ("DataConfig", "missing_body"): ("auto", "zeros", "duplicate", "mask"),
@@ -200,19 +202,24 @@ class TraditionalConfig:
 
 @dataclass(frozen=True)
 class EpisodicConfig:
-    """Episodic training with cosine logits on the base classes (Sec. IV-C).
+    """Episodic training on the base classes, with cosine logits in the paper (Sec. IV-C).
 
     Attributes:
+        head: What compares queries with exemplars, a key of ``skelfew.fewshot.HEADS``.
+        head_settings: Settings of the head to change, ``KEY=VALUE`` each (docs/heads.md).
         episodes: How many in all.
         epoch_episodes: After how many an epoch ends (a row of metrics, a checkpoint).
         ways: N; None for the number of novel classes, 20 at most, as far as base classes go.
         shots: K.
         queries: Q per class.
         episodes_per_step: How many share one forward pass and one step.
-        scale: Of the cosines, the inverse temperature (paper: none, 1).
+        scale: Of the cosines, the inverse temperature (paper: none, 1); for heads whose logits
+            are cosines.
         learn_scale: Whether the scale is learned.
     """
 
+    head: str = "cosine"
+    head_settings: tuple[str, ...] = ()
     episodes: int = 10_000
     epoch_episodes: int = 200
     ways: int | None = None
@@ -227,6 +234,9 @@ class EpisodicConfig:
 
     def __post_init__(self) -> None:
         _validate(self)
+        for pair in self.head_settings:
+            if "=" not in pair:
+                raise ConfigError(f"head_settings has {pair!r}; expected KEY=VALUE")
 
     @property
     def epochs(self) -> int:

@@ -22,7 +22,7 @@ class Features:
     """Features of some samples of a data set.
 
     Attributes:
-        values: (n, D) float32.
+        values: (n, *F) float32; F is D, or what else a head reads.
         ids: Sample IDs, n.
         labels: Class number of each, (n,) int64.
     """
@@ -35,7 +35,7 @@ class Features:
     def __post_init__(self) -> None:
         self._row.update({sample_id: i for i, sample_id in enumerate(self.ids)})
         if not self.values.isfinite().all():
-            bad = int((~self.values.isfinite().all(dim=1)).nonzero()[0])
+            bad = int((~self.values.flatten(1).isfinite().all(dim=1)).nonzero()[0])
             raise SkelfewError(
                 f"the features of sample {self.ids[bad]} are not finite; the encoder or the "
                 "skeleton is broken"
@@ -102,7 +102,7 @@ def score_exemplars(
     Args:
         features: Of the novel classes' samples.
         protocol: Names exemplars and queries.
-        classifier: One of ``skelfew.fewshot.CLASSIFIERS``.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
         shots: K.
         exclude: Names of the protocol's sets of queries to leave out.
         seed: Of the bootstrap.
@@ -192,17 +192,17 @@ def episode_hits(
     """Return which queries of episodes are classified correctly.
 
     Args:
-        values: Features (n, D).
+        values: Features (n, *F).
         support: Rows (E, N * K), class by class.
         query: Rows (E, N * Q), class by class.
         ways: N.
-        classifier: One of ``skelfew.fewshot.CLASSIFIERS``.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
 
     Returns:
         (E, N * Q) bool, and how many predictions fine-tuning changed.
     """
     truth = episode_labels(ways, query.shape[1] // ways).to(values.device)
-    block = max(1, _BLOCK_VALUES // (query.shape[1] * values.shape[1]))
+    block = max(1, _BLOCK_VALUES // (query.shape[1] * values[0].numel()))
     hits, changed = [], 0
     for s, q in zip(support.split(block), query.split(block), strict=True):
         scores = classifier.scores(_take(values, s), _take(values, q), ways)
@@ -220,7 +220,7 @@ def mean_over_splits(results: Sequence[Result]) -> tuple[Estimate, Estimate]:
 
 
 def _take(values: Tensor, rows: Tensor) -> Tensor:
-    return values.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
 
 
 def _score_all(

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from skelfew.data.bank import Pipeline, SkeletonBank
 from skelfew.data.store import SkeletonStore
+from skelfew.encoders.outputs import read
+from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
 
 _BATCH = 128
@@ -21,29 +23,45 @@ RAW_FRAMES = 16
 
 @torch.no_grad()
 def encode(
-    encoder: nn.Module, bank: SkeletonBank, device: torch.device | str = "cpu", batch: int = _BATCH
+    encoder: nn.Module,
+    bank: SkeletonBank,
+    device: torch.device | str = "cpu",
+    batch: int = _BATCH,
+    output: str = "pooled",
 ) -> Tensor:
-    """Return the features (n, D) float32 of all samples of a bank, without augmentation."""
+    """Return an output (n, *F) float32 for all samples of a bank, without augmentation."""
     encoder = encoder.to(device).eval()
     parts = []
     with Progress("encode", len(bank), unit="clips") as progress:
         for rows in torch.arange(len(bank)).split(batch):
-            parts.append(encoder(bank.batch(rows, train=False).to(device)).float().cpu())
+            skeletons = bank.batch(rows, train=False).to(device)
+            parts.append(read(encoder, skeletons, output).float().cpu())
             progress.advance(len(rows))
     return torch.cat(parts)
 
 
-def raw_features(store: SkeletonStore, ids: Sequence[str]) -> Tensor:
-    """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames, as one long vector.
+def raw_features(store: SkeletonStore, ids: Sequence[str], output: str = "pooled") -> Tensor:
+    """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames.
 
     What can be recognised without learning anything; a floor for every encoder. Absent bodies
     are zero. The confidence of 2D joints is left out: nearly the same for all, it would drown them.
+
+    Args:
+        store: The skeletons.
+        ids: The samples, n.
+        output: ``pooled`` for one long vector each (n, D), ``frames`` for one a frame, ``joints``
+            for one a frame and joint.
     """
     pipeline = Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=store.coordinates)
     bank = SkeletonBank.from_store(store, ids, pipeline)
     rows = torch.arange(len(bank)).split(_BATCH)
     positions = [bank.batch(r, train=False)[:, : store.coordinates] for r in rows]
-    return torch.cat([p.flatten(1) for p in positions])
+    if output == "pooled":
+        return torch.cat([p.flatten(1) for p in positions])
+    if output not in ("frames", "joints"):
+        raise SkelfewError(f"raw skeletons have no {output!r} features; score an encoder, --run")
+    joints = torch.cat([p.permute(0, 2, 3, 1, 4).flatten(3) for p in positions])  # (n, T, V, C * M)
+    return joints if output == "joints" else joints.flatten(2)
 
 
 def kept(

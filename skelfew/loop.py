@@ -258,10 +258,12 @@ class StageLoop:
         except SkelfewError as error:
             problem = error
         if self.validation is not None:
-            accuracy = row["validation_accuracy"] = self.validation.accuracy(stage.encoder)
+            accuracy = self.validation.accuracy(stage.encoder, stage.scored_by)
+            row["validation_accuracy"] = accuracy
             if self.config.select == "validation" and accuracy > here.best[0]:
                 here.best = (accuracy, here.epoch + 1)
-                save_checkpoint(self._best_path, {"encoder": stage.encoder.state_dict()}, {})
+                kept = {name: module.state_dict() for name, module in self._scored().items()}
+                save_checkpoint(self._best_path, kept, {})
         run.append(row)
         run.log(
             f"{stage.name} {self._note()}"
@@ -276,13 +278,20 @@ class StageLoop:
         here.step, here.sums, here.seconds, here.waiting = 0, {}, 0.0, 0.0
         self.save()
 
+    def _scored(self) -> dict[str, torch.nn.Module]:
+        """What the accuracy on the validation classes depends on."""
+        head = self.stage.scored_by
+        parts = {"encoder": self.stage.encoder}
+        return parts if head is None or head.learned is None else {**parts, "head": head.learned}
+
     @property
     def _best_path(self) -> Any:
         return self.run_folder.path / f"best.{self.stage.name}.safetensors"
 
     def _take_best(self) -> None:
         groups, _ = load_checkpoint(self._best_path)
-        self.stage.encoder.load_state_dict(groups["encoder"])
+        for name, module in self._scored().items():
+            module.load_state_dict(groups[name])
         accuracy, epoch = self.position.best
         self.run_folder.log(
             f"{self.stage.name}: took epoch {epoch}, {100 * accuracy:.1f} % on the validation "

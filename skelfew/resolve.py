@@ -10,6 +10,7 @@ from skelfew.base_samples import base_samples
 from skelfew.config import TrainConfig
 from skelfew.data.bank import Pipeline
 from skelfew.errors import SkelfewError
+from skelfew.fewshot import build_head
 from skelfew.inputs import Inputs
 
 _MOST_WAYS = 20
@@ -21,6 +22,7 @@ def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
         raise SkelfewError(
             "the transfer stage needs a teacher cache: give --cache, or --stages episodic"
         )
+    build_head(config.episodic.head, config.episodic.head_settings)  # raises if it cannot be
     pipeline = pipeline_of(config, inputs)
     bodies = config.data.bodies or min(2, int(inputs.store.bodies.max()))
     return replace(

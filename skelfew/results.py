@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from skelfew.data.protocols import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
 from skelfew.evaluate import Features, Result, score_draws, score_episodes, score_exemplars
 from skelfew.fewshot import Classifier
+from skelfew.fewshot.trained import bind, settings_of
 from skelfew.runs import environment
 from skelfew.statistics import Estimate, mean_interval
 from skelfew.subjects import RAW, Subject
@@ -92,13 +93,19 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
             f"leaving out {', '.join(plan.exclude)} is for --mode exemplars, not for {mode}"
         )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
+    scored: dict[tuple[str, str], Classifier] = {}
     for subject, protocol in tasks:
-        features = class_features(subject, protocol.novel)
+        features: dict[str, Features] = {}
         for name, classifier in plan.classifiers.items():
-            result = _score(features, protocol, classifier, plan, mode)
+            classifier = bind(classifier, subject.head)
+            output = getattr(classifier, "reads", "pooled")
+            if output not in features:
+                features[output] = class_features(subject, protocol.novel, output)
+            result = _score(features[output], protocol, classifier, plan, mode)
             label = subject.name
             if plan.average and label != RAW:
                 label = f"{len(learned)} runs"
+            scored.setdefault((label, name), classifier)
             row = results.setdefault((label, name), [])
             row.append((subject, protocol, result))
     return {
@@ -128,7 +135,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         "subjects": [{"name": s.name, **s.about, "notes": list(s.notes)} for s in subjects],
         "notes": _notes(subjects, tasks, plan, mode, results),
         "rows": [
-            _row(kind, name, plan.classifiers[name], row, manifest)
+            _row(kind, name, scored[kind, name], row, manifest)
             for (kind, name), row in results.items()
         ],
     }
@@ -174,8 +181,8 @@ def _untrained(subjects: Sequence[Subject]) -> bool | None:
     return any(t.get("trained") is False for t in teachers) if teachers else None
 
 
-def class_features(subject: Subject, classes: Sequence[int]) -> Features:
-    """Return the features of all samples of some classes."""
+def class_features(subject: Subject, classes: Sequence[int], output: str = "pooled") -> Features:
+    """Return an output of the encoder for all samples of some classes."""
     samples = subject.manifest.subset(classes)
     ids = tuple(samples.ids)
     if absent := [i for i in ids if i not in subject.store]:
@@ -184,7 +191,8 @@ def class_features(subject: Subject, classes: Sequence[int]) -> Features:
             f"{absent[0]}; run skelfew-prepare {subject.manifest.name} again"
         )
     labels = torch.tensor([s.class_id for s in samples])
-    return Features(subject.features(ids), ids, labels)
+    values = subject.features(ids) if output == "pooled" else subject.features(ids, output)
+    return Features(values, ids, labels)
 
 
 def _score(
@@ -222,7 +230,7 @@ def _row(
     return {
         "features": kind,
         "classifier": name,
-        "settings": asdict(classifier),  # type: ignore[call-overload]
+        "settings": settings_of(classifier),
         "transductive": bool(getattr(classifier, "transductive", False)),
         "micro": micro.to_dict(),
         "macro": macro.to_dict(),

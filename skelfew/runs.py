@@ -8,6 +8,7 @@ runs/nw-ucla-20261124-101500/
   log.txt                what was printed to stderr
   checkpoint.safetensors all that --resume needs
   encoder.STAGE.safetensors  the encoder as that stage left it
+  head.safetensors       the head of the episodic stage, if it is not the paper's cosines
   encoder.safetensors    the encoder at the end; its presence says that the run is finished
 """
 
@@ -87,6 +88,11 @@ class Run:
     def encoder(self) -> Path:
         """The encoder at the end of the run."""
         return self.path / ENCODER
+
+    @property
+    def head(self) -> Path:
+        """The head that the episodic stage trained with; absent for the paper's cosines."""
+        return self.path / "head.safetensors"
 
     @property
     def checkpoint(self) -> Path:

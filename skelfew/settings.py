@@ -47,7 +47,7 @@ def convert(hint: Any, value: object, key: str) -> Any:
                 raise ValueError
             return converted
         if typing.get_origin(kind) is tuple:
-            parts = value.split(",") if isinstance(value, str) else value
+            parts = (value.split(",") if value else ()) if isinstance(value, str) else value
             return tuple(str(p) for p in parts)  # type: ignore[attr-defined]
     except (KeyError, TypeError, ValueError):
         pass

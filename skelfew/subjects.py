@@ -15,6 +15,7 @@ from skelfew.data.store import SkeletonStore
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.errors import SkelfewError
 from skelfew.features import RAW_FRAMES, encode, file_digest, kept, raw_features
+from skelfew.fewshot.trained import FILE as HEAD_FILE
 from skelfew.inputs import find_inputs
 from skelfew.runs import Run, read_json
 
@@ -27,7 +28,8 @@ class Subject:
 
     Attributes:
         name: Run, encoder file or ``raw skeletons``.
-        features: Returns the features (n, D) of samples.
+        features: Returns an output (n, *F) for samples; the pooled features unless another key of
+            ``skelfew.encoders.outputs.OUTPUTS`` is given.
         manifest: The data set it is evaluated on.
         store: Its skeletons.
         trained_on: Classes of this data set that it was trained on; empty if it never saw any,
@@ -36,10 +38,11 @@ class Subject:
         split: And the split.
         about: Provenance for the result document.
         notes: What a reader of the score has to know, in words.
+        head: Head that it was trained with, if there is such a file.
     """
 
     name: str
-    features: Callable[[Sequence[str]], Tensor]
+    features: Callable[..., Tensor]
     manifest: Manifest
     store: SkeletonStore
     trained_on: tuple[int, ...] | None = ()
@@ -47,13 +50,14 @@ class Subject:
     split: str | None = None
     about: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    head: Path | None = None
 
 
 def raw_subject(manifest: Manifest, store: SkeletonStore) -> Subject:
     """Raw skeletons as features: no encoder, no training."""
     return Subject(
         RAW,
-        lambda ids: raw_features(store, ids),
+        lambda ids, output="pooled": raw_features(store, ids, output),
         manifest,
         store,
         about={"features": f"joint positions, centred, {RAW_FRAMES} frames"},
@@ -140,12 +144,12 @@ def encoder_subject(
         "pipeline": pipeline.to_dict(),
     }
 
-    def features(ids: Sequence[str]) -> Tensor:
+    def features(ids: Sequence[str], output: str = "pooled") -> Tensor:
         def make() -> Tensor:
             bank = SkeletonBank.from_store(store, ids, pipeline, encoder.config["bodies"])
-            return encode(encoder, bank, device)
+            return encode(encoder, bank, device, output=output)
 
-        return kept(keep, basis, ids, make)
+        return kept(keep, basis if output == "pooled" else {**basis, "output": output}, ids, make)
 
     own = metadata.get("dataset") == manifest.name
     trained_on: tuple[int, ...] | None = () if "dataset" in metadata else None
@@ -161,6 +165,7 @@ def encoder_subject(
         split=(metadata.get("split") or None) if own else None,
         about={"encoder": str(path), "encoder_sha256": digest, "metadata": metadata},
         notes=tuple(_notes(path, metadata, manifest, trained_on)),
+        head=path.with_name(HEAD_FILE),
     )
 
 

@@ -26,6 +26,7 @@ from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_initial, save_encoder
 from skelfew.errors import SkelfewError
+from skelfew.fewshot.trained import save_head
 from skelfew.fit import about, changes
 from skelfew.inputs import InputError, Inputs, find_inputs
 from skelfew.lineage import classes_seen_by, describe, other_teacher
@@ -213,6 +214,9 @@ def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: S
         loop.run()
         about = describe(config, inputs, run, config.stages[: index + 1])
         save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
+        if stage.scored_by is not None:
+            name, width = config.episodic.head, start.encoder.feature_dim
+            save_head(run.head, name, stage.scored_by, width, {"run": run.name})
     save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
 
 

@@ -20,11 +20,12 @@ from skelfew.data.bank import Pipeline
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot.cosine import episode_cosines
 from skelfew.inputs import find_inputs
 from skelfew.loop import NotFiniteError, StageLoop, StopRequest
 from skelfew.pretrain.admission import NovelClassError, admit, refuse_foreign
 from skelfew.pretrain.collapse import CollapseError
-from skelfew.pretrain.episodic import Episodic, episode_cosines
+from skelfew.pretrain.episodic import Episodic
 from skelfew.pretrain.transfer import Transfer
 from skelfew.runs import Run, newest_run
 from skelfew.training import resume, train

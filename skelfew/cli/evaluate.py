@@ -7,7 +7,9 @@ from typing import Any
 import click
 
 from skelfew.cli.common import CONTEXT, guarded, log
+from skelfew.config import HEADS
 
+FREE = ("cosine", "cosine-paper", "linear", "nearest", "prototype")
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
 
 
@@ -55,11 +57,12 @@ def option(*names: str, **attributes: Any) -> Any:
 @click.option(
     "--classifier",
     "classifiers",
-    type=click.Choice(["cosine", "cosine-paper", "linear", "nearest", "prototype", "all"]),
+    type=click.Choice(["cosine", *FREE[1:], *HEADS[1:], "all"]),
     multiple=True,
     default=("cosine",),
     show_default=True,
-    help="May be repeated. cosine-paper is tuned as printed.",
+    help="May be repeated; all is the first five. cosine-paper is tuned as printed, protonet and "
+    "what follows are heads (docs/heads.md).",
 )
 @option("--scale", type=float, help="Of the cosines, in fine-tuning [10].")
 @option(
@@ -74,6 +77,13 @@ def option(*names: str, **attributes: Any) -> Any:
     "--entropy-on",
     type=click.Choice(["support", "query"]),
     help="'query' makes the classifier transductive [support].",
+)
+@click.option(
+    "--set",
+    "pairs",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Any other setting of the classifiers, e.g. metric=cosine [heads: as trained].",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
@@ -110,6 +120,11 @@ def main(
         raise click.UsageError("--run and --encoder both name what to evaluate; give one")
     settings = {k: options.pop(k) for k in SETTINGS}
     settings = {k: v for k, v in settings.items() if v is not None}
+    for pair in options.pop("pairs"):
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {pair}: expected KEY=VALUE")
+        settings[key] = value
     names = options.pop("classifiers")
     classifiers = choose_classifiers(names, settings)
 
@@ -168,16 +183,21 @@ def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict
     """Return the classifiers asked for, with settings; cosine-paper keeps the printed ones."""
     from dataclasses import fields
 
-    from skelfew.fewshot import CLASSIFIERS, build_classifier
+    from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier
 
-    chosen = list(CLASSIFIERS) if "all" in names else list(dict.fromkeys(names))
+    chosen = list(dict.fromkeys(n for name in names for n in (FREE if name == "all" else [name])))
     tunable = [n for n in chosen if n != "cosine-paper"]
-    known = {f.name for n in tunable for f in fields(CLASSIFIERS[n])}  # type: ignore[arg-type]
+    having = {n: {f.name for f in fields({**HEADS, **CLASSIFIERS}[n])} for n in tunable}  # type: ignore[arg-type]
     for key in settings:
-        if key not in known:
+        if not any(key in known for known in having.values()):
+            given = f"--{key.replace('_', '-')}" if key in SETTINGS else f"--set {key}"
             raise click.UsageError(
-                f"--{key.replace('_', '-')} is no setting of {', '.join(chosen)}; "
-                "--classifier cosine has all of them"
+                f"{given} is no setting of {', '.join(chosen)}; "
+                + (
+                    "--classifier cosine has all of them"
+                    if key in SETTINGS
+                    else f"they have {', '.join(sorted(set().union(*having.values()))) or 'none'}"
+                )
             )
     return {n: build_classifier(n, settings if n in tunable else {}) for n in chosen}
 

@@ -109,6 +109,19 @@ class SkeletonGCN(nn.Module):
             )
         return maps.unflatten(0, (len(x), self.bodies))
 
+    def forward_sequence(self, x: Tensor) -> Tensor:
+        """Return the features (N, T', V, D) by frame and joint of skeletons x (N, C, T, V, M).
+
+        The mean over bodies is that of ``forward``, which is the mean of this over T' and V.
+        """
+        maps = self.forward_features(x)
+        present = self._present(x)
+        if present is None:
+            bodies = maps.mean(dim=1)
+        else:
+            bodies = maps.sum(dim=1) / present.sum(dim=1)[:, None, None, None]
+        return bodies.permute(0, 2, 3, 1)
+
     def _present(self, x: Tensor) -> Tensor | None:
         """Return which bodies to compute (N, M), or None for all of them."""
         expected = (self.channels, self.joints, self.bodies)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
+from skelfew.fewshot.head import Head
 from skelfew.fewshot.scores import Scores
 from skelfew.fewshot.tuning import EPS, Tuning, class_means, fine_tune
 
@@ -73,3 +74,38 @@ class CosineClassifier:
         if weights.shape[1] == ways:
             return products
         return products.unflatten(-1, (ways, -1)).amax(dim=-1)
+
+
+def episode_cosines(support: Tensor, query: Tensor, ways: int) -> Tensor:
+    """Return the cosine of every query with every class of its episode, in [-1, 1].
+
+    The class weight is the mean of the normalised support features (one rule for every K; with
+    K = 1 it is the paper's W, the support feature itself, up to its length).
+
+    Args:
+        support: Features (E, N * K, D), class by class.
+        query: Features (E, N * Q, D).
+        ways: N.
+
+    Returns:
+        (E, N * Q, N).
+    """
+    unit = F.normalize(support, dim=-1)
+    prototypes = unit.unflatten(1, (ways, -1)).mean(dim=2)
+    return F.normalize(query, dim=-1) @ F.normalize(prototypes, dim=-1).transpose(1, 2)
+
+
+@dataclass(frozen=True)
+class CosineHead(Head):
+    """The head that the paper trains with: ``episode_cosines``, to which training adds a scale."""
+
+    @property
+    def cosines(self) -> bool:
+        """They are."""
+        return True
+
+    def logits(
+        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+    ) -> Tensor:
+        """Return the cosines, (E, M, N)."""
+        return episode_cosines(support, query, ways)

@@ -14,7 +14,7 @@ class NearestNeighbour:
 
     def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
         """Return minus the squared distance to the nearest exemplar of each class, (E, M, N)."""
-        distances = _squared_distances(query, support)
+        distances = squared_distances(query, support)
         return Scores.untuned(-distances.unflatten(-1, (ways, -1)).amin(dim=-1))
 
 
@@ -24,11 +24,11 @@ class NearestPrototype:
 
     def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
         """Return minus the squared distance to the mean exemplar of each class, (E, M, N)."""
-        return Scores.untuned(-_squared_distances(query, class_means(support, ways)))
+        return Scores.untuned(-squared_distances(query, class_means(support, ways)))
 
 
-def _squared_distances(query: Tensor, points: Tensor) -> Tensor:
-    """Squared Euclidean distances (E, M, P), exact for points that nearly coincide."""
+def squared_distances(query: Tensor, points: Tensor) -> Tensor:
+    """Return squared Euclidean distances (E, M, P), exact for points that nearly coincide."""
     centre = points.mean(dim=1, keepdim=True)  # keeps the three terms below small
     query, points = query - centre, points - centre
     squares = (query * query).sum(dim=-1, keepdim=True) + (points * points).sum(-1).unsqueeze(1)

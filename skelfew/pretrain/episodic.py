@@ -1,4 +1,4 @@
-"""Stage ``episodic``: few-shot episodes on the base classes with cosine logits (Sec. IV-C)."""
+"""Stage ``episodic``: few-shot episodes on the base classes (Sec. IV-C), with any head."""
 
 import math
 
@@ -8,51 +8,54 @@ from torch import Tensor, nn
 
 from skelfew.config import EpisodicConfig
 from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.encoders.outputs import read
+from skelfew.fewshot import Head, HeadClassifier, build_head
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.stage import Batch, Step
-from skelfew.seeding import generator
+from skelfew.seeding import generator, seeded
 
 
-def episode_cosines(support: Tensor, query: Tensor, ways: int) -> Tensor:
-    """Return the cosine of every query with every class of its episode, in [-1, 1].
-
-    The class weight is the mean of the normalised support features (one rule for every K; with
-    K = 1 it is the paper's W, the support feature itself, up to its length).
+class Episodes(nn.Module):
+    """Encoder, head, and the scale of logits that are cosines.
 
     Args:
-        support: Features (E, N * K, D), class by class.
-        query: Features (E, N * Q, D).
-        ways: N.
-
-    Returns:
-        (E, N * Q, N).
-    """
-    unit = F.normalize(support, dim=-1)
-    prototypes = unit.unflatten(1, (ways, -1)).mean(dim=2)
-    return F.normalize(query, dim=-1) @ F.normalize(prototypes, dim=-1).transpose(1, 2)
-
-
-class CosineEpisodes(nn.Module):
-    """Encoder and scale of the cosines.
-
-    Args:
-        encoder: Maps skeletons (B, C, T, V, M) to features (B, D).
-        scale: Initial factor on the cosines; the paper has none, so 1.
+        encoder: Maps skeletons (B, C, T, V, M) to features.
+        head: Compares them.
+        learned: Weights of the head, None if it has none.
+        scale: Initial factor on the cosines; the paper has none, so 1. Other logits have no factor.
         learn_scale: Whether it is learned, as its logarithm.
     """
 
-    def __init__(self, encoder: nn.Module, scale: float, learn_scale: bool):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: Head,
+        learned: nn.Module | None,
+        scale: float,
+        learn_scale: bool,
+    ):
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.head, self.learned = encoder, head, learned
+        if not head.cosines:
+            scale, learn_scale = 1.0, False
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
 
-    def forward(self, skeletons: Tensor, episodes: int, ways: int, shots: int) -> Tensor:
-        """Return logits (E, N * Q, N); the B clips are all supports, then all queries."""
-        features = self.encoder(skeletons).float()
-        supports = episodes * ways * shots
-        support = features[:supports].unflatten(0, (episodes, -1))
-        query = features[supports:].unflatten(0, (episodes, -1))
-        return self.log_scale.exp() * episode_cosines(support, query, ways)
+    def forward(
+        self, skeletons: Tensor, episodes: int, ways: int, shots: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits (E, N * Q, N) and the head's penalty, if it has one.
+
+        The B clips are all supports, then all queries.
+        """
+        features = read(self.encoder, skeletons, self.head.reads)
+        with torch.autocast(skeletons.device.type, enabled=False):
+            features = features.float()
+            supports = episodes * ways * shots
+            support = features[:supports].unflatten(0, (episodes, -1))
+            query = features[supports:].unflatten(0, (episodes, -1))
+            logits = self.head.logits(support, query, ways, self.learned)
+            penalty = self.head.penalty(support, query, ways, self.learned)
+        return self.log_scale.exp() * logits, penalty
 
 
 class Episodic:
@@ -75,7 +78,11 @@ class Episodic:
         self.data, self.config, self.seed, self.ways = data, config, seed, config.ways
         self.optimizer, self.epochs = config.optimizer, config.epochs
         self.memory: dict[str, float] = {}
-        self.module = CosineEpisodes(encoder, config.scale, config.learn_scale).to(data.device)
+        head = build_head(config.head, config.head_settings)
+        with seeded(seed, self.name, "head"):
+            learned = head.module(encoder.feature_dim) if head.learns else None  # type: ignore[arg-type]
+        self.module = Episodes(encoder, head, learned, config.scale, config.learn_scale)
+        self.module.to(data.device)
         # Classes too small for K + Q samples cannot take part.
         each = config.shots + config.queries
         counts = data.labels.bincount(minlength=len(data.classes))
@@ -86,6 +93,13 @@ class Episodic:
     def encoder(self) -> nn.Module:
         """The skeleton encoder."""
         return self.module.encoder
+
+    @property
+    def scored_by(self) -> HeadClassifier | None:
+        """The head, by which the validation classes are scored; None for the paper's cosines."""
+        if self.config.head == "cosine":
+            return None
+        return HeadClassifier(self.module.head, self.module.learned)
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """One rate for all."""
@@ -125,17 +139,23 @@ class Episodic:
         return Batch(rows, self.data.skeletons(rows, draw))
 
     def forward(self, batch: Batch) -> Step:
-        """Return cross-entropy and accuracy of the queries."""
+        """Return cross-entropy, with the head's penalty, and accuracy of the queries."""
         c = self.config
         episodes = len(batch.rows) // (self.ways * (c.shots + c.queries))
-        logits = self.module(batch.skeletons, episodes, self.ways, c.shots).flatten(0, 1)
+        logits, penalty = self.module(batch.skeletons, episodes, self.ways, c.shots)
+        logits = logits.flatten(0, 1)
         labels = episode_labels(self.ways, c.queries).repeat(episodes).to(logits.device)
         accuracy = (logits.argmax(dim=-1) == labels).float().mean()
-        return Step(F.cross_entropy(logits, labels), {"accuracy": accuracy})
+        loss, stats = F.cross_entropy(logits, labels), {"accuracy": accuracy}
+        if penalty is not None:
+            loss, stats = loss + penalty, {**stats, "penalty": penalty.detach()}
+        return Step(loss, stats)
 
     def after_step(self) -> None:
         """Nothing to do."""
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Return the scale of the cosines."""
+        if not self.module.head.cosines:
+            return {}
         return {"scale": float(self.module.log_scale.detach().exp())}

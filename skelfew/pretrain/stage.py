@@ -10,6 +10,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from skelfew.config import OptimizerConfig
+from skelfew.fewshot import HeadClassifier
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ class Stage(Protocol):
     optimizer: OptimizerConfig
     epochs: int
     memory: dict[str, float]
+
+    @property
+    def scored_by(self) -> HeadClassifier | None:
+        """Head by which the validation classes are scored; None for cosine prototypes."""
 
     @property
     def encoder(self) -> nn.Module:

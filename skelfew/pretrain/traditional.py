@@ -22,6 +22,7 @@ class Traditional:
     """
 
     name = "traditional"
+    scored_by = None
 
     def __init__(
         self, encoder: SkeletonGCN, data: TrainingData, config: TraditionalConfig, seed: int

@@ -23,6 +23,7 @@ class Transfer:
     """
 
     name = "transfer"
+    scored_by = None
 
     def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: TransferConfig, seed: int):
         if data.targets is None:

@@ -4,8 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.encoders.outputs import read
+from skelfew.evaluate import episode_hits
+from skelfew.fewshot import HeadClassifier
+from skelfew.fewshot.cosine import episode_cosines
 from skelfew.pretrain.admission import TrainingData
-from skelfew.pretrain.episodic import episode_cosines
 from skelfew.seeding import generator
 
 _BATCH = 128
@@ -53,21 +56,39 @@ class Validation:
         """Whether there are two classes with two samples."""
         return self.ways > 1
 
-    def accuracy(self, encoder: nn.Module) -> float:
-        """Return the share of queries classified correctly, mean over the episodes."""
+    def accuracy(self, encoder: nn.Module, head: HeadClassifier | None = None) -> float:
+        """Return the share of queries classified correctly, mean over the episodes.
+
+        Args:
+            encoder: The encoder.
+            head: By which it is scored; None for cosine prototypes.
+        """
+        if head is not None:
+            return self._accuracy(encoder, head)
         features = encode(encoder, self.data)
         cosines = episode_cosines(features[self.support], features[self.query], self.ways)
         labels = episode_labels(self.ways, self.queries)
         return float((cosines.argmax(dim=-1) == labels).double().mean())
 
+    def _accuracy(self, encoder: nn.Module, head: HeadClassifier) -> float:
+        training = head.learned is not None and head.learned.training
+        if head.learned is not None:
+            head.learned.eval()
+        features = encode(encoder, self.data, head.reads).to(self.data.device)
+        support, query = self.support.to(features.device), self.query.to(features.device)
+        hits, _ = episode_hits(features, support, query, self.ways, head)
+        if head.learned is not None:
+            head.learned.train(training)
+        return float(hits.double().mean())
+
 
 @torch.no_grad()
-def encode(encoder: nn.Module, data: TrainingData) -> Tensor:
-    """Return the features (n, D) of all samples on the processor; the encoder's mode is kept."""
+def encode(encoder: nn.Module, data: TrainingData, output: str = "pooled") -> Tensor:
+    """Return an output (n, *F) for all samples on the processor; the encoder's mode is kept."""
     training = encoder.training
     encoder.eval()
     parts = [
-        encoder(data.skeletons(rows)).float().cpu()
+        read(encoder, data.skeletons(rows), output).float().cpu()
         for rows in torch.arange(len(data)).split(_BATCH)
     ]
     encoder.train(training)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from skelfew.config import STAGES, InputConfig, TrainConfig
 from skelfew.data.protocols import split_names
 from skelfew.errors import SkelfewError
 from skelfew.features import file_digest
-from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot import CLASSIFIERS, build_classifier
+from skelfew.fewshot.trained import settings_of
 from skelfew.inputs import Inputs, find_inputs
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
@@ -20,6 +21,8 @@ from skelfew.reproduce.units import Request, Unit, Work
 
 # Raised when training or scoring changes so that old records no longer stand for the code.
 RECORD_VERSION = 1
+# Settings that came after the first records; at these values they are not part of a key.
+_LATER: dict[str, Any] = {"episodic.head": "cosine", "episodic.head_settings": []}
 # Settings that change where or how fast something is computed, but not what.
 _NO_MATTER = ("inputs.", "protocol", "device", "threads", "checkpoint_minutes", "preset")
 
@@ -147,8 +150,11 @@ def _unit(
         "classes": request.classes,
         "shots": list(request.table.shots),
         "draws": request.table.draws,
-        "classifiers": {k: asdict(c) for k, c in CLASSIFIERS.items()},  # type: ignore[call-overload]
+        "classifiers": {k: settings_of(c) for k, c in CLASSIFIERS.items()},
     }
+    head = "" if row.classifier in CLASSIFIERS else row.classifier
+    if head:
+        identity["classifiers"][head] = settings_of(build_classifier(head))
     text = json.dumps(identity, sort_keys=True)
     return Unit(
         key=hashlib.sha256(text.encode()).hexdigest(),
@@ -162,6 +168,7 @@ def _unit(
         shots=request.table.shots,
         draws=request.table.draws,
         samples=samples,
+        head=head,
     )
 
 
@@ -173,5 +180,5 @@ def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
     return {
         key: value
         for key, value in config.flat().items()
-        if not key.startswith((*_NO_MATTER, *idle))
+        if not key.startswith((*_NO_MATTER, *idle)) and _LATER.get(key, ...) != value
     }

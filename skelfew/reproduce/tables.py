@@ -40,7 +40,8 @@ class Row:
         settings: Overrides by dotted name.
         share: Weight of each stage in the budget.
         preset: Preset that the settings start from; None for the table's.
-        classifier: By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS``.
+        classifier: By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS`` or, mostly
+            with ``episodic.head`` set to it, of ``HEADS``.
         quoted: Numbers of the paper in percent, by data set and shots.
         missing: Why the row cannot run at all, "" if it can.
         datasets: Data sets that it is for; empty for all of the table.

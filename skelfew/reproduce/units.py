@@ -23,6 +23,7 @@ class Unit:
         shots: K, all scored.
         draws: Random draws of exemplars.
         samples: Clips that each stage passes through the encoder.
+        head: Head that is scored besides ``skelfew.fewshot.CLASSIFIERS``, "" for none.
     """
 
     key: str
@@ -36,6 +37,7 @@ class Unit:
     shots: tuple[int, ...]
     draws: int
     samples: dict[str, int] = field(default_factory=dict)
+    head: str = ""
 
     @property
     def name(self) -> str:
@@ -54,7 +56,8 @@ class Unit:
         c = self.config
         if c is None:
             return ()
-        return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages)
+        head = () if c.episodic.head == "cosine" else (c.episodic.head,)
+        return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages, *head)
 
     @property
     def total(self) -> int:

@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 from skelfew.data.protocols import Protocol
 from skelfew.errors import SkelfewError
 from skelfew.evaluate import Features, Result, score_draws, score_exemplars
-from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot import CLASSIFIERS, Classifier, build_classifier
+from skelfew.fewshot.trained import bind
 from skelfew.inputs import find_inputs
 from skelfew.reproduce.units import Unit
 from skelfew.results import class_features
@@ -151,24 +152,32 @@ def score(
             "a score would mean nothing"
         )
     if unit.classes == "novel":
-        features = class_features(subject, protocol.novel)
-        scores["novel"] = _scores(unit, features, protocol.novel, protocol)
+        scores["novel"] = _scores(unit, subject, protocol.novel, protocol)
         about["chance"] = 1 / len(protocol.novel)
         about["novel_classes"] = len(protocol.novel)
     if protocol.validation and (len(protocol.validation) > 1 or unit.classes == "validation"):
-        features = class_features(subject, protocol.validation)
-        scores["validation"] = _scores(unit, features, protocol.validation, None)
+        scores["validation"] = _scores(unit, subject, protocol.validation, None)
         about["validation_chance"] = 1 / len(protocol.validation)
     return scores, about
 
 
 def _scores(
-    unit: Unit, features: Features, classes: Sequence[int], exemplars_of: Protocol | None
+    unit: Unit, subject: Subject, classes: Sequence[int], exemplars_of: Protocol | None
 ) -> dict[str, Any]:
+    pooled = class_features(subject, classes)
+    scored: dict[str, tuple[Classifier, Features]] = {
+        name: (classifier, pooled) for name, classifier in CLASSIFIERS.items()
+    }
+    if unit.head:
+        head = bind(build_classifier(unit.head), subject.head)
+        features = (
+            pooled if head.reads == "pooled" else class_features(subject, classes, head.reads)
+        )
+        scored[unit.head] = (head, features)
     table: dict[str, Any] = {}
     for shots in unit.shots:
         cells = table[str(shots)] = {}
-        for name, classifier in CLASSIFIERS.items():
+        for name, (classifier, features) in scored.items():
             drawn = score_draws(features, classes, classifier, shots, unit.draws, unit.seed)
             cells[name] = {"draws": _numbers(drawn)}
             if exemplars_of is not None and exemplars_of.has_exemplars:
