@@ -136,6 +136,10 @@ def _unit(
                 "trains on the validation classes, which --select-on validation scores"
             )
         config, samples = within_budget(request, row, config, inputs)
+    classifiers = dict(CLASSIFIERS)
+    head = "" if row.classifier in CLASSIFIERS else row.classifier
+    if head:
+        classifiers[head] = build_classifier(head)
     identity = {
         "record_version": RECORD_VERSION,
         "features": row.features,
@@ -150,11 +154,8 @@ def _unit(
         "classes": request.classes,
         "shots": list(request.table.shots),
         "draws": request.table.draws,
-        "classifiers": {k: settings_of(c) for k, c in CLASSIFIERS.items()},
+        "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
     }
-    head = "" if row.classifier in CLASSIFIERS else row.classifier
-    if head:
-        identity["classifiers"][head] = settings_of(build_classifier(head))
     text = json.dumps(identity, sort_keys=True)
     return Unit(
         key=hashlib.sha256(text.encode()).hexdigest(),
