@@ -7,7 +7,7 @@ from typing import Any
 from skelfew.base_samples import base_samples
 from skelfew.cache import TeacherCache
 from skelfew.cache.compare import differences
-from skelfew.config import TrainConfig
+from skelfew.config import TEACHER_STAGES, TrainConfig
 from skelfew.data.protocol_files import list_protocols
 from skelfew.data.protocols import Protocol
 from skelfew.encoders.checkpoints import read_metadata
@@ -40,7 +40,9 @@ def describe(
         "pipeline": pipeline_of(config, inputs).to_dict(),
         "teacher": None,
     }
-    if inputs.cache is not None and "transfer" in stages:
+    from_teacher = [s for s in stages if s in TEACHER_STAGES]
+    if inputs.cache is not None and from_teacher:
+        settings = getattr(config, from_teacher[-1])
         teacher = dict(inputs.cache.attrs["teacher"])
         document["teacher"] = {
             "name": teacher.get("name"),
@@ -49,8 +51,8 @@ def describe(
             "width": inputs.cache.dim,
             "preprocessing": inputs.cache.attrs.get("preprocessing"),
             "cache_digest": inputs.cache.attrs.get("digest"),
-            "representation": config.transfer.representation,
-            "target_form": config.transfer.target_form,
+            "representation": settings.representation,
+            "target_form": settings.target_form,
         }
     return document
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,9 +19,10 @@ _MOST_WAYS = 20
 
 def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
     """Return ``config`` with everything filled in that depends on inputs and machine."""
-    if "transfer" in config.stages and inputs.cache is None:
+    if config.teacher_stages and inputs.cache is None:
         raise SkelfewError(
-            "the transfer stage needs a teacher cache: give --cache, or --stages episodic"
+            f"the {config.teacher_stages[0]} stage needs a teacher cache: give --cache, or "
+            "--stages episodic"
         )
     build_head(config.episodic.head, config.episodic.head_settings)  # raises if it cannot be
     pipeline = pipeline_of(config, inputs)
@@ -34,7 +36,11 @@ def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
             missing_body=pipeline.missing_body,
             bodies=bodies,
         ),
-        transfer=replace(config.transfer, representation=_representation(config, inputs)),
+        **{
+            stage: replace(settings, representation=_representation(settings, inputs))
+            for stage in config.teacher_stages
+            if (settings := getattr(config, stage))
+        },
         episodic=replace(config.episodic, ways=_ways(config, inputs)),
         protocol=str(inputs.protocol.path.resolve()),
         split=inputs.protocol.split or None,
@@ -68,11 +74,11 @@ def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
     )
 
 
-def _representation(config: TrainConfig, inputs: Inputs) -> str:
+def _representation(settings: Any, inputs: Inputs) -> str:
     """Return what is asked for if the cache has it; for ``auto`` f_v+f_t, else what there is."""
-    asked, cache = config.transfer.representation, inputs.cache
-    if cache is None or "transfer" not in config.stages:
-        return asked
+    asked: str = settings.representation
+    cache = inputs.cache
+    assert cache is not None
     if asked == "auto":
         return cache.representations[0]
     if asked not in cache.representations:

@@ -21,7 +21,7 @@ import torch
 from skelfew.base_samples import base_samples
 from skelfew.cache import TeacherCache
 from skelfew.checkpoint import load_scalars
-from skelfew.config import TrainConfig
+from skelfew.config import TEACHER_STAGES, TrainConfig
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_initial, save_encoder
@@ -111,12 +111,14 @@ class Start:
         data: Base-class samples.
         validation: The validation classes, None if there are none to speak of.
         encoder: Before training.
+        cache: Teacher features, None if no stage reads them.
         notes: What the user should know.
     """
 
     data: TrainingData
     validation: Validation | None
     encoder: SkeletonGCN
+    cache: TeacherCache | None
     notes: tuple[str, ...]
 
 
@@ -126,7 +128,7 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
     whole = len(inputs.manifest.subset(protocol.base))
     if len(ids) < whole:
         notes.append(f"{len(ids)} of {whole} base samples take part, as data.* asks")
-    cache = inputs.cache if "transfer" in config.stages else None
+    cache = inputs.cache if config.teacher_stages else None
     if cache is not None:
         notes.append(about(cache))
         changed = other_teacher(config.inputs.init, cache) if config.inputs.init else None
@@ -147,9 +149,9 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
                 "the cache holds no f_v, its teacher saw no video: the target is f_t alone"
             )
 
-    def read(
-        ids: Sequence[str], allowed: Sequence[int], cache: TeacherCache | None
-    ) -> TrainingData:
+        cache.rows(ids)  # none is pending
+
+    def read(ids: Sequence[str], allowed: Sequence[int]) -> TrainingData:
         return admit(
             ids,
             allowed=allowed,
@@ -159,16 +161,13 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
             pipeline=pipeline_of(config, inputs),
             bodies=config.data.bodies or 1,
             device=torch.device(config.device),
-            cache=cache,
-            representation=config.transfer.representation,
-            target_form=config.transfer.target_form,
         )
 
-    data = read(ids, protocol.base, cache)
+    data = read(ids, protocol.base)
     validation = None
     if protocol.validation:
         held_out = inputs.manifest.subset(protocol.validation).ids
-        candidate = Validation(read(held_out, protocol.validation, None), config.seed)
+        candidate = Validation(read(held_out, protocol.validation), config.seed)
         validation = candidate if candidate.possible else None
     if config.select == "validation" and validation is None:
         raise SkelfewError(
@@ -176,7 +175,7 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
             + (" or --hold-out-validation" if config.train_on_validation else "")
         )
     encoder = _build(config, inputs, data).to(config.device)
-    return Start(data, validation, encoder, tuple(notes))
+    return Start(data, validation, encoder, cache, tuple(notes))
 
 
 def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Path:
@@ -207,7 +206,7 @@ def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: S
     else:
         run.keep_rows(0)
     for index in range(first, len(config.stages)):
-        stage = _stage(config.stages[index], start.encoder, start.data, config)
+        stage = _stage(config.stages[index], start, config)
         loop = StageLoop(run, config, stage, index, start.data, start.validation, stop)
         if again and index == first:
             loop.restore()
@@ -220,18 +219,22 @@ def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: S
     save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
 
 
-def _stage(name: str, encoder: SkeletonGCN, data: TrainingData, config: TrainConfig) -> Stage:
+def _stage(name: str, start: Start, config: TrainConfig) -> Stage:
     module, attribute = STAGES[name].split(":")
     build = getattr(importlib.import_module(module), attribute)
-    stage: Stage = build(encoder, data, getattr(config, name), config.seed)
+    settings, data = getattr(config, name), start.data
+    if start.cache is not None and name in TEACHER_STAGES:
+        data = data.with_targets(start.cache, settings.representation, settings.target_form)
+    stage: Stage = build(start.encoder, data, settings, config.seed)
     return stage
 
 
 def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonGCN:
     """Return a new encoder, with the weights of ``inputs.init`` if that is given."""
     feature_dim = None
-    if config.transfer.width_align == "encoder_512" and data.targets is not None:
-        feature_dim = data.targets.shape[-1]
+    aligned = {getattr(getattr(config, s), "width_align", "") for s in config.teacher_stages}
+    if "encoder_512" in aligned and inputs.cache is not None:
+        feature_dim = inputs.cache.dim
     with seeded(config.seed, "encoder"):
         encoder = build_encoder(
             config.encoder.name,

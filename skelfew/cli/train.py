@@ -28,11 +28,6 @@ SETTINGS: dict[str, str] = {
     "stream": "data.stream",
     "frames": "data.frames",
     "missing_body": "data.missing_body",
-    "representation": "transfer.representation",
-    "target_form": "transfer.target_form",
-    "width_align": "transfer.width_align",
-    "decay": "transfer.decay",
-    "predictor": "transfer.predictor",
     "ways": "episodic.ways",
     "shots": "episodic.shots",
     "queries": "episodic.queries",
@@ -42,8 +37,18 @@ SETTINGS: dict[str, str] = {
     "threads": "threads",
     "precision": "precision",
 }
-# Options that go to whichever of the two stages that see every sample is run.
-PASSES = {"epochs": "epochs", "batch": "batch", "optimizer": "optimizer.name", "lr": "optimizer.lr"}
+# Options that go to the stages before the episodes, as far as these have such a setting.
+PASSES = {
+    "epochs": "epochs",
+    "batch": "batch",
+    "optimizer": "optimizer.name",
+    "lr": "optimizer.lr",
+    "representation": "representation",
+    "target_form": "target_form",
+    "width_align": "width_align",
+    "decay": "decay",
+    "predictor": "predictor",
+}
 
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
@@ -59,7 +64,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Plan": ("preset", "stages", "init", "select", "seed"),
     "Encoder": ("encoder", "width", "body_pool", "stream", "frames", "missing_body"),
-    "Transfer and traditional stage": (
+    "Transfer and other stages before the episodes": (
         "epochs",
         "batch",
         "optimizer",
@@ -142,7 +147,8 @@ def option(*names: str, **attributes: Any) -> Any:
 @option(
     "--stages",
     metavar="A,B",
-    help="Any of transfer, traditional, episodic [transfer,episodic; without cache episodic].",
+    help="One or more of transfer, direct, mixed, traditional, episodic, in this order "
+    "[transfer,episodic; without cache episodic].",
 )
 @option("--init", metavar="ENCODER", help="Start from an encoder.safetensors or a public .pt.")
 @option(
@@ -273,14 +279,21 @@ def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> 
     for key, value in given.items():
         if key in SETTINGS:
             config = configuration.override(config, SETTINGS[key], value)
-    stages = [s for s in ("transfer", "traditional") if s in config.stages]
     for key, tail in PASSES.items():
-        if key in given and not stages:
+        if key not in given:
+            continue
+        having = [
+            s
+            for s in configuration.STAGES
+            if s != "episodic" and hasattr(getattr(config, s), tail.split(".")[0])
+        ]
+        stages = [s for s in having if s in config.stages]
+        if not stages:
             raise click.UsageError(
-                f"--{key} is for the stages transfer and traditional; episodic has --episodes "
-                "and --set episodic.optimizer.lr=..."
+                f"--{key.replace('_', '-')} is for the stages {', '.join(having)}, of which this "
+                "run has none; episodic has --episodes and --set episodic.optimizer.lr=..."
             )
-        for stage in stages if key in given else []:
+        for stage in stages:
             config = configuration.override(config, f"{stage}.{tail}", given[key])
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -5,7 +5,7 @@ every single sample in the manifest, whoever chose the samples and however.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -58,6 +58,13 @@ class TrainingData:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def with_targets(
+        self, cache: TeacherCache, representation: str, target_form: str
+    ) -> "TrainingData":
+        """Return the same samples with teacher features, see ``TeacherCache.targets``."""
+        features = cache.targets(self.ids, representation, target_form)  # type: ignore[arg-type]
+        return replace(self, targets=torch.from_numpy(features).to(self.device))
+
     def skeletons(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return network input (B, C, T, V, M), augmented if a generator is given."""
         return self.bank.batch(rows, train=generator is not None, generator=generator)
@@ -101,14 +108,12 @@ def admit(
     numbers = [manifest[i].class_id for i in ids]
     classes = tuple(sorted(set(numbers)))
     index = {c: i for i, c in enumerate(classes)}
-    targets = None
-    if cache is not None:
-        targets = torch.from_numpy(cache.targets(ids, representation, target_form)).to(device)  # type: ignore[arg-type]
-    return TrainingData(
+    data = TrainingData(
         ids=tuple(ids),
         classes=classes,
         labels=torch.tensor([index[n] for n in numbers]),
         bank=SkeletonBank.from_store(store, ids, pipeline, bodies).to(device),
-        targets=targets,
+        targets=None,
         device=device,
     )
+    return data if cache is None else data.with_targets(cache, representation, target_form)

@@ -128,7 +128,11 @@ class CrossModalBYOL(nn.Module):
 
     def forward(self, skeletons: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return normalised predictions and target projections, (N, projection_dim) each."""
-        prediction = self.predictor(self.projector(self.align(self.encoder(skeletons))))
+        return self.compare(self.encoder(skeletons), targets)
+
+    def compare(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Do what ``forward`` does with features of the encoder (N, feature_dim)."""
+        prediction = self.predictor(self.projector(self.align(features)))
         with torch.no_grad():
             projection = self.target_projector(self.align_target(targets))
         return F.normalize(prediction.float(), dim=-1), F.normalize(projection.float(), dim=-1)

@@ -36,20 +36,44 @@ def effective_rank(vectors: Tensor) -> float:
     return math.exp(float(-(p * p.log()).sum()))
 
 
-def check_collapse(target_spread: float, initial: float, share: float, epoch: int) -> None:
+def check_collapse(
+    target_spread: float, initial: float, share: float, epoch: int, stage: str = "transfer"
+) -> None:
     """Raise CollapseError if the targets' spread fell below ``share`` of its first value.
 
     Args:
         target_spread: Of the normalised target projections, mean of the epoch's batches.
         initial: That of the first batch.
-        share: The config's ``transfer.collapse``; 0 never raises.
+        share: The config's ``STAGE.collapse``; 0 never raises.
         epoch: 1-based, for the message.
+        stage: Its name, for the message.
     """
     if target_spread < share * initial:
         raise CollapseError(
-            f"transfer collapsed in epoch {epoch}: the spread of the targets fell from "
+            f"{stage} collapsed in epoch {epoch}: the spread of the targets fell from "
             f"{initial:.4f} to {target_spread:.6f}, below {share:g} of its first value. Nearly "
             "all targets are the same now, so a small loss says nothing. Use --preset "
             "recommended, a smaller --lr, or adamw or sgd instead of adam with weight decay "
             "(docs/paper-notes.md says why)"
+        )
+
+
+def check_predictions(
+    prediction_spread: float, target_spread: float, share: float, epoch: int, stage: str
+) -> None:
+    """Raise CollapseError if predictions of targets that do not move have become the same.
+
+    Args:
+        prediction_spread: Of the normalised predictions, mean of the epoch's batches.
+        target_spread: Of the normalised targets, likewise.
+        share: The config's ``STAGE.collapse``; 0 never raises.
+        epoch: 1-based, for the message.
+        stage: Its name, for the message.
+    """
+    if prediction_spread < share * target_spread:
+        raise CollapseError(
+            f"{stage} collapsed in epoch {epoch}: the spread of the predictions is "
+            f"{prediction_spread:.6f}, below {share:g} of the targets' {target_spread:.4f}. Every "
+            "sample gets nearly the same prediction, so the encoder has learned nothing of the "
+            f"teacher. Use a smaller or larger --lr, or let it go on with --set {stage}.collapse=0"
         )

@@ -8,11 +8,12 @@ from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import CrossModalBYOL, byol_loss
 from skelfew.pretrain.collapse import check_collapse, effective_rank, spread
+from skelfew.pretrain.passes import Passes
 from skelfew.pretrain.stage import Batch, Step
-from skelfew.seeding import generator, seeded
+from skelfew.seeding import seeded
 
 
-class Transfer:
+class Transfer(Passes):
     """Trains an encoder to predict the projected teacher features of base-class samples.
 
     Args:
@@ -23,28 +24,25 @@ class Transfer:
     """
 
     name = "transfer"
-    scored_by = None
+    module: CrossModalBYOL
 
     def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: TransferConfig, seed: int):
         if data.targets is None:
-            raise ValueError("the transfer stage needs targets")
-        self.data, self.config, self.seed = data, config, seed
-        self.targets = data.targets
-        self.optimizer, self.epochs = config.optimizer, config.epochs
-        self.memory: dict[str, float] = {}
+            raise ValueError(f"the {self.name} stage needs targets")
+        super().__init__(data, config, seed)
+        self.config = config
         with seeded(seed, self.name, "heads"):
             self.module = CrossModalBYOL(
                 encoder,
                 feature_dim=encoder.feature_dim,
-                teacher_dim=self.targets.shape[-1],
+                teacher_dim=data.targets.shape[-1],
                 decay=config.decay,
                 width_align=config.width_align,
                 predictor=config.predictor,
                 hidden_dim=config.hidden_dim,
                 projection_dim=config.projection_dim,
-            ).to(self.targets.device)
+            ).to(data.device)
         self._last: tuple[Tensor, Tensor] | None = None
-        self._order: tuple[int, tuple[Tensor, ...]] = (-1, ())
 
     @property
     def encoder(self) -> nn.Module:
@@ -55,29 +53,11 @@ class Transfer:
         """The predictor learns faster than the rest."""
         return [(self.module.predictor, self.config.predictor_lr), (self.module, 1.0)]
 
-    def steps(self, epoch: int) -> int:
-        """Number of batches; they are as equal in size as can be and none is left out."""
-        return max(1, -(-len(self.data) // self.config.batch))
-
-    def samples(self, epoch: int) -> int:
-        """Every base sample once."""
-        return len(self.data)
-
-    def draw(self, epoch: int, step: int) -> Batch:
-        """Return the next batch of the epoch's order."""
-        if self._order[0] != epoch:
-            order = torch.randperm(len(self.data), generator=generator(self.seed, self.name, epoch))
-            self._order = (epoch, order.tensor_split(self.steps(epoch)))
-        rows = self._order[1][step]
-        draw = generator(self.seed, self.name, epoch, step)
-        skeletons = self.data.skeletons(rows, draw)
-        view = torch.randint(self.targets.shape[1], (len(rows),), generator=draw)
-        device = self.targets.device
-        return Batch(rows, skeletons, self.targets[rows.to(device), view.to(device)])
-
     def forward(self, batch: Batch) -> Step:
         """Return the loss and the spreads that the collapse monitor looks at."""
-        prediction, projection = self.module(batch.skeletons, batch.targets)
+        return self._step(*self.module(batch.skeletons, batch.targets))
+
+    def _step(self, prediction: Tensor, projection: Tensor) -> Step:
         self._last = (prediction.detach(), projection)
         stats = {"prediction_spread": spread(prediction), "target_spread": spread(projection)}
         if "initial_target_spread" not in self.memory:
@@ -99,5 +79,5 @@ class Transfer:
         if self._last is not None:
             extra["prediction_rank"] = effective_rank(self._last[0])
             extra["target_rank"] = effective_rank(self._last[1])
-        check_collapse(means["target_spread"], initial, self.config.collapse, epoch + 1)
+        check_collapse(means["target_spread"], initial, self.config.collapse, epoch + 1, self.name)
         return extra

@@ -33,8 +33,8 @@ def seconds_of(unit: Unit) -> float:
         else:
             config = override(config, f"{stage}.epochs", 2)
             config = override(config, f"{stage}.optimizer.warmup", 0.0)
-    if "transfer" in config.stages:
-        config = override(config, "transfer.collapse", 0.0)
+            if hasattr(getattr(config, stage), "collapse"):
+                config = override(config, f"{stage}.collapse", 0.0)
     with (
         tempfile.TemporaryDirectory() as folder,
         Path(os.devnull).open("w", encoding="utf-8") as quiet,

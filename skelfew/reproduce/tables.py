@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skelfew.config import STAGES, override, preset
+from skelfew.config import STAGES, TEACHER_STAGES, override, preset
 from skelfew.errors import SkelfewError
 
 FOLDER = Path(__file__).with_name("tables")
@@ -269,8 +269,8 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
     if row.cache != "none" and row.cache not in table.caches:
         known = ", ".join([*table.caches, "none"])
         raise TableError(f"{where} wants cache {row.cache!r}; the table has {known}")
-    if "transfer" in row.stages and row.cache == "none":
-        raise TableError(f"{where}: the stage transfer needs a cache")
+    if row.cache == "none" and (needy := [s for s in row.stages if s in TEACHER_STAGES]):
+        raise TableError(f"{where}: the stage {needy[0]} needs a cache")
     if unknown := sorted(set(row.share) - set(STAGES)):
         raise TableError(f"{where} gives a share to {unknown[0]!r}, which is no stage")
     try:
