@@ -22,7 +22,6 @@ class Traditional(Passes):
     """
 
     name = "traditional"
-    scored_by = None
 
     def __init__(
         self, encoder: SkeletonGCN, data: TrainingData, config: TraditionalConfig, seed: int
