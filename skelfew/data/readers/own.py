@@ -101,10 +101,10 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         return
     rows = good[source]
     try:
-        loaded = _load(raw.path / source, options)
+        loaded = load(raw.path / source, load_layout(str(options["layout"])), options)
         kind = _kind(raw.path, tuple(sorted(options.items())))
         _check_kind(loaded, kind)
-        filled, notes = _filled(loaded, options)
+        filled, notes = fill(loaded, options)
     except SkelfewError as error:
         yield from (Dropped(row.sample_id, source, str(error)) for row in rows)
         return
@@ -142,10 +142,11 @@ def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...
     """Tell the kind of a data set: what most of its first recordings that can be read are."""
     known = dict(options)
     rows, _ = _table(RawFolder(folder), known)
+    layout = load_layout(str(known["layout"]))
     found: dict[tuple[int, int], list[str]] = {}
     for recording in sorted(rows)[:_TRIED]:
         try:
-            loaded = _load(folder / recording, known)
+            loaded = load(folder / recording, layout, known)
         except SkelfewError:
             continue
         found.setdefault((loaded.positions.shape[-1], loaded.coordinates), []).append(recording)
@@ -172,9 +173,12 @@ def _name(channels: int, coordinates: int) -> str:
     return "x, y" if channels == 2 else "x, y, confidence"
 
 
-def _load(path: Path, options: Options) -> Loaded:
-    """Read a recording of any format."""
-    layout, order = load_layout(str(options["layout"])), str(options["order"])
+def load(path: Path, layout: Layout, options: Options, unsure: int | None = None) -> Loaded:
+    """Read a recording of any format; raise SkelfewError, which does not name the file.
+
+    ``unsure`` is for ``coordinates_of``.
+    """
+    order = str(options["order"])
     if path.is_dir() or path.suffix.lower() == ".json":
         return _keypoints(path, layout, options)
     if not path.is_file():
@@ -191,7 +195,7 @@ def _load(path: Path, options: Options) -> Loaded:
             raise SkelfewError(
                 f"{other or 'no suffix'}: expected .npy, .npz, .csv, .json, or a folder of JSON"
             )
-    coordinates = _coordinates(positions, told, str(options["coordinates"]))
+    coordinates = coordinates_of(positions, told, str(options["coordinates"]), unsure)
     missing: np.ndarray = np.zeros(positions.shape[:3], dtype=bool)
     if options["nan"] == "missing":
         missing |= np.isnan(positions).any(axis=-1)
@@ -214,8 +218,17 @@ def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
     return Loaded(positions, positions[..., 2] <= 0, 2, frames.step, frames.notes + notes)
 
 
-def _coordinates(positions: np.ndarray, told: int | None, asked: str) -> int:
-    """Return how many values of a joint are its position, or raise if that cannot be told."""
+def coordinates_of(
+    positions: np.ndarray, told: int | None, asked: str, unsure: int | None = None
+) -> int:
+    """Return how many values of a joint are its position, or raise if that cannot be told.
+
+    Args:
+        positions: (M, T, V, C).
+        told: What the file says, if it does.
+        asked: The option ``coordinates``.
+        unsure: The answer where it cannot be told; None raises.
+    """
     channels = positions.shape[-1]
     told = 2 if channels == 2 else told
     if asked != "auto":
@@ -228,6 +241,8 @@ def _coordinates(positions: np.ndarray, told: int | None, asked: str) -> int:
     third = known[:, 2]
     # Metres do not reach so far, and no pose estimator's confidence is larger (AlphaPose: 6).
     if len(known) and np.abs(known[:, :2]).max() > 10 and 0 <= third.min() <= third.max() <= 6:
+        if unsure is not None:
+            return unsure
         raise SkelfewError(
             "the third value of the joints looks like a confidence; say --option coordinates=2 "
             "(x, y, confidence) or coordinates=3 (x, y, z)"
@@ -235,7 +250,8 @@ def _coordinates(positions: np.ndarray, told: int | None, asked: str) -> int:
     return 3
 
 
-def _filled(loaded: Loaded, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:
+def fill(loaded: Loaded, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return joints (M, T, V, C) with those filled in that were not found, and notes."""
     if options["missing"] == "keep":
         return loaded.positions, loaded.notes
     positions, share = fill_missing(loaded.positions, loaded.missing, loaded.coordinates)

@@ -67,8 +67,8 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         yield Dropped(name, source, f"no label file {name}.txt")
         return
     try:
-        frames = parse(_unpacked(raw.read(source)))
-        lines = _unpacked(raw.read(_labels(raw)[name])).decode("utf-8").splitlines()
+        frames = parse(unpacked(raw.read(source)))
+        lines = unpacked(raw.read(_labels(raw)[name])).decode("utf-8").splitlines()
     except (SkelfewError, UnicodeDecodeError) as error:
         yield Dropped(name, source, str(error))
         return
@@ -79,7 +79,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
             continue
         try:
             action, start, end = _action(line, len(frames), str(options["past_end"]))
-            positions = _bodies(frames[start:end])
+            positions = seen_bodies(frames[start:end])
         except SkelfewError as error:
             yield Dropped(f"{name}:{number}", source, str(error))
             continue
@@ -101,7 +101,8 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         )
 
 
-def _unpacked(content: bytes) -> bytes:
+def unpacked(content: bytes) -> bytes:
+    """Return the content of a file that may be packed with gzip; raise SkelfewError if damaged."""
     if content[:2] != b"\x1f\x8b":
         return content
     try:
@@ -164,7 +165,7 @@ def _action(line: str, frames: int, past_end: str) -> tuple[int, int, int]:
     return action, start - 1, min(end, frames)
 
 
-def _bodies(frames: np.ndarray) -> np.ndarray:
+def seen_bodies(frames: np.ndarray) -> np.ndarray:
     """Return (M, T, 25, 3): the bodies that are seen at all."""
     positions = frames.transpose(1, 0, 2, 3)
     seen = positions.any(axis=(1, 2, 3))

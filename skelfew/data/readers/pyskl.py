@@ -39,11 +39,12 @@ def detect(reader: Reader, raw: RawFolder, options: Options) -> Reader:
         for annotation in annotations(raw, source):
             keypoint = annotation.get("keypoint") if isinstance(annotation, dict) else None
             if isinstance(keypoint, np.ndarray) and keypoint.ndim == 4:
-                return _form(reader, annotation, str(options["layout"]))
+                return form(reader, annotation, str(options["layout"]))
     return reader
 
 
-def _form(reader: Reader, annotation: dict[str, Any], layout: str) -> Reader:
+def form(reader: Reader, annotation: dict[str, Any], layout: str) -> Reader:
+    """Return the reader with layout, channels and units of an annotation (layout: name or auto)."""
     joints, coordinates = annotation["keypoint"].shape[2:]
     if layout == "auto":
         if (joints, coordinates) not in _LAYOUTS:

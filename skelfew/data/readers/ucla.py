@@ -42,7 +42,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     text = raw.read(source)
     try:
         content = json.loads(text)
-        label, positions = int(content["label"]), _positions(content["skeletons"])
+        label, positions = int(content["label"]), positions_of(content["skeletons"])
     except KeyError as error:
         yield Dropped(name, source, f"the key {error} is missing")
         return
@@ -73,7 +73,8 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     yield Recording(sample, Skeleton(positions[None]), tuple(notes))
 
 
-def _positions(values: object) -> np.ndarray:
+def positions_of(values: object) -> np.ndarray:
+    """Return joints (T, 20, 3) float32; raise ValueError or TypeError if they are something else."""
     positions = np.array(values, dtype=np.float32)
     if positions.ndim != 3 or positions.shape[1:] != (20, 3) or not len(positions):
         raise ValueError(f"skeletons have shape {positions.shape}, expected (frames, 20, 3)")

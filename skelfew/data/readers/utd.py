@@ -19,6 +19,7 @@ from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 
+NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
 # The files begin head, shoulder centre, spine, hip centre; kinect-v1 has these four reversed.
 _ORDER = [3, 2, 1, 0, *range(4, 20)]
@@ -29,15 +30,12 @@ _FOCAL, _CENTRE = 270.0, (160.0, 120.0)
 def sources(raw: RawFolder, options: Options) -> list[str]:
     """List the skeleton files ``aA_sS_tT_skeleton.mat``."""
     if importlib.util.find_spec("scipy") is None:
-        raise SkelfewError("MATLAB files need SciPy: pip install 'skelfew[prepare]'")
+        raise SkelfewError(NO_SCIPY)
     return raw.names("a*_s*_t*_skeleton.mat")
 
 
 def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
     """Read one recording; its video is ``depth_video/aA_sS_tT_depth.mp4``, if it is there."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
     name = stem(source).removesuffix("_skeleton")
     match = _NAME.fullmatch(stem(source))
     if match is None:
@@ -48,20 +46,11 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     if action not in names:
         yield Dropped(name, source, f"action a{action} is out of range; there are a1 to a27")
         return
-    content = io.BytesIO(raw.read(source))
     try:
-        joints = loadmat(content)["d_skel"]
-    except KeyError:
-        yield Dropped(name, source, "the variable d_skel is missing")
+        positions = parse(raw.read(source))
+    except SkelfewError as error:
+        yield Dropped(name, source, str(error))
         return
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        yield Dropped(name, source, f"not a readable MATLAB file ({error})")
-        return
-    if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind != "f":
-        shape = f"{joints.shape} {joints.dtype}"
-        yield Dropped(name, source, f"d_skel is {shape}, expected (20, 3, frames) floats")
-        return
-    positions = np.ascontiguousarray(joints[_ORDER].transpose(2, 0, 1), dtype=np.float32)[None]
     video = raw.find_video(f"depth_video/{name}_depth.mp4", f"{name}_depth.mp4")
     sample = Sample(
         sample_id=name,
@@ -74,6 +63,25 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         replication=str(trial),
     )
     yield Recording(sample, Skeleton(positions, project(positions)))
+
+
+def parse(content: bytes) -> np.ndarray:
+    """Return the joints (1, T, 20, 3) float32 of a file; raise SkelfewError if it is another."""
+    if importlib.util.find_spec("scipy") is None:
+        raise SkelfewError(NO_SCIPY)
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        joints = loadmat(io.BytesIO(content))["d_skel"]
+    except KeyError:
+        raise SkelfewError("the variable d_skel is missing") from None
+    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
+        raise SkelfewError(f"not a readable MATLAB file ({error})") from None
+    if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind != "f":
+        shape = f"{joints.shape} {joints.dtype}"
+        raise SkelfewError(f"d_skel is {shape}, expected (20, 3, frames) floats")
+    return np.ascontiguousarray(joints[_ORDER].transpose(2, 0, 1), dtype=np.float32)[None]
 
 
 def project(positions: np.ndarray) -> np.ndarray:

@@ -1,0 +1,87 @@
+"""What ``skelfew-predict --test`` prints: how many of other recordings are recognised."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from skelfew.cli.common import log
+from skelfew.cli.predict import describe
+from skelfew.errors import SkelfewError
+from skelfew.predict.recogniser import Recogniser
+from skelfew.predict.rejection import NOBODY
+from skelfew.predict.support import read_folder
+
+
+def report(recogniser: Recogniser, folder: Path, as_json: bool) -> None:
+    """Predict a folder of actions and print how often its folders' names were found."""
+    document = measure(recogniser, folder)
+    if as_json:
+        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    for row in document["actions"]:
+        expected = row["action"] if row["known"] else NOBODY
+        wrong = {a or NOBODY: n for a, n in row["answers"].items() if (a or NOBODY) != expected}
+        others = ", ".join(f"{n} {answer}" for answer, n in wrong.items())
+        name = row["action"] + ("" if row["known"] else " (not taught)")
+        click.echo(
+            f"{name:24}  {row['right']:4} of {row['recordings']:4}"
+            + (f"   otherwise {others}" if others else "")
+        )
+    known, unknown = document["known"], document["unknown"]
+    if known["recordings"]:
+        text = f"recognised: {_share(known['right'], known['recordings'])}"
+        if recogniser.rejection is not None:
+            text += f"; wrongly rejected: {_share(known['rejected'], known['recordings'])}"
+        click.echo(text)
+    if unknown["recordings"]:
+        click.echo(f"not taught and accepted: {_share(unknown['accepted'], unknown['recordings'])}")
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} of {whole} ({part / whole:.1%})"
+
+
+def measure(recogniser: Recogniser, folder: Path) -> dict[str, Any]:
+    """Return counts for every action of a folder; one that was not taught is none of these.
+
+    Raises:
+        SkelfewError: See ``read_folder``; or a recording of the support set is among them.
+    """
+    groups = read_folder(folder, *recogniser.reading, log)
+    taught = {Path(name).resolve() for name in recogniser.names}
+    rows: list[dict[str, Any]] = []
+    for action, clips in groups.items():
+        if again := [clip.name for clip in clips if Path(clip.name).resolve() in taught]:
+            raise SkelfewError(f"{again[0]}: a recording of the support set; test with others")
+        answers: dict[str, int] = {}
+        for prediction in recogniser.predict_clips(clips):
+            label = prediction.label or ""
+            answers[label] = answers.get(label, 0) + 1
+        known = action in recogniser.classes
+        right = answers.get(action if known else "", 0)
+        rows.append(
+            {
+                "action": action,
+                "known": known,
+                "recordings": len(clips),
+                "right": right,
+                "answers": answers,
+            }
+        )
+    known_rows = [row for row in rows if row["known"]]
+    others = [row for row in rows if not row["known"]]
+    return {
+        **describe(recogniser),
+        "actions": rows,
+        "known": {
+            "recordings": sum(row["recordings"] for row in known_rows),
+            "right": sum(row["right"] for row in known_rows),
+            "rejected": sum(row["answers"].get("", 0) for row in known_rows),
+        },
+        "unknown": {
+            "recordings": sum(row["recordings"] for row in others),
+            "accepted": sum(row["recordings"] - row["right"] for row in others),
+        },
+    }

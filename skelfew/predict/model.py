@@ -1,0 +1,173 @@
+"""What turns recordings into features: the encoder of a run, or the raw joints without any."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.joint_maps import joint_map, project
+from skelfew.data.layouts import Layout, layout_from_dict, load_layout
+from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.checkpoints import load_encoder
+from skelfew.errors import SkelfewError
+from skelfew.features import flat_positions, raw_pipeline
+from skelfew.predict.recordings import Clip
+from skelfew.runs import Run, newest_run
+
+_BATCH = 128
+
+
+class LayoutMismatch(SkelfewError):
+    """A recording of other joints than the encoder was trained on; the message has the way out."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Recordings to features.
+
+    Attributes:
+        name: The run, the encoder file or ``raw joints``.
+        encoder: In evaluation mode; None for raw joints.
+        pipeline: How recordings become network input, as in training.
+        layout: The joints that it takes.
+        channels: C.
+        bodies: M.
+        about: What the encoder's file says about itself.
+    """
+
+    name: str
+    encoder: SkeletonGCN | None
+    pipeline: Pipeline
+    layout: Layout
+    channels: int
+    bodies: int
+    about: dict[str, Any]
+
+    @classmethod
+    def from_run(cls, run: Run | str | Path | None = None) -> "Model":
+        """Open the encoder of a finished run (None: the newest in runs/), or an encoder file.
+
+        Raises:
+            SkelfewError: No such run, not finished, or weights that cannot be read.
+        """
+        if isinstance(run, str | Path) and Path(run).is_file():
+            return cls.from_file(Path(run))
+        if run is None:
+            run = newest_run()
+        run = run if isinstance(run, Run) else Run.open(run)
+        if not run.finished:
+            raise SkelfewError(
+                f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
+            )
+        return replace(cls.from_file(run.encoder), name=str(run.path))
+
+    @classmethod
+    def from_file(cls, path: Path) -> "Model":
+        """Open an ``encoder.safetensors``."""
+        encoder, about = load_encoder(path)
+        described, channels = encoder.config["layout"], encoder.config["channels"]
+        layout = (
+            layout_from_dict(described, str(path))
+            if isinstance(described, dict)
+            else load_layout(described)
+        )
+        if "pipeline" in about:
+            pipeline = Pipeline(**about["pipeline"])
+        else:  # written by somebody else: the preparation of its data set
+            coordinates = 2 if channels == 2 else 3
+            pipeline = Pipeline.for_dataset(str(about.get("dataset", "")), coordinates=coordinates)
+        return cls(str(path), encoder, pipeline, layout, channels, encoder.config["bodies"], about)
+
+    @classmethod
+    def raw(cls, layout: Layout | str, coordinates: int = 3, bodies: int = 1) -> "Model":
+        """Return joint positions without an encoder: nothing was trained, nothing is needed.
+
+        Args:
+            layout: The joints of the recordings, or the name of a layout.
+            coordinates: 3, or 2 for joints in pictures.
+            bodies: M; bodies that are absent are zero.
+        """
+        layout = load_layout(layout)
+        pipeline = raw_pipeline(coordinates)
+        return cls("raw joints", None, pipeline, layout, coordinates, bodies, {})
+
+    @property
+    def coordinates(self) -> int:
+        """How many values of a joint are its position."""
+        return self.pipeline.coordinates
+
+    def fit(self, clip: Clip, map_joints: bool = False) -> Clip:
+        """Return a recording with the joints and the values that this model takes.
+
+        Confidences are added (1) or left out as needed. With ``map_joints``, joints of another
+        layout are mapped by their names, and 3D joints are projected for a model of 2D ones.
+
+        Raises:
+            LayoutMismatch: Other joints without ``map_joints``, or joints that cannot be made.
+        """
+        positions, notes = clip.positions, clip.notes
+        if clip.coordinates < self.coordinates:
+            raise LayoutMismatch(
+                f"{clip.name}: 2D joints, but {self.name} takes 3D ones, and depth cannot be "
+                "guessed; train on 2D recordings (docs/own-data.md)"
+            )
+        if not clip.layout.same_graph(self.layout) or clip.coordinates > self.coordinates:
+            if not map_joints:
+                raise LayoutMismatch(self._way_out(clip))
+            mapping = joint_map(clip.layout, self.layout)
+            positions = mapping.apply(positions, clip.coordinates)
+            notes += (f"joints mapped from {clip.layout.name} to {self.layout.name}",)
+            if clip.coordinates > self.coordinates:
+                positions = project(positions)
+                notes += ("3D joints projected to a picture",)
+        surplus = positions.shape[-1] - self.channels
+        if surplus > 0:
+            positions = positions[..., : self.channels]
+        elif surplus < 0:
+            there = positions.any(axis=-1, keepdims=True).astype(np.float32)
+            positions = np.concatenate([positions, there], axis=-1)
+        return replace(
+            clip,
+            positions=np.ascontiguousarray(positions),
+            layout=self.layout,
+            coordinates=self.coordinates,
+            notes=notes,
+        )
+
+    def _way_out(self, clip: Clip) -> str:
+        mine = f"{self.layout.name} ({len(self.layout)} joints, {self.coordinates}D)"
+        theirs = f"{clip.layout.name} ({len(clip.layout)} joints, {clip.coordinates}D)"
+        said = f"{clip.name}: {theirs}, but {self.name} takes {mine}"
+        try:
+            made = joint_map(clip.layout, self.layout).described()
+        except SkelfewError as error:
+            return f"{said}; no mapping: {error}; or train on such recordings"
+        parts = [f"{name} = {source}" for name, source in made.items()]
+        shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
+        shown = f" ({shown})" if parts else ""
+        return f"{said}. --map-joints makes them from yours{shown}; or train on such recordings"
+
+    def features(self, clips: Sequence[Clip]) -> Tensor:
+        """Return the features (n, D) float32 of recordings that ``fit``."""
+        named = {str(i): torch.from_numpy(clip.positions.copy()) for i, clip in enumerate(clips)}
+        bank = SkeletonBank.from_clips(named, self.layout, self.pipeline, self.bodies)
+        if self.encoder is None:
+            return flat_positions(bank)
+        device = next(self.encoder.parameters()).device
+        with torch.inference_mode():
+            parts = [
+                self.encoder(bank.batch(rows, train=False).to(device)).float().cpu()
+                for rows in torch.arange(len(bank)).split(_BATCH)
+            ]
+        return torch.cat(parts)
+
+    def to(self, device: str) -> "Model":
+        """Move the encoder to a device."""
+        if self.encoder is not None:
+            self.encoder.to(device)
+        return self

@@ -1,0 +1,236 @@
+"""A recogniser: features of a few recordings of each action, and what is nearest to them."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.readers.arrays import to_bodies
+from skelfew.data.readers.own import coordinates_of
+from skelfew.errors import SkelfewError
+from skelfew.predict.model import Model
+from skelfew.predict.recordings import Clip, read_clip, usable
+from skelfew.predict.rejection import Rejection, learn_rejection
+from skelfew.predict.similarity import class_means, confidence_scale, cosines
+from skelfew.predict.support import read_folder
+from skelfew.runs import Run
+
+Source = str | Path | np.ndarray | Clip
+
+
+class Reading(NamedTuple):
+    """How arrays and keypoints are read; the arguments of ``read_clips``."""
+
+    layout: Layout
+    options: Mapping[str, str]
+    unsure: int | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recording shows.
+
+    Attributes:
+        name: Of the recording.
+        label: The action, or None for none of these.
+        confidence: Probability of the nearest action among the known ones, in [0, 1].
+        nearest: The nearest action, also where it is rejected.
+        runner_up: The second nearest.
+        runner_up_confidence: And its probability.
+        similarity: Cosine to the nearest action's mean exemplar.
+        notes: What is odd about the recording.
+    """
+
+    name: str
+    label: str | None
+    confidence: float
+    nearest: str
+    runner_up: str
+    runner_up_confidence: float
+    similarity: float
+    notes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """Names the action of a recording; ``learn`` makes one.
+
+    Labels are those of the classifier ``cosine`` (docs/evaluation.md): the same exemplars give the
+    same answers as in ``skelfew-eval``.
+
+    Attributes:
+        model: Turns recordings into features.
+        classes: The actions, N.
+        features: Of all support recordings (S, D).
+        labels: Which action each shows (S,) int64.
+        frames: How long each is (S,) int64.
+        names: Of the support recordings, S.
+        scale: Factor on the cosines, which makes confidences of them (``confidence_scale``).
+        reading: How arrays and keypoints are read.
+        map_joints: Whether joints of another layout are mapped.
+        rejection: When the answer is none of these; None: never.
+    """
+
+    model: Model
+    classes: tuple[str, ...]
+    features: Tensor
+    labels: Tensor
+    frames: Tensor
+    names: tuple[str, ...]
+    scale: float
+    reading: Reading
+    map_joints: bool = False
+    rejection: Rejection | None = None
+
+    @classmethod
+    def learn(
+        cls,
+        support: str | Path | Mapping[str, Sequence[Source]],
+        run: Run | str | Path | Model | None = None,
+        *,
+        layout: Layout | str | None = None,
+        map_joints: bool = False,
+        reject: bool = False,
+        options: Mapping[str, str] | None = None,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> "Recogniser":
+        """Teach actions from one to five recordings of each.
+
+        Args:
+            support: A folder with a folder an action (``read_folder``), or recordings by action:
+                paths, or arrays (T, V, C) or (M, T, V, C).
+            run: A run folder, an encoder file or a ``Model``; None for the newest run in runs/.
+            layout: Joints of arrays and keypoints [those of the run].
+            map_joints: Map recordings of another layout to that of the run.
+            reject: Learn when to answer none of these (``learn_rejection``).
+            options: How arrays and keypoints are read, e.g. ``{"coordinates": "2"}``.
+            note: Takes a line about what is left out or odd.
+
+        Raises:
+            SkelfewError: Fewer than two actions, or a recording that cannot be used; it is named.
+        """
+        model = run if isinstance(run, Model) else Model.from_run(run)
+        layout = model.layout if layout is None else load_layout(layout)
+        reading = Reading(layout, dict(options or {}), 2 if model.coordinates == 2 else None)
+        if isinstance(support, str | Path):
+            clips: Mapping[str, Sequence[Clip]] = read_folder(support, *reading, note)
+            where = str(support)
+        else:
+            clips = {
+                name: [as_clip(s, reading, f"{name} {i}") for i, s in enumerate(sources, 1)]
+                for name, sources in support.items()
+            }
+            where = "the support set"
+        if len(clips) < 2:
+            raise SkelfewError(
+                f"{where}: only one action ({', '.join(clips) or 'none'}); a second is needed to "
+                "tell it from, e.g. 'other' with recordings of anything else"
+            )
+        if empty := [name for name, group in clips.items() if not group]:
+            raise SkelfewError(f"{where}: no recording of {empty[0]!r}")
+        fitted = [model.fit(clip, map_joints) for group in clips.values() for clip in group]
+        for text in gathered(fitted):
+            note(text)
+        features = model.features(fitted)
+        if not features.isfinite().all():
+            bad = int((~features.isfinite().all(dim=1)).nonzero()[0])
+            raise SkelfewError(f"{fitted[bad].name}: its features are not finite; a broken encoder")
+        counts = torch.tensor([len(group) for group in clips.values()])
+        labels = torch.arange(len(clips)).repeat_interleave(counts)
+        frames = torch.tensor([clip.frames for clip in fitted])
+        return cls(
+            model,
+            tuple(clips),
+            features,
+            labels,
+            frames,
+            tuple(clip.name for clip in fitted),
+            confidence_scale(features, labels),
+            reading,
+            map_joints,
+            learn_rejection(features, labels) if reject else None,
+        )
+
+    def predict(self, recording: Source) -> Prediction:
+        """Return what a recording shows.
+
+        Args:
+            recording: A path, or an array (T, V, C) or (M, T, V, C) of joints of the
+                layout given to ``learn``.
+
+        Raises:
+            SkelfewError: It cannot be used; see ``read_clips`` and ``Model.fit``.
+        """
+        return self.predict_clips([as_clip(recording, self.reading)])[0]
+
+    def predict_clips(self, clips: Sequence[Clip]) -> list[Prediction]:
+        """Return what recordings show that have been read; many at a time."""
+        if not clips:
+            return []
+        fitted = [self.model.fit(clip, self.map_joints) for clip in clips]
+        features = self.model.features(fitted)
+        cosines = self.cosines(features)
+        return [
+            self._prediction(clip.name, row, clip.notes)
+            for clip, row in zip(fitted, cosines, strict=True)
+        ]
+
+    def cosines(self, features: Tensor) -> Tensor:
+        """Return the cosines (n, N) of features (n, D) to the mean exemplars."""
+        return cosines(self.prototypes, features)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """Mean exemplar of each action (N, D)."""
+        return class_means(self.features, self.labels)
+
+    def _prediction(self, name: str, cosines: Tensor, notes: tuple[str, ...]) -> Prediction:
+        chances = (self.scale * cosines.double()).softmax(dim=0)
+        first, second = chances.topk(2).indices.tolist()
+        rejected = self.rejection is not None and float(cosines[first]) < self.rejection.threshold
+        return Prediction(
+            name=name,
+            label=None if rejected else self.classes[first],
+            confidence=float(chances[first]),
+            nearest=self.classes[first],
+            runner_up=self.classes[second],
+            runner_up_confidence=float(chances[second]),
+            similarity=float(cosines[first]),
+            notes=notes,
+        )
+
+
+def as_clip(source: Source, reading: Reading, name: str = "array") -> Clip:
+    """Return a recording as read: from a path, an array, or as it is."""
+    if isinstance(source, Clip):
+        return source
+    if isinstance(source, str | Path):
+        return read_clip(source, *reading)
+    layout, options, unsure = reading
+    try:
+        positions = to_bodies(np.asarray(source), len(layout), options.get("order", "auto"))
+        coordinates = coordinates_of(positions, None, options.get("coordinates", "auto"), unsure)
+        return usable(Clip(name, positions, layout, coordinates), options.get("nan", "missing"))
+    except SkelfewError as error:
+        raise SkelfewError(f"{name}: {error}") from None
+
+
+def gathered(found: Iterable[Clip | Prediction]) -> list[str]:
+    """Return the notes of recordings as lines, each different note once."""
+    names: dict[str, list[str]] = {}
+    for item in found:
+        for text in item.notes:
+            names.setdefault(text, []).append(item.name)
+    return [
+        f"{where[0]}" + (f" and {len(where) - 1} more" if where[1:] else "") + f": {text}"
+        for text, where in names.items()
+    ]

@@ -1,0 +1,234 @@
+"""Single recordings as files, in any format that a reader knows, without a table or a data set.
+
+Which reader it is shows in the name: ``.skeleton`` (NTU RGB+D), ``.mat`` (UTD-MHAD), ``.txt`` and
+``.txt.gz`` (PKU-MMD, MSR Action Pairs), ``.json`` with ``skeletons`` (NW-UCLA), ``.pkl`` (PYSKL),
+``.npz`` with ``x_train`` or ``x_test`` (CTR-GCN). All other arrays and keypoints are one's own
+(docs/datasets.md) and have the joints that the caller says.
+"""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
+from skelfew.data.readers.bodies import fill_missing, most_seen
+from skelfew.errors import SkelfewError
+
+SUFFIXES = (
+    ".npy", ".npz", ".csv", ".json", ".skeleton", ".mat", ".txt", ".txt.gz", ".pkl", ".pickle",
+)  # fmt: skip
+_MANY_LOST = 0.1  # share of joints that is worth a note
+_PKU_COLUMNS, _UCLA = 150, b'"skeletons"'
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording.
+
+    Attributes:
+        name: Its path as given, and which it is of several in one file.
+        positions: (M, T, V, C) float32, finite; a body that is absent in a frame is zero there.
+        layout: What the joints are.
+        coordinates: How many of the C values are a position: 3, or 2 in pictures.
+        notes: What is odd about it.
+    """
+
+    name: str
+    positions: np.ndarray
+    layout: Layout
+    coordinates: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def frames(self) -> int:
+        """T."""
+        return int(self.positions.shape[1])
+
+
+def is_recording(path: Path) -> bool:
+    """Return whether a path looks like one: a known suffix, or a folder with JSON files in it."""
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return any(not p.name.startswith(".") for p in path.glob("*.json"))
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_clips(
+    path: str | Path,
+    layout: Layout,
+    options: Mapping[str, str] | None = None,
+    unsure: int | None = None,
+) -> list[Clip]:
+    """Read a file, or a folder of keypoints: one recording, or all that the file holds.
+
+    NaN joints count as not found, as do those of confidence 0: they are interpolated in time.
+
+    Args:
+        path: The recording.
+        layout: Joints of arrays and keypoints; other formats bring their own.
+        options: Of ``skelfew-prepare own`` (coordinates, order, missing, nan); here ``nan``
+            is ``missing`` unless given.
+        unsure: What three values are that look like pixels and a confidence: 2 or 3 coordinates;
+            None makes them an error.
+
+    Raises:
+        SkelfewError: Names the file: absent, damaged, no frames, nobody in it, of no known format.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise SkelfewError(f"{path}: no such recording")
+    chosen: dict[str, str | int | float | bool] = {**load_reader("own").defaults, "nan": "missing"}
+    for key, value in (options or {}).items():
+        if key not in chosen or key in ("table", "layout"):
+            raise SkelfewError(f"no option {key!r}; there are coordinates, order, missing and nan")
+        chosen[key] = value
+    try:
+        clips = list(_read(path, layout, chosen, unsure))
+        if not clips:
+            raise SkelfewError("no recording in it")
+        return [usable(clip, str(chosen["nan"])) for clip in clips]
+    except SkelfewError as error:
+        raise SkelfewError(f"{path}: {error}") from None
+    except OSError as error:
+        raise SkelfewError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def read_clip(
+    path: str | Path,
+    layout: Layout,
+    options: Mapping[str, str] | None = None,
+    unsure: int | None = None,
+) -> Clip:
+    """Read a file that holds a single recording; see ``read_clips``."""
+    clips = read_clips(path, layout, options, unsure)
+    if len(clips) != 1:
+        raise SkelfewError(f"{path}: holds {len(clips)} recordings, expected one")
+    return clips[0]
+
+
+def _read(path: Path, layout: Layout, options: Options, unsure: int | None) -> Iterator[Clip]:
+    name, lower = str(path), path.name.lower()
+    if path.is_dir():
+        yield _own(path, layout, options, unsure)
+    elif lower.endswith(".skeleton"):
+        from skelfew.data.readers import ntu
+
+        text = ntu.parse(path.read_bytes())
+        skeleton = ntu.select_bodies(ntu.tracks(text), text.frames)
+        kinect = load_layout("kinect-v2")
+        yield Clip(name, skeleton.positions, kinect, 3)
+    elif lower.endswith(".mat"):
+        from skelfew.data.readers import utd
+
+        yield Clip(name, utd.parse(path.read_bytes()), load_layout("kinect-v1"), 3)
+    elif lower.endswith((".txt", ".txt.gz")):
+        yield _text(path)
+    elif lower.endswith((".pkl", ".pickle")):
+        yield from _pyskl(path)
+    elif lower.endswith(".npz") and _holds_samples(path):
+        yield from _ctrgcn(path)
+    elif lower.endswith(".json") and _UCLA in (content := path.read_bytes()):
+        yield _ucla(path, content)
+    else:
+        yield _own(path, layout, options, unsure)
+
+
+def _own(path: Path, layout: Layout, options: Options, unsure: int | None) -> Clip:
+    from skelfew.data.readers import own
+
+    loaded = own.load(path, layout, options, unsure)
+    positions, notes = own.fill(loaded, options)
+    return Clip(str(path), positions, layout, loaded.coordinates, notes=notes)
+
+
+def _text(path: Path) -> Clip:
+    from skelfew.data.readers import msr, pku
+
+    content = pku.unpacked(path.read_bytes())
+    columns = len(content.lstrip().split(b"\n", 1)[0].split())
+    if columns == _PKU_COLUMNS:
+        positions = pku.seen_bodies(pku.parse(content))
+        return Clip(str(path), np.ascontiguousarray(positions), load_layout("kinect-v2"), 3)
+    return Clip(str(path), msr.parse(content)[None], load_layout("kinect-v1"), 3)
+
+
+def _ucla(path: Path, content: bytes) -> Clip:
+    from skelfew.data.readers import ucla
+
+    try:
+        positions = ucla.positions_of(json.loads(content)["skeletons"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise SkelfewError(f"not a skeleton of NW-UCLA in JSON ({error})") from None
+    positions = ucla.interpolate(positions, (positions == 0).all(axis=-1))
+    return Clip(str(path), positions[None], load_layout("kinect-v1"), 3)
+
+
+def _pyskl(path: Path) -> Iterator[Clip]:
+    from skelfew.data.readers import pyskl
+
+    raw = RawFolder(path.resolve().parent)
+    found = pyskl.annotations(raw, path.name)
+    for annotation in found[:1]:
+        keypoint = annotation.get("keypoint") if isinstance(annotation, dict) else None
+        if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4:
+            raise SkelfewError("its first annotation has no keypoint array")
+        reader = pyskl.form(pyskl.READER, annotation, "auto")
+        for item in pyskl.read(raw, path.name, pyskl.READER.defaults):
+            yield _several(path, item, load_layout(reader.layout), reader.coordinates, len(found))
+
+
+def _holds_samples(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool({"x_train.npy", "x_test.npy"} & set(archive.namelist()))
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _ctrgcn(path: Path) -> Iterator[Clip]:
+    from skelfew.data.readers import ctrgcn_npz
+
+    raw, options = RawFolder(path), ctrgcn_npz.READER.defaults
+    for source in ctrgcn_npz.sources(raw, options):
+        for item in ctrgcn_npz.read(raw, source, options):
+            yield _several(path, item, load_layout("kinect-v2"), 3, 2)
+
+
+def _several(
+    path: Path, item: Recording | Dropped, layout: Layout, coordinates: int, count: int
+) -> Clip:
+    """Return one of the recordings of a file, called like the file if there is no other."""
+    if isinstance(item, Dropped):
+        raise SkelfewError(f"{item.sample_id}: {item.reason}")
+    name = str(path) if count == 1 else f"{path}:{item.sample.sample_id}"
+    return Clip(name, item.skeleton.positions, layout, coordinates)
+
+
+def usable(clip: Clip, nan: str) -> Clip:
+    """Fill in joints that are not numbers, and say what is odd; raise if nobody is there."""
+    positions, notes = clip.positions, clip.notes
+    lost = ~np.isfinite(positions).all(axis=-1)
+    if lost.any():
+        frames = np.flatnonzero(lost.any(axis=(0, 2)))
+        if nan != "missing":
+            raise SkelfewError(f"NaN or infinity in {len(frames)} frames, first {frames[0]}")
+        positions = np.where(lost[..., None], 0, positions)
+        kept, more = most_seen(positions)
+        positions, lost = positions[kept], lost[kept]
+        lost |= ~positions.any(axis=(2, 3))[..., None]
+        positions, share = fill_missing(positions, lost, clip.coordinates)
+        notes += (*more, f"{share:.0%} of the joints are NaN; they are interpolated")
+    there = positions.any(axis=(1, 2, 3))
+    if not there.any():
+        raise SkelfewError(f"no body in any of {positions.shape[1]} frames")
+    positions = positions[there]
+    if positions.shape[1] == 1:
+        notes += ("one frame only: a posture, without any motion",)
+    positions = np.ascontiguousarray(positions, dtype=np.float32)
+    return Clip(clip.name, positions, clip.layout, clip.coordinates, notes)

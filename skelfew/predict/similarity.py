@@ -1,0 +1,69 @@
+"""How similar recordings are to taught actions, and how sure that makes one."""
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skelfew.fewshot import CLASSIFIERS
+
+_SURE = 0.9  # confidence in a copy of a single exemplar, see ``confidence_scale``
+_SCALES = (1.0, 1e4)
+
+
+def class_means(features: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean of each class's features scaled to length 1, (N, D); unequal counts will do.
+
+    The rule ``class_mean`` of ``skelfew.fewshot.cosine``.
+    """
+    units = F.normalize(features, dim=1)
+    sums = units.new_zeros(int(labels.max()) + 1, units.shape[1]).index_add(0, labels, units)
+    return sums / torch.bincount(labels)[:, None]
+
+
+def cosines(prototypes: Tensor, features: Tensor) -> Tensor:
+    """Return the cosines (n, N) of features (n, D) to prototypes (N, D)."""
+    classifier = replace(CLASSIFIERS["cosine"], scale=1.0)  # type: ignore[type-var]
+    return classifier.scores(prototypes[None], features[None], len(prototypes)).logits[0]
+
+
+def left_out(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cosines (L, N) of each recording to means without it, and its class (L,).
+
+    Recordings that are the only one of their class are not among them.
+    """
+    rows = (torch.bincount(labels)[labels] > 1).nonzero().flatten()
+    found = []
+    for row in rows.tolist():
+        others = torch.arange(len(labels)) != row
+        means = class_means(features[others], labels[others])
+        found.append(cosines(means, features[row : row + 1]))
+    return torch.cat(found) if found else features.new_zeros(0, 1), labels[rows]
+
+
+def confidence_scale(features: Tensor, labels: Tensor) -> float:
+    """Return the factor on cosines after which their softmax is a fair confidence.
+
+    With two recordings or more of an action: the mean confidence in the left-out recordings is
+    the share of them that is recognised, counted as (right + 1) / (all + 2). With one of each: a
+    copy of an exemplar has confidence 0.9 if the other actions are as far away as they are from
+    each other on average.
+    """
+    apart, truth = left_out(features, labels)
+    classes = int(labels.max()) + 1
+    if not len(truth):
+        means = class_means(features, labels)
+        between = cosines(means, means)
+        far = 1 - float((between.sum() - classes) / (classes * (classes - 1)))
+        wanted = math.log(_SURE / (1 - _SURE) * (classes - 1)) / max(far, 1e-6)
+        return min(max(wanted, _SCALES[0]), _SCALES[1])
+    right = int((apart.argmax(dim=1) == truth).sum())
+    wanted = max((right + 1) / (len(truth) + 2), 1 / classes)
+    low, high = (math.log(s) for s in _SCALES)
+    for _ in range(50):  # the mean confidence grows with the scale
+        middle = (low + high) / 2
+        confidence = (math.exp(middle) * apart.double()).softmax(dim=1).amax(dim=1).mean()
+        low, high = (middle, high) if float(confidence) < wanted else (low, middle)
+    return math.exp(low)

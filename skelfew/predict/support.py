@@ -1,0 +1,57 @@
+"""A folder of one's own actions: a folder an action, in it a few recordings of it."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from skelfew.data.layouts import Layout
+from skelfew.errors import SkelfewError
+from skelfew.predict.recordings import SUFFIXES, Clip, is_recording, read_clips
+
+_SHAPE = "it holds a folder for each action, and in that a few recordings of it"
+
+
+def read_folder(
+    folder: str | Path,
+    layout: Layout,
+    options: Mapping[str, str] | None = None,
+    unsure: int | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, list[Clip]]:
+    """Read all recordings of a folder of actions.
+
+    Args:
+        folder: Its folders are called like the actions. Hidden files are not looked at.
+        layout: Joints of arrays and keypoints, see ``read_clips``.
+        options, unsure: Likewise.
+        note: Takes a line about every file that is left out.
+
+    Returns:
+        The recordings of each action, both in the order of their names.
+
+    Raises:
+        SkelfewError: No such folder, no actions in it, an action without recordings, or a
+            recording that cannot be used; named.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SkelfewError(f"{folder}: no such folder of actions; {_SHAPE}")
+    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    actions = [p for p in entries if p.is_dir()]
+    loose = [p for p in entries if p.is_file() and is_recording(p)]
+    if loose:
+        raise SkelfewError(
+            f"{loose[0]}: lies beside the folders of the actions; {_SHAPE}, so move it into one"
+        )
+    if not actions:
+        raise SkelfewError(f"{folder}: no actions; {_SHAPE}")
+    found: dict[str, list[Clip]] = {}
+    for action in actions:
+        inside = sorted(p for p in action.iterdir() if not p.name.startswith("."))
+        for path in inside:
+            if not is_recording(path):
+                note(f"{path}: left out, no recording (known are {', '.join(SUFFIXES)})")
+        paths = [path for path in inside if is_recording(path)]
+        if not paths:
+            raise SkelfewError(f"{action}: no recording; {_SHAPE}")
+        found[action.name] = [c for p in paths for c in read_clips(p, layout, options, unsure)]
+    return found

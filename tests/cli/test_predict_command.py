@@ -1,0 +1,141 @@
+"""skelfew-predict as a person uses it: its output and its exit status."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from predict_world import make_predict_world
+
+from skelfew.cli.predict import main
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_predict_world(tmp_path_factory.mktemp("predict"))
+
+
+def run(folder: Path, *arguments: str, stdin: str | None = None) -> Result:
+    """Run the command in this process: a new one spends seconds on importing torch."""
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return CliRunner().invoke(main, list(arguments), input=stdin)
+    finally:
+        os.chdir(before)
+
+
+def test_a_process_of_its_own(world: Path) -> None:
+    """The only one: what goes to which stream, as a shell sees it."""
+    command = [sys.executable, "-m", "skelfew.cli.predict", "--support", "my-actions", "--json"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    recording = "others/c3/take8.npy"
+    done = subprocess.run(
+        [*command, recording], cwd=world, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predictions"][0]["name"] == recording
+    assert done.stderr == "run runs/tiny\n"
+
+
+def test_labels_for_people_and_for_machines(world: Path) -> None:
+    recordings = [f"others/c{c}/take8.npy" for c in (3, 4, 5)]
+    done = run(world, "--support", "my-actions", *recordings)
+    assert done.exit_code == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 and lines[0].startswith("others/c3/take8.npy  c3")
+    assert "(then c" in lines[0] and "%" in lines[0]
+    assert "run runs/tiny" in done.stderr
+
+    (world / "empty.csv").write_text("")
+    done = run(world, "--support", "my-actions", "--json", *recordings, "empty.csv")
+    assert done.exit_code == 3
+    document = json.loads(done.stdout)
+    assert [p["name"] for p in document["predictions"]] == recordings
+    assert document["support"] == {"c3": 3, "c4": 3, "c5": 3}
+    assert document["failed"] == [
+        {"recording": "empty.csv", "error": "empty.csv: no frames"},
+    ]
+    assert "error: empty.csv: no frames" in done.stderr
+
+
+def test_other_recordings_are_counted(world: Path) -> None:
+    done = run(world, "--support", "my-actions", "--test", "others", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["known"]["recordings"] == 15
+    assert document["known"]["right"] == sum(row["right"] for row in document["actions"])
+    shown = run(world, "--support", "my-actions", "--test", "others").stdout
+    assert f"recognised: {document['known']['right']} of 15" in shown
+
+
+def test_none_of_these(world: Path) -> None:
+    """Two actions are taught; the third is asked for too."""
+    for action in ("c3", "c4"):
+        shutil.copytree(world / "my-actions" / action, world / "two" / action)
+    raw = ("--raw", "--layout", "kinect-v1", "--support", "two")
+    done = run(world, *raw, "--reject", "--test", "others", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["rejection"]["rule"] == "leave-one-out"
+    assert "none of these below similarity" in done.stderr
+    assert document["known"]["right"] >= 8 and document["known"]["recordings"] == 10
+    assert document["unknown"] == {"recordings": 5, "accepted": 0}
+    shown = run(world, *raw, "--reject", "--test", "others").stdout
+    assert "c5 (not taught)" in shown and "not taught and accepted: 0 of 5" in shown
+    done = run(world, *raw, "--reject", "others/c5/take8.npy")
+    assert "take8.npy  none of these" in done.stdout
+    done = run(world, *raw, "--test", "others")
+    assert "not taught and accepted: 5 of 5" in done.stdout
+    done = run(world, *raw, "--test", "two")
+    assert done.exit_code == 1 and "a recording of the support set" in done.stderr
+
+
+def test_without_any_run(world: Path) -> None:
+    support = ("--support", str(world / "my-actions"))
+    recording = str(world / "others" / "c3" / "take8.npy")
+    done = run(world, "--raw", "--layout", "kinect-v1", *support, recording)
+    assert done.exit_code == 0 and "take8.npy  c3" in done.stdout, done.stderr
+
+
+def test_joints_of_another_layout_are_mapped_only_when_told(world: Path) -> None:
+    np.save(world / "v2.npy", np.random.default_rng(0).normal(size=(9, 25, 3)) + 3)
+    support = {f"{a}/1.npy": np.random.default_rng(a).normal(size=(9, 25, 3)) + 3 for a in (1, 2)}
+    for name, values in support.items():
+        (world / "v2" / name).parent.mkdir(parents=True, exist_ok=True)
+        np.save(world / "v2" / name, values)
+    arguments = ("--support", "v2", "--layout", "kinect-v2", "v2/1/1.npy")
+    done = run(world, *arguments)
+    assert done.exit_code == 1 and "--map-joints" in done.stderr and done.stdout == ""
+    done = run(world, *arguments, "--map-joints")
+    assert done.exit_code == 0 and done.stdout.startswith("v2/1/1.npy  1 "), done.stderr
+    assert "joints mapped from kinect-v2 to kinect-v1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        ((), 2, "Missing option '--support'"),
+        (("--support", "my-actions"), 2, "name recordings, or a folder of them with --test"),
+        (("--support", "nowhere", "x.npy"), 1, "nowhere: no such folder of actions"),
+        (("--support", "my-actions", "--run", "nowhere", "x.npy"), 1, "nowhere: no run here"),
+        (("--support", "my-actions", "x.npy"), 1, "x.npy: no such recording"),
+        (("--support", "my-actions", "--raw", "x.npy"), 2, "--layout that says what the joints"),
+        (("--support", "my-actions", "--option", "x", "x.npy"), 2, "write it as key=value"),
+        (("--support", "my-actions", "--option", "x=1", "x.npy"), 1, "no option 'x'"),
+        (("--support", "my-actions", "--device", "cuda:99", "x.npy"), 1, "--device cpu can"),
+    ],
+)
+def test_errors_are_one_line(
+    world: Path, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    done = run(world, *arguments)
+    assert done.exit_code == status, done.stderr
+    assert message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+    if status == 1:
+        assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
