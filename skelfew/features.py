@@ -52,7 +52,8 @@ def raw_features(store: SkeletonStore, ids: Sequence[str], output: str = "pooled
         output: ``pooled`` for one long vector each (n, D), ``frames`` for one a frame, ``joints``
             for one a frame and joint.
     """
-    return flat_positions(SkeletonBank.from_store(store, ids, raw_pipeline(store.coordinates)))
+    bank = SkeletonBank.from_store(store, ids, raw_pipeline(store.coordinates))
+    return flat_positions(bank, output)
 
 
 def raw_pipeline(coordinates: int) -> Pipeline:
@@ -60,21 +61,16 @@ def raw_pipeline(coordinates: int) -> Pipeline:
     return Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=coordinates)
 
 
-def flat_positions(bank: SkeletonBank) -> Tensor:
-    """Return the joint positions of all samples of a bank as one long vector each."""
+def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
+    """Return the joint positions of all samples of a bank; ``output`` as in ``raw_features``."""
     rows = torch.arange(len(bank)).split(_BATCH)
-<<<<<<< HEAD
-    positions = [bank.batch(r, train=False)[:, : store.coordinates] for r in rows]
+    positions = [bank.batch(r, train=False)[:, : bank.pipeline.coordinates] for r in rows]
     if output == "pooled":
         return torch.cat([p.flatten(1) for p in positions])
     if output not in ("frames", "joints"):
         raise SkelfewError(f"raw skeletons have no {output!r} features; score an encoder, --run")
     joints = torch.cat([p.permute(0, 2, 3, 1, 4).flatten(3) for p in positions])  # (n, T, V, C * M)
     return joints if output == "joints" else joints.flatten(2)
-=======
-    positions = [bank.batch(r, train=False)[:, : bank.pipeline.coordinates] for r in rows]
-    return torch.cat([p.flatten(1) for p in positions])
->>>>>>> f08cd7a (skelfew-predict: labels for one's own recordings, and none of these)
 
 
 def kept(

@@ -143,7 +143,7 @@ def project(positions: np.ndarray) -> np.ndarray:
     A pinhole of focal length 1 where every joint lies in front of the camera (z > 0), as a depth
     camera records; else along z. Joints at (0, 0, 0) are absent and stay zero.
     """
-    there: np.ndarray = positions.any(axis=-1)
+    there = np.asarray(positions.any(axis=-1))
     flipped = positions[..., :2] * np.array([1, -1], dtype=positions.dtype)
     depth = positions[..., 2:]
     if there.any() and (depth[there] > 0).all():
