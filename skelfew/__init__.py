@@ -1,0 +1,50 @@
+"""Few-shot recognition of actions from skeletons.
+
+The public names below are loaded when they are first used; docs/tutorial.md shows them at work.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skelfew.cache import TeacherCache
+    from skelfew.data.layouts import load_layout
+    from skelfew.encoders.checkpoints import load_encoder
+    from skelfew.errors import SkelfewError
+    from skelfew.predict.model import Model
+    from skelfew.predict.recogniser import Prediction, Recogniser
+    from skelfew.runs import Run
+
+__all__ = [
+    "Model",
+    "Prediction",
+    "Recogniser",
+    "Run",
+    "SkelfewError",
+    "TeacherCache",
+    "load_encoder",
+    "load_layout",
+]
+
+_HOMES = {
+    "Model": "skelfew.predict.model",
+    "Prediction": "skelfew.predict.recogniser",
+    "Recogniser": "skelfew.predict.recogniser",
+    "Run": "skelfew.runs",
+    "SkelfewError": "skelfew.errors",
+    "TeacherCache": "skelfew.cache",
+    "load_encoder": "skelfew.encoders.checkpoints",
+    "load_layout": "skelfew.data.layouts",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'skelfew' has no attribute {name!r}; it has {__all__}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
