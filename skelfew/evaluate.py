@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.data.episodes import episode_labels, sample_episodes
@@ -113,6 +114,27 @@ def score_exemplars(
     confusion, changed = _score_all(features, protocol.novel, classifier, support, query)
     micro, macro = bootstrap(confusion, seed=seed)
     return _result(micro, macro, protocol.novel, confusion, changed, len(query), exemplars)
+
+
+def score_texts(
+    features: Features, classes: Sequence[int], vectors: Tensor, seed: int = 0
+) -> Result:
+    """Score all samples of some classes by their cosine with one given vector a class.
+
+    Args:
+        features: Of the samples, (n, P).
+        classes: Class numbers, C.
+        vectors: What stands for each class, (C, P).
+        seed: Of the bootstrap.
+    """
+    classes = tuple(classes)
+    position = {c: i for i, c in enumerate(classes)}
+    query = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
+    cosines = F.normalize(features.values[query], dim=-1) @ F.normalize(vectors, dim=-1).T
+    truth = np.array([position[c] for c in features.labels[query].tolist()])
+    confusion = confusion_matrix(truth, cosines.argmax(dim=-1).numpy(), len(classes))
+    micro, macro = bootstrap(confusion, seed=seed)
+    return _result(micro, macro, classes, confusion, 0, len(query))
 
 
 def score_draws(

@@ -279,9 +279,9 @@ class StageLoop:
         self.save()
 
     def _scored(self) -> dict[str, torch.nn.Module]:
-        """What the accuracy on the validation classes depends on."""
+        """What the accuracy on the validation classes depends on, and what was learned with it."""
         head = self.stage.scored_by
-        parts = {"encoder": self.stage.encoder}
+        parts = {"module": self.stage.module}
         return parts if head is None or head.learned is None else {**parts, "head": head.learned}
 
     @property

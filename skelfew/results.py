@@ -12,7 +12,14 @@ import torch
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
-from skelfew.evaluate import Features, Result, score_draws, score_episodes, score_exemplars
+from skelfew.evaluate import (
+    Features,
+    Result,
+    score_draws,
+    score_episodes,
+    score_exemplars,
+    score_texts,
+)
 from skelfew.fewshot import Classifier
 from skelfew.fewshot.trained import bind, settings_of
 from skelfew.runs import environment
@@ -22,6 +29,7 @@ from skelfew.subjects import RAW, Subject
 FORMAT = "skelfew-result"
 FORMAT_VERSION = 1
 MODES = ("exemplars", "draws", "episodes")
+TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,8 @@ class Plan:
     """How it is evaluated.
 
     Attributes:
-        classifiers: By the name that the table shows.
-        shots: K.
+        classifiers: By the name that the table shows; none for zero shots.
+        shots: K; 0 compares with the texts of the classes.
         protocol: Name or file; None for the subject's or the data set's own.
         split: One split, ``all``, or None: the subject's own, all for one without training.
         mode: ``exemplars`` of the protocol, ``draws`` of random ones with all other samples as
@@ -42,6 +50,7 @@ class Plan:
         exclude: Sets of queries that the protocol allows to leave out.
         seed: Of draws, episodes and bootstrap.
         average: Give the mean over several runs, usually a split each, instead of a row each.
+        classes: ``novel`` or ``validation``: which classes are scored.
     """
 
     classifiers: dict[str, Classifier]
@@ -56,6 +65,11 @@ class Plan:
     exclude: tuple[str, ...] = ()
     seed: int = 0
     average: bool = False
+    classes: str = "novel"
+
+    def scored(self, protocol: Protocol) -> tuple[int, ...]:
+        """Return the class numbers that are told apart."""
+        return protocol.novel if self.classes == "novel" else protocol.validation
 
 
 def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
@@ -88,20 +102,30 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
             "them one by one, or name one protocol with --protocol"
         )
     mode = plan.mode or ("exemplars" if first.has_exemplars else "episodes")
+    if plan.shots == 0:
+        mode = TEXTS
+    elif plan.classes != "novel" and mode == "exemplars":
+        raise SkelfewError(
+            f"{first.path}: lists exemplars of novel classes only; score {plan.classes} classes "
+            "with --mode draws or episodes"
+        )
     if plan.exclude and mode != "exemplars":
         raise SkelfewError(
             f"leaving out {', '.join(plan.exclude)} is for --mode exemplars, not for {mode}"
         )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
-    scored: dict[tuple[str, str], Classifier] = {}
+    scored: dict[tuple[str, str], Classifier | None] = {}
     for subject, protocol in tasks:
         features: dict[str, Features] = {}
-        for name, classifier in plan.classifiers.items():
+        for name, classifier in (plan.classifiers or {TEXTS: None}).items():
             classifier = bind(classifier, subject.head)
             output = getattr(classifier, "reads", "pooled")
             if output not in features:
-                features[output] = class_features(subject, protocol.novel, output)
-            result = _score(features[output], protocol, classifier, plan, mode)
+                features[output] = class_features(subject, plan.scored(protocol), output)
+            if classifier is None:
+                result = _against_texts(subject, features[output], protocol, plan)
+            else:
+                result = _score(features[output], protocol, classifier, plan, mode)
             label = subject.name
             if plan.average and label != RAW:
                 label = f"{len(learned)} runs"
@@ -129,6 +153,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         },
         "mode": mode,
         "shots": plan.shots,
+        "classes": plan.classes,
         "seed": plan.seed,
         "excluded_queries": list(plan.exclude) if mode == "exemplars" else [],
         "teacher_untrained": _untrained(subjects),
@@ -159,14 +184,16 @@ def protocols_of(subject: Subject, plan: Plan) -> list[Protocol]:
         splits = list(split_names(first.path, manifest))
     protocols = [load_protocol(first.path, manifest, split) for split in splits]
     for protocol in protocols:
-        seen = sorted(set(subject.trained_on or ()) & set(protocol.novel))
+        if not plan.scored(protocol):
+            raise SkelfewError(f"{protocol.path}: has no {plan.classes} classes to score")
+        seen = sorted(set(subject.trained_on or ()) & set(plan.scored(protocol)))
         if seen:
             split = f" in split {protocol.split}" if protocol.split else ""
             own = f"; its own split is {subject.split}" if subject.split else ""
             raise SkelfewError(
                 f"{subject.name} was trained on class {', '.join(map(str, seen[:5]))}"
-                f"{', ...' if len(seen) > 5 else ''}, novel{split} of {protocol.name}{own}; a "
-                "score would mean nothing. Train with this protocol and split first"
+                f"{', ...' if len(seen) > 5 else ''}, {plan.classes}{split} of {protocol.name}"
+                f"{own}; a score would mean nothing. Train with this protocol and split first"
             )
     return protocols
 
@@ -200,14 +227,15 @@ def _score(
 ) -> Result:
     if mode == "exemplars":
         return score_exemplars(features, protocol, classifier, plan.shots, plan.exclude, plan.seed)
+    classes = plan.scored(protocol)
     if mode == "draws":
-        return score_draws(features, protocol.novel, classifier, plan.shots, plan.draws, plan.seed)
+        return score_draws(features, classes, classifier, plan.shots, plan.draws, plan.seed)
     fixed = protocol.episodes
     return score_episodes(
         features,
-        protocol.novel,
+        classes,
         classifier,
-        plan.ways or fixed.get("ways") or min(5, len(protocol.novel)),
+        plan.ways or fixed.get("ways") or min(5, len(classes)),
         plan.shots,
         plan.queries or fixed.get("queries", 15),
         plan.episodes or fixed.get("episodes", 1000) * fixed.get("repeats", 1),
@@ -215,10 +243,17 @@ def _score(
     )
 
 
+def _against_texts(subject: Subject, features: Features, protocol: Protocol, plan: Plan) -> Result:
+    if subject.texts is None:
+        raise SkelfewError(f"{subject.name}: nothing there can be compared with texts")
+    classes = plan.scored(protocol)
+    return score_texts(features, classes, subject.texts(classes), plan.seed)
+
+
 def _row(
     kind: str,
     name: str,
-    classifier: Classifier,
+    classifier: Classifier | None,
     row: Sequence[tuple[Subject, Protocol, Result]],
     manifest: Manifest,
 ) -> dict[str, Any]:
@@ -230,7 +265,7 @@ def _row(
     return {
         "features": kind,
         "classifier": name,
-        "settings": settings_of(classifier),
+        "settings": row[0][0].about[TEXTS] if classifier is None else settings_of(classifier),
         "transductive": bool(getattr(classifier, "transductive", False)),
         "micro": micro.to_dict(),
         "macro": macro.to_dict(),

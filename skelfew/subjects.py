@@ -39,6 +39,8 @@ class Subject:
         about: Provenance for the result document.
         notes: What a reader of the score has to know, in words.
         head: Head that it was trained with, if there is such a file.
+        texts: Returns the vectors (C, D) that stand for classes without any exemplar; None where
+            there are none.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Subject:
     about: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     head: Path | None = None
+    texts: Callable[[Sequence[int]], Tensor] | None = None
 
 
 def raw_subject(manifest: Manifest, store: SkeletonStore) -> Subject:
@@ -95,14 +98,14 @@ def run_subject(
             f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
         )
     recorded = run.config().inputs
-    manifest, store = find_data(given, recorded, protocol or _own_protocol(run, given))
+    manifest, store = find_data(given, recorded, protocol or own_protocol(run, given))
     cache = read_json(run.path / "inputs.json").get("cache")
     subject = encoder_subject(run.encoder, manifest, store, device, run.path / "features")
     about = {**subject.about, "run": str(run.path), "cache": cache}
     return Subject(**{**vars(subject), "name": run.name, "about": about})
 
 
-def _own_protocol(run: Run, given: InputConfig) -> str | None:
+def own_protocol(run: Run, given: InputConfig) -> str | None:
     """The protocol of the run, unless it is evaluated on other data."""
     if given.dataset or given.manifest or given.store:
         return None

@@ -33,6 +33,7 @@ from skelfew.lineage import classes_seen_by, describe, other_teacher
 from skelfew.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
 from skelfew.pretrain import STAGES
 from skelfew.pretrain.admission import TrainingData, admit
+from skelfew.pretrain.bridge import Bridging, bridge_of, bridge_path, save_bridge
 from skelfew.pretrain.stage import Stage
 from skelfew.pretrain.validation import Validation
 from skelfew.resolve import pick_device, pipeline_of, resolve
@@ -216,6 +217,9 @@ def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: S
         if stage.scored_by is not None:
             name, width = config.episodic.head, start.encoder.feature_dim
             save_head(run.head, name, stage.scored_by, width, {"run": run.name})
+        if isinstance(stage, Bridging) and inputs.cache is not None:
+            bridge = bridge_of(stage, inputs.cache, getattr(config, stage.name))
+            save_bridge(bridge_path(run.path, stage.name), bridge)
     save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
 
 

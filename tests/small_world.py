@@ -83,7 +83,13 @@ def make_world(
     }
     write_protocol(document, root / "manifests" / "protocols" / "tiny.json")
     write_cache(
-        root / "cache" / "tiny.zarr", manifest, np.array(features), failed, pending, trained
+        root / "cache" / "tiny.zarr",
+        manifest,
+        np.array(features),
+        failed,
+        pending,
+        trained,
+        directions[list(manifest.classes)],
     )
     return root / "cache" / "tiny.zarr"
 
@@ -95,17 +101,23 @@ def write_cache(
     failed: tuple[str, ...],
     pending: tuple[str, ...],
     trained: bool,
+    classes: np.ndarray | None = None,
 ) -> None:
+    """Write a cache of f_v ``features`` and f_t, the same backwards, as are the ``classes``."""
     provenance = {
         "dataset": manifest.name,
         "manifest_sha256": manifest.sha256,
         "teacher": {"name": "toy", "trained": trained},
         "preprocessing": {},
-        "classes": list(manifest.classes.values()),
+        "classes": [{"class_id": c, "label": n, "prompt": n} for c, n in manifest.classes.items()],
     }
     settled = np.array([i for i, s in enumerate(manifest.ids) if s not in pending])
     status = np.array([2 if manifest.ids[i] in failed else 1 for i in settled], dtype=np.uint8)
     values = features[settled][:, None]
-    with CacheWriter.create_or_resume(path, manifest.ids, dim=DIM, provenance=provenance) as cache:
+    text = None if classes is None else classes[:, ::-1]
+    dim = features.shape[-1]
+    with CacheWriter.create_or_resume(
+        path, manifest.ids, dim=dim, provenance=provenance, class_text=text
+    ) as cache:
         cache.write(settled, values, values[..., ::-1], status)
         cache.finish()

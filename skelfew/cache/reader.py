@@ -22,6 +22,7 @@ from skelfew.cache.storage import (
     read_done,
 )
 
+Form = Literal["raw", "unit"]
 REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t")
 
 
@@ -110,6 +111,21 @@ class TeacherCache:
         """What ``targets`` can return for this cache."""
         return REPRESENTATIONS if self.video is not None else ("f_t",)
 
+    def class_texts(self, form: Form = "raw") -> dict[int, np.ndarray]:
+        """Return the text feature (D,) of every class, base and novel alike, by class number.
+
+        It is the teacher's before any conditioning on a video; empty if the cache keeps none.
+        ``form`` is as in ``targets``.
+        """
+        entries = self.attrs.get("classes")
+        if self.class_text is None or not isinstance(entries, list):
+            return {}
+        numbers = [e.get("class_id") if isinstance(e, dict) else None for e in entries]
+        if len(numbers) != len(self.class_text) or None in numbers:
+            return {}
+        vectors = _unit(self.class_text) if form == "unit" else self.class_text
+        return dict(zip(numbers, vectors, strict=True))
+
     def renamed(self, rule: str) -> "TeacherCache":
         """Return this cache with other sample IDs, see ``skelfew.cache.matching.rename``."""
         names = [*self.row, *self.failed]
@@ -139,7 +155,7 @@ class TeacherCache:
         self,
         sample_ids: Sequence[str],
         representation: str = "f_v+f_t",
-        form: Literal["raw", "unit"] = "raw",
+        form: Form = "raw",
     ) -> np.ndarray:
         """Return the teacher's representation of each sample, float32, shape (n, V, D).
 
@@ -163,7 +179,13 @@ class TeacherCache:
         if "f_t" in representation:
             parts.append(self.text[rows])
         if form == "unit":
-            parts = [
-                p / np.maximum(np.linalg.norm(p, axis=-1, keepdims=True), 1e-12) for p in parts
-            ]
+            parts = [_unit(p) for p in parts]
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (..., D) scaled to length one."""
+    scaled: np.ndarray = vectors / np.maximum(
+        np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12
+    )
+    return scaled

@@ -11,6 +11,11 @@ from skelfew.config import HEADS
 
 FREE = ("cosine", "cosine-paper", "linear", "nearest", "prototype")
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
+# Options about exemplars, which zero shots do not have.
+_OF_EXEMPLARS = (
+    *SETTINGS, "encoder", "raw", "mode", "exclude_synchronised_views", "draws", "episodes", "ways",
+    "queries", "classifiers", "pairs",
+)  # fmt: skip
 
 
 def option(*names: str, **attributes: Any) -> Any:
@@ -19,7 +24,13 @@ def option(*names: str, **attributes: Any) -> Any:
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--shots", type=click.IntRange(1), default=1, show_default=True, help="Exemplars K.")
+@click.option(
+    "--shots",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Exemplars K; 0 compares with the texts of the classes.",
+)
 @click.option(
     "--run",
     "runs",
@@ -49,6 +60,23 @@ def option(*names: str, **attributes: Any) -> Any:
     "--exclude-synchronised-views",
     is_flag=True,
     help="Leave out queries that show an exemplar's own performance from another camera.",
+)
+@click.option(
+    "--classes",
+    type=click.Choice(["novel", "validation"]),
+    default="novel",
+    show_default=True,
+    help="Which are scored; settings are chosen on validation classes.",
+)
+@option(
+    "--texts",
+    metavar="ZARR|ZIP",
+    help="With --shots 0: cache with the classes' texts [that of the run].",
+)
+@click.option(
+    "--shift/--no-shift",
+    default=True,
+    help="With --shots 0: add to texts what they lack against targets on average [with].",
 )
 @option("--draws", type=click.IntRange(1), help="Random draws of exemplars [10].")
 @option("--episodes", type=click.IntRange(1), help="Random episodes [1000].")
@@ -100,24 +128,29 @@ def main(
     manifest: str | None,
     store: str | None,
     device: str,
+    texts: str | None,
+    shift: bool,
     threads: int | None,
     out: Path | None,
     verbose: bool,
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Score an encoder on classes it has never seen, from K exemplars of each.
+    """Score an encoder on classes it has never seen, from K exemplars of each, or from their names.
 
     \b
     skelfew-eval --shots 1
     skelfew-eval --shots 5 --classifier all --run runs/ntu120-20261124-101500
     skelfew-eval --mode episodes --ways 5 --episodes 10000
     skelfew-eval --raw --dataset nw-ucla
+    skelfew-eval --shots 0
 
     The table says what the interval is over. The result is kept in the run's results/ folder.
     """
     if runs and encoder:
         raise click.UsageError("--run and --encoder both name what to evaluate; give one")
+    zero = options["shots"] == 0
+    check_shots(zero)
     settings = {k: options.pop(k) for k in SETTINGS}
     settings = {k: v for k, v in settings.items() if v is not None}
     for pair in options.pop("pairs"):
@@ -126,7 +159,7 @@ def main(
             raise click.UsageError(f"--set {pair}: expected KEY=VALUE")
         settings[key] = value
     names = options.pop("classifiers")
-    classifiers = choose_classifiers(names, settings)
+    classifiers = {} if zero else choose_classifiers(names, settings)
 
     import torch
 
@@ -155,7 +188,13 @@ def main(
     elif runs or not (raw and (dataset or manifest)):
         for run in [Run.open(path) for path in runs] or [newest_run()]:
             log(f"run {run.path}")
-            subjects.append(run_subject(run, given, device, plan.protocol))
+            if zero:
+                from skelfew.zeroshot import text_subject
+
+                subject = text_subject(run, given, device, plan.protocol, texts, shift)
+            else:
+                subject = run_subject(run, given, device, plan.protocol)
+            subjects.append(subject)
             folders.append(run.path / "results")
     if raw:
         where = (
@@ -177,6 +216,21 @@ def main(
     for path in paths:
         log(f"kept in {path}")
     return 0
+
+
+def check_shots(zero: bool) -> None:
+    """Refuse options that say nothing without exemplars, or only without them."""
+    context = click.get_current_context()
+    for name in _OF_EXEMPLARS if zero else ("texts", "shift"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = {"classifiers": "--classifier", "pairs": "--set"}.get(
+                name, f"--{name.replace('_', '-')}"
+            )
+            if zero:
+                raise click.UsageError(
+                    f"--shots 0 compares runs with texts, without exemplars; leave {option} out"
+                )
+            raise click.UsageError(f"{option} is for --shots 0, where texts stand for classes")
 
 
 def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict[str, Any]:
@@ -213,6 +267,8 @@ def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> lis
     parts += [f"{document['shots']}shot", document["mode"]]
     if len(document["subjects"]) > 1:
         parts.append(f"{len(document['subjects'])}subjects")
+    if document["classes"] != "novel":
+        parts.append(document["classes"])
     stem = "-".join([*parts, document["created"].replace(":", "")[:17]])
     paths = [folder / f"{stem}.json" for folder in folders] + ([out] if out else [])
     for path in paths:

@@ -36,6 +36,8 @@ def _table(document: dict[str, Any]) -> Table:
     where = document["protocol"]["name"]
     if splits:
         where += f" split {splits[0]}" if len(splits) == 1 else f", {len(splits)} splits"
+    if document["classes"] != "novel":
+        where += f", {document['classes']} classes"
     title = f"{document['data']['dataset']}: {ways}-way {document['shots']}-shot, {where}"
     table = Table(title=title, title_justify="left")
     table.add_column("features", overflow="fold")
@@ -69,10 +71,11 @@ def _meaning(document: dict[str, Any], over: str) -> str:
         "exemplars": "the protocol's exemplars",
         "draws": "random exemplars",
         "episodes": "random episodes",
+        "texts": "the texts of the classes, no exemplars",
     }[document["mode"]]
     number = document["rows"][0]["micro"]["count"]
     interval = f"95 % interval over {number:,} {over}"
-    if len(document["rows"][0]["results"]) == 1 and document["mode"] == "exemplars":
+    if len(document["rows"][0]["results"]) == 1 and document["mode"] in ("exemplars", "texts"):
         interval = "95 % interval by bootstrap over the queries"
     excluded = document["excluded_queries"]
     without = f" without {', '.join(excluded).replace('_', ' ')}" if excluded else ""

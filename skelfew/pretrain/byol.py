@@ -137,6 +137,13 @@ class CrossModalBYOL(nn.Module):
             projection = self.target_projector(self.align_target(targets))
         return F.normalize(prediction.float(), dim=-1), F.normalize(projection.float(), dim=-1)
 
+    def bridge(self) -> tuple[nn.Module, nn.Module]:
+        """Return what maps encoder features, and what maps targets, to the space of the loss."""
+        return (
+            nn.Sequential(self.align, self.projector, self.predictor),
+            nn.Sequential(self.align_target, self.target_projector),
+        )
+
     @torch.no_grad()
     def update_target(self) -> None:
         """Move the target projector towards the online one (Eq. 2), once per optimizer step."""

@@ -63,6 +63,10 @@ class Direct(Passes):
         """The skeleton encoder."""
         return self.module[0]
 
+    def bridge(self) -> tuple[nn.Module, nn.Module]:
+        """Return the projector, and what leaves targets as they are."""
+        return self.module[1], nn.Identity()
+
     def forward(self, batch: Batch) -> Step:
         """Return the loss and the spreads of predictions and targets as unit vectors."""
         assert batch.targets is not None

@@ -49,6 +49,10 @@ class Transfer(Passes):
         """The skeleton encoder."""
         return self.module.encoder
 
+    def bridge(self) -> tuple[nn.Module, nn.Module]:
+        """Return the maps of encoder features and of targets to the space of the loss."""
+        return self.module.bridge()
+
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """The predictor learns faster than the rest."""
         return [(self.module.predictor, self.config.predictor_lr), (self.module, 1.0)]
