@@ -115,9 +115,10 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
     scored: dict[tuple[str, str], Classifier | None] = {}
+    classifiers: dict[str, Classifier | None] = {**plan.classifiers} or {TEXTS: None}
     for subject, protocol in tasks:
         features: dict[str, Features] = {}
-        for name, classifier in (plan.classifiers or {TEXTS: None}).items():
+        for name, classifier in classifiers.items():
             classifier = bind(classifier, subject.head)
             output = getattr(classifier, "reads", "pooled")
             if output not in features:

@@ -111,7 +111,7 @@ class TeacherCache:
         """What ``targets`` can return for this cache."""
         return REPRESENTATIONS if self.video is not None else ("f_t",)
 
-    def class_texts(self, form: Form = "raw") -> dict[int, np.ndarray]:
+    def class_texts(self, form: str = "raw") -> dict[int, np.ndarray]:
         """Return the text feature (D,) of every class, base and novel alike, by class number.
 
         It is the teacher's before any conditioning on a video; empty if the cache keeps none.
@@ -120,8 +120,8 @@ class TeacherCache:
         entries = self.attrs.get("classes")
         if self.class_text is None or not isinstance(entries, list):
             return {}
-        numbers = [e.get("class_id") if isinstance(e, dict) else None for e in entries]
-        if len(numbers) != len(self.class_text) or None in numbers:
+        numbers = [int(e["class_id"]) for e in entries if isinstance(e, dict) and "class_id" in e]
+        if len(numbers) != len(self.class_text):
             return {}
         vectors = _unit(self.class_text) if form == "unit" else self.class_text
         return dict(zip(numbers, vectors, strict=True))
