@@ -43,7 +43,8 @@ _OF_VIDEOS = (
     "--teacher",
     default=_PAPER_TEACHER,
     show_default=True,
-    help="Which model; 'text' is a sentence encoder that reads class names and needs no video.",
+    help="Which model (docs/teachers.md); open_clip:MODEL/TAG is any of open_clip; 'text' reads "
+    "class names and needs no video.",
 )
 @click.option(
     "--weights",
@@ -134,6 +135,7 @@ def main(**options: Any) -> int:
     skelfew-extract pku --preview previews/pku        with weights from the usual places
     skelfew-extract pku --weights k400_16_8.pth       with the authors' checkpoint
     skelfew-extract demo --untrained                  with random weights, to try the path
+    skelfew-extract pku --teacher open_clip:ViT-B-16-quickgelu/openai    mean of CLIP's frames
     skelfew-extract nw-ucla --teacher text            from class names alone, without videos
     skelfew-extract nw-ucla --teacher text --descriptions nw-ucla    from sentences about them
 
@@ -219,16 +221,16 @@ def _extract(
     from skelfew_extract.extract import Settings, choose_device, choose_precision, default_workers
     from skelfew_extract.extract import extract as run
     from skelfew_extract.extract import preview as write_sheets
-    from skelfew_extract.teachers import build_teacher
-    from skelfew_extract.teachers.variants import VARIANTS
+    from skelfew_extract.teachers import build_teacher, shape_of
 
     device = choose_device(device)
-    shape = VARIANTS.get(teacher, VARIANTS[_PAPER_TEACHER])
+    shape = shape_of(teacher)
     computed_in = choose_precision(precision, device, shape.width)
 
-    def settings(frames: int, size: int) -> Settings:
+    def settings(frames: int, size: int, interpolation: str) -> Settings:
+        cut = CropSettings(frames, size, margin, crop, interpolation)
         return Settings(
-            decode=DecodeSettings(CropSettings(frames, size, margin, crop), decoder, timeout),
+            decode=DecodeSettings(cut, decoder, timeout),
             workers=workers or default_workers(device),
             batch=batch or (64 if device.startswith("cuda") else 8),
             store_dtype=store_dtype,
@@ -239,7 +241,7 @@ def _extract(
         )
 
     if preview is not None:  # needs no weights, only what the teacher takes
-        how = settings(shape.frames, shape.image_size)
+        how = settings(shape.frames, shape.image_size, shape.interpolation)
         sheets = write_sheets(recordings, how, preview, preview_count)
         log(f"{len(sheets)} contact sheets in {preview}")
         if preview_only:
@@ -254,7 +256,7 @@ def _extract(
         device=device,
         precision=computed_in,
     )
-    how = settings(model.frames, model.image_size)
+    how = settings(model.frames, model.image_size, model.interpolation)
     kind = "untrained, random weights" if untrained else "with weights"
     log(f"{teacher} ({kind}), {computed_in} on {device}, {how.workers} decoding processes")
     summary = run(recordings, model, out, how)

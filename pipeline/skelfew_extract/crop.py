@@ -41,12 +41,14 @@ class CropSettings:
         margin: Space around the joints, as a fraction of the larger side of their extent.
         policy: ``joints``: a clip without joints in the picture is an error; ``joints-or-centre``:
             it is cut to the largest centred square; ``centre``: all clips are.
+        interpolation: ``bilinear`` or ``bicubic``, as the teacher was trained.
     """
 
     frames: int = 8
     size: int = 224
     margin: float = 0.15
     policy: str = "joints"
+    interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:
@@ -125,10 +127,12 @@ def _fit(middle: float, side: float, limit: int) -> tuple[int, int]:
     return low, low + length
 
 
-def crop_and_resize(frames: np.ndarray, box: Box, size: int) -> np.ndarray:
+def crop_and_resize(
+    frames: np.ndarray, box: Box, size: int, interpolation: str = "bilinear"
+) -> np.ndarray:
     """Cut the box out of the frames (T, H, W, 3) and resize to (T, 3, size, size), uint8.
 
-    Antialiased bilinear like Pillow's, from which it differs by at most one grey level; without
+    Antialiased, bilinear like Pillow's, from which it differs by at most one grey level; without
     antialiasing, 1080p loses its detail on the way to 224 (teacher.md 1.10).
     """
     import torch  # here, so that errors before the first clip are quick
@@ -136,5 +140,5 @@ def crop_and_resize(frames: np.ndarray, box: Box, size: int) -> np.ndarray:
 
     part = np.ascontiguousarray(frames[:, box.top : box.bottom, box.left : box.right])
     images = torch.from_numpy(part).permute(0, 3, 1, 2)
-    resized = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    resized = F.interpolate(images, (size, size), mode=interpolation, antialias=True)
     return resized.contiguous().numpy()

@@ -27,7 +27,7 @@ def decode_clip(task: ClipTask, settings: DecodeSettings) -> tuple[ClipReport, n
         frames = read_frames(task.video, indices, settings.decoder)
         stage = "crop"
         box, joints = clip_box(task.pixels, frames.shape[2], frames.shape[1], crop)
-        clip = crop_and_resize(frames, box, crop.size)
+        clip = crop_and_resize(frames, box, crop.size, crop.interpolation)
     except VideoError as error:
         return ClipReport(task.row, stage, str(error)), None
     except CropError as error:

@@ -31,6 +31,7 @@ from skelfew_extract.recordings import Recordings
 from skelfew_extract.shard import Shard
 from skelfew_extract.summary import Summary, software
 from skelfew_extract.teachers import Precision, Teacher
+from skelfew_extract.text import prompts
 
 _SOFTWARE = ("skelfew", "torch", "numpy", "zarr", "av", "decord", "open_clip_torch")
 
@@ -147,7 +148,7 @@ def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> 
         "manifest_sha256": manifest.sha256,
         "skeletons_digest": None if skeletons is None else skeletons.attrs.get("digest"),
         "classes": [
-            {"class_id": class_id, "label": label, "prompt": label}
+            {"class_id": class_id, "label": label, **_prompt(teacher, label)}
             for class_id, label in manifest.classes.items()
         ],
         "teacher": description,
@@ -158,7 +159,7 @@ def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> 
             "crop": crop.policy,
             "margin": crop.margin,
             "size": crop.size,
-            "interpolation": "bilinear, antialiased, uint8",
+            "interpolation": f"{crop.interpolation}, antialiased, uint8",
             "mean": list(teacher.mean),
             "std": list(teacher.std),
         },
@@ -174,6 +175,12 @@ def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> 
         **({} if settings.shard is None else {"shard": asdict(settings.shard)}),
         **declared([step("extract", {"teacher": description.get("name"), "crop": crop.policy})]),
     }
+
+
+def _prompt(teacher: Teacher, label: str) -> dict[str, Any]:
+    """Return what is read of a class; ``sentences`` lists it if it is read in several pieces."""
+    texts = [prompts([label], template)[0] for template in teacher.templates]
+    return {"prompt": " ".join(texts), **({"sentences": texts} if len(texts) > 1 else {})}
 
 
 @dataclass(frozen=True)

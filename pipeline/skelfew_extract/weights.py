@@ -22,6 +22,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
 _TIMEOUT_S = 5
+_IS_ACTIONCLIP = "{file}: ActionCLIP, not X-CLIP; ask for --teacher actionclip-base-patch16"
 
 
 # ---- where ---------------------------------------------------------------------------------
@@ -194,6 +195,8 @@ def _tensors(content: object, file: Path) -> State:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
             break
+    if isinstance(content, Mapping) and "fusion_model_state_dict" in content:
+        raise SkelfewError(_IS_ACTIONCLIP.format(file=file))
     if not isinstance(content, Mapping) or not all(
         isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()
     ):
@@ -213,6 +216,8 @@ def _as_native(state: State, path: Path) -> State:
             "integration or prompt generator, and random ones would make the teacher random; "
             "use weights such as microsoft/xclip-base-patch16"
         )
+    if any(name.startswith("adapter.") for name in state):
+        raise SkelfewError(_IS_ACTIONCLIP.format(file=path))
     raise SkelfewError(
         f"{path}: not an X-CLIP checkpoint: none of its {len(state)} tensors is named "
         f"prompts_visual_proj or prompts_visual_projection; the first is {next(iter(state), None)}"
@@ -271,26 +276,28 @@ def load_strictly(model: nn.Module, checkpoint: Checkpoint, variant: Variant) ->
         ],
     }
     if any(wrong.values()):
-        listed = "; ".join(f"{len(n)} {kind}: {_few(n)}" for kind, n in wrong.items() if n)
+        listed = "; ".join(f"{len(n)} {kind}: {few(n)}" for kind, n in wrong.items() if n)
         raise SkelfewError(
             f"{checkpoint.source}: does not fit {variant.name} ({listed}); {_advice(state)}"
         )
     model.load_state_dict({name: t.float() for name, t in state.items()}, assign=True)
 
 
-def _few(names: Iterable[str], count: int = 3) -> str:
+def few(names: Iterable[str], count: int = 3) -> str:
+    """Return the first names in order, separated by commas."""
     names = sorted(names)
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
 
 
 def _advice(state: State) -> str:
-    fitting = [variant.name for variant in VARIANTS.values() if _fits(state, variant)]
+    fitting = [variant.name for variant in VARIANTS.values() if fits(state, variant)]
     if not fitting:
         return "no known variant has these shapes"
     return f"the shapes are those of {', '.join(fitting)}"
 
 
-def _fits(state: State, variant: Variant) -> bool:
+def fits(state: Mapping[str, Tensor], variant: Variant) -> bool:
+    """Whether the shapes of a native state dict are those of a variant, as far as is looked."""
     shapes = {
         "visual.conv1.weight": (variant.width, 3, variant.patch, variant.patch),
         "visual.positional_embedding": (variant.patches + 1, variant.width),

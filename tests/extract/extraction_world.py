@@ -73,6 +73,7 @@ class SmallTeacher:
     dim, frames, image_size = 16, FRAMES, SIZE
     mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
     prompting: Literal["video-conditioned", "class"] = "video-conditioned"
+    templates, interpolation = ("{}",), "bilinear"
 
     def __init__(self, seed: int = 0):
         generator = torch.Generator().manual_seed(seed)

@@ -1,34 +1,56 @@
 """Teachers: frozen models that turn a clip and its class name into f_v and f_t.
 
-A teacher is anything that answers to ``Teacher``; adding one is a function and a line in
-``TEACHERS``. Importing this package loads neither torch nor open_clip.
+A teacher is anything that answers to ``Teacher``; adding one is a module with the functions
+``build`` and ``shape_of``, and a line in ``TEACHERS``. Importing this package loads neither torch
+nor open_clip.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from skelfew.errors import SkelfewError
-from skelfew_extract.teachers.variants import PAPER_TEACHER, VARIANTS
+from skelfew_extract.teachers.variants import ACTION_VARIANTS, PAPER_TEACHER, VARIANTS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "FAMILIES",
     "PAPER_TEACHER",
     "TEACHERS",
     "TEXT",
     "Precision",
+    "Shape",
     "Teacher",
     "TextTeacher",
     "build_teacher",
     "build_text_teacher",
+    "shape_of",
 ]
 
 TEXT = "text"  # on the command line: a teacher that reads and sees nothing
 
 Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a teacher takes, known without its weights.
+
+    Attributes:
+        frames: T, frames of a clip.
+        image_size: S, side of a frame in pixels.
+        width: Channels of its vision tower.
+        interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
+    """
+
+    frames: int
+    image_size: int
+    width: int
+    interpolation: str = "bilinear"
 
 
 class Teacher(Protocol):
@@ -42,6 +64,8 @@ class Teacher(Protocol):
         mean: Of the colours, per channel, on the scale 0..1; the teacher applies it itself.
         std: The same for the standard deviation.
         prompting: "video-conditioned" if the text feature depends on the clip, else "class".
+        templates: Texts that are read of a class, ``{}`` for its name.
+        interpolation: How crops are resized, "bilinear" or "bicubic".
     """
 
     name: str
@@ -51,6 +75,8 @@ class Teacher(Protocol):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     prompting: Literal["video-conditioned", "class"]
+    templates: tuple[str, ...]
+    interpolation: str
 
     def encode_text(self, labels: Sequence[str]) -> "Tensor":
         """Return text features (C, D), float32, before any conditioning on a video."""
@@ -88,10 +114,13 @@ class TextTeacher(Protocol):
         """Return the provenance of the features, as JSON can hold it."""
 
 
-# Name on the command line -> "module:function".
-TEACHERS: dict[str, str] = dict.fromkeys(
-    VARIANTS, "skelfew_extract.teachers.xclip_teacher:build_xclip"
-)
+# Name on the command line -> module with a ``build`` and a ``shape_of``.
+TEACHERS: dict[str, str] = {
+    **dict.fromkeys(VARIANTS, "skelfew_extract.teachers.xclip_teacher"),
+    **dict.fromkeys(ACTION_VARIANTS, "skelfew_extract.teachers.actionclip"),
+}
+# The same for names of the form FAMILY:REST.
+FAMILIES: dict[str, str] = {"open_clip": "skelfew_extract.teachers.frame_averaged"}
 
 
 def build_teacher(
@@ -107,7 +136,7 @@ def build_teacher(
     """Return the frozen teacher, ready to encode.
 
     Args:
-        name: Key of ``TEACHERS``.
+        name: Key of ``TEACHERS``, or FAMILY:REST with a key of ``FAMILIES``.
         weights: File, folder or Hugging Face repository; None looks for the usual places.
         untrained: Take random weights instead, which ``describe`` then says.
         seed: Of the random weights.
@@ -118,15 +147,10 @@ def build_teacher(
     Raises:
         SkelfewError: If the teacher or its weights are not to be had; says what to do.
     """
-    if name not in TEACHERS:
-        known = [*TEACHERS, TEXT]
-        near = get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
-        raise SkelfewError(f"no teacher is called {name!r}; {hint}")
+    module = _module(name)
     if untrained and weights is not None:
         raise SkelfewError(f"--untrained and the weights {weights} contradict each other; drop one")
-    module, _, function = TEACHERS[name].partition(":")
-    return getattr(import_module(module), function)(
+    teacher: Teacher = module.build(
         name,
         weights=weights,
         untrained=untrained,
@@ -135,6 +159,29 @@ def build_teacher(
         precision=precision,
         compile=compile,
     )
+    return teacher
+
+
+def shape_of(name: str) -> Shape:
+    """Return what a teacher takes, without its weights; raise SkelfewError if there is none."""
+    if name in VARIANTS:  # known without loading torch
+        variant = VARIANTS[name]
+        return Shape(variant.frames, variant.image_size, variant.width)
+    shape: Shape = _module(name).shape_of(name)
+    return shape
+
+
+def _module(name: str) -> Any:
+    """Return the module of a teacher; raise SkelfewError listing what there is."""
+    family = name.partition(":")[0] if ":" in name else ""
+    place = TEACHERS.get(name) or FAMILIES.get(family)
+    if place is None:
+        known = [*TEACHERS, TEXT]
+        near = get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
+        families = ", ".join(f"{f}:MODEL/WEIGHTS" for f in FAMILIES)
+        raise SkelfewError(f"no teacher is called {name!r}; {hint}, or {families}")
+    return import_module(place)
 
 
 def build_text_teacher(

@@ -1,4 +1,4 @@
-"""The X-CLIP models there are, as data. Standard library only.
+"""The X-CLIP and ActionCLIP models there are, as data. Standard library only.
 
 Source: Ni et al., "Expanding Language-Image Pretrained Models for General Video Recognition"
 (2022), its model zoo, and the configurations of the same models under huggingface.co/microsoft.
@@ -117,6 +117,44 @@ _ALL = [
 ]
 
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}
+
+
+@dataclass(frozen=True)
+class ActionVariant:
+    """Shape and origin of one ActionCLIP model: CLIP, and a transformer over the frames.
+
+    Attributes:
+        name: What the user types.
+        patch: Side of a patch in pixels.
+        frames: T.
+        file: Stem of the file that mmaction2 publishes.
+        fusion_layers: Blocks over the frames, of an untrained model; a checkpoint brings its own.
+    """
+
+    name: str
+    patch: int
+    frames: int
+    file: str
+    image_size: int = 224
+    width: int = 768
+    layers: int = 12
+    text_width: int = 512
+    text_layers: int = 12
+    dim: int = 512
+    vocabulary: int = 49408
+    fusion_layers: int = 6
+
+
+# The original checkpoints have 77 positions and go with any of these of the same patch.
+ACTION_VARIANTS: dict[str, ActionVariant] = {
+    variant.name: variant
+    for variant in (
+        ActionVariant("actionclip-base-patch32", 32, 8, "vit-b-32-8f"),
+        ActionVariant("actionclip-base-patch16", 16, 8, "vit-b-16-8f"),
+        ActionVariant("actionclip-base-patch16-16-frames", 16, 16, "vit-b-16-16f"),
+        ActionVariant("actionclip-base-patch16-32-frames", 16, 32, "vit-b-16-32f"),
+    )
+}
 
 # The paper's "X-CLIP with ViT-B/16, 8 frames".
 PAPER_TEACHER = "xclip-base-patch16"

@@ -14,7 +14,7 @@ from skelfew_extract.open_clip_door import VERSION
 from skelfew_extract.teachers import Precision
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip import XCLIP, wrong_activations
-from skelfew_extract.text import CompactVocabulary, tokenize
+from skelfew_extract.text import TEMPLATE, CompactVocabulary, tokenize
 from skelfew_extract.weights import (
     Checkpoint,
     find_weights,
@@ -49,6 +49,8 @@ class XCLIPTeacher:
     prompting: Literal["video-conditioned", "class"] = "video-conditioned"
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
+    templates = (TEMPLATE,)
+    interpolation = "bilinear"
 
     def __init__(
         self,
@@ -189,6 +191,9 @@ def build_xclip(
         vocabulary=vocabulary,
         **placement,
     )
+
+
+build = build_xclip  # the name by which TEACHERS finds it
 
 
 def save_teacher(

@@ -1,0 +1,121 @@
+"""What teachers share that encode frames one by one and whose texts know no clip."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.errors import SkelfewError
+from skelfew_extract.teachers import Precision
+from skelfew_extract.text import prompts
+
+
+class FrameTeacher:
+    """A frozen model of frames and texts (see ``Teacher``); f_t is the text of the class alone.
+
+    f_t is the mean over the templates of text features of length one, scaled to length one again.
+
+    Args:
+        model: The network; it is frozen and moved to ``device``.
+        about: What provenance says: name, architecture, weights, ...
+        frames: T.
+        image_size: S.
+        mean: Of the colours, 0..1.
+        std: The same for the standard deviation.
+        templates: Texts with ``{}`` for the class name.
+        interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
+    """
+
+    prompting: Literal["video-conditioned", "class"] = "class"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        about: dict[str, Any],
+        *,
+        frames: int,
+        image_size: int,
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float],
+        templates: tuple[str, ...],
+        interpolation: str,
+        device: str = "cpu",
+        precision: Precision = "float32",
+        compile: bool = False,
+    ):
+        if precision not in ("float32", "bfloat16"):
+            raise SkelfewError(f"precision {precision!r}: choose float32 or bfloat16")
+        self.name = str(about["name"])
+        self.about, self.templates, self.interpolation = about, templates, interpolation
+        self.frames, self.image_size, self.mean, self.std = frames, image_size, mean, std
+        self.precision, self.device = precision, torch.device(device)
+        self.model = model.eval().requires_grad_(False).float().to(self.device)
+        self._mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
+        self._std = torch.tensor(std, device=self.device).view(3, 1, 1) * 255
+        self._encode = torch.compile(self.encode_video, dynamic=False) if compile else None
+        self.dim = self._text("a person").shape[-1]
+
+    def encode_one_text(self, text: str) -> Tensor:
+        """Return the feature of a text, (1, D), not normalised."""
+        raise NotImplementedError
+
+    def encode_video(self, pixels: Tensor) -> Tensor:
+        """Return f_v (B, D) of normalised frames (B, T, 3, S, S)."""
+        raise NotImplementedError
+
+    def _blocks(self) -> AbstractContextManager[Any]:
+        """The precision in which frames are encoded."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    @torch.inference_mode()
+    def _text(self, label: str) -> Tensor:
+        texts = [prompts([label], template)[0] for template in self.templates]
+        rows = torch.cat([F.normalize(self.encode_one_text(t).float(), dim=-1) for t in texts])
+        return F.normalize(rows.mean(dim=0, keepdim=True), dim=-1)
+
+    def encode_text(self, labels: Sequence[str]) -> Tensor:
+        """Return text features (C, D) of length one, each the same whatever else is asked for."""
+        rows = [self._text(label) for label in labels]
+        return torch.cat(rows) if rows else torch.empty(0, self.dim, device=self.device)
+
+    @torch.inference_mode()
+    def encode_clips(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Return f_v (B, D) and an empty context (B, 0) of uint8 frames (B, T, 3, S, S)."""
+        expected = (self.frames, 3, self.image_size, self.image_size)
+        if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[1:] != expected:
+            raise SkelfewError(
+                f"{self.name} takes uint8 clips of {expected}, got {frames.dtype} of "
+                f"{tuple(frames.shape[1:])}"
+            )
+        encode = self._encode or self.encode_video
+        # On a processor one at a time: batches gain nothing, and a clip's bits depend on it alone.
+        parts = frames.split(1) if self.device.type == "cpu" else [frames]
+        features = [encode(self.normalise(part)).float() for part in parts]
+        return torch.cat(features), torch.empty(len(frames), 0, device=self.device)
+
+    def normalise(self, frames: Tensor) -> Tensor:
+        """Return uint8 frames (..., 3, S, S) as the model wants them, on its device."""
+        return (frames.to(self.device, torch.float32) - self._mean) / self._std
+
+    def condition(self, text: Tensor, context: Tensor) -> Tensor:
+        """Return the text features (B, D) themselves: they are of the class, not of the clip."""
+        return text
+
+    def describe(self) -> dict[str, Any]:
+        """Return the provenance of the features, as JSON can hold it."""
+        return {
+            **self.about,
+            "frames": self.frames,
+            "dim": self.dim,
+            "image_size": self.image_size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "precision": self.precision,
+            "prompting": self.prompting,
+            "templates": list(self.templates),
+        }
