@@ -1,10 +1,11 @@
-"""Episodes per second of cosine prototypes and of 20-step fine-tuning, beside easyfsl, in one run.
+"""Episodes per second of heads and classifiers, beside easyfsl and tslearn, in one run.
 
-Claim: all episodes at once is 8 times (prototypes) and 20 times (fine-tuning) as fast as one
-episode at a time, in one thread, 5-way 1-shot with 15 queries on cached 256-d features, sampling
-included. easyfsl's methods get their episodes as its TaskSampler draws them (random.sample; the
-sampler itself, of easyfsl 1.5, does not start under torch 2.15) by plain indexing, which
-spares it a data loader.
+Claim: all episodes at once is 8 times (prototypes) and 20 times (fine-tuning) as fast as easyfsl's
+one episode at a time, and soft-DTW of all pairs at once 50 times as fast as tslearn's one pair at a
+time; one thread, 5-way 1-shot with 15 queries on cached 256-d features (of 16 frames for
+soft-DTW), sampling included. Heads without a rival are listed with their own rate. easyfsl's
+methods get their episodes as its TaskSampler draws them (random.sample; the sampler itself, of
+easyfsl 1.5, does not start under torch 2.15) by plain indexing, which spares it a data loader.
 
 Usage: python benchmarks/heads.py [--json]    (pip install 'skelfew[bench]')
 """
@@ -15,35 +16,89 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
-from easyfsl.methods import FewShotClassifier, Finetune, SimpleShot
-from torch import nn
+from easyfsl.methods import FEAT, FewShotClassifier, Finetune, PrototypicalNetworks, SimpleShot
+from easyfsl.modules.attention_modules import MultiHeadAttention
+from torch import Tensor, nn
+from tslearn.metrics import soft_dtw
 
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.evaluate import Features, episode_hits, score_episodes
-from skelfew.fewshot import Classifier, build_classifier
+from skelfew.fewshot import Classifier, HeadClassifier, build_classifier
 
-CLASSES, PER_CLASS, DIM = 20, 500, 256
+CLASSES, PER_CLASS, DIM, FRAMES, JOINTS = 20, 500, 256, 16, 25
+FEW_PER_CLASS = 20  # of sequences, which take more memory
 WAYS, SHOTS, QUERIES, STEPS, LR = 5, 1, 15, 20, 5e-4
 ROUNDS = 5
+SHAPES = {"pooled": (), "mirrored": (2,), "frames": (FRAMES,), "joints": (FRAMES, JOINTS)}
+
+Task = Callable[[Tensor, Tensor], Tensor]  # supports and queries of an episode to predictions
 
 
-def make_features() -> Features:
+@dataclass(frozen=True)
+class Case:
+    """A classifier, its rival, and how many episodes of each are timed in a round.
+
+    Attributes:
+        name: What is printed.
+        classifier: Ours.
+        episodes: Of ours.
+        rival: One episode at a time, None for none.
+        rival_episodes: Of the rival.
+        goal: Ratio to reach, None for none.
+    """
+
+    name: str
+    classifier: Classifier
+    episodes: int
+    rival: Task | None = None
+    rival_episodes: int = 0
+    goal: int | None = None
+
+    @property
+    def reads(self) -> str:
+        return getattr(self.classifier, "reads", "pooled")
+
+
+def make_features(reads: str) -> Features:
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLASSES).repeat_interleave(PER_CLASS)
-    centres = torch.randn(CLASSES, DIM, generator=generator)
-    noise = torch.randn(len(labels), DIM, generator=generator)
+    each = PER_CLASS if reads in ("pooled", "mirrored") else FEW_PER_CLASS
+    labels = torch.arange(CLASSES).repeat_interleave(each)
+    shape = (*SHAPES[reads], DIM)
+    centres = torch.randn(CLASSES, *shape, generator=generator)
+    noise = torch.randn(len(labels), *shape, generator=generator)
     values = (0.4 * centres[labels] + noise).relu()
     return Features(values, tuple(map(str, range(len(labels)))), labels)
 
 
-def easyfsl(method: FewShotClassifier, features: Features, episodes: int) -> list[float]:
-    """Accuracy of every episode, one at a time."""
+def easyfsl(method: FewShotClassifier) -> Task:
+    """easyfsl's way through an episode."""
+
+    def predict(support: Tensor, query: Tensor) -> Tensor:
+        method.process_support_set(support, episode_labels(WAYS, SHOTS))
+        return method(query).argmax(dim=-1)
+
+    return predict
+
+
+def tslearn(gamma: float) -> Task:
+    """tslearn's soft-DTW, a pair at a time."""
+
+    def predict(support: Tensor, query: Tensor) -> Tensor:
+        rows = list(support.double().numpy())
+        values = [[soft_dtw(q, s, gamma=gamma) for s in rows] for q in query.double().numpy()]
+        return torch.tensor(values).argmin(dim=-1)
+
+    return predict
+
+
+def one_at_a_time(predict: Task, features: Features, episodes: int) -> list[float]:
+    """Accuracy of every episode."""
     members: dict[int, list[int]] = {}
     for row, label in enumerate(features.labels.tolist()):
         members.setdefault(label, []).append(row)
-    support_labels = episode_labels(WAYS, SHOTS)
     query_labels = episode_labels(WAYS, QUERIES)
     accuracies = []
     for _ in range(episodes):
@@ -51,22 +106,22 @@ def easyfsl(method: FewShotClassifier, features: Features, episodes: int) -> lis
             random.sample(members[c], SHOTS + QUERIES) for c in random.sample(list(members), WAYS)
         ]
         task = features.values[torch.tensor(rows)]
-        method.process_support_set(task[:, :SHOTS].flatten(0, 1), support_labels)
-        hits = method(task[:, SHOTS:].flatten(0, 1)).argmax(dim=-1) == query_labels
+        hits = predict(task[:, :SHOTS].flatten(0, 1), task[:, SHOTS:].flatten(0, 1)) == query_labels
         accuracies.append(float(hits.float().mean()))
     return accuracies
 
 
-def agreement(features: Features, method: FewShotClassifier, classifier: Classifier) -> float:
-    """Share of queries of the same 100 episodes that both call right, or both wrong."""
+def agreement(features: Features, predict: Task, classifier: Classifier, episodes: int) -> float:
+    """Share of queries of the same episodes that both call right, or both wrong."""
     support, query = sample_episodes(
-        features.labels, WAYS, SHOTS, QUERIES, 100, torch.Generator().manual_seed(1)
+        features.labels, WAYS, SHOTS, QUERIES, episodes, torch.Generator().manual_seed(1)
     )
     ours, _ = episode_hits(features.values, support, query, WAYS, classifier)
-    theirs = []
-    for s, q in zip(support, query, strict=True):
-        method.process_support_set(features.values[s], episode_labels(WAYS, SHOTS))
-        theirs.append(method(features.values[q]).argmax(-1) == episode_labels(WAYS, QUERIES))
+    truth = episode_labels(WAYS, QUERIES)
+    theirs = [
+        predict(features.values[s], features.values[q]) == truth
+        for s, q in zip(support, query, strict=True)
+    ]
     return float((ours == torch.stack(theirs)).double().mean())
 
 
@@ -76,59 +131,104 @@ def rate(run: Callable[[int], object], episodes: int) -> float:
     return episodes / (time.perf_counter() - start)
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    random.seed(0)
-    features = make_features()
-    classes = range(CLASSES)
-    cases = (
-        (
+def trained(name: str, settings: dict[str, object] | None = None) -> HeadClassifier:
+    """A head with weights as they are drawn."""
+    classifier = build_classifier(name, settings)
+    assert isinstance(classifier, HeadClassifier)
+    torch.manual_seed(0)
+    learned = classifier.head.module(DIM)
+    return replace(classifier, learned=None if learned is None else learned.eval())
+
+
+def cases() -> list[Case]:
+    plain = nn.Identity
+    tune = {"tune_steps": STEPS, "lr": LR}
+    finetune = Finetune(plain(), fine_tuning_steps=STEPS, fine_tuning_lr=LR)
+    feat = trained("feat")
+    assert feat.learned is not None
+    attention = MultiHeadAttention(1, DIM, DIM, DIM).eval()
+    attention.load_state_dict(feat.learned.state_dict())
+    euclidean = {"frame": "mean", "cost": "euclidean", "divergence": False, "gamma": 1.0}
+    return [
+        Case(
             "cosine prototypes",
-            SimpleShot(backbone=nn.Identity()),
             build_classifier("cosine"),
             6000,
+            easyfsl(SimpleShot(plain())),
             600,
             8,
         ),
-        (
+        Case(
             f"{STEPS}-step fine-tuning",
-            Finetune(backbone=nn.Identity(), fine_tuning_steps=STEPS, fine_tuning_lr=LR),
-            build_classifier("cosine", {"tune_steps": STEPS, "lr": LR}),
+            build_classifier("cosine", tune),
             6000,
+            easyfsl(finetune),
             60,
             20,
         ),
-    )
+        Case("protonet", trained("protonet"), 6000, easyfsl(PrototypicalNetworks(plain())), 600, 8),
+        Case("feat", feat, 4000, easyfsl(FEAT(plain(), attention_module=attention)), 400),
+        Case("subspace", trained("subspace"), 1000),
+        Case(
+            "soft-dtw, squared Euclidean", trained("soft-dtw", euclidean), 120, tslearn(1.0), 2, 50
+        ),
+        Case("soft-dtw, cosine divergence", trained("soft-dtw", {"frame": "mean"}), 80),
+        Case("soft-dtw, frames of all joints", trained("soft-dtw"), 4),
+        Case("dastm", trained("dastm"), 1),
+        Case("smam", trained("smam"), 1),
+    ]
+
+
+def measure(case: Case, features: Features) -> dict[str, object]:
+    rates: dict[str, list[float]] = {"skelfew": [], "rival": []}
+
+    def ours(n: int) -> object:
+        return score_episodes(features, range(CLASSES), case.classifier, WAYS, SHOTS, QUERIES, n, 0)
+
+    def theirs(n: int) -> object:
+        assert case.rival is not None
+        return one_at_a_time(case.rival, features, n)
+
+    if case.rival is not None:
+        theirs(1)  # compiles, where something is compiled
+    for _ in range(ROUNDS if case.rival else 1):  # interleaved: a busy minute hits all alike
+        rates["skelfew"].append(rate(ours, case.episodes))
+        if case.rival is not None:
+            rates["rival"].append(rate(theirs, case.rival_episodes))
+    row: dict[str, object] = {
+        "case": case.name,
+        "skelfew_episodes_per_s": round(statistics.median(rates["skelfew"]), 1),
+    }
+    if case.rival is None:
+        return row
+    median = {k: statistics.median(v) for k, v in rates.items()}
+    few = min(100, 5 * case.rival_episodes)
+    return {
+        **row,
+        "one_at_a_time_episodes_per_s": round(median["rival"], 2),
+        "ratio": round(median["skelfew"] / median["rival"], 1),
+        "goal": case.goal,
+        "same_verdict_on_same_episodes": round(
+            agreement(features, case.rival, case.classifier, few), 4
+        ),
+    }
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    random.seed(0)
     rows = []
-    for name, method, classifier, many, few, goal in cases:
-
-        def ours(n: int, classifier: Classifier = classifier) -> object:
-            return score_episodes(features, classes, classifier, WAYS, SHOTS, QUERIES, n, 0)
-
-        def plain(n: int, method: FewShotClassifier = method) -> object:
-            return easyfsl(method, features, n)
-
-        rates: dict[str, list[float]] = {"skelfew": [], "easyfsl": []}
-        for _ in range(ROUNDS):  # interleaved, so that a busy minute hits all alike
-            rates["skelfew"].append(rate(ours, many))
-            rates["easyfsl"].append(rate(plain, few))
-        median = {k: statistics.median(v) for k, v in rates.items()}
-        rows.append(
-            {
-                "case": name,
-                "skelfew_episodes_per_s": round(median["skelfew"]),
-                "easyfsl_episodes_per_s": round(median["easyfsl"]),
-                "ratio": round(median["skelfew"] / median["easyfsl"], 1),
-                "goal": goal,
-                "same_verdict_on_same_episodes": round(agreement(features, method, classifier), 4),
-            }
-        )
+    made: dict[str, Features] = {}
+    for case in cases():
+        if case.reads not in made:
+            made = {case.reads: make_features(case.reads)}
+        with torch.no_grad():
+            rows.append(measure(case, made[case.reads]))
+        if "--json" not in sys.argv:
+            print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
     if "--json" in sys.argv:
         setting = f"{WAYS}-way {SHOTS}-shot {QUERIES} queries, {DIM}-d, 1 thread"
         print(json.dumps({"benchmark": "heads", "setting": setting, "rows": rows}, indent=2))
-        return
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from skelfew.data.augment import mirror
 from skelfew.data.bank import Pipeline, SkeletonBank
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.outputs import read
@@ -50,7 +51,7 @@ def raw_features(store: SkeletonStore, ids: Sequence[str], output: str = "pooled
         store: The skeletons.
         ids: The samples, n.
         output: ``pooled`` for one long vector each (n, D), ``frames`` for one a frame, ``joints``
-            for one a frame and joint.
+            for one a frame and joint, ``mirrored`` for those of the clip and of its mirror image.
     """
     bank = SkeletonBank.from_store(store, ids, raw_pipeline(store.coordinates))
     return flat_positions(bank, output)
@@ -67,6 +68,9 @@ def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
     positions = [bank.batch(r, train=False)[:, : bank.pipeline.coordinates] for r in rows]
     if output == "pooled":
         return torch.cat([p.flatten(1) for p in positions])
+    if output == "mirrored":
+        sides = [torch.stack([p, mirror(p, store.joint_layout)], dim=1) for p in positions]
+        return torch.cat([side.flatten(2) for side in sides])
     if output not in ("frames", "joints"):
         raise SkelfewError(f"raw skeletons have no {output!r} features; score an encoder, --run")
     joints = torch.cat([p.permute(0, 2, 3, 1, 4).flatten(3) for p in positions])  # (n, T, V, C * M)

@@ -20,8 +20,18 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 
 
 @contextmanager
-def seeded(seed: int, *names: str | int) -> Iterator[None]:
-    """Seed PyTorch's global generator within the block, e.g. to initialise a module."""
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(derive_seed(seed, *names))
+def seeded(seed: int, *names: str | int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed PyTorch's global generator within the block, e.g. to initialise a module.
+
+    Args:
+        seed: As in ``derive_seed``.
+        names: As in ``derive_seed``.
+        device: A GPU whose generator is seeded too.
+    """
+    gpu = device is not None and device.type == "cuda"
+    number = derive_seed(seed, *names)
+    with torch.random.fork_rng(devices=[device] if gpu else []):  # type: ignore[list-item]
+        torch.random.default_generator.manual_seed(number)
+        if gpu:
+            torch.cuda.manual_seed(number)
         yield

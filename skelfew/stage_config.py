@@ -5,7 +5,7 @@ from typing import Any
 
 from skelfew.settings import ConfigError
 
-HEADS = ("cosine", "protonet")  # of the episodic stage, see skelfew.fewshot.HEADS
+HEADS = ("cosine", "protonet", "feat", "subspace", "soft-dtw", "dastm", "smam")
 _REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t", "auto")
 _FORMS = ("raw", "unit")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {

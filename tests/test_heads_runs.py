@@ -4,12 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from small_world import FAST, make_world
 
 from skelfew.cli.evaluate import main as evaluate
 from skelfew.cli.train import main as train
+from skelfew.data.augment import mirror
+from skelfew.data.layouts import load_layout
+from skelfew.encoders import build_encoder
+from skelfew.encoders.outputs import read
 from skelfew.runs import Run
+
+PROTOCOL = ["--protocol=manifests/protocols/tiny.json"]
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +32,12 @@ def call(command: object, *arguments: str) -> str:
     return result.stdout
 
 
-def train_with(name: str, *more: str) -> Run:
-    line = ["--dataset=tiny", "--protocol=manifests/protocols/tiny.json", "--stages=episodic"]
+def train_with(name: str, *more: str, folder: str | None = None) -> Run:
+    line = ["--dataset=tiny", *PROTOCOL, "--stages=episodic"]
     line += [*FAST, "--episodes=4", "--set=episodic.epoch_episodes=2", "--queries=2"]
-    call(train, *line, f"--run=runs/{name}", f"--set=episodic.head={name}", *more)
-    return Run.open(f"runs/{name}")
+    place = f"runs/{folder or name}"
+    call(train, *line, f"--run={place}", f"--set=episodic.head={name}", *more)
+    return Run.open(place)
 
 
 def test_a_run_with_a_head(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +55,46 @@ def test_a_run_with_a_head(world: Path, monkeypatch: pytest.MonkeyPatch) -> None
     line = (*line, "--classifier=protonet", "--set=metric=euclidean")
     other = json.loads(call(evaluate, *line))
     assert other["rows"][0]["settings"] == {"metric": "euclidean"}
+
+
+@pytest.mark.parametrize("name", ["subspace", "dastm"])
+def test_runs_with_other_heads(name: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, mirror images and sequences: trained, chosen and scored; a stop changes nothing."""
+    monkeypatch.chdir(world)
+    run = train_with(name, "--select=validation")
+    line = ["--json", "--mode=draws", "--draws=1", f"--classifier={name}"]
+    found = json.loads(call(evaluate, f"--run={run.path}", *line))
+    assert 0 <= found["rows"][0]["micro"]["value"] <= 1
+    if name == "subspace":
+        raw = json.loads(call(evaluate, "--raw", "--dataset=tiny", *PROTOCOL, *line))
+        assert raw["rows"][0]["micro"]["value"] > 0.5, "movements are easy to tell apart"
+        return
+    again = train_with(name, "--select=validation", folder="again")
+    assert run.head.read_bytes().replace(run.name.encode(), b"again") == again.head.read_bytes()
+    result = CliRunner().invoke(evaluate, [f"--run={run.path}", "--classifier=smam"])
+    assert result.exit_code == 1
+    assert f"head.safetensors holds '{name}'; train with --set episodic.head=smam" in result.output
+
+
+def test_sequences_and_mirror_images() -> None:
+    """The mean of a sequence is the pooled feature; mirroring twice is nothing."""
+    layout = load_layout("kinect-v2")
+    skeletons = torch.randn(3, 3, 16, 25, 2)
+    skeletons[1, ..., 1] = 0
+    for body_pool in ("mean", "masked_mean"):
+        encoder = build_encoder("ctrgcn", layout, width=0.125, body_pool=body_pool).eval()
+        joints = read(encoder, skeletons, "joints")
+        assert joints.shape == (3, 4, 25, encoder.feature_dim)
+        pooled = encoder(skeletons)
+        torch.testing.assert_close(joints.mean(dim=(1, 2)), pooled)
+        torch.testing.assert_close(read(encoder, skeletons, "frames").mean(dim=1), pooled)
+        both = read(encoder, skeletons, "mirrored")
+        torch.testing.assert_close(both[:, 0], pooled)
+        image = mirror(skeletons, layout)
+        torch.testing.assert_close(both[:, 1], encoder(image))
+        assert torch.equal(mirror(image, layout), skeletons)
+    left, right = (layout.joints.index(f"{side}_hand") for side in ("left", "right"))
+    assert torch.equal(image[:, 0, :, left], -skeletons[:, 0, :, right])
 
 
 def test_what_eval_refuses(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

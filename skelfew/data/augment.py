@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from skelfew.data.layouts import Layout
+from skelfew.errors import SkelfewError
+
 
 def _about_x_and_y(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return Rx(x) and Ry(y), each (..., 3, 3), in the reference's sense of rotation."""
@@ -56,6 +59,25 @@ def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
     """
     about_x, about_y = _about_x_and_y(*torch.deg2rad(degrees).unbind(dim=-1))
     return about_y @ about_x * scale
+
+
+def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
+    """Return the mirror images of skeletons (N, C, T, V, M): x changes sign, left and right joints
+    change places.
+
+    Raises:
+        SkelfewError: The layout does not say which joints are left and right.
+    """
+    if not layout.mirror:
+        raise SkelfewError(
+            f"layout {layout.name} names no left_right joints, so its skeletons have no mirror image"
+        )
+    order = list(range(len(layout)))
+    for left, right in layout.mirror:
+        order[left], order[right] = right, left
+    turned = skeletons[:, :, :, order].clone()
+    turned[:, 0].neg_()
+    return turned
 
 
 def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:

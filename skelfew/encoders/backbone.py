@@ -63,6 +63,7 @@ class SkeletonGCN(nn.Module):
             )
         base = max(8, 8 * round(8 * width))
         self.joints, self.channels, self.bodies = len(layout), channels, bodies
+        self.layout = layout
         if feature_dim is not None and (feature_dim < 8 or feature_dim % 8):
             raise SkelfewError(f"feature_dim is {feature_dim}; it must be a multiple of 8")
         self.feature_dim = feature_dim or _MULTIPLES[-1] * base

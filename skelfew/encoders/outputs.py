@@ -3,8 +3,10 @@
 from collections.abc import Callable
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
+from skelfew.data.augment import mirror
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.errors import SkelfewError
 
@@ -23,11 +25,19 @@ def _frames(encoder: nn.Module, x: Tensor) -> Tensor:
     return _joints(encoder, x).mean(dim=2)
 
 
+def _mirrored(encoder: nn.Module, x: Tensor) -> Tensor:
+    if not isinstance(encoder, SkeletonGCN):
+        raise SkelfewError(f"{type(encoder).__name__} does not know left from right")
+    both = torch.cat([x, mirror(x, encoder.layout)])
+    return torch.stack(cast(Tensor, encoder(both)).chunk(2), dim=1)
+
+
 # T' is a quarter of the frames, rounded up.
 OUTPUTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "pooled": _pooled,  # (N, D)
     "frames": _frames,  # (N, T', D), mean over joints
     "joints": _joints,  # (N, T', V, D)
+    "mirrored": _mirrored,  # (N, 2, D), pooled, of the clip and of its mirror image
 }
 
 

@@ -19,11 +19,16 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.cosine import CosineClassifier, CosineHead
+from skelfew.fewshot.dastm import DASTM
+from skelfew.fewshot.feat import FEAT
 from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.fewshot.linear import LinearClassifier
 from skelfew.fewshot.nearest import NearestNeighbour, NearestPrototype
 from skelfew.fewshot.protonet import ProtoNet
 from skelfew.fewshot.scores import Scores
+from skelfew.fewshot.smam import SMAM
+from skelfew.fewshot.softdtw import SoftDTW
+from skelfew.fewshot.subspace import Subspace
 from skelfew.settings import override_value
 
 __all__ = [
@@ -61,6 +66,11 @@ CLASSIFIERS: dict[str, Classifier] = {
 HEADS: dict[str, Head] = {
     "cosine": CosineHead(),
     "protonet": ProtoNet(),
+    "feat": FEAT(),
+    "subspace": Subspace(),
+    "soft-dtw": SoftDTW(),
+    "dastm": DASTM(),
+    "smam": SMAM(),
 }
 
 

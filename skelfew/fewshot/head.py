@@ -19,10 +19,12 @@ class Head(ABC):
         reads: What it takes from the encoder, a key of ``skelfew.encoders.outputs.OUTPUTS``; below,
             F stands for the shape of that.
         learns: Whether it has weights of its own, so that it must be trained before it can score.
+        rate: Factor on their learning rate.
     """
 
     reads: ClassVar[str] = "pooled"
     learns: ClassVar[bool] = False
+    rate: float = 1.0
 
     @property
     def cosines(self) -> bool:

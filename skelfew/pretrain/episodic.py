@@ -102,8 +102,10 @@ class Episodic:
         return HeadClassifier(self.module.head, self.module.learned)
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
-        """One rate for all."""
-        return [(self.module, 1.0)]
+        """One rate for all, but for the head's weights where it asks for another."""
+        learned = self.module.learned
+        own = [] if learned is None else [(learned, self.module.head.rate)]
+        return [*own, (self.module, 1.0)]
 
     def _episodes(self, epoch: int) -> int:
         done = epoch * self.config.epoch_episodes
@@ -142,7 +144,10 @@ class Episodic:
         """Return cross-entropy, with the head's penalty, and accuracy of the queries."""
         c = self.config
         episodes = len(batch.rows) // (self.ways * (c.shots + c.queries))
-        logits, penalty = self.module(batch.skeletons, episodes, self.ways, c.shots)
+        # Dropout, if the head has any, depends on the batch alone, so that a run can be resumed.
+        device = batch.skeletons.device
+        with seeded(self.seed, self.name, *batch.rows.tolist(), device=device):
+            logits, penalty = self.module(batch.skeletons, episodes, self.ways, c.shots)
         logits = logits.flatten(0, 1)
         labels = episode_labels(self.ways, c.queries).repeat(episodes).to(logits.device)
         accuracy = (logits.argmax(dim=-1) == labels).float().mean()

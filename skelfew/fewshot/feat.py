@@ -1,0 +1,108 @@
+"""FEAT (Ye et al., 2020): prototypes that see each other before they are compared."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.data.episodes import episode_labels
+from skelfew.errors import SkelfewError
+from skelfew.fewshot.head import Head
+from skelfew.fewshot.nearest import squared_distances
+from skelfew.fewshot.tuning import class_means
+
+
+class SetAttention(nn.Module):
+    """One head of self-attention over a set: LN(dropout(FC(A x W_v)) + x).
+
+    A is the softmax of x W_q (x W_k)^T / sqrt(D), also with dropout. Names and initial values are
+    those of the reference.
+
+    Args:
+        width: D.
+        attention_dropout: Of A.
+        dropout: Of the output.
+    """
+
+    def __init__(self, width: int, attention_dropout: float = 0.1, dropout: float = 0.5):
+        super().__init__()
+        self.w_qs = nn.Linear(width, width, bias=False)
+        self.w_ks = nn.Linear(width, width, bias=False)
+        self.w_vs = nn.Linear(width, width, bias=False)
+        self.fc = nn.Linear(width, width)
+        self.layer_norm = nn.LayerNorm(width)
+        for layer in (self.w_qs, self.w_ks, self.w_vs):
+            nn.init.normal_(layer.weight, std=math.sqrt(2 / (2 * width)))
+        nn.init.xavier_normal_(self.fc.weight)
+        self.attention_dropout, self.dropout = attention_dropout, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the adapted elements of sets (..., N, D)."""
+        scores = self.w_qs(x) @ self.w_ks(x).transpose(-1, -2) / math.sqrt(x.shape[-1])
+        weights = F.dropout(scores.softmax(dim=-1), self.attention_dropout, self.training)
+        mixed: Tensor = self.fc(weights @ self.w_vs(x))
+        adapted: Tensor = self.layer_norm(F.dropout(mixed, self.dropout, self.training) + x)
+        return adapted
+
+
+@dataclass(frozen=True)
+class FEAT(Head):
+    """Minus the squared distance to prototypes adapted by self-attention, over a temperature.
+
+    Attributes:
+        temperature: Divides the squared distances.
+        balance: Weight of the auxiliary loss in training; the source has 0.01 for one exemplar and
+            0.1 for five.
+        auxiliary_temperature: Divides its squared distances; 64 for one exemplar, 32 for five.
+        attention_dropout: Dropout of the attention.
+        dropout: Dropout of its output.
+        rate: Factor on the learning rate of the attention.
+    """
+
+    temperature: float = 64.0
+    balance: float = 0.01
+    auxiliary_temperature: float = 64.0
+    attention_dropout: float = 0.1
+    dropout: float = 0.5
+    rate: float = 10.0
+
+    learns: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if min(self.temperature, self.auxiliary_temperature, self.rate) <= 0 or self.balance < 0:
+            raise SkelfewError(
+                "temperature, auxiliary_temperature and rate must be greater than 0, balance not "
+                f"negative; got {self}"
+            )
+
+    def module(self, width: int) -> SetAttention:
+        """Return the attention."""
+        return SetAttention(width, self.attention_dropout, self.dropout)
+
+    def logits(
+        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+    ) -> Tensor:
+        """Return minus the squared distances to the adapted prototypes, (E, M, N)."""
+        assert learned is not None
+        return -squared_distances(query, learned(class_means(support, ways))) / self.temperature
+
+    def penalty(
+        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+    ) -> Tensor | None:
+        """Return the weighted auxiliary loss: every sample against the centres of the classes.
+
+        A centre is the mean of all samples of its class, supports and queries, adapted among
+        themselves.
+        """
+        if not self.balance:
+            return None
+        assert learned is not None
+        sides = [x.unflatten(1, (ways, -1)) for x in (support, query)]
+        samples = torch.cat(sides, dim=2)  # (E, N, K + Q, D)
+        centres = learned(samples).mean(dim=2)
+        logits = -squared_distances(samples.flatten(1, 2), centres) / self.auxiliary_temperature
+        labels = episode_labels(ways, samples.shape[2]).to(logits.device).repeat(len(logits))
+        return self.balance * F.cross_entropy(logits.flatten(0, 1), labels)

@@ -1,0 +1,67 @@
+"""SMAM (Li et al., 2023), re-implemented from its description: self and mutual attention of maps.
+
+No public code was found and the paper's text was not at hand, so this is what its abstract and
+the comparisons with it say: each position (frame and joint) of a clip's map is weighted by how much
+it stands out by itself and by how well it is found again in the other clip. UNVERIFIED; matching
+inside the set of queries is left out.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.errors import SkelfewError
+from skelfew.fewshot.head import Head
+from skelfew.fewshot.tuning import EPS, class_means
+
+
+@dataclass(frozen=True)
+class SMAM(Head):
+    """Cosine of two clips, each the sum of its positions weighted for this pair.
+
+    Attributes:
+        mutual: Weight of the mutual attention against the self attention, 0 to 1.
+        sharpness: Of the mutual attention, the factor on cosines before their softmax.
+    """
+
+    mutual: float = 0.5
+    sharpness: float = 10.0
+
+    reads: ClassVar[str] = "joints"
+    learns: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mutual <= 1 or self.sharpness <= 0:
+            raise SkelfewError(
+                "mutual must lie in [0, 1] and sharpness above 0; got "
+                f"{self.mutual} and {self.sharpness}"
+            )
+
+    @property
+    def cosines(self) -> bool:
+        """They are."""
+        return True
+
+    def module(self, width: int) -> nn.Linear:
+        """Return the 1x1 convolution that gives the self attention."""
+        return nn.Linear(width, 1)
+
+    def logits(
+        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+    ) -> Tensor:
+        """Return the cosines, (E, M, N)."""
+        assert learned is not None
+        rows, query = class_means(support, ways).flatten(2, 3), query.flatten(2, 3)  # (E, N, P, D)
+        own_rows, own_query = (learned(x).squeeze(-1).softmax(dim=-1) for x in (rows, query))
+        units = [F.normalize(x, dim=-1, eps=EPS) for x in (query, rows)]
+        products = units[0].flatten(1, 2) @ units[1].flatten(1, 2).transpose(1, 2)
+        found = products.view(*query.shape[:3], *rows.shape[1:3])  # (E, M, P, N, P')
+        in_rows = (self.sharpness * found.amax(dim=4)).softmax(dim=2)  # (E, M, P, N)
+        in_query = (self.sharpness * found.amax(dim=2)).softmax(dim=3)  # (E, M, N, P')
+        of_query = (1 - self.mutual) * own_query.unsqueeze(-1) + self.mutual * in_rows
+        of_rows = (1 - self.mutual) * own_rows.unsqueeze(1) + self.mutual * in_query
+        one = of_query.transpose(2, 3) @ query  # (E, M, N, D)
+        other = (of_rows.transpose(1, 2) @ rows).transpose(1, 2)
+        return F.cosine_similarity(one, other, dim=-1, eps=EPS)

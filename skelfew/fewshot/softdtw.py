@@ -1,0 +1,193 @@
+"""Soft-DTW (Cuturi & Blondel, 2017) of many pairs of sequences at once, and a head of it.
+
+    R_ij = D_ij + softmin_g(R_i-1,j-1, R_i-1,j, R_i,j-1),   softmin_g(a) = -g log sum exp(-a / g)
+
+A cell depends on the two anti-diagonals before its own, so a step of the loop is one anti-diagonal
+of all pairs. Pairs lie along the last axis: a diagonal of a (T, S, B) tensor is then a strided view
+whose rows are contiguous.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.errors import SkelfewError
+from skelfew.fewshot.head import Head
+from skelfew.fewshot.tuning import EPS, class_means
+
+COSTS = ("cosine", "euclidean")
+_FAR = 1e30  # stands for infinity, whose differences would be no numbers
+_LEAST = -80.0  # exponents; e^-80 is nothing beside 1, and exp is slow where it underflows
+
+
+def _diagonal(x: Tensor, k: int, first: int, last: int) -> Tensor:
+    """View of the cells (i, k - i), first <= i <= last, of a contiguous (T, S, B) tensor."""
+    _, columns, pairs = x.shape
+    offset = x.storage_offset() + (k + first * (columns - 1)) * pairs
+    return x.as_strided((last - first + 1, pairs), ((columns - 1) * pairs, 1), offset)
+
+
+class _SoftDTW(torch.autograd.Function):
+    """Values (B,) of costs (T, S, B) for gamma = 1."""
+
+    @staticmethod
+    def forward(ctx: Any, costs: Tensor) -> Tensor:
+        rows, columns, pairs = costs.shape
+        # Row i + 1 of a buffer is the cell i of a diagonal; row 0 lies outside.
+        before, last, now = (costs.new_full((rows + 1, pairs), _FAR) for _ in range(3))
+        before[0] = 0
+        keep = ctx.needs_input_grad[0]
+        # Shares of the three predecessors in the softmin of a cell.
+        shares = [costs.new_zeros(rows + 1, columns + 1, pairs) for _ in range(3 * keep)]
+        scratch = costs.new_empty(4, rows, pairs)
+        for k in range(rows + columns - 1):
+            low, high = max(0, k - columns + 1), min(rows - 1, k)
+            inside, above = slice(low + 1, high + 2), slice(low, high + 1)
+            three = (before[above], last[above], last[inside])  # (i-1,j-1), (i-1,j), (i,j-1)
+            least, *weights = scratch[:, : high - low + 1].unbind()
+            torch.minimum(three[0], three[1], out=least)
+            torch.minimum(least, three[2], out=least)
+            for value, weight in zip(three, weights, strict=True):
+                torch.sub(least, value, out=weight).clamp_min_(_LEAST).exp_()
+            total = torch.add(weights[0], weights[1], out=now[inside]).add_(weights[2])
+            if keep:
+                for share, weight in zip(shares, weights, strict=True):
+                    torch.div(weight, total, out=_diagonal(share, k, low, high))
+            torch.sub(least, total.log_(), out=total).add_(_diagonal(costs, k, low, high))
+            before[0] = _FAR
+            before, last, now = last, now, before
+        if keep:
+            ctx.save_for_backward(*shares)
+        return last[rows].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        corner, up, left = ctx.saved_tensors
+        rows, columns = corner.shape[0] - 1, corner.shape[1] - 1
+        # How much the value changes with each cell; what lies outside changes nothing.
+        change = torch.zeros_like(corner)
+        change[rows - 1, columns - 1] = grads[0]
+        for k in range(rows + columns - 3, -1, -1):
+            low, high = max(0, k - columns + 1), min(rows - 1, k)
+            here = _diagonal(change, k, low, high)
+            here += _diagonal(change, k + 1, low + 1, high + 1) * _diagonal(
+                up, k + 1, low + 1, high + 1
+            )
+            here += _diagonal(change, k + 1, low, high) * _diagonal(left, k + 1, low, high)
+            here += _diagonal(change, k + 2, low + 1, high + 1) * _diagonal(
+                corner, k + 2, low + 1, high + 1
+            )
+        return change[:rows, :columns]
+
+
+def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
+    """Return the soft-DTW values of B pairs of sequences, (B,).
+
+    Args:
+        costs: (T, S, B), what it costs to match frame i of the one with frame j of the other.
+        gamma: Softness, greater than 0; towards 0 it becomes DTW.
+    """
+    values: Tensor = _SoftDTW.apply((costs / gamma).contiguous())  # type: ignore[no-untyped-call]
+    return gamma * values
+
+
+def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:
+    """Return what matching frames costs, for every pair of sequences of each episode.
+
+    Args:
+        one: P sequences (E, P, T, D).
+        other: Q sequences (E, Q, S, D).
+        cost: ``cosine``, 1 - cos, or ``euclidean``, squared distances.
+
+    Returns:
+        (T, S, E * P * Q).
+    """
+    if cost == "cosine":
+        one, other = (F.normalize(x, dim=-1, eps=EPS) for x in (one, other))
+    products = one.flatten(1, 2) @ other.flatten(1, 2).transpose(1, 2)
+    if cost == "cosine":
+        costs = 1 - products
+    else:
+        squares = [(x * x).sum(dim=-1).flatten(1) for x in (one, other)]
+        costs = (squares[0][:, :, None] + squares[1][:, None] - 2 * products).clamp_min(0)
+    costs = costs.view(len(one), *one.shape[1:3], *other.shape[1:3])
+    return costs.permute(2, 4, 0, 1, 3).flatten(2)
+
+
+def self_costs(x: Tensor, cost: str = "cosine") -> Tensor:
+    """Return what matching frames of a sequence (E, P, T, D) with its own costs, (T, T, E * P)."""
+    return frame_costs(x.flatten(0, 1)[:, None], x.flatten(0, 1)[:, None], cost)
+
+
+def alignment(
+    query: Tensor, rows: Tensor, gamma: float, cost: str = "cosine", divergence: bool = True
+) -> Tensor:
+    """Return the soft-DTW of every query with every row of its episode, (E, M, R).
+
+    Args:
+        query: Sequences (E, M, T, D).
+        rows: Sequences (E, R, S, D).
+        gamma: Softness.
+        cost: See ``frame_costs``.
+        divergence: Subtract half of what each of the two is from itself (Blondel et al., 2021), so
+            that it is 0 for equal ones; soft-DTW itself is below 0 there.
+    """
+    shape = (len(query), query.shape[1], rows.shape[1])
+    values = soft_dtw(frame_costs(query, rows, cost), gamma).view(shape)
+    if divergence:
+        for x, dim in ((query, 2), (rows, 1)):
+            own = soft_dtw(self_costs(x, cost), gamma).view(x.shape[:2])
+            values = values - own.unsqueeze(dim) / 2
+    return values
+
+
+@dataclass(frozen=True)
+class SoftDTW(Head):
+    """Minus the soft-DTW of a query with the exemplar of each class, frame by frame.
+
+    Attributes:
+        gamma: Softness of the alignment.
+        cost: Of matching two frames: ``cosine``, 1 - cos, or ``euclidean``, squared.
+        divergence: Whether half the soft-DTW of each sequence with itself is subtracted.
+        frame: What a frame is: ``joints``, the features of all joints one after the other, or
+            ``mean``, their mean, which needs a 25th of the memory.
+        prototype: What K > 1 exemplars make of a class: ``mean``, their mean before any alignment,
+            as in the reference, or ``nearest``, the exemplar that is aligned best.
+    """
+
+    gamma: float = 0.01
+    cost: str = "cosine"
+    divergence: bool = True
+    frame: str = "joints"
+    prototype: str = "mean"
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("cost", COSTS),
+            ("frame", ("joints", "mean")),
+            ("prototype", ("mean", "nearest")),
+        ):
+            if getattr(self, name) not in choices:
+                expected = ", ".join(choices)
+                raise SkelfewError(f"{name} is {getattr(self, name)!r}; expected {expected}")
+        if self.gamma <= 0:
+            raise SkelfewError(f"gamma is {self.gamma}; it must be greater than 0")
+
+    @property
+    def reads(self) -> str:  # type: ignore[override]
+        """Features by frame, or by frame and joint."""
+        return "joints" if self.frame == "joints" else "frames"
+
+    def logits(
+        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+    ) -> Tensor:
+        """Return minus the soft-DTW values, (E, M, N)."""
+        support, query = support.flatten(3), query.flatten(3)
+        rows = class_means(support, ways) if self.prototype == "mean" else support
+        values = alignment(query, rows, self.gamma, self.cost, self.divergence)
+        if self.prototype == "nearest":
+            values = values.unflatten(-1, (ways, -1)).amin(dim=-1)
+        return -values
