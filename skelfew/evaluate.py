@@ -15,7 +15,9 @@ from skelfew.errors import SkelfewError
 from skelfew.fewshot import Classifier
 from skelfew.statistics import Estimate, bootstrap, confusion_matrix, mean_interval, per_class
 
-_BLOCK_VALUES = 2**21  # query values of the episodes scored together; about a processor's cache
+# Query values of the episodes scored together: about a processor's cache, and more for sequences,
+# whose alignment has many small steps.
+_BLOCK_VALUES, _SEQUENCE_VALUES = 2**21, 2**22
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,8 @@ def episode_hits(
         (E, N * Q) bool, and how many predictions fine-tuning changed.
     """
     truth = episode_labels(ways, query.shape[1] // ways).to(values.device)
-    block = max(1, _BLOCK_VALUES // (query.shape[1] * values[0].numel()))
+    most = _BLOCK_VALUES if values.ndim == 2 else _SEQUENCE_VALUES
+    block = max(1, most // (query.shape[1] * values[0].numel()))
     hits, changed = [], 0
     for s, q in zip(support.split(block), query.split(block), strict=True):
         scores = classifier.scores(_take(values, s), _take(values, q), ways)

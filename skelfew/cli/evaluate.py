@@ -111,7 +111,7 @@ def option(*names: str, **attributes: Any) -> Any:
     "pairs",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any other setting of the classifiers, e.g. metric=cosine [heads: as trained].",
+    help="Any other setting of the classifiers, e.g. gamma=0.1 [heads: as trained].",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")

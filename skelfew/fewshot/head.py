@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skelfew.fewshot.scores import Scores
 
-_BLOCK_VALUES = 2**23  # values of queries and of their pairs with classes that are kept at once
+_BLOCK_VALUES = 2**24  # values of queries and of their pairs with classes that are kept at once
 
 
 class Head(ABC):

@@ -31,11 +31,13 @@ def _diagonal(x: Tensor, k: int, first: int, last: int) -> Tensor:
 
 
 class _SoftDTW(torch.autograd.Function):
-    """Values (B,) of costs (T, S, B) for gamma = 1."""
+    """Values (B,) of costs (T, S, B). All is computed in units of gamma."""
 
     @staticmethod
-    def forward(ctx: Any, costs: Tensor) -> Tensor:
-        rows, columns, pairs = costs.shape
+    def forward(ctx: Any, given: Tensor, gamma: float) -> Tensor:
+        rows, columns, pairs = given.shape
+        costs = given.new_empty(given.shape)
+        torch.div(given, gamma, out=costs)  # contiguous, whatever was given
         # Row i + 1 of a buffer is the cell i of a diagonal; row 0 lies outside.
         before, last, now = (costs.new_full((rows + 1, pairs), _FAR) for _ in range(3))
         before[0] = 0
@@ -48,23 +50,33 @@ class _SoftDTW(torch.autograd.Function):
             inside, above = slice(low + 1, high + 2), slice(low, high + 1)
             three = (before[above], last[above], last[inside])  # (i-1,j-1), (i-1,j), (i,j-1)
             least, *weights = scratch[:, : high - low + 1].unbind()
-            torch.minimum(three[0], three[1], out=least)
-            torch.minimum(least, three[2], out=least)
-            for value, weight in zip(three, weights, strict=True):
-                torch.sub(least, value, out=weight).clamp_min_(_LEAST).exp_()
-            total = torch.add(weights[0], weights[1], out=now[inside]).add_(weights[2])
+            total = now[inside]
             if keep:
+                torch.minimum(three[0], three[1], out=least)
+                torch.minimum(least, three[2], out=least)
+                for value, weight in zip(three, weights, strict=True):
+                    torch.sub(least, value, out=weight).clamp_min_(_LEAST).exp_()
+                torch.add(weights[0], weights[1], out=total).add_(weights[2])
                 for share, weight in zip(shares, weights, strict=True):
                     torch.div(weight, total, out=_diagonal(share, k, low, high))
+            else:  # which is the least does not matter, and its exponential is 1
+                one, other, _ = weights
+                torch.minimum(three[0], three[1], out=total)
+                torch.maximum(three[0], three[1], out=other)
+                torch.minimum(total, three[2], out=least)
+                torch.maximum(total, three[2], out=one)
+                for weight in (one, other):
+                    torch.sub(least, weight, out=weight).clamp_min_(_LEAST).exp_()
+                torch.add(one, other, out=total).add_(1)
             torch.sub(least, total.log_(), out=total).add_(_diagonal(costs, k, low, high))
             before[0] = _FAR
             before, last, now = last, now, before
         if keep:
             ctx.save_for_backward(*shares)
-        return last[rows].clone()
+        return last[rows] * gamma
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         corner, up, left = ctx.saved_tensors
         rows, columns = corner.shape[0] - 1, corner.shape[1] - 1
         # How much the value changes with each cell; what lies outside changes nothing.
@@ -80,7 +92,7 @@ class _SoftDTW(torch.autograd.Function):
             here += _diagonal(change, k + 2, low + 1, high + 1) * _diagonal(
                 corner, k + 2, low + 1, high + 1
             )
-        return change[:rows, :columns]
+        return change[:rows, :columns], None
 
 
 def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
@@ -90,8 +102,8 @@ def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
         costs: (T, S, B), what it costs to match frame i of the one with frame j of the other.
         gamma: Softness, greater than 0; towards 0 it becomes DTW.
     """
-    values: Tensor = _SoftDTW.apply((costs / gamma).contiguous())  # type: ignore[no-untyped-call]
-    return gamma * values
+    values: Tensor = _SoftDTW.apply(costs, gamma)  # type: ignore[no-untyped-call]
+    return values
 
 
 def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:
@@ -107,14 +119,22 @@ def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:
     """
     if cost == "cosine":
         one, other = (F.normalize(x, dim=-1, eps=EPS) for x in (one, other))
-    products = one.flatten(1, 2) @ other.flatten(1, 2).transpose(1, 2)
+    sides = one.flatten(1, 2), other.flatten(1, 2).transpose(1, 2)
     if cost == "cosine":
-        costs = 1 - products
+        start = sides[0].new_ones(())
+        costs = torch.baddbmm(start, *sides, alpha=-1)
     else:
-        squares = [(x * x).sum(dim=-1).flatten(1) for x in (one, other)]
-        costs = (squares[0][:, :, None] + squares[1][:, None] - 2 * products).clamp_min(0)
+        squares = [_squares(x.flatten(1, 2)) for x in (one, other)]
+        costs = torch.baddbmm(squares[1].unsqueeze(1), *sides, alpha=-2) + squares[0].unsqueeze(2)
     costs = costs.view(len(one), *one.shape[1:3], *other.shape[1:3])
     return costs.permute(2, 4, 0, 1, 3).flatten(2)
+
+
+def _squares(x: Tensor) -> Tensor:
+    """Squared lengths (...) of vectors (..., D), without a copy of them."""
+    if x.requires_grad:  # the length has no gradient at 0
+        return (x * x).sum(dim=-1)
+    return torch.linalg.vector_norm(x, dim=-1).square()
 
 
 def self_costs(x: Tensor, cost: str = "cosine") -> Tensor:
