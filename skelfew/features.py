@@ -69,7 +69,7 @@ def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
     if output == "pooled":
         return torch.cat([p.flatten(1) for p in positions])
     if output == "mirrored":
-        sides = [torch.stack([p, mirror(p, store.joint_layout)], dim=1) for p in positions]
+        sides = [torch.stack([p, mirror(p, bank.layout)], dim=1) for p in positions]
         return torch.cat([side.flatten(2) for side in sides])
     if output not in ("frames", "joints"):
         raise SkelfewError(f"raw skeletons have no {output!r} features; score an encoder, --run")

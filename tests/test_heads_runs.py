@@ -60,7 +60,7 @@ def test_a_run_with_a_head(world: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("name", ["subspace", "dastm"])
 def test_runs_with_other_heads(name: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights, mirror images and sequences: trained, chosen and scored; twice the same, dropout too."""
+    """Weights, mirror images and sequences: trained, chosen and scored; dropout repeats itself."""
     monkeypatch.chdir(world)
     run = train_with(name, "--select=validation")
     line = ["--json", "--mode=draws", "--draws=1", f"--classifier={name}"]
