@@ -15,13 +15,18 @@ from typing import Any
 from skelfew.settings import ConfigError, flatten, from_plain, override_value
 from skelfew.stage_config import (
     HEADS,
-    DirectConfig,
     EpisodicConfig,
-    MixedConfig,
     OptimizerConfig,
     TraditionalConfig,
     TransferConfig,
     validate,
+)
+from skelfew.strategy_config import (
+    AimCLRConfig,
+    DirectConfig,
+    InfoNCEConfig,
+    MixedConfig,
+    SkeletonBYOLConfig,
 )
 
 __all__ = [
@@ -29,14 +34,17 @@ __all__ = [
     "PRESETS",
     "STAGES",
     "TEACHER_STAGES",
+    "AimCLRConfig",
     "ConfigError",
     "DataConfig",
     "DirectConfig",
     "EncoderConfig",
     "EpisodicConfig",
+    "InfoNCEConfig",
     "InputConfig",
     "MixedConfig",
     "OptimizerConfig",
+    "SkeletonBYOLConfig",
     "TraditionalConfig",
     "TrainConfig",
     "TransferConfig",
@@ -44,9 +52,18 @@ __all__ = [
     "preset",
 ]
 
-STAGES = ("transfer", "direct", "mixed", "traditional", "episodic")
+STAGES = (
+    "transfer",
+    "direct",
+    "infonce",
+    "mixed",
+    "skeleton_byol",
+    "aimclr",
+    "traditional",
+    "episodic",
+)
 # Those that learn from cached teacher features.
-TEACHER_STAGES = ("transfer", "direct", "mixed")
+TEACHER_STAGES = ("transfer", "direct", "infonce", "mixed")
 
 
 @dataclass(frozen=True)
@@ -144,7 +161,10 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     transfer: TransferConfig = field(default_factory=TransferConfig)
     direct: DirectConfig = field(default_factory=DirectConfig)
+    infonce: InfoNCEConfig = field(default_factory=InfoNCEConfig)
     mixed: MixedConfig = field(default_factory=MixedConfig)
+    skeleton_byol: SkeletonBYOLConfig = field(default_factory=SkeletonBYOLConfig)
+    aimclr: AimCLRConfig = field(default_factory=AimCLRConfig)
     traditional: TraditionalConfig = field(default_factory=TraditionalConfig)
     episodic: EpisodicConfig = field(default_factory=EpisodicConfig)
     protocol: str | None = None

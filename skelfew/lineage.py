@@ -12,6 +12,7 @@ from skelfew.data.protocol_files import list_protocols
 from skelfew.data.protocols import Protocol
 from skelfew.encoders.checkpoints import read_metadata
 from skelfew.inputs import Inputs
+from skelfew.pretrain import UNVERIFIED
 from skelfew.pretrain.admission import NovelClassError
 from skelfew.resolve import pipeline_of
 from skelfew.runs import Run
@@ -35,6 +36,7 @@ def describe(
         "novel": list(protocol.novel),
         "preset": config.preset,
         "stages": list(stages),
+        **({"unverified": found} if (found := [s for s in stages if s in UNVERIFIED]) else {}),
         "seed": config.seed,
         "init": init,
         "pipeline": pipeline_of(config, inputs).to_dict(),

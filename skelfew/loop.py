@@ -307,6 +307,7 @@ class StageLoop:
         inputs: dict[str, Tensor | None] = {
             "skeletons": batch.skeletons,
             "teacher features": batch.targets,
+            **{f"skeletons of view {i + 2}": view for i, view in enumerate(batch.views)},
         }
         for name, values in inputs.items():
             if values is None:

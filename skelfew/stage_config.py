@@ -21,10 +21,12 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
         "student_adapter",
         "encoder_512",
     ),
-    ("DirectConfig", "representation"): _REPRESENTATIONS,
-    ("DirectConfig", "target_form"): _FORMS,
+    ("ProjectorConfig", "representation"): _REPRESENTATIONS,
+    ("ProjectorConfig", "target_form"): _FORMS,
+    ("ProjectorConfig", "head"): ("mlp", "linear"),
     ("DirectConfig", "loss"): ("cosine", "l2"),
-    ("DirectConfig", "head"): ("mlp", "linear"),
+    ("InfoNCEConfig", "same_class"): ("mask", "positive", "negative"),
+    ("SkeletonBYOLConfig", "decay_schedule"): ("cosine", "constant"),
     ("EpisodicConfig", "head"): HEADS,
     ("EncoderConfig", "body_pool"): ("mean", "masked_mean"),
     ("DataConfig", "stream"): ("joint", "bone", "joint_motion", "bone_motion"),
@@ -36,7 +38,7 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
 _POSITIVE = {
     "epochs", "batch", "frames", "width", "lr", "episodes", "epoch_episodes", "shots", "queries",
     "episodes_per_step", "hidden_dim", "projection_dim", "scale", "predictor_lr", "ways", "threads",
-    "base_classes", "samples_per_class",
+    "base_classes", "samples_per_class", "temperature", "queue",
 }  # fmt: skip
 _NOT_NEGATIVE = {
     "weight_decay", "warmup", "momentum", "clip", "collapse", "seed", "norm_lr", "subset_seed",
@@ -136,55 +138,6 @@ class TransferConfig:
         if not 0 <= self.decay <= 1:
             raise ConfigError(f"decay is {self.decay}; it must lie in [0, 1]")
         check_batch(self.batch)
-
-
-@dataclass(frozen=True)
-class DirectConfig:
-    """Regression to the teacher's feature, an ablation of ours: nothing moves, nothing predicts.
-
-    Attributes:
-        epochs: Passes over the base samples.
-        batch: Samples per step.
-        representation: Which cached features are the target, as for the transfer.
-        target_form: As for the transfer.
-        loss: ``cosine``: 2 - 2 cos; ``l2``: the squared Euclidean distance.
-        head: The projector between encoder and teacher: ``mlp`` (BYOL's) or one ``linear`` layer.
-        hidden_dim: Width of the hidden layer of the ``mlp``.
-        collapse: Stop when the spread of the predictions falls below this share of the targets'; 0
-            for never.
-    """
-
-    epochs: int = 100
-    batch: int = 128
-    representation: str = "auto"
-    target_form: str = "unit"
-    loss: str = "cosine"
-    head: str = "mlp"
-    hidden_dim: int = 4096
-    collapse: float = 0.01
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(warmup=10.0, clip=1.0)
-    )
-
-    def __post_init__(self) -> None:
-        validate(self)
-        check_batch(self.batch)
-
-
-@dataclass(frozen=True)
-class MixedConfig(TransferConfig):
-    """Transfer and classification of the base classes at once, an ablation of ours.
-
-    Attributes:
-        weight: Of the transfer's loss; the cross-entropy has the rest, so 0.5 is the mean of both.
-    """
-
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.weight <= 1:
-            raise ConfigError(f"weight is {self.weight}; it must lie in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from skelfew.fit import about, changes
 from skelfew.inputs import InputError, Inputs, find_inputs
 from skelfew.lineage import classes_seen_by, describe, other_teacher
 from skelfew.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
-from skelfew.pretrain import STAGES
+from skelfew.pretrain import STAGES, UNVERIFIED
 from skelfew.pretrain.admission import TrainingData, admit
 from skelfew.pretrain.bridge import Bridging, bridge_of, bridge_path, save_bridge
 from skelfew.pretrain.stage import Stage
@@ -125,6 +125,7 @@ class Start:
 
 def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
     protocol, notes = inputs.protocol, []
+    notes += [f"stage {s} is UNVERIFIED: {UNVERIFIED[s]}" for s in config.stages if s in UNVERIFIED]
     ids = base_samples(config, inputs)
     whole = len(inputs.manifest.subset(protocol.base))
     if len(ids) < whole:

@@ -147,8 +147,8 @@ def option(*names: str, **attributes: Any) -> Any:
 @option(
     "--stages",
     metavar="A,B",
-    help="One or more of transfer, direct, mixed, traditional, episodic, in this order "
-    "[transfer,episodic; without cache episodic].",
+    help="One or more of transfer, direct, infonce, mixed, skeleton_byol, aimclr, traditional, "
+    "episodic, in this order [transfer,episodic; without cache episodic].",
 )
 @option("--init", metavar="ENCODER", help="Start from an encoder.safetensors or a public .pt.")
 @option(

@@ -110,6 +110,16 @@ class SkeletonGCN(nn.Module):
             )
         return maps.unflatten(0, (len(x), self.bodies))
 
+    def pool(self, maps: Tensor, x: Tensor) -> Tensor:
+        """Return the features (N, D) of feature maps (N, M, D, T', V) of skeletons x.
+
+        Those of ``forward``, if the maps are those of ``forward_features``.
+        """
+        bodies, present = maps.mean(dim=(3, 4)), self._present(x)
+        if present is None:
+            return bodies.mean(dim=1)
+        return bodies.sum(dim=1) / present.sum(dim=1, keepdim=True)
+
     def forward_sequence(self, x: Tensor) -> Tensor:
         """Return the features (N, T', V, D) by frame and joint of skeletons x (N, C, T, V, M).
 

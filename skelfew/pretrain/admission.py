@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skelfew.cache import TeacherCache
 from skelfew.data.bank import Pipeline, SkeletonBank
-from skelfew.data.manifest import Manifest
+from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.protocols import Protocol
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
@@ -46,6 +46,8 @@ class TrainingData:
         bank: The skeletons, in the order of ``ids``, on ``device``.
         targets: Teacher features (n, V, D) float32 on ``device``, or None.
         device: Where batches are made.
+        performances: Which samples show the same performance, by different cameras, (n,) int64;
+            all different where the manifest does not say.
     """
 
     ids: tuple[str, ...]
@@ -54,6 +56,7 @@ class TrainingData:
     bank: SkeletonBank
     targets: Tensor | None
     device: torch.device
+    performances: Tensor
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,5 +118,18 @@ def admit(
         bank=SkeletonBank.from_store(store, ids, pipeline, bodies).to(device),
         targets=None,
         device=device,
+        performances=_performances([manifest[i] for i in ids]),
     )
     return data if cache is None else data.with_targets(cache, representation, target_form)
+
+
+def _performances(samples: Sequence[Sample]) -> Tensor:
+    """Return a number a sample, equal for what several cameras saw of one performance."""
+    numbers: dict[tuple[object, ...], int] = {}
+    keys = (
+        (s.class_id, s.subject, s.replication, s.setup)
+        if s.subject and s.view and s.replication
+        else (s.sample_id,)
+        for s in samples
+    )
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

@@ -21,11 +21,13 @@ class Batch:
         rows: Rows of the training data, (B,).
         skeletons: Network input (B, C, T, V, M).
         targets: Teacher features (B, D), None where a stage has none.
+        views: Further network input of the same samples, as many as the stage wants.
     """
 
     rows: Tensor
     skeletons: Tensor
     targets: Tensor | None = None
+    views: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,9 @@ def spend(
     A stage that sees every base sample gets whole epochs, at least one; episodes take what is
     left, so that rows with other stages differ by less than an episode.
 
+    A stage that makes several views of a sample counts each that passes through the encoder that
+    is trained; passes of a slow copy, which has no gradient, are not counted.
+
     Args:
         config: Resolved.
         total: Clips, all stages together.
@@ -67,9 +70,10 @@ def spend(
     left = total
     for stage in (s for s in config.stages if s != "episodic"):
         part = total * share[stage] / sum(share.values())
-        epochs = max(1, round(part / base_samples))
+        clips = base_samples * views(config, stage)
+        epochs = max(1, round(part / clips))
         config = override(config, f"{stage}.epochs", epochs)
-        left -= epochs * base_samples
+        left -= epochs * clips
     if "episodic" in config.stages:
         config = override(config, "episodic.episodes", max(1, round(left / _episode(config))))
     return config
@@ -80,9 +84,14 @@ def spent(config: TrainConfig, base_samples: int) -> dict[str, int]:
     return {
         stage: config.episodic.episodes * _episode(config)
         if stage == "episodic"
-        else getattr(config, stage).epochs * base_samples
+        else getattr(config, stage).epochs * base_samples * views(config, stage)
         for stage in config.stages
     }
+
+
+def views(config: TrainConfig, stage: str) -> int:
+    """Return how many clips a stage makes of a sample."""
+    return int(getattr(getattr(config, stage), "views", 1))
 
 
 def _episode(config: TrainConfig) -> int:

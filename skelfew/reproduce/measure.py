@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from skelfew.config import override
+from skelfew.reproduce.budget import views
 from skelfew.reproduce.units import Unit
 from skelfew.runs import Run
 from skelfew.training import train
@@ -43,6 +44,6 @@ def seconds_of(unit: Unit) -> float:
         path = train(config, run_path=Path(folder) / "run")
         last = {row["stage"]: row for row in Run.open(path).rows()}
     return sum(
-        clips * last[stage]["seconds"] / last[stage]["samples"]
+        clips / views(config, stage) * last[stage]["seconds"] / last[stage]["samples"]
         for stage, clips in unit.samples.items()
     )
