@@ -3,6 +3,7 @@
 import importlib
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from skelfew.encoders.checkpoints import read_metadata
 from skelfew.errors import SkelfewError
 from skelfew.inputs import find_inputs
 from skelfew.loop import Interrupted, NotFiniteError, StageLoop, StopRequest
-from skelfew.pretrain import STAGES
+from skelfew.pretrain import STAGES, UNVERIFIED
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import CrossModalBYOL, byol_loss
 from skelfew.pretrain.collapse import CollapseError
 from skelfew.pretrain.direct import Direct, regression_loss
 from skelfew.pretrain.mixed import Mixed
+from skelfew.reproduce.budget import spend, spent
 from skelfew.reproduce.tables import TableError, load_table
 from skelfew.resolve import resolve
 from skelfew.runs import Run
@@ -147,6 +149,10 @@ def test_a_run_learns_and_goes_on_after_any_step(world: Path, tmp_path: Path, st
     about = read_metadata(whole / "encoder.safetensors")
     assert about["stages"] == [stage]
     assert (about["teacher"] is None) == (stage not in TEACHER_STAGES)
+    assert about.get("unverified", []) == [s for s in (stage,) if s in UNVERIFIED]
+    assert ("UNVERIFIED: a reconstruction" in (whole / "log.txt").read_text()) == (
+        stage in UNVERIFIED
+    )
 
 
 def interrupt(settings: TrainConfig, stage: str, after: int, path: Path) -> None:
@@ -215,6 +221,31 @@ def test_stages_have_targets_of_their_own(world: Path, tmp_path: Path) -> None:
     assert numbers(run)[:1] == numbers(train(first, tmp_path))
     assert read_metadata(run / "encoder.direct.safetensors")["teacher"]["representation"] == "f_v"
     assert read_metadata(run / "encoder.safetensors")["teacher"]["representation"] == "f_t"
+
+
+def test_both_views_of_a_sample_count_in_a_budget() -> None:
+    share = {"skeleton_byol": 1.0, "episodic": 1.0}
+    base = override(TrainConfig(), "stages", "skeleton_byol,episodic")
+    settings = spend(override(base, "episodic.ways", 2), 2400, 100, share)
+    assert settings.skeleton_byol.epochs == 6  # half of 2,400 in twos
+    assert spent(settings, 100) == {"skeleton_byol": 1200, "episodic": 1200}
+
+
+def test_table_vii_has_a_row_for_every_strategy() -> None:
+    table = load_table("VII")
+    assert [row.key for row in table.rows if row.missing] == []
+    assert {stage for row in table.rows for stage in row.stages} == set(STAGES)
+
+
+def test_f_v_of_a_cache_without_it_is_refused(world: Path) -> None:
+    settings = small(world, "infonce", representation="f_v")
+    inputs = find_inputs(settings)
+    assert inputs.cache is not None
+    text_only = replace(inputs, cache=replace(inputs.cache, video=None))
+    with pytest.raises(SkelfewError, match=r"no representation f_v, .* there is f_t"):
+        resolve(settings, text_only)
+    auto = resolve(override(settings, "infonce.representation", "auto"), text_only)
+    assert auto.infonce.representation == "f_t"
 
 
 # Bad input
