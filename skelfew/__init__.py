@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from skelfew.errors import SkelfewError
     from skelfew.predict.model import Model
     from skelfew.predict.recogniser import Prediction, Recogniser
+    from skelfew.predict.sliding import Stream
     from skelfew.runs import Run
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Recogniser",
     "Run",
     "SkelfewError",
+    "Stream",
     "TeacherCache",
     "load_encoder",
     "load_layout",
@@ -32,6 +34,7 @@ _HOMES = {
     "Recogniser": "skelfew.predict.recogniser",
     "Run": "skelfew.runs",
     "SkelfewError": "skelfew.errors",
+    "Stream": "skelfew.predict.sliding",
     "TeacherCache": "skelfew.cache",
     "load_encoder": "skelfew.encoders.checkpoints",
     "load_layout": "skelfew.data.layouts",

@@ -39,6 +39,7 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "('circle', 'push', 'wave') from 9 recordings" in printed
     assert "none of these below similarity" in printed
     assert "an array: wave" in printed
+    assert re.findall(r"^frame \d+: (\w+)$", printed, re.MULTILINE) == ["circle", "wave"]
     assert len(blocks()[1].strip().splitlines()) <= 20
 
 

@@ -49,6 +49,33 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Other recordings in such a folder: how many are recognised?",
 )
+@click.option(
+    "--segments", is_flag=True, help="Recordings are untrimmed: find the actions in them."
+)
+@click.option(
+    "--stream", is_flag=True, help="Frames come from standard input, a line of JSON each."
+)
+@click.option(
+    "--fps",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Frames a second of the stream or the untrimmed recordings.",
+)
+@click.option(
+    "--support-fps",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Frames a second of the support recordings.",
+)
+@click.option(
+    "--sure",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Confidence at which a stream's label is given.",
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
@@ -63,6 +90,11 @@ def main(
     map_joints: bool,
     options: tuple[str, ...],
     test: Path | None,
+    segments: bool,
+    stream: bool,
+    fps: float,
+    support_fps: float,
+    sure: float,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -73,13 +105,17 @@ def main(
     skelfew-predict --support my-actions/ recording.npy
     skelfew-predict --support my-actions/ --run runs/ntu120-20261124-101500 takes/*.skeleton
     skelfew-predict --support my-actions/ --reject --test other-takes/
+    skelfew-predict --support my-actions/ --segments an-hour.npy
+    camera | skelfew-predict --support my-actions/ --stream
 
     my-actions/ holds a folder for each action, called like it, and in that one to five recordings
     of any format that skelfew-prepare reads. docs/predict.md has the details.
     """
     if raw and (run or not layout):
         raise click.UsageError("--raw takes no --run, but a --layout that says what the joints are")
-    if not recordings and not test:
+    if sum((bool(test), stream, segments)) > 1 or (recordings and (test or stream)):
+        raise click.UsageError("recordings (with --segments or not), --test or --stream: give one")
+    if not (recordings or test or stream):
         raise click.UsageError("name recordings, or a folder of them with --test")
     import torch
 
@@ -91,6 +127,12 @@ def main(
 
         report(recogniser, test, as_json)
         return OK
+    if stream or segments:
+        from skelfew.cli.predict_long import print_segments, watch
+
+        if stream:
+            return watch(recogniser, fps, support_fps, sure)
+        return print_segments(recogniser, recordings, fps, support_fps, as_json)
     found, failed = predict_all(recogniser, recordings)
     if as_json:
         import json

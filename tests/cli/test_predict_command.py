@@ -139,3 +139,35 @@ def test_errors_are_one_line(
     assert message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
     if status == 1:
         assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
+
+
+def test_long_recordings(world: Path) -> None:
+    """A file of several actions one after the other, and the same as a stream of JSON lines."""
+    raw = ("--raw", "--layout", "kinect-v1", "--support", "my-actions", "--fps", "15")
+    takes = [np.load(world / "others" / f"c{c}" / "take8.npy") for c in (3, 5, 4)]
+    long = np.concatenate(takes)
+    np.save(world / "long.npy", long)
+    arguments = (*raw, "--support-fps", "15")
+    done = run(world, *arguments, "--segments", "--json", "long.npy")
+    assert done.exit_code == 0, done.stderr
+    (document,) = json.loads(done.stdout)["recordings"]
+    assert [s["label"] for s in document["segments"]] == ["c3", "c5", "c4"]
+    assert document["frames"] == len(long) == 60
+    assert document["segments"][1]["start_s"] == pytest.approx(20 / 15, abs=0.3)
+    done = run(world, *arguments, "--segments", "long.npy", "gone.npy")
+    assert done.exit_code == 3 and done.stdout.count("long.npy") == 3
+
+    lines = [json.dumps(frame.tolist()) for frame in long]
+    lines[3] = json.dumps({"time": 0.2, "joints": long[3].tolist()})
+    lines.insert(0, "null")
+    done = run(world, *arguments, "--stream", stdin="\n".join(lines))
+    assert done.exit_code == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [s["label"] for s in found][:2] == ["c3", "c5"]
+    assert "61 frames" in done.stderr and "windows of" in done.stderr
+    done = run(world, *arguments, "--stream", stdin=lines[1] + "\n[[1, 2], 3]\n")
+    assert done.exit_code == 1 and "line 2: no joints" in done.stderr
+    done = run(world, *arguments, "--stream", stdin='{"x": 1}')
+    assert done.exit_code == 1 and "an object without joints or bodies" in done.stderr
+    done = run(world, *arguments, "--stream", "long.npy")
+    assert done.exit_code == 2

@@ -1,0 +1,99 @@
+"""``skelfew-predict --stream`` and ``--segments``: actions in long recordings."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from skelfew.cli.common import ERROR, OK, PARTIAL, log
+from skelfew.cli.predict import describe
+from skelfew.errors import SkelfewError
+from skelfew.predict.recogniser import Recogniser
+from skelfew.predict.recordings import read_clips
+from skelfew.predict.sliding import Segment, Stream, segments, with_rejection
+
+_KEYS = ("joints", "bodies", "keypoints")
+
+
+def watch(recogniser: Recogniser, fps: float, support_fps: float, sure: float) -> int:
+    """Read frames from standard input and print a line of JSON for each action, at once.
+
+    Raises:
+        SkelfewError: A line that is no frame; it is numbered.
+    """
+    stream = Stream(recogniser, fps, support_fps, sure)
+    lengths = ", ".join(f"{n / fps:.1f}" for n in stream.windows.lengths)
+    log(f"{stream.recogniser.rejection}; windows of {lengths} s, every {stream.windows.hop} frames")
+    for number, line in enumerate(sys.stdin, start=1):
+        if line.strip():
+            _print(stream.add(_frame(line, number)), fps)
+    _print(stream.finish(), fps)
+    log(f"{stream.frame} frames, {stream.decisions} decisions")
+    return OK
+
+
+def _print(found: Segment | None, fps: float) -> None:
+    if found is not None:
+        click.echo(json.dumps(found.to_dict(fps), ensure_ascii=False))
+        sys.stdout.flush()
+
+
+def _frame(line: str, number: int) -> np.ndarray | None:
+    try:
+        content: Any = json.loads(line)
+    except ValueError as error:
+        raise SkelfewError(f"line {number}: not JSON ({error})") from None
+    if isinstance(content, dict):
+        key = next((k for k in _KEYS if k in content), None)
+        if key is None:
+            raise SkelfewError(f"line {number}: an object without {' or '.join(_KEYS)}")
+        content = content[key]
+    if content is None or content == []:
+        return None
+    try:
+        return np.array(content, dtype=np.float32)  # null is NaN
+    except (TypeError, ValueError):
+        raise SkelfewError(
+            f"line {number}: no joints; expected a list of [x, y, z] (or x, y, confidence) for "
+            "each joint, a list of such lists for several people, or null for nobody"
+        ) from None
+
+
+def print_segments(
+    recogniser: Recogniser, paths: Sequence[Path], fps: float, support_fps: float, as_json: bool
+) -> int:
+    """Print the actions of untrimmed recordings."""
+    recogniser = with_rejection(recogniser)
+    log(str(recogniser.rejection))
+    found, failed = [], []
+    for path in paths:
+        try:
+            for clip in read_clips(path, *recogniser.reading):
+                found.append((clip, segments(recogniser, clip, fps, support_fps)))
+        except SkelfewError as error:
+            log(f"error: {error}")
+            failed.append({"recording": str(path), "error": str(error)})
+    if as_json:
+        recordings = [
+            {
+                "name": clip.name,
+                "frames": clip.frames,
+                "segments": [part.to_dict(fps) for part in parts],
+            }
+            for clip, parts in found
+        ]
+        document = {**describe(recogniser), "recordings": recordings, "failed": failed}
+        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+    else:
+        for clip, parts in found:
+            for part in parts:
+                span = f"{part.start / fps:8.2f} {part.end / fps:8.2f}"
+                text = f"{part.label}  {part.confidence:.0%}  (then {part.runner_up})"
+                click.echo(f"{clip.name}  {span}  {text}")
+            if not parts:
+                log(f"{clip.name}: none of the actions in {clip.frames} frames")
+    return OK if not failed else PARTIAL if found else ERROR
