@@ -133,9 +133,11 @@ def _accepted(
     found = []
     for row in (similar.amax(dim=1) >= recogniser.rejection.threshold).nonzero().flatten().tolist():
         first, second = chances[row].topk(2).indices.tolist()
+        start, end = spans[row]
         found.append(
             Segment(
-                *spans[row],
+                start,
+                end,
                 recogniser.classes[first],
                 float(chances[row, first]),
                 recogniser.classes[second],
