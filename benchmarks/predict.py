@@ -1,0 +1,120 @@
+"""A stream's labels against re-running the whole clip at every frame, in one run.
+
+Claim: watching a stream costs less than half of recognising everything so far at every frame, on
+one core and on two. Both know the same three actions from three recordings each of 48 to 72 frames,
+with a CTR-GCN of a quarter of the width and 32 frames (weights do not matter for time; fresh ones).
+The stream decides every few frames, for up to three lengths of window at once, so that a decision of
+its own costs more; the other way decides at every frame, on one clip that grows. Wall time is what a
+user waits; processor time suffers less from what else the machine does.
+
+Usage: python benchmarks/predict.py [--frames 300] [--json]
+    On a machine that is busy, OMP_WAIT_POLICY=passive keeps two threads from waiting in circles.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from skelfew.data.bank import Pipeline
+from skelfew.data.layouts import load_layout
+from skelfew.encoders import build_encoder
+from skelfew.predict.model import Model
+from skelfew.predict.recogniser import Recogniser
+from skelfew.predict.sliding import Stream
+
+FPS, EVERY = 30.0, 15  # of the stream; at every 15th frame the other way is timed
+LAYOUT = "kinect-v1"
+Row = dict[str, float]
+
+
+def make_model() -> Model:
+    torch.manual_seed(0)
+    encoder = build_encoder("ctrgcn", LAYOUT, bodies=1, width=0.25).eval()
+    return Model("fresh", encoder, Pipeline(length=32), load_layout(LAYOUT), 3, 1, {})
+
+
+def make_frames(count: int, seed: int) -> np.ndarray:
+    """Return smooth motion, (count, 20, 3)."""
+    random = np.random.default_rng(seed)
+    phases, amplitudes = random.uniform(0, 6, (20, 3)), 0.3 * random.normal(size=(20, 3))
+    steps = np.arange(count)[:, None, None] / 20
+    return (random.normal(size=(20, 3)) + amplitudes * np.sin(steps + phases)).astype(np.float32)
+
+
+def timed(call: Callable[[], Any]) -> tuple[float, float]:
+    """Return milliseconds of wall and of processor time."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    call()
+    return 1000 * (time.perf_counter() - wall), 1000 * (time.process_time() - cpu)
+
+
+def summary(decided: list[tuple[float, float]], per_frame: list[tuple[float, float]]) -> Row:
+    wall = [w for w, _ in decided]
+    return {
+        "decision_ms": statistics.median(wall),
+        "decision_95_ms": float(np.percentile(wall, 95)),
+        "decision_cpu_ms": statistics.median(c for _, c in decided),
+        "frame_ms": statistics.fmean(w for w, _ in per_frame),
+        "frame_cpu_ms": statistics.fmean(c for _, c in per_frame),
+        "decisions": len(decided),
+    }
+
+
+def both_ways(recogniser: Recogniser, frames: np.ndarray) -> tuple[Row, Row]:
+    """Feed a stream; at every ``EVERY``th frame, recognise all frames so far as well."""
+    stream = Stream(recogniser, FPS)
+    costs, decided, whole = [], [], []
+    for t, frame in enumerate(frames, start=1):
+        before = stream.decisions
+        costs.append(timed(partial(stream.add, frame)))
+        if stream.decisions > before:
+            decided.append(costs[-1])
+        if t % EVERY == 0:
+            whole.append(timed(partial(recogniser.predict, frames[:t])))
+    return summary(decided, costs), summary(whole, whole)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--frames", type=int, default=300)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    takes = {
+        name: [make_frames(length, 10 * i + length) for length in (48, 60, 72)]
+        for i, name in enumerate("abc")
+    }
+    recogniser = Recogniser.learn(takes, make_model(), reject=True)
+    frames = make_frames(given.frames, 99)
+    both_ways(recogniser, frames[:70])  # warm
+    rows: list[dict[str, Any]] = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        ours, whole = both_ways(recogniser, frames)
+        for name, found in (("stream", ours), ("whole clip every frame", whole)):
+            rows.append(
+                {"threads": threads, "way": name, **{k: round(v, 2) for k, v in found.items()}}
+            )
+        rows[-2] |= {
+            "times_cheaper_per_frame": round(whole["frame_ms"] / ours["frame_ms"], 1),
+            "times_cheaper_in_cpu": round(whole["frame_cpu_ms"] / ours["frame_cpu_ms"], 1),
+            "share_of_real_time": round(ours["frame_ms"] * FPS / 1000, 3),
+        }
+    windows = Stream(recogniser).windows
+    setting = f"{given.frames} frames, CTR-GCN 0.25 on 32, {windows}"
+    if given.json:
+        print(json.dumps({"benchmark": "predict", "setting": setting, "rows": rows}, indent=2))
+        return
+    print(setting)
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
