@@ -3,9 +3,9 @@
 Claim: watching a stream costs less than half of recognising everything so far at every frame, on
 one core and on two. Both know the same three actions from three recordings each of 48 to 72 frames,
 with a CTR-GCN of a quarter of the width and 32 frames (weights do not matter for time; fresh ones).
-The stream decides every few frames, for up to three lengths of window at once, so that a decision of
-its own costs more; the other way decides at every frame, on one clip that grows. Wall time is what a
-user waits; processor time suffers less from what else the machine does.
+The stream decides every few frames, for up to three lengths of window at once, so that a decision
+of its own costs more; the other way decides at every frame, on one clip that grows. Wall time is
+what a user waits; processor time suffers less from what else the machine does.
 
 Usage: python benchmarks/predict.py [--frames 300] [--json]
     On a machine that is busy, OMP_WAIT_POLICY=passive keeps two threads from waiting in circles.
