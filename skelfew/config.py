@@ -121,6 +121,8 @@ class InputConfig:
             with the sample IDs and classes, for features that were computed elsewhere.
         rename_ids: How the IDs of the cache become those of the manifest (PATTERN=REPLACEMENT);
             implies ``match`` = ``ids``.
+        more_caches: Caches of other teachers, joined with the first by sample ID.
+        join: ``concat`` or ``mean`` of their targets, each scaled to length one.
     """
 
     dataset: str | None = None
@@ -130,6 +132,8 @@ class InputConfig:
     init: str | None = None
     match: str = "manifest"
     rename_ids: str | None = None
+    more_caches: tuple[str, ...] = ()
+    join: str = "concat"
 
     def __post_init__(self) -> None:
         validate(self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from skelfew.cache import TeacherCache
+from skelfew.cache import JoinedCache, TeacherCache, join
 from skelfew.cache.fetch import local_path
 from skelfew.cache.places import Place, is_url
 from skelfew.config import InputConfig, TrainConfig
@@ -53,7 +53,14 @@ class Inputs:
             store=str(self.store.path.resolve()),
             match=self.match,
             rename_ids=self.rename_ids,
+            more_caches=tuple(str(part.path.resolve()) for part in self._parts[1:]),
+            join=self.cache.how if isinstance(self.cache, JoinedCache) else "concat",
         )
+
+    @property
+    def _parts(self) -> tuple[TeacherCache, ...]:
+        """The caches of several teachers; nothing for one."""
+        return self.cache.parts if isinstance(self.cache, JoinedCache) else ()
 
     def describe(self) -> dict[str, Any]:
         """Return the content of a run's inputs.json: paths and digests."""
@@ -83,7 +90,22 @@ class Inputs:
             }
             if self.cache_url is not None:
                 document["cache"]["url"] = self.cache_url
+            if self._parts:
+                document["cache"]["parts"] = [
+                    {"path": str(part.path.resolve()), "digest": part.attrs.get("digest")}
+                    for part in self._parts
+                ]
         return document
+
+
+def open_caches(given: InputConfig) -> list[TeacherCache]:
+    """Open the caches that a configuration names, fetching those that are addresses."""
+
+    def say(message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    places = [] if given.cache is None else [given.cache, *given.more_caches]
+    return [TeacherCache.open(local_path(place, say)) for place in places]
 
 
 def find_inputs(config: TrainConfig) -> Inputs:
@@ -96,10 +118,12 @@ def find_inputs(config: TrainConfig) -> Inputs:
     Raises:
         InputError: Something is absent, or the hashes say that it was made from something else.
     """
-    given, cache, cache_url, roots = config.inputs, None, None, [Path()]
+    given, cache_url, roots = config.inputs, None, [Path()]
+    cache: TeacherCache | None = None
+    caches: list[TeacherCache] = []
     if given.cache is not None:
-        path = local_path(given.cache, lambda message: print(message, file=sys.stderr, flush=True))
-        cache = TeacherCache.open(path)
+        caches = open_caches(given)
+        cache, path = caches[0], caches[0].path
         if is_url(given.cache):
             cache_url = Place.of(given.cache).shown
         folder = path.resolve().parent
@@ -120,8 +144,10 @@ def find_inputs(config: TrainConfig) -> Inputs:
     by_ids = given.match == "ids" or given.rename_ids is not None
     if cache is not None:
         if given.rename_ids is not None:
-            cache = cache.renamed(given.rename_ids)
-        check_fit(cache, manifest, store, by_ids)
+            caches = [one.renamed(given.rename_ids) for one in caches]
+        for one in caches:
+            check_fit(one, manifest, store, by_ids)
+        cache = join(caches, given.join)
     protocol = load_protocol(
         config.protocol, manifest, config.split, validation=not config.train_on_validation
     )

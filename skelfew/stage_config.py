@@ -10,6 +10,7 @@ _REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t", "auto")
 _FORMS = ("raw", "unit")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("InputConfig", "match"): ("manifest", "ids"),
+    ("InputConfig", "join"): ("concat", "mean"),
     ("OptimizerConfig", "name"): ("adam", "adamw", "sgd", "lars"),
     ("OptimizerConfig", "schedule"): ("cosine", "constant"),
     ("TransferConfig", "representation"): _REPRESENTATIONS,

@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skelfew.cache import TeacherCache
+from skelfew.cache import TeacherCache, join
 from skelfew.cache.compare import differences
 from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
+from skelfew.inputs import open_caches
 from skelfew.pretrain.bridge import Bridge, bridge_path, load_bridge
 from skelfew.runs import Run, read_json
 from skelfew.subjects import Subject, encoder_subject, find_data, own_protocol
@@ -119,7 +120,7 @@ def _class_texts(
             f"{run.path}: its teacher cache is gone ({place}); say with --texts where it is, or "
             "name another cache of the same teacher"
         )
-    cache = TeacherCache.open(place)
+    cache = TeacherCache.open(texts) if texts else join(open_caches(recorded), recorded.join)
     found = cache.class_texts(bridge.about["target_form"])
     if not found:
         raise SkelfewError(

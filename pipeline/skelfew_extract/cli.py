@@ -24,6 +24,7 @@ _OF_VIDEOS = (
     "batch",
     "crop",
     "margin",
+    "views",
     "workers",
     "decoder",
     "timeout",
@@ -84,6 +85,13 @@ _OF_VIDEOS = (
     default=0.15,
     show_default=True,
     help="Space around the joints, as a fraction of their larger extent.",
+)
+@click.option(
+    "--views",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Temporal views of a clip, of which training draws one a step.",
 )
 @click.option(
     "--workers", type=click.IntRange(min=1), help="Decoding processes.  [default: by the cores]"
@@ -169,6 +177,7 @@ def _extract(
     batch: int | None,
     crop: str,
     margin: float,
+    views: int,
     workers: int | None,
     decoder: str,
     timeout: float,
@@ -228,7 +237,7 @@ def _extract(
     computed_in = choose_precision(precision, device, shape.width)
 
     def settings(frames: int, size: int, interpolation: str) -> Settings:
-        cut = CropSettings(frames, size, margin, crop, interpolation)
+        cut = CropSettings(frames, size, margin, crop, interpolation, views)
         return Settings(
             decode=DecodeSettings(cut, decoder, timeout),
             workers=workers or default_workers(device),

@@ -42,6 +42,7 @@ class CropSettings:
         policy: ``joints``: a clip without joints in the picture is an error; ``joints-or-centre``:
             it is cut to the largest centred square; ``centre``: all clips are.
         interpolation: ``bilinear`` or ``bicubic``, as the teacher was trained.
+        views: V temporal views of a clip, each of ``frames`` frames of its own.
     """
 
     frames: int = 8
@@ -49,6 +50,12 @@ class CropSettings:
     margin: float = 0.15
     policy: str = "joints"
     interpolation: str = "bilinear"
+    views: int = 1
+
+    @property
+    def pictures(self) -> int:
+        """Frames that are decoded of a clip: those of view v are v, v + V, v + 2 V, ..."""
+        return self.frames * self.views
 
     def __post_init__(self) -> None:
         if self.policy not in POLICIES:

@@ -19,11 +19,11 @@ from skelfew_extract.frames import VideoError, probe, read_frames
 
 
 def decode_clip(task: ClipTask, settings: DecodeSettings) -> tuple[ClipReport, np.ndarray | None]:
-    """Return the report of a clip and its pictures, uint8 (T, 3, S, S), None if it failed."""
+    """Return the report of a clip and its pictures, uint8 (T V, 3, S, S), None if it failed."""
     stage, crop = "decode", settings.crop
     try:
         available = probe(task.video).frames
-        indices = segment_midpoints(task.start, task.end, available, crop.frames)
+        indices = segment_midpoints(task.start, task.end, available, crop.pictures)
         frames = read_frames(task.video, indices, settings.decoder)
         stage = "crop"
         box, joints = clip_box(task.pixels, frames.shape[2], frames.shape[1], crop)

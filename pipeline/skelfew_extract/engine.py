@@ -33,7 +33,7 @@ class Clip:
 
     Attributes:
         report: What became of it.
-        pictures: uint8 (T, 3, S, S); None if it failed.
+        pictures: uint8 (T V, 3, S, S); None if it failed.
     """
 
     report: ClipReport
@@ -173,7 +173,7 @@ class _Pump(threading.Thread):
             pictures = None
             if not message.stage:
                 crop = self._settings.crop
-                shape = (crop.frames, 3, crop.size, crop.size)
+                shape = (crop.pictures, 3, crop.size, crop.size)
                 pictures = np.frombuffer(worker.pipe.recv_bytes(), dtype=np.uint8).reshape(shape)
         except (EOFError, ConnectionResetError, BrokenPipeError):
             return False

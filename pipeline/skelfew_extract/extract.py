@@ -93,6 +93,7 @@ def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Setti
         out,
         manifest.ids,
         dim=teacher.dim,
+        views=settings.decode.crop.views,
         dtype=settings.store_dtype,
         class_text=class_text.float().cpu().numpy(),
         provenance=provenance(recordings, teacher, settings),
@@ -156,6 +157,7 @@ def provenance(recordings: Recordings, teacher: Teacher, settings: Settings) -> 
         "preprocessing": {
             "sampling": "segment-midpoints",
             "frames": crop.frames,
+            **({"views": crop.views} if crop.views > 1 else {}),
             "crop": crop.policy,
             "margin": crop.margin,
             "size": crop.size,
@@ -225,7 +227,8 @@ class _Window:
         self.teacher, self.class_text, self.class_row = teacher, class_text, class_row
         self.batch, self.dtype = settings.batch, np.dtype(settings.store_dtype)
         crop = settings.decode.crop
-        self.shape = (self.batch, crop.frames, 3, crop.size, crop.size)
+        self.views = crop.views
+        self.shape = (self.batch, crop.pictures, 3, crop.size, crop.size)
 
     @torch.inference_mode()
     def encode(self, start: int, answers: Iterator[_Answer]) -> _Block:
@@ -240,13 +243,12 @@ class _Window:
                 pictures[answer.row - start] = answer.clip.pictures
                 centred += not answer.clip.report.joints
         places = np.array(rows) - start
-        video = text = np.zeros((self.batch, self.teacher.dim), dtype=np.float32)
+        video = text = np.zeros((self.batch, self.views, self.teacher.dim), dtype=np.float32)
         if len(reasons) < len(rows):
             labels = np.resize(self.class_row[start : start + self.batch], self.batch)
             prompts = self.class_text[torch.from_numpy(labels).to(self.class_text.device)]
-            f_v, context = self.teacher.encode_clips(torch.from_numpy(pictures))
-            video = f_v.float().cpu().numpy()
-            text = self.teacher.condition(prompts, context).float().cpu().numpy()
+            found = [self._view(pictures[:, v :: self.views], prompts) for v in range(self.views)]
+            video, text = (np.stack(parts, axis=1) for parts in zip(*found, strict=True))
         video, text = video[places], text[places]
         limit = float(np.finfo(self.dtype).max)
         for i, row in enumerate(rows):
@@ -256,6 +258,13 @@ class _Window:
                 reasons[row] = ("encode", what if math.isfinite(largest) else "not finite")
         status = np.array([FAILED if row in reasons else DONE for row in rows], dtype=np.uint8)
         return _Block(np.array(rows), video, text, status, reasons, centred)
+
+    def _view(self, pictures: np.ndarray, prompts: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Return f_v and f_t (B, D) of one view of the clips (B, T, 3, S, S)."""
+        clips = torch.from_numpy(np.ascontiguousarray(pictures))
+        f_v, context = self.teacher.encode_clips(clips)
+        text = self.teacher.condition(prompts, context)
+        return f_v.float().cpu().numpy(), text.float().cpu().numpy()
 
 
 def choose_device(asked: str) -> str:

@@ -4,6 +4,7 @@ The on-disk format is specified in cache/README.md; this package is its referenc
 """
 
 from skelfew.cache.checks import CacheError
+from skelfew.cache.join import JoinedCache, join
 from skelfew.cache.reader import REPRESENTATIONS, TeacherCache
 from skelfew.cache.storage import DONE, FAILED, PENDING, content_digest
 from skelfew.cache.writer import IDENTITY, CacheWriter
@@ -16,6 +17,8 @@ __all__ = [
     "REPRESENTATIONS",
     "CacheError",
     "CacheWriter",
+    "JoinedCache",
     "TeacherCache",
     "content_digest",
+    "join",
 ]

@@ -123,7 +123,7 @@ class TeacherCache:
         numbers = [int(e["class_id"]) for e in entries if isinstance(e, dict) and "class_id" in e]
         if len(numbers) != len(self.class_text):
             return {}
-        vectors = _unit(self.class_text) if form == "unit" else self.class_text
+        vectors = unit(self.class_text) if form == "unit" else self.class_text
         return dict(zip(numbers, vectors, strict=True))
 
     def renamed(self, rule: str) -> "TeacherCache":
@@ -179,11 +179,11 @@ class TeacherCache:
         if "f_t" in representation:
             parts.append(self.text[rows])
         if form == "unit":
-            parts = [_unit(p) for p in parts]
+            parts = [unit(p) for p in parts]
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def unit(vectors: np.ndarray) -> np.ndarray:
     """Return vectors (..., D) scaled to length one."""
     scaled: np.ndarray = vectors / np.maximum(
         np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12

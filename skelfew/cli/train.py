@@ -11,6 +11,8 @@ from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log
 # Options that are values of the configuration, by its dotted names.
 SETTINGS: dict[str, str] = {
     "cache": "inputs.cache",
+    "more_caches": "inputs.more_caches",
+    "join": "inputs.join",
     "dataset": "inputs.dataset",
     "manifest": "inputs.manifest",
     "store": "inputs.store",
@@ -53,6 +55,7 @@ PASSES = {
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Data": (
         "cache",
+        "join",
         "match",
         "rename_ids",
         "dataset",
@@ -113,10 +116,17 @@ def option(*names: str, **attributes: Any) -> Any:
 
 
 @click.command(cls=GroupedCommand, context_settings=CONTEXT)
-@option(
+@click.option(
     "--cache",
     metavar="ZARR|ZIP|URL",
-    help="Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons.",
+    multiple=True,
+    help="Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons. "
+    "Several of them are several teachers of the same samples.",
+)
+@option(
+    "--join",
+    type=click.Choice(["concat", "mean"]),
+    help="What several caches make of a target, each scaled to length one [concat].",
 )
 @option(
     "--match",
@@ -233,7 +243,12 @@ def main(
 
     The run's folder is printed at the end and is what skelfew-eval reads. Ctrl-C saves the state.
     """
+    caches = options.pop("cache")
     given = {k: v for k, v in options.items() if v is not None}
+    if caches:
+        given |= {"cache": caches[0], **({"more_caches": caches[1:]} if caches[1:] else {})}
+    if options["join"] is not None and len(caches) < 2:
+        raise click.UsageError("--join is for several --cache")
     if resume is not None:
         extra = sorted(set(given) - {"device", "threads"}) + ["set"] * bool(settings)
         if extra or run or name:

@@ -89,7 +89,8 @@ def commands(unit: Unit, folder: Path) -> list[str]:
     c, path = unit.config, folder / unit.name
     parts = ["skelfew-train", "--run", str(path), "--preset", c.preset, "--seed", str(c.seed)]
     if c.inputs.cache is not None:
-        parts += ["--cache", _near(c.inputs.cache)]
+        for cache in (c.inputs.cache, *c.inputs.more_caches):
+            parts += ["--cache", _near(cache)]
     else:
         parts += ["--dataset", unit.dataset]
     if c.protocol is not None:
