@@ -155,6 +155,7 @@ def _compared(report: dict[str, Any]) -> str:
 for _command in (
     cache_make.merge,
     cache_make.subset,
+    cache_make.class_mean_command,
     cache_make.import_command,
     cache_make.export_command,
     cache_send.pack,

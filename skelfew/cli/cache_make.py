@@ -1,4 +1,4 @@
-"""skelfew-cache merge, subset, import, export: caches from caches, and from other features."""
+"""skelfew-cache merge, subset, class-mean, import, export: caches from other things."""
 
 from pathlib import Path
 
@@ -98,6 +98,32 @@ def subset(
         keep = of_class if keep is None else [i for i in keep if i in set(of_class)]
     done = run(local(cache), out, keep, manifest=samples, overwrite=overwrite)
     result(done, as_json, f"{made(done)}\n{done['left_out']:,} samples left out")
+    return OK
+
+
+@click.command("class-mean", context_settings=CONTEXT)
+@cache_argument
+@click.option("--out", metavar="ZARR", type=PATH, required=True, help="The cache to make.")
+@click.option("--manifest", metavar="CSV", type=FILE, required=True, help="Has the classes.")
+@overwrite_option
+@json_option
+@guarded
+def class_mean_command(
+    cache: str, out: Path, manifest: Path, overwrite: bool, as_json: bool
+) -> int:
+    """Give every sample of CACHE the mean features of its class.
+
+    \b
+    skelfew-cache class-mean cache/pku.zarr --manifest manifests/pku.csv --out cache/pku-mean.zarr
+
+    What the teacher saw of a class is kept, what it saw of one clip (room, clothes, camera) is
+    averaged out. docs/results.md compares both as targets.
+    """
+    from skelfew.cache.class_mean import class_mean
+    from skelfew.data.manifest import Manifest
+
+    done = class_mean(local(cache), out, Manifest.read(manifest), overwrite)
+    result(done, as_json, f"{made(done)}\n{done['classes']:,} classes")
     return OK
 
 
