@@ -177,10 +177,10 @@ def option(*names: str, **attributes: Any) -> Any:
     type=click.Choice(["auto", "zeros", "duplicate", "mask"]),
     help="What stands for an absent second body [duplicate].",
 )
-@option("--epochs", type=int, help="[100; traditional 65]")
+@option("--epochs", type=int, help="[100; aimclr 300, traditional 65]")
 @option("--batch", type=int, help="[128; traditional 64]")
 @option("--optimizer", metavar="NAME", help="adamw, adam (L2 decay), sgd or lars.")
-@option("--lr", type=float, help="Peak learning rate [0.001; traditional 0.1].")
+@option("--lr", type=float, help="Peak learning rate [0.001; aimclr, traditional 0.1].")
 @option(
     "--representation",
     type=click.Choice(["auto", "f_v+f_t", "f_v", "f_t"]),
@@ -196,7 +196,11 @@ def option(*names: str, **attributes: Any) -> Any:
     metavar="HOW",
     help="pad, teacher_reduce, skip_mismatched, student_adapter or encoder_512 [pad].",
 )
-@option("--decay", type=float, help="Of the target's moving average, lambda [1: it stays].")
+@option(
+    "--decay",
+    type=float,
+    help="Of the target's moving average, lambda [1: it stays; skeleton_byol 0.996, aimclr 0.999].",
+)
 @option("--predictor/--no-predictor", help="BYOL's predictor [with].")
 @option("--episodes", type=int, help="In all [10000].")
 @option("--ways", type=int, help="Classes [as many as novel ones, 20 at most].")
