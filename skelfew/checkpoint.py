@@ -59,6 +59,9 @@ def save_checkpoint(
         path: The file.
         groups: Named groups of tensors, e.g. ``{"module": ..., "optimizer": ...}``.
         scalars: Plain values, kept exactly (floats survive JSON).
+
+    Raises:
+        CheckpointError: If the disk is full or the like; an older checkpoint is still there.
     """
     tensors = {}
     for group, members in groups.items():
@@ -71,11 +74,17 @@ def save_checkpoint(
         "scalars": json.dumps(dict(scalars)),
     }
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:  # save_file would make it unreadable to others
-        file.write(save(tensors, header))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:  # save_file would make it unreadable to others
+            file.write(save(tensors, header))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
+        ) from None
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -39,7 +39,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class NotFiniteError(SkelfewError):
-    """The loss became NaN or infinite; the message names the samples."""
+    """The loss or the weights became NaN or infinite; the message names the samples."""
 
 
 @dataclass
@@ -156,7 +156,7 @@ class StageLoop:
 
         Raises:
             Interrupted: After a signal; the state is saved.
-            NotFiniteError: If the loss is no number any more.
+            NotFiniteError: If the loss, or a weight at the end of an epoch, is no number any more.
         """
         stage, here = self.stage, self.position
         total = sum(stage.samples(epoch) for epoch in range(stage.epochs))
@@ -196,6 +196,8 @@ class StageLoop:
                     raise Interrupted
                 if time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes:
                     self.save()
+            elif not self._finite_weights():  # the next loss, if there is one, would come too late
+                raise NotFiniteError(self._explain(batch, "a weight is not finite after"))
         self._end_epoch()
 
     def _step(self, batch: Batch) -> None:
@@ -223,6 +225,10 @@ class StageLoop:
         for name, value in values.items():
             here.sums[name] = here.sums.get(name, 0.0) + value * count
         here.sums["samples"] = here.sums.get("samples", 0) + count
+
+    def _finite_weights(self) -> bool:
+        tensors = self.stage.module.state_dict().values()
+        return all(bool(t.isfinite().all()) for t in tensors)
 
     def _means(self) -> dict[str, float]:
         sums = self.position.sums
@@ -298,11 +304,11 @@ class StageLoop:
             "classes"
         )
 
-    def _explain(self, batch: Batch) -> str:
-        """Say which samples of a batch are at fault for a loss that is not finite."""
+    def _explain(self, batch: Batch, what: str = "the loss is not finite in") -> str:
+        """Say which samples of a batch are at fault for what is not finite."""
         here = self.position
-        where = f"{self.stage.name}: the loss is not finite in epoch {here.epoch + 1}, step "
-        where += f"{here.step + 1}"
+        where = f"{self.stage.name}: {what} epoch {here.epoch + 1}, step "
+        where += f"{min(here.step + 1, self.stage.steps(here.epoch))}"
         ids = [self.data.ids[i] for i in batch.rows.tolist()]
         inputs: dict[str, Tensor | None] = {
             "skeletons": batch.skeletons,

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from skelfew.fewshot import CLASSIFIERS
 from skelfew.fewshot.cosine import episode_cosines
 from skelfew.inputs import find_inputs
 from skelfew.loop import NotFiniteError, StageLoop, StopRequest
+from skelfew.pretrain import STAGES
 from skelfew.pretrain.admission import NovelClassError, admit, refuse_foreign
 from skelfew.pretrain.collapse import CollapseError
 from skelfew.pretrain.episodic import Episodic
@@ -352,6 +354,41 @@ def test_broken_targets_are_named(world: Path, tmp_path: Path) -> None:
         loop.run()
 
 
+def test_weights_that_are_no_numbers_end_the_run(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after the last step, which no further loss would tell."""
+
+    class Broken(Transfer):
+        def after_step(self) -> None:
+            super().after_step()
+            with torch.no_grad():
+                next(iter(self.encoder.parameters())).fill_(torch.inf)
+
+    monkeypatch.setitem(STAGES, "transfer", f"{__name__}:_Broken")
+    monkeypatch.setitem(globals(), "_Broken", Broken)
+    once = config(world, stages="transfer", transfer__epochs=1, transfer__batch=40)
+    with pytest.raises(NotFiniteError, match=r"weight is not finite after epoch 1.*samples c\dn\d"):
+        train(once, run_path=tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_a_full_disk_ends_a_run_that_can_go_on(world: Path, tmp_path: Path) -> None:
+    settings = config(world, stages="transfer")
+    whole = train(settings, tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(SkelfewError, match=r"checkpoint.safetensors: cannot be written .*room"):
+            train(settings, run_path=tmp_path / "full")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "full").glob("*.partial"))
+    resume(tmp_path / "full")
+    assert numbers(tmp_path / "full") == numbers(whole)
+    assert_same_weights(tmp_path / "full", whole)
+
+
 def test_failed_samples_are_left_out_and_pending_ones_are_an_error(tmp_path: Path) -> None:
     cache = make_world(tmp_path / "failed", failed=("c1n0", "c3n4", "c7n0"))
     run = train(config(cache, stages="transfer"), tmp_path)
@@ -484,7 +521,6 @@ def test_interrupted_in_the_middle_of_an_epoch(world: Path, tmp_path: Path) -> N
             os.kill(os.getpid(), signal.SIGTERM)
 
     from skelfew.loop import Interrupted
-    from skelfew.pretrain import STAGES
 
     real = STAGES["transfer"]
     STAGES["transfer"] = f"{__name__}:_Once"

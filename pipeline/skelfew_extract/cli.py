@@ -118,6 +118,9 @@ _OF_VIDEOS = (
     help="Of the stored features.",
 )
 @click.option("--retry-failed", is_flag=True, help="Try samples again that failed earlier.")
+@click.option(
+    "--repair", is_flag=True, help="Look for damaged rows first, and extract just those again."
+)
 @click.option("--limit", type=click.IntRange(min=1), help="Only the first so many samples.")
 @click.option(
     "--shard",
@@ -155,6 +158,9 @@ def main(**options: Any) -> int:
     be read are listed in cache/DATASET.failures.csv; then the exit status is 3, the rest is done,
     and --retry-failed tries them again.
 
+    If `skelfew-cache verify` finds damage, --repair extracts the damaged rows again and leaves the
+    others as they are. What could not be read goes to cache/DATASET.zarr.damaged.
+
     On three machines, --shard 1/3, 2/3 and 3/3 share the work; `skelfew-cache merge` makes of the
     shards what one machine alone would have made.
     """
@@ -183,6 +189,7 @@ def _extract(
     timeout: float,
     store_dtype: str,
     retry_failed: bool,
+    repair: bool,
     limit: int | None,
     shard: str | None,
     preview: Path | None,
@@ -208,6 +215,7 @@ def _extract(
             seed,
             device,
             store_dtype,
+            repair,
             limit,
             licence_note,
             as_json,
@@ -244,6 +252,7 @@ def _extract(
             batch=batch or (64 if device.startswith("cuda") else 8),
             store_dtype=store_dtype,
             retry_failed=retry_failed,
+            repair=repair,
             limit=limit,
             shard=part,
             licence_note=licence_note,
@@ -274,8 +283,7 @@ def _extract(
         log(f"{summary.centred} clips were cut from the picture's centre, without joints")
     if summary.failures:
         log(f"{summary.failed} samples failed, see {summary.failures}; --retry-failed tries again")
-        return PARTIAL
-    return OK
+    return max(_repaired(summary, repair), PARTIAL if summary.failures else OK)
 
 
 def _extract_text(
@@ -287,6 +295,7 @@ def _extract_text(
     seed: int,
     device: str,
     store_dtype: str,
+    repair: bool,
     limit: int | None,
     licence_note: str,
     as_json: bool,
@@ -313,9 +322,26 @@ def _extract_text(
     )
     read = "class names" if sentences is None else f"classes described in {sentences.path}"
     log(f"{teacher.describe()['weights']}, {len(samples.classes)} {read}")
-    settings = TextSettings(store_dtype, limit, licence_note, sentences)
+    settings = TextSettings(store_dtype, limit, licence_note, sentences, repair)
     summary = extract_text(samples, teacher, out, settings)
     _report(summary, as_json, "samples")
+    return _repaired(summary, repair)
+
+
+def _repaired(summary: "Summary", asked: bool) -> int:
+    """Say what became of damaged rows; return the exit status."""
+    if asked and not summary.damaged and summary.restored is None:
+        log("no damaged rows")
+    if summary.damaged:
+        log(f"{summary.damaged} damaged rows found")
+    if summary.restored:
+        log("the content is what it was before the damage")
+    if summary.restored is False and not summary.pending:
+        log(
+            "the content is NOT what it was before the damage: another kind of processor, other "
+            "options, or damage that has not been found; compare it with another copy"
+        )
+        return PARTIAL
     return OK
 
 

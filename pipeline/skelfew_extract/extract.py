@@ -49,6 +49,7 @@ class Settings:
         limit: Only the first so many samples of the manifest; None for all.
         shard: Only this part of the manifest; None for all.
         licence_note: What a receiver of the cache should know about the data's licence.
+        repair: First look for damaged rows in the cache and extract those again.
     """
 
     decode: DecodeSettings
@@ -59,6 +60,7 @@ class Settings:
     limit: int | None = None
     shard: Shard | None = None
     licence_note: str = ""
+    repair: bool = False
 
     def rows(self, count: int) -> tuple[int, int]:
         """Return first row and one past the last that are to be done, of ``count`` rows."""
@@ -97,6 +99,7 @@ def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Setti
         dtype=settings.store_dtype,
         class_text=class_text.float().cpu().numpy(),
         provenance=provenance(recordings, teacher, settings),
+        mend=settings.repair,
     ) as writer:
         failed = [manifest.ids[i] for i in np.flatnonzero(writer.status == FAILED)]
         failures = Failures.beside(out, failed)
@@ -125,6 +128,7 @@ def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Setti
         counts = {s: int((writer.status == s).sum()) for s in (PENDING, DONE, FAILED)}
         seconds = time.monotonic() - began
         failures.write()
+        digest = writer.finish()
         return Summary(
             cache=str(out),
             samples=len(manifest),
@@ -135,8 +139,10 @@ def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Setti
             centred=centred,
             seconds=round(seconds, 2),
             clips_per_second=round((counts[DONE] - before) / max(seconds, 1e-9), 3),
-            digest=writer.finish(),
+            digest=digest,
             failures=str(failures.path) if counts[FAILED] else "",
+            damaged=writer.damaged,
+            restored=None if writer.digest_before is None else digest == writer.digest_before,
         )
 
 

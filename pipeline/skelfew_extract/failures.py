@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from skelfew.errors import SkelfewError
+
 COLUMNS = ("sample_id", "stage", "message")
 UNRECORDED = ("unknown", "failed in a run whose failures file is gone")
 
@@ -45,11 +47,17 @@ class Failures:
             self.path.unlink(missing_ok=True)
             return
         partial = self.path.with_name(self.path.name + ".partial")
-        with partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows((s, *reason) for s, reason in self.reasons.items())
-        partial.replace(self.path)
+        try:
+            with partial.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(COLUMNS)
+                writer.writerows((s, *reason) for s, reason in self.reasons.items())
+            partial.replace(self.path)
+        except OSError as error:
+            raise SkelfewError(
+                f"{self.path}: cannot be written ({error.strerror}); mend that and run the same "
+                "command again"
+            ) from None
 
 
 def _whole(row: dict[str, str | None]) -> bool:

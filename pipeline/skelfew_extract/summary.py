@@ -23,6 +23,9 @@ class Summary:
         clips_per_second: Of this run.
         digest: Content digest of the store.
         failures: The file that lists the failed samples, "" if there are none.
+        damaged: Rows that ``--repair`` found damaged.
+        restored: Whether the content is again what it was before the damage; None if nothing was
+            repaired, or if no digest tells.
     """
 
     cache: str
@@ -36,6 +39,8 @@ class Summary:
     clips_per_second: float
     digest: str
     failures: str
+    damaged: int = 0
+    restored: bool | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields, for JSON."""

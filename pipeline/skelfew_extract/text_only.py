@@ -41,6 +41,7 @@ class TextSettings:
     limit: int | None = None
     licence_note: str = ""
     descriptions: Descriptions | None = None
+    repair: bool = False
 
     def texts(self, manifest: Manifest) -> dict[int, list[str]]:
         """Return what is read of every class: its sentences, else its name."""
@@ -83,6 +84,7 @@ def extract_text(
         class_text=vectors,
         video=False,
         provenance=provenance(manifest, teacher, settings),
+        mend=settings.repair,
     ) as writer:
         todo = writer.pending(retry_failed=True)
         if settings.limit is not None:
@@ -99,6 +101,7 @@ def extract_text(
                     raise KeyboardInterrupt
         counts = {s: int((writer.status == s).sum()) for s in (PENDING, DONE, FAILED)}
         seconds = time.monotonic() - began
+        digest = writer.finish()
         return Summary(
             cache=str(out),
             samples=len(manifest),
@@ -109,8 +112,10 @@ def extract_text(
             centred=0,
             seconds=round(seconds, 2),
             clips_per_second=round(len(todo) / max(seconds, 1e-9), 3),
-            digest=writer.finish(),
+            digest=digest,
             failures="",
+            damaged=writer.damaged,
+            restored=None if writer.digest_before is None else digest == writer.digest_before,
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from zarr import Array, Group
+from zarr.codecs import Crc32cCodec
 
 from skelfew.cache.checks import (
     FORMAT,
@@ -48,7 +49,10 @@ def create(
     class_text: np.ndarray | None,
     video: bool,
 ) -> None:
-    """Build an empty store beside its place and move it there whole."""
+    """Build an empty store beside its place and move it there whole.
+
+    Every chunk ends with its CRC-32C: damage is seen when it is read, and which rows it concerns.
+    """
     partial = path.with_name(path.name + ".partial")
     if partial.exists():
         shutil.rmtree(partial)
@@ -60,10 +64,10 @@ def create(
         "complete": False,
     }
     group = zarr.open_group(partial, mode="w", zarr_format=3, attributes=attrs)
-    rows = (_CHUNK_ROWS,)
-    ids = group.create_array("sample_id", shape=shape[:1], chunks=rows, dtype=str, compressors=None)
+    rows, sums = (_CHUNK_ROWS,), [Crc32cCodec()]
+    ids = group.create_array("sample_id", shape=shape[:1], chunks=rows, dtype=str, compressors=sums)
     ids[:] = np.array(list(sample_ids), dtype=object)
-    group.create_array("status", shape=shape[:1], chunks=rows, dtype="uint8", compressors=None)
+    group.create_array("status", shape=shape[:1], chunks=rows, dtype="uint8", compressors=sums)
     for name in ("video", "text") if video else ("text",):
         group.create_array(
             name,
@@ -71,11 +75,11 @@ def create(
             chunks=(_CHUNK_ROWS, *shape[1:]),
             dtype=dtype,
             fill_value=float("nan"),
-            compressors=None,
+            compressors=sums,
         )
     if class_text is not None:
         values = np.asarray(class_text, dtype=np.float32)
-        group.create_array("class_text", data=values, chunks=values.shape, compressors=None)
+        group.create_array("class_text", data=values, chunks=values.shape, compressors=sums)
     partial.rename(path)
 
 

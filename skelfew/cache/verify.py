@@ -12,7 +12,7 @@ from skelfew.cache.storage import DONE
 from skelfew.cache.stored import StoredCache
 from skelfew.data.manifest import Manifest
 
-CHECKS = ("digest", "finite", "norms", "duplicates", "manifest")
+CHECKS = ("readable", "digest", "finite", "norms", "duplicates", "manifest")
 _SHOWN = 5
 _PART = 1024  # rows re-read at a time to find the unreadable ones
 _FAR = 20.0  # a norm so many times above or below the median is no feature of this teacher
@@ -36,12 +36,18 @@ def verify(
         CacheError: If it cannot be opened at all.
     """
     cache = StoredCache.open(path)
-    report: dict[str, Any] = {"path": str(cache.path), "samples": len(cache.ids), **cache.counts}
-    checks = [*_features(cache, report)]
-    readable = all(check["ok"] for check in checks if check["check"] == "finite")
-    checks.insert(0, _digest(cache, digest, readable))
-    if manifest is not None:
-        checks.append(_manifest(cache, manifest))
+    report: dict[str, Any] = {"path": str(cache.path), "samples": cache.shape[0]}
+    checks, unread = [], _unreadable(cache)
+    if unread:
+        text = f"{', '.join(unread)} cannot be read: {'; '.join(unread.values())}"
+        checks.append(_entry("readable", False, text))
+    if not {"sample_id", "status"} & set(unread):
+        report |= cache.counts
+        features = _features(cache, report)
+        readable = not unread and all(c["ok"] for c in features if c["check"] == "finite")
+        checks += [_digest(cache, digest, readable), *features]
+        if manifest is not None:
+            checks.append(_manifest(cache, manifest))
     report["checks"] = checks
     report["problems"] = [c["text"] for c in checks if not c["ok"]]
     return report
@@ -49,6 +55,17 @@ def verify(
 
 def _entry(check: str, ok: bool, text: str, samples: list[str] | None = None) -> dict[str, Any]:
     return {"check": check, "ok": ok, "text": text, "samples": samples or []}
+
+
+def _unreadable(cache: StoredCache) -> dict[str, str]:
+    """Return which of the arrays other than features cannot be read, and why."""
+    found = {}
+    for name, attribute in (("sample_id", "ids"), ("status", "status"), ("class_text",) * 2):
+        try:
+            getattr(cache, attribute)
+        except CacheError as error:
+            found[name] = str(error).partition("(")[2].partition(")")[0] or str(error)
+    return found
 
 
 def _digest(cache: StoredCache, wanted: str | None, readable: bool) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from skelfew.cache.checks import FEATURE_DTYPES, CacheError, brief, check_format, check_same
+from skelfew.cache.repair import lost_digest, repair
 from skelfew.cache.storage import (
+    DAMAGE,
     DONE,
     FAILED,
     PENDING,
@@ -23,6 +26,7 @@ from skelfew.cache.storage import (
     open_group,
     read,
 )
+from skelfew.errors import SkelfewError
 
 # Equal for a store to be continued; everything else in the attributes is for the record.
 IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "preprocessing", "classes")
@@ -37,10 +41,13 @@ class CacheWriter:
         path: The store.
         status: What is done so far, (N,) uint8: 0 pending, 1 done, 2 failed.
         resumed: Whether the store existed before.
+        damaged: How many rows ``repair`` found damaged; they are pending now.
+        digest_before: What the digest was before the damage, while a repair is unfinished.
     """
 
-    def __init__(self, path: Path, group: Group, lock: FileLock, resumed: bool):
-        self.path, self.resumed = path, resumed
+    def __init__(self, path: Path, group: Group, lock: FileLock, resumed: bool, damaged: int = 0):
+        self.path, self.resumed, self.damaged = path, resumed, damaged
+        self.digest_before = lost_digest(group.attrs)
         self._group, self._lock = group, lock
         self._arrays = arrays_of(path, group)
         self.status: np.ndarray = read(self._arrays["status"])
@@ -57,6 +64,7 @@ class CacheWriter:
         dtype: str = "float16",
         class_text: np.ndarray | None = None,
         video: bool = True,
+        mend: bool = False,
     ) -> "CacheWriter":
         """Open ``path`` for writing, creating it with all rows pending if it does not exist.
 
@@ -70,10 +78,11 @@ class CacheWriter:
             dtype: ``float16`` or ``float32``.
             class_text: Unconditioned text features of the classes, (C, D).
             video: Whether the teacher has an f_v.
+            mend: Look for damage in an existing store and make the damaged rows pending.
 
         Raises:
-            CacheError: If another process writes to it, or if it was made from something else; the
-                message names the key and both values.
+            CacheError: If another process writes to it, if it is damaged or cannot be written, or
+                if it was made from something else; the message names the key and both values.
         """
         path = Path(path)
         provenance = json.loads(json.dumps(dict(provenance)))
@@ -81,10 +90,14 @@ class CacheWriter:
             raise CacheError(f"{path}: sample IDs must be unique and at least one")
         if dtype not in FEATURE_DTYPES:
             raise CacheError(f"{path}: store dtype {dtype!r}; choose {' or '.join(FEATURE_DTYPES)}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = lock_beside(path)
         try:
-            resumed = path.exists()
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(path, error) from None
+        lock, damaged, resumed = lock_beside(path), 0, path.exists()
+        try:
+            if mend and not resumed:
+                raise CacheError(f"{path}: no such cache, so there is nothing to repair")
             if resumed:
                 for stray in path.rglob("*.partial"):
                     stray.unlink()
@@ -104,11 +117,17 @@ class CacheWriter:
                     "video": "video" in arrays,
                 }
                 check_same(path, found, expected)
+                if mend:
+                    damaged = repair(path, group, arrays, sample_ids, class_text)
                 if ids_of(arrays) != list(sample_ids):
                     raise CacheError(f"{path}: holds other samples or another order; use --out")
-            return cls(path, group, lock, resumed)
-        except BaseException:
+            return cls(path, group, lock, resumed, damaged)
+        except BaseException as error:
             lock.release()
+            if isinstance(error, OSError):
+                raise unwritable(path, error) from None
+            if resumed and isinstance(error, DAMAGE) and not isinstance(error, SkelfewError):
+                raise damage(path, error) from error
             raise
 
     def __enter__(self) -> "CacheWriter":
@@ -169,18 +188,49 @@ class CacheWriter:
                 )
             block[~done] = np.nan
             blocks[name] = block
-        if "digest" in self._group.attrs:
-            del self._group.attrs["digest"]  # it described the content before this block
-        for name, block in blocks.items():
-            self._arrays[name].oindex[rows] = block
-        self._arrays["status"].oindex[rows] = status
+        with self._explained():
+            if "digest" in self._group.attrs:
+                del self._group.attrs["digest"]  # it described the content before this block
+            for name, block in blocks.items():
+                self._arrays[name].oindex[rows] = block
+            self._arrays["status"].oindex[rows] = status
         self.status[rows] = status
 
     def finish(self) -> str:
         """Record the content digest and whether all rows are settled; return the digest."""
-        digest = digest_of(self._arrays)
-        self._group.attrs.update({"digest": digest, "complete": not (self.status == PENDING).any()})
+        with self._explained():
+            digest = digest_of(self._arrays)
+            complete = not (self.status == PENDING).any()
+            self._group.attrs.update({"digest": digest, "complete": complete})
         return digest
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn a full disk and damaged chunks into errors that say what to do."""
+        try:
+            yield
+        except SkelfewError:
+            raise
+        except OSError as error:
+            raise unwritable(self.path, error) from None
+        except DAMAGE as error:
+            raise damage(self.path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> CacheError:
+    """Return what to say if the disk is full, the place is read-only, ..."""
+    return CacheError(
+        f"{path}: cannot be written ({brief(error.strerror or error)}); the rows committed so far "
+        "are safe, mend that and run the same command again"
+    )
+
+
+def damage(path: Path, error: Exception) -> CacheError:
+    """Return what to say of a store whose chunks cannot be read."""
+    return CacheError(
+        f"{path}: damaged ({brief(error)}); skelfew-extract --repair extracts the damaged rows "
+        "again"
+    )
 
 
 def lock_beside(path: Path, wait: float = 0) -> FileLock:
@@ -199,5 +249,6 @@ def lock_beside(path: Path, wait: float = 0) -> FileLock:
         ) from None
     except OSError as error:
         raise CacheError(f"{path}: cannot be written there ({brief(error)})") from None
-    beside.write_text(f"process {os.getpid()} on {platform.node()}\n")
+    with suppress(OSError):  # a full disk does not keep a lock from holding
+        beside.write_text(f"process {os.getpid()} on {platform.node()}\n")
     return lock

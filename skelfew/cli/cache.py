@@ -80,7 +80,8 @@ def verify(
     skelfew-cache verify cache/pku.zarr --manifest manifests/pku.csv
     skelfew-cache verify pku.zarr.zip --digest 52e79726d228df12...
 
-    Exit status 3 if a check fails. Equal f_v of two samples fail, equal f_t do not: a text may be
+    Exit status 3 if a check fails; then ask for the cache again, or let `skelfew-extract --repair`
+    extract the damaged rows again. Equal f_v of two samples fail, equal f_t do not: a text may be
     the same for all samples of a class.
     """
     from skelfew.cache.verify import verify as run
@@ -91,10 +92,14 @@ def verify(
         check["allowed"] = check["check"] in allow
     failed = [c for c in report["checks"] if not c["ok"] and not c["allowed"]]
     text = "\n".join(f"{_mark(c):<7} {c['check']:<10}  {c['text']}" for c in report["checks"])
-    counts = f"{report['done']:,} done, {report['failed']:,} failed, {report['pending']:,} pending"
+    known = [k for k in ("done", "failed", "pending") if k in report]
+    counts = ", ".join(f"{report[k]:,} {k}" for k in known) or f"{report['samples']:,} samples"
     result(report, as_json, f"{text}\n{report['path']}: {counts}")
     if failed:
-        log(f"{len(failed)} checks failed")
+        hint = ""
+        if {"readable", "finite"} & {c["check"] for c in failed}:
+            hint = "; skelfew-extract --repair extracts just the damaged rows again"
+        log(f"{len(failed)} checks failed{hint}")
         return PARTIAL
     return OK
 

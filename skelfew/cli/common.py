@@ -1,5 +1,6 @@
 """What all commands share: one-line errors, exit codes, logging to stderr."""
 
+import errno
 import functools
 import sys
 from collections.abc import Callable
@@ -8,6 +9,13 @@ from typing import Any, NoReturn
 import click
 
 OK, ERROR, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
+
+# What no program can help: a full disk, a file limit, a read-only or failing device, ...
+_OF_THE_SYSTEM = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENOMEM", "EMFILE")
+    if hasattr(errno, name)
+}
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -21,7 +29,8 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--debug`` and turn its errors into one line and an exit code.
 
     SkelfewError ends with status 1, Ctrl-C with 130; the command's own integer return value,
-    if any, becomes the exit status. Other exceptions are bugs and ask for a report.
+    if any, becomes the exit status. A full disk and the like are told as such. Other exceptions are
+    bugs and ask for a report.
     """
 
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
@@ -49,6 +58,10 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if debug:
                 raise
+            if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+                where = f"{error.filename}: " if error.filename else ""
+                log(f"error: {where}{error.strerror}; mend that and run the command again")
+                sys.exit(ERROR)
             log(
                 f"error: {type(error).__name__}: {error} (this is a bug in skelfew; "
                 "run with --debug and report what it prints)"
