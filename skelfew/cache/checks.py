@@ -6,7 +6,7 @@ or allocates in proportion to a claimed shape.
 
 import json
 import math
-import stat
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,7 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
             raise CacheError(f"{path}: chunks of {name} are larger than {_MAX_CHUNK_BYTES} bytes")
     if not whole:
         return
-    stored = stored_bytes(Path(path))
+    stored = stored_bytes(Path(path), enough=-(-4 * shape[0] // _MAX_EXPANSION))
     if 4 * shape[0] > _MAX_EXPANSION * stored:
         raise CacheError(
             f"{path}: claims {shape[0]} samples, but the whole store has {stored} bytes; "
@@ -92,32 +92,36 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
         )
 
 
-def stored_bytes(path: Path) -> int:
-    """Return the size of a store, a folder or one file.
+def stored_bytes(path: Path, enough: int | None = None) -> int:
+    """Return the size of a store, a folder or one file; or anything from ``enough``.
 
     A process may be writing to it: files that are on their way come and go and are not counted.
     """
     if path.is_file():
         return path.stat().st_size
-    total = 0
-    for file in path.rglob("*"):
+    total, folders = 0, [str(path)]
+    while folders and (enough is None or total < enough):
         try:
-            found = file.lstat()
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False) and entry.name[-8:] != ".partial":
+                        total += entry.stat(follow_symlinks=False).st_size
         except FileNotFoundError:
             continue
-        if stat.S_ISREG(found.st_mode) and file.suffix != ".partial":
-            total += found.st_size
     return total
 
 
 def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
     """Refuse to allocate far more than is stored."""
-    stored, needed = stored_bytes(path), 0
+    needed = 0
     for name in ("video", "text", "class_text"):
         if name in arrays:
             array = arrays[name]
             rows = array.shape[0] if name == "class_text" else done
             needed += rows * math.prod(array.shape[1:]) * array.dtype.itemsize
+    stored = stored_bytes(path, enough=-(-needed // _MAX_EXPANSION))
     if needed > _MAX_EXPANSION * stored:
         raise CacheError(
             f"{path}: claims {needed} bytes of features, but the whole store has {stored}; "

@@ -85,7 +85,7 @@ class TeacherCache:
         except DAMAGE as error:
             raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
         return cls(
-            row={ids[i]: row for row, i in enumerate(done)},
+            row=dict(zip((ids[i] for i in done.tolist()), range(len(done)), strict=True)),
             video=features.get("video"),
             text=features["text"],
             attrs=attrs,

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from skelfew.cache.checks import (
     check_arrays,
     check_format,
 )
+from skelfew.cache.plain import PlainArray, aligned
 from skelfew.cache.zips import entries
 
 PENDING, DONE, FAILED = 0, 1, 2
@@ -129,14 +131,40 @@ def chunk_keys(array: Array) -> Iterator[str]:
         yield array.metadata.encode_chunk_key((number, *rest))
 
 
+def plain_of(array: Array) -> PlainArray | None:
+    """Return the array if its chunks are files that can be read as they are, else None."""
+    store = array.store_path.store
+    if not isinstance(store, zarr.storage.LocalStore):
+        return None
+    return PlainArray.of(Path(store.root) / array.path, array)
+
+
 def read(array: Array, rows: slice = slice(None)) -> np.ndarray:
-    """Return the given rows of an array as they are stored."""
-    return np.asarray(array[rows])
+    """Return the given rows of an array as they are stored, without a step between them."""
+    plain = plain_of(array)
+    if plain is None:
+        return np.asarray(array[rows])
+    start, stop, _ = rows.indices(array.shape[0])
+    return plain.read(start, stop)
+
+
+def pick(array: Array, rows: np.ndarray) -> np.ndarray:
+    """Return single rows, given in ascending order, as they are stored; reads whole chunks."""
+    plain = plain_of(array)
+    if plain is None:
+        return np.asarray(array.oindex[rows])
+    out = np.empty((len(rows), *array.shape[1:]), array.dtype)
+    for chunk in np.unique(rows // plain.rows).tolist():
+        here = rows // plain.rows == chunk
+        first = chunk * plain.rows
+        stop = min(first + plain.rows, array.shape[0])
+        out[here] = plain.read(first, stop)[rows[here] - first]
+    return out
 
 
 def ids_of(arrays: Mapping[str, Array]) -> list[str]:
     """Return all sample IDs in stored order; raise CacheError if they are not unique."""
-    ids = [str(sample_id) for sample_id in read(arrays["sample_id"])]
+    ids: list[str] = read(arrays["sample_id"]).tolist()
     if len(set(ids)) != len(ids) or "" in ids:
         raise CacheError(f"{arrays['sample_id'].store_path}: sample IDs are not unique and whole")
     return ids
@@ -144,22 +172,31 @@ def ids_of(arrays: Mapping[str, Array]) -> list[str]:
 
 def read_done(path: Path, array: Array, done: np.ndarray, ids: list[str]) -> np.ndarray:
     """Return the finished rows as float32 (n, V, D), read in blocks; refuse NaN and infinity."""
-    out = np.empty((len(done), *array.shape[1:]), dtype=np.float32)
-    filled = 0
-    for start in range(0, array.shape[0], BLOCK_ROWS):
-        stop = start + BLOCK_ROWS
+    out = aligned((len(done), *array.shape[1:]), np.float32)
+    plain, filled = plain_of(array), 0
+    step = BLOCK_ROWS if plain is None else plain.rows
+    scratch = aligned((step, *array.shape[1:]), array.dtype)
+    zeros = np.zeros(min(step, len(done)) * math.prod(array.shape[1:]), dtype=np.float32)
+    for start in range(0, array.shape[0], step):
+        stop = min(start + step, array.shape[0])
         rows = done[np.searchsorted(done, start) : np.searchsorted(done, stop)]
         if not len(rows):
             continue
-        block = read(array, slice(start, stop))[rows - start]
-        finite = np.isfinite(block).all(axis=(1, 2))
-        if not finite.all():
+        part, whole = out[filled : filled + len(rows)], len(rows) == stop - start
+        if plain is None:
+            block = read(array, slice(start, stop))
+        else:
+            straight = whole and array.dtype == out.dtype
+            block = plain.read(start, stop, part if straight else scratch[: stop - start])
+        if block is not part:
+            part[...] = block if whole else block[rows - start]
+        if np.dot(part.reshape(-1), zeros[: part.size]) != 0:  # 0 times either is NaN
+            finite = np.isfinite(part).all(axis=(1, 2))
             bad = ids[rows[np.flatnonzero(~finite)[0]]]
             raise CacheError(
                 f"{path}: {array.basename} feature of {bad} is not finite although it is marked "
                 "done; the store is damaged, extract it again"
             )
-        out[filled : filled + len(rows)] = block
         filled += len(rows)
     return out
 

@@ -20,6 +20,7 @@ from skelfew.cache.storage import (
     digest_of,
     ids_of,
     open_group,
+    pick,
     read,
 )
 
@@ -113,8 +114,8 @@ class StoredCache:
         order = np.argsort(rows, kind="stable")
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        picked = self._guarded(name, lambda: np.asarray(array.oindex[rows[order]]))
-        return picked[back]
+        picked = self._guarded(name, lambda: pick(array, rows[order]))
+        return np.asarray(picked[back])
 
     def blocks(self) -> Iterator[slice]:
         """Yield slices that cover all rows."""
