@@ -108,7 +108,7 @@ class PlainArray:
         wanted = out.reshape(-1).view(np.uint8)
         size = self._row * self.rows + (_SUM_BYTES if self._summed else 0)
         with file:
-            got, rest = _fill(file, memoryview(wanted)), file.read(size - len(wanted) + 1)
+            got, rest = _fill(file, wanted.data), file.read(size - len(wanted) + 1)
         if got + len(rest) != size:
             raise ValueError(f"a chunk of {self._array.basename} is not {size} bytes long")
         if self._summed and extend(value(wanted), rest[:-_SUM_BYTES]) != _sum(rest):
