@@ -138,18 +138,20 @@ class TeacherCache:
 
     def rows(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Return the row of each sample ID; raise CacheError naming those that are missing."""
+        try:
+            return np.fromiter(map(self.row.__getitem__, sample_ids), np.int64, len(sample_ids))
+        except KeyError:
+            pass
         missing = [s for s in sample_ids if s not in self.row]
-        if missing:
-            failed = len(set(missing) & set(self.failed))
-            why = f"{failed} failed, see the .failures.csv beside it; " if failed else ""
-            help = f"run skelfew-extract {self.attrs.get('dataset', 'DATASET')} again to add them"
-            if self.pending and isinstance(self.attrs.get("shard"), dict):
-                help = "it is one shard of an extraction, skelfew-cache merge makes one of all"
-            raise CacheError(
-                f"{self.path}: {len(missing)} of {len(sample_ids)} samples are not in the cache, "
-                f"first {missing[0]} ({why}it holds {len(self)} finished samples); {help}"
-            )
-        return np.array([self.row[s] for s in sample_ids], dtype=np.int64)
+        failed = len(set(missing) & set(self.failed))
+        why = f"{failed} failed, see the .failures.csv beside it; " if failed else ""
+        help = f"run skelfew-extract {self.attrs.get('dataset', 'DATASET')} again to add them"
+        if self.pending and isinstance(self.attrs.get("shard"), dict):
+            help = "it is one shard of an extraction, skelfew-cache merge makes one of all"
+        raise CacheError(
+            f"{self.path}: {len(missing)} of {len(sample_ids)} samples are not in the cache, "
+            f"first {missing[0]} ({why}it holds {len(self)} finished samples); {help}"
+        )
 
     def targets(
         self,
@@ -175,12 +177,12 @@ class TeacherCache:
         rows = self.rows(sample_ids)
         parts = []
         if "f_v" in representation and self.video is not None:
-            parts.append(self.video[rows])
+            parts.append(self.video.take(rows, axis=0))
         if "f_t" in representation:
-            parts.append(self.text[rows])
+            parts.append(self.text.take(rows, axis=0))
         if form == "unit":
             parts = [unit(p) for p in parts]
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        return parts[0] if len(parts) == 1 else np.add(parts[0], parts[1], out=parts[0])
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
