@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from skelfew.fewshot.scores import Scores
@@ -28,8 +29,15 @@ class NearestPrototype:
 
 
 def squared_distances(query: Tensor, points: Tensor) -> Tensor:
-    """Return squared Euclidean distances (E, M, P), exact for points that nearly coincide."""
-    centre = points.mean(dim=1, keepdim=True)  # keeps the three terms below small
-    query, points = query - centre, points - centre
-    squares = (query * query).sum(dim=-1, keepdim=True) + (points * points).sum(-1).unsqueeze(1)
-    return (squares - 2 * query @ points.transpose(1, 2)).clamp_min(0)
+    """Return squared Euclidean distances (E, M, P); 0 may be a little less by rounding.
+
+    Their differences are exact for points that nearly coincide, which are moved to their own centre;
+    the queries, of which there are many, are not copied for it.
+    """
+    centre = points.mean(dim=1, keepdim=True)
+    points = points - centre
+    products = query @ torch.cat([points, centre], dim=1).transpose(1, 2)
+    to_points = products[..., :-1] - centre @ points.transpose(1, 2)
+    length = torch.linalg.vector_norm(query, dim=-1, keepdim=True).square()
+    to_centre = length - 2 * products[..., -1:] + centre.square().sum(dim=-1, keepdim=True)
+    return to_centre + (points.square().sum(dim=-1).unsqueeze(1) - 2 * to_points)
