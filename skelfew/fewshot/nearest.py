@@ -31,7 +31,7 @@ class NearestPrototype:
 def squared_distances(query: Tensor, points: Tensor) -> Tensor:
     """Return squared Euclidean distances (E, M, P); 0 may be a little less by rounding.
 
-    Their differences are exact for points that nearly coincide, which are moved to their own centre;
+    Their differences are exact for points that nearly coincide: these are moved to their centre;
     the queries, of which there are many, are not copied for it.
     """
     centre = points.mean(dim=1, keepdim=True)
