@@ -1,0 +1,169 @@
+"""A recogniser as one graph of PyTorch, preparation included, for use without skelfew.
+
+``skelfew.data.bank`` prepares many recordings at once and branches on what it finds; here are the
+same steps for one recording without a branch, so that ``torch.export`` can write them down.
+"""
+
+import copy
+import json
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.data import preprocess
+from skelfew.errors import SkelfewError
+from skelfew.predict.recogniser import Recogniser
+
+DESCRIPTION = "skelfew.json"  # beside the graph in the file
+_SHORTEST, _LONGEST = 2, 100_000  # frames of a recording
+
+
+class Portable(nn.Module):
+    """From the joints of one recording to its similarity to each action, and their probabilities.
+
+    Args:
+        recogniser: What was taught; later changes to it do not matter.
+    """
+
+    prototypes: Tensor
+
+    def __init__(self, recogniser: Recogniser):
+        super().__init__()
+        model = recogniser.model
+        self.pipeline, self.bodies, self.root = model.pipeline, model.bodies, model.layout.root
+        self.parents = model.layout.parents
+        self.encoder = copy.deepcopy(model.encoder)
+        self.masked = self.encoder is not None and self.encoder.body_pool == "masked_mean"
+        if self.encoder is not None:
+            self.encoder.body_pool = "mean"  # which bodies count is seen to below
+            self.encoder.cpu().eval().requires_grad_(False)
+        self.register_buffer("prototypes", F.normalize(recogniser.prototypes, dim=1))
+        self.scale = recogniser.scale
+
+    def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities (N,) and cosines (N,).
+
+        Args:
+            joints: (M, T, V, C) float32 of the model's layout, M its number of bodies; a body that
+                is absent in a frame is zero there.
+        """
+        similarity = F.normalize(self.features(joints), dim=0) @ self.prototypes.T
+        return (self.scale * similarity.double()).softmax(dim=0).float(), similarity
+
+    def features(self, joints: Tensor) -> Tensor:
+        """Return the features (D,)."""
+        x = self.prepare(joints)
+        if self.encoder is None:
+            return x[0, : self.pipeline.coordinates].flatten()
+        if not self.masked:
+            return self.encoder(x)[0]
+        pooled = self.encoder.forward_features(x)[0].mean(dim=(2, 3))
+        present = (x[0] != 0).any(dim=2).any(dim=1).any(dim=0)
+        alone = torch.arange(self.bodies) == 0
+        weights = (present | (alone & ~present.any())).float()
+        return (pooled * weights[:, None]).sum(dim=0) / weights.sum()
+
+    def prepare(self, joints: Tensor) -> Tensor:
+        """Return network input (1, C, T, V, M): ``SkeletonBank.batch`` for one recording."""
+        k = self.pipeline.coordinates
+        there = (joints != 0).flatten(2).any(dim=2)  # (M, T)
+        found = there[..., None].expand(joints.shape[:3])
+        if joints.shape[-1] > k:
+            found = (joints != 0).any(dim=-1)
+        points, rest = joints[..., :k], joints[..., k:]
+        if k == 2:
+            points = points / self._size(points, there, found)
+        points = self._centred(points, there, found)
+        x = torch.cat([points, torch.where(found[..., None], rest, 0)], dim=-1)
+        seen = there.any(dim=1)
+        if self.pipeline.missing_body == "duplicate":
+            own = torch.arange(self.bodies)
+            source = torch.where(seen, own, seen.long().argmax())
+            x, there = x[source], there[source]
+        x = self._ntu(x, there) if self.pipeline.kind == "ntu" else self._ucla(x, there)
+        x = preprocess.stream(x, self.pipeline.stream, self.parents, k)
+        return x[None].permute(0, 4, 2, 3, 1)
+
+    def _size(self, points: Tensor, there: Tensor, found: Tensor) -> Tensor:
+        """``preprocess.to_body_size``: the median size of the first body, 1 if it has none."""
+        low = points.masked_fill(~found[..., None], torch.inf).amin(dim=2)
+        high = points.masked_fill(~found[..., None], -torch.inf).amax(dim=2)
+        first = there.any(dim=1).long().argmax()
+        shown = there[first]
+        sizes = torch.where(shown, (high - low).amax(dim=-1)[first], torch.inf).sort().values
+        size = sizes[((shown.sum() - 1).clamp(min=0) // 2)[None]][0]
+        return torch.where((size > 0) & size.isfinite(), size, 1)
+
+    def _centred(self, points: Tensor, there: Tensor, found: Tensor) -> Tensor:
+        """``preprocess.centre``."""
+        first = there.flatten().long().argmax()[None]
+        joints, known = points.flatten(0, 1)[first][0], found.flatten(0, 1)[first][0]
+        mean = (joints * known[:, None]).sum(dim=0) / known.sum().clamp(min=1)
+        origin = torch.where(known[self.root], joints[self.root], mean)
+        return torch.where(found[..., None], points - origin, 0)
+
+    def _ntu(self, x: Tensor, there: Tensor) -> Tensor:
+        length = self.pipeline.length
+        start, crop = preprocess.central_window(there.any(dim=0).sum(), self.pipeline.test_interval)
+        steps = torch.arange(length, dtype=torch.float64)
+        position = ((steps + 0.5) * (crop / length) - 0.5).clamp(min=0)
+        before = position.long()
+        after = (before + 1).minimum(crop - 1)
+        weight = (position - before).float()[None, :, None, None]
+        return x[:, start + before].lerp(x[:, start + after], weight)
+
+    def _ucla(self, x: Tensor, there: Tensor) -> Tensor:
+        k, absent = self.pipeline.coordinates, ~there[..., None, None]
+        points = x[..., :k]
+        low = points.masked_fill(absent, torch.inf).amin(dim=(0, 1, 2), keepdim=True)
+        high = points.masked_fill(absent, -torch.inf).amax(dim=(0, 1, 2), keepdim=True)
+        flat = high <= low
+        fitted = 2 * (points - low) / (high - low).masked_fill(flat, 1) - 1
+        fitted = fitted.masked_fill(flat | absent, 0)
+        total = torch.ones_like(there[0], dtype=torch.int64).sum()
+        chosen = preprocess.spread_frames(total, self.pipeline.length)
+        return torch.cat([fitted, x[..., k:]], dim=-1)[:, chosen]
+
+
+def export(recogniser: Recogniser, path: str | Path) -> Path:
+    """Write encoder, preparation and support set as a ``.pt2`` file of ``torch.export``.
+
+    ``torch.export.load(path).module()(joints)`` gives probabilities and cosines, in Python without
+    skelfew; AOTInductor compiles the same file for C++. What the outputs mean (actions, layout,
+    shape, threshold) is the extra file ``skelfew.json`` in it.
+
+    Raises:
+        SkelfewError: The name does not end in ``.pt2``, or the folder cannot be written.
+    """
+    path = Path(path)
+    if path.suffix != ".pt2":
+        raise SkelfewError(f"{path}: an export's name ends in .pt2")
+    model = recogniser.model
+    shape = (model.bodies, 32, len(model.layout), model.channels)
+    example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    frames = torch.export.Dim("frames", min=_SHORTEST, max=_LONGEST)
+    with torch.no_grad():
+        program = torch.export.export(
+            Portable(recogniser).eval(), (example,), dynamic_shapes=({1: frames},)
+        )
+    rejection = recogniser.rejection
+    about = {
+        "actions": list(recogniser.classes),
+        "input": "joints (bodies, frames, joints, coordinates) float32",
+        "shape": [model.bodies, "frames", len(model.layout), model.channels],
+        "layout": model.layout.to_dict(),
+        "coordinates": model.coordinates,
+        "outputs": ["probabilities", "cosines"],
+        "reject_below_cosine": None if rejection is None else rejection.threshold,
+        "run": model.name,
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"partial-{path.name}")
+        torch.export.save(program, partial, extra_files={DESCRIPTION: json.dumps(about)})
+        partial.replace(path)
+    except OSError as error:
+        raise SkelfewError(f"{path}: cannot be written ({error.strerror})") from None
+    return path
