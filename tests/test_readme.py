@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from predict_world import make_predict_world
 from servers import http_server
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def test_every_block_is_known() -> None:
-    known = ["cache", "demo", "extract", "laptop", "send", "skeletons", "text"]
+    known = ["cache", "demo", "extract", "laptop", "predict", "send", "skeletons", "text"]
     assert sorted(commands()) == known
 
 
@@ -154,3 +155,11 @@ def test_skeletons_only(folder: Path, shared: Path) -> None:
     read, train = commands()["text"]
     assert "0 failed" in run(read, folder)
     run(train, folder)
+
+
+def test_own_actions(folder: Path) -> None:
+    make_predict_world(folder)
+    shutil.copy(folder / "others" / "c4" / "take8.npy", folder / "new-recording.npy")
+    raw, reject = commands()["predict"]
+    assert run(raw, folder).startswith("new-recording.npy  c4 ")
+    assert run(reject, folder).startswith("new-recording.npy  ")

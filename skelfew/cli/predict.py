@@ -56,6 +56,13 @@ if TYPE_CHECKING:
     "--stream", is_flag=True, help="Frames come from standard input, a line of JSON each."
 )
 @click.option(
+    "--export",
+    "graph",
+    metavar="FILE.pt2",
+    type=click.Path(path_type=Path),
+    help="Write encoder and support as one graph, for use without skelfew.",
+)
+@click.option(
     "--fps",
     type=click.FloatRange(0, min_open=True),
     default=30.0,
@@ -92,6 +99,7 @@ def main(
     test: Path | None,
     segments: bool,
     stream: bool,
+    graph: Path | None,
     fps: float,
     support_fps: float,
     sure: float,
@@ -115,13 +123,19 @@ def main(
         raise click.UsageError("--raw takes no --run, but a --layout that says what the joints are")
     if sum((bool(test), stream, segments)) > 1 or (recordings and (test or stream)):
         raise click.UsageError("recordings (with --segments or not), --test or --stream: give one")
-    if not (recordings or test or stream):
+    if not (recordings or test or stream or graph):
         raise click.UsageError("name recordings, or a folder of them with --test")
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
     recogniser = learn(support, run, raw, layout, reject, map_joints, options, device)
+    if graph is not None:
+        from skelfew.predict.export import export
+
+        log(f"{export(recogniser, graph)}: {', '.join(recogniser.classes)}")
+        if not (recordings or test or stream):
+            return OK
     if test is not None:
         from skelfew.cli.predict_test import report
 

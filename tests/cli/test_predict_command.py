@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from predict_world import make_predict_world
 
@@ -139,6 +140,18 @@ def test_errors_are_one_line(
     assert message in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
     if status == 1:
         assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
+
+
+def test_an_export_runs_without_skelfew(world: Path) -> None:
+    arguments = ("--raw", "--layout", "kinect-v1", "--support", "my-actions")
+    done = run(world, *arguments, "--export", "out/mine.pt2", "others/c3/take8.npy")
+    assert done.exit_code == 0 and "out/mine.pt2: c3, c4, c5" in done.stderr, done.stderr
+    assert done.stdout.startswith("others/c3/take8.npy  c3")
+    loaded = torch.export.load(world / "out" / "mine.pt2").module()
+    joints = np.load(world / "others" / "c3" / "take8.npy")
+    assert int(loaded(torch.from_numpy(joints)[None])[0].argmax()) == 0
+    done = run(world, *arguments, "--export", "mine.onnx")
+    assert done.exit_code == 1 and "an export's name ends in .pt2" in done.stderr
 
 
 def test_long_recordings(world: Path) -> None:

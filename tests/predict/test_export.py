@@ -78,6 +78,7 @@ def test_the_graph_prepares_and_recognises_as_the_recogniser_does(one: Model) ->
         assert float(chances.sum()) == pytest.approx(1, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_file_answers_for_any_length_and_says_what_it_is(tmp_path: Path) -> None:
     recogniser = taught(model())
     path = export(recogniser, tmp_path / "new" / "gestures.pt2")
@@ -91,5 +92,5 @@ def test_the_file_answers_for_any_length_and_says_what_it_is(tmp_path: Path) -> 
         chances, cosines = loaded(torch.from_numpy(clip))
         assert about["actions"][int(chances.argmax())] == found.nearest
         assert float(cosines.max()) == pytest.approx(found.similarity, abs=2e-5)
-    with pytest.raises(SkelfewError, match="ends in .pt2"):
+    with pytest.raises(SkelfewError, match=r"ends in \.pt2"):
         export(recogniser, tmp_path / "gestures.bin")
