@@ -7,7 +7,7 @@ included.
 
 CTR-GCN at a quarter of its width, 32 frames, one body, batch 32, one thread, made-up skeletons.
 
-Usage: python benchmarks/train.py [--json]
+Usage: python benchmarks/train.py [--json] [--rounds N]
 """
 
 import contextlib
@@ -33,8 +33,8 @@ from skelfew.pretrain import STAGES
 from skelfew.pretrain.admission import TrainingData
 from skelfew.runs import Run
 
-SAMPLES, CLASSES, FRAMES, BATCH, DIM = 128, 8, 32, 32, 512
-ROUNDS = 5
+SAMPLES, CLASSES, FRAMES, BATCH, DIM = 64, 4, 32, 32, 512
+ROUNDS = 3
 # Passes of a sample through an encoder: with gradient, and without (slow copies).
 PASSES = {"skeleton_byol": (2, 2), "aimclr": (2, 1)}
 
@@ -97,11 +97,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with_teacher, alone = make_data(True), make_data(False)
     rates: dict[str, list[float]] = {"bare": [], **{name: [] for name in NAMES}}
-    for _ in range(ROUNDS):  # interleaved, so that a busy minute hits all alike
+    rounds = int(sys.argv[sys.argv.index("--rounds") + 1]) if "--rounds" in sys.argv else ROUNDS
+    for _ in range(rounds):  # interleaved, so that a busy minute hits all alike
         rates["bare"].append(bare(alone))
         for name in NAMES:
             data = with_teacher if name in TEACHER_STAGES else alone
             rates[name].append(strategy(name, data))
+            print(f"{name}: {rates[name][-1]:.1f} samples/s", file=sys.stderr, flush=True)
     rows = []
     for name, values in rates.items():
         ratios = [b / v for b, v in zip(rates["bare"], values, strict=True)]
@@ -118,7 +120,7 @@ def main() -> None:
             }
         )
     if "--json" in sys.argv:
-        print(json.dumps({"benchmark": "train", "rounds": ROUNDS, "rows": rows}, indent=2))
+        print(json.dumps({"benchmark": "train", "rounds": rounds, "rows": rows}, indent=2))
         return
     for row in rows:
         print("  ".join(f"{key} {value}" for key, value in row.items()))
