@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, parse_json, shown
 
 FORMAT = "skelfew-checkpoint"
 FORMAT_VERSION = 1
@@ -98,30 +99,42 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
         for key in file.keys():  # noqa: SIM118 (not a mapping)
             group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = file.get_tensor(key)
-        scalars: dict[str, Any] = json.loads(file.metadata()["scalars"])
-    return groups, scalars
+        return groups, _scalars(path, file)
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
     """Return the scalars alone; errors as in ``load_checkpoint``."""
     with _opened(path) as file:
-        scalars: dict[str, Any] = json.loads(file.metadata()["scalars"])
+        return _scalars(path, file)
+
+
+def _scalars(path: Path, file: Any) -> dict[str, Any]:
+    try:
+        scalars = parse_json(file.metadata()["scalars"])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: its scalars are no JSON ({brief(error)})") from None
+    if not isinstance(scalars, dict):
+        raise CheckpointError(f"{path}: its scalars are {shown(scalars)}, expected an object")
     return scalars
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     try:
+        check_file(path, most=None)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise CheckpointError(f"{path}: a safetensors file, but not a {FORMAT}")
-            if int(header["format_version"]) > FORMAT_VERSION:
+            version = header.get("format_version", "")
+            if not version.isdecimal() or len(version) > 9:
+                raise CheckpointError(f"{path}: format_version is {shown(version)}")
+            if int(version) > FORMAT_VERSION:
                 raise CheckpointError(f"{path}: written by a newer skelfew; upgrade to go on")
             yield file
     except FileNotFoundError:
         raise CheckpointError(
             f"{path}: no checkpoint; the run was stopped before its first one, start it again"
         ) from None
-    except SafetensorError as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({error})") from None
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({brief(error)})") from None

@@ -24,8 +24,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from skelfew import files
 from skelfew.config import TrainConfig
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, parse_json, shown
 
 ENCODER = "encoder.safetensors"
 _PACKAGES = ("skelfew", "torch", "numpy", "zarr", "h5py", "safetensors")
@@ -113,12 +115,15 @@ class Run:
         """Read config.json."""
         document = read_json(self.path / "config.json")
         document.pop("changed_from_preset", None)
-        return TrainConfig.from_dict(document)
+        try:
+            return TrainConfig.from_dict(document)
+        except SkelfewError as error:
+            raise RunError(f"{self.path / 'config.json'}: {error}") from None
 
     def write_environment(self) -> None:
         """Write environment.json; a resumed run adds to it instead of replacing it."""
         path = self.path / "environment.json"
-        before = read_json(path)["sessions"] if path.is_file() else []
+        before = read_json(path).get("sessions", []) if path.is_file() else []
         write_json(path, {"sessions": [*before, environment()]})
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -131,8 +136,13 @@ class Run:
         path = self.path / "metrics.jsonl"
         if not path.is_file():
             return []
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        return [json.loads(line) for line in lines]
+        try:
+            rows = [parse_json(line) for line in files.read_text(path).split("\n")[:-1]]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: a line is no JSON ({brief(error)})") from None
+        if bad := [row for row in rows if not isinstance(row, dict)]:
+            raise RunError(f"{path}: {shown(bad[0])} is no row of metrics")
+        return rows
 
     def keep_rows(self, count: int) -> None:
         """Shorten metrics.jsonl to its first ``count`` lines."""
@@ -218,10 +228,9 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file; raise RunError naming it if it cannot be read."""
     try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return files.read_json_object(path)
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: not a readable JSON file ({error})") from None
-    return document
+        raise RunError(f"{path}: not a readable JSON file ({brief(error)})") from None
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from skelfew.errors import SkelfewError
+from skelfew.files import shown
 
 
 class ConfigError(SkelfewError):
@@ -49,18 +50,20 @@ def convert(hint: Any, value: object, key: str) -> Any:
         if typing.get_origin(kind) is tuple:
             parts = (value.split(",") if value else ()) if isinstance(value, str) else value
             return tuple(str(p) for p in parts)  # type: ignore[attr-defined]
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
         pass
     name = getattr(kind, "__name__", str(kind))
-    raise ConfigError(f"{key} is {value!r}; expected {name}")
+    raise ConfigError(f"{key} is {shown(value)}; expected {name}")
 
 
 def from_plain(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
     """Build a dataclass, nested ones included, from plain values; unknown keys are errors."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{prefix or 'the configuration'} is {shown(values)}; expected settings")
     hints = typing.get_type_hints(kind)
     if unknown := sorted(set(values) - set(hints)):
         raise ConfigError(
-            f"unknown setting {prefix + unknown[0]!r}; it may come from a newer skelfew"
+            f"unknown setting {shown(prefix + unknown[0])}; it may come from a newer skelfew"
         )
     arguments = {}
     for name, value in values.items():

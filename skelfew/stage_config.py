@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from skelfew.files import shown
 from skelfew.settings import ConfigError
 
 HEADS = ("cosine", "protonet", "feat", "subspace", "soft-dtw", "dastm", "smam")
@@ -35,6 +36,12 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("TrainConfig", "select"): ("last", "validation"),
     ("TrainConfig", "precision"): ("float32", "bfloat16"),
 }
+# Most that makes sense: a configuration may be somebody else's, and must not fill the memory.
+_MOST = {
+    "batch": 1 << 20, "frames": 10_000, "width": 8, "hidden_dim": 1 << 17,
+    "projection_dim": 1 << 16, "threads": 4096, "ways": 10_000, "shots": 10_000, "queries": 100_000,
+    "bodies": 16, "episodes_per_step": 10_000,
+}  # fmt: skip
 # Values that must lie above 0, and values that must not be negative.
 _POSITIVE = {
     "epochs", "batch", "frames", "width", "lr", "episodes", "epoch_episodes", "shots", "queries",
@@ -53,13 +60,15 @@ def validate(config: Any) -> None:
         value = getattr(config, f.name)
         allowed = next((_CHOICES[k, f.name] for k in kinds if (k, f.name) in _CHOICES), None)
         if allowed and value not in allowed:
-            raise ConfigError(f"{f.name} is {value!r}; expected {', '.join(allowed)}")
+            raise ConfigError(f"{f.name} is {shown(value)}; expected {', '.join(allowed)}")
         if value is None or isinstance(value, bool):
             continue
         if f.name in _POSITIVE and not value > 0:
             raise ConfigError(f"{f.name} is {value}; it must be greater than 0")
         if f.name in _NOT_NEGATIVE and not value >= 0:
             raise ConfigError(f"{f.name} is {value}; it must not be negative")
+        if f.name in _MOST and not value <= _MOST[f.name]:
+            raise ConfigError(f"{f.name} is {value}; it can be {_MOST[f.name]} at most")
 
 
 def check_batch(batch: int) -> None:

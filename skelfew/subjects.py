@@ -131,8 +131,8 @@ def encoder_subject(
     """
     encoder, metadata = load_encoder(path)
     _check_fit(path, encoder.config, store)
-    if "pipeline" in metadata:
-        pipeline = Pipeline(**metadata["pipeline"])
+    if metadata.get("pipeline") is not None:
+        pipeline = Pipeline.from_dict(metadata["pipeline"], str(path))
         if pipeline.coordinates != store.coordinates:
             raise SkelfewError(
                 f"{path}: an encoder of {pipeline.coordinates}D joints, but {store.path} holds "
@@ -157,7 +157,7 @@ def encoder_subject(
     own = metadata.get("dataset") == manifest.name
     trained_on: tuple[int, ...] | None = () if "dataset" in metadata else None
     if own:
-        trained_on = tuple(metadata["base"]) if "base" in metadata else None
+        trained_on = tuple(metadata["base"]) if metadata.get("base") is not None else None
     return Subject(
         name=str(path),
         features=features,

@@ -1,7 +1,6 @@
 """Sentences about the classes of a data set, from a JSON or CSV file."""
 
 import csv
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from skelfew.data.facts import description_files
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, parse_json, read_text, shown
 from skelfew_extract.weights import file_sha256
 
 _FORMS = (
@@ -70,7 +70,7 @@ def read_descriptions(file: str | Path, manifest: Manifest) -> Descriptions:
             raise SkelfewError(f"{path}: class {key!r} has a blank description; write a sentence")
         texts.setdefault(class_id, []).append(sentence.strip())
     if missing := [f"{c} {label!r}" for c, label in manifest.classes.items() if c not in texts]:
-        other = f"; it describes others, first {strange[0]!r}" if strange else ""
+        other = f"; it describes others, first {shown(strange[0])}" if strange else ""
         raise SkelfewError(
             f"{path}: no description of {len(missing)} of {len(manifest.classes)} classes of "
             f"{manifest.name}: {', '.join(missing)}{other}"
@@ -80,9 +80,11 @@ def read_descriptions(file: str | Path, manifest: Manifest) -> Descriptions:
 
 def _read_json(path: Path) -> Iterable[tuple[str, str]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        document = parse_json(read_text(path), _unique)
     except (OSError, ValueError) as error:
-        raise SkelfewError(f"{path}: not readable as JSON ({error}); expected {_FORMS}") from None
+        raise SkelfewError(
+            f"{path}: not readable as JSON ({brief(error)}); expected {_FORMS}"
+        ) from None
     if isinstance(document, dict) and isinstance(document.get("descriptions"), dict):
         document = document["descriptions"]
     if not isinstance(document, dict):
@@ -91,7 +93,7 @@ def _read_json(path: Path) -> Iterable[tuple[str, str]]:
         sentences = [value] if isinstance(value, str) else value
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise SkelfewError(
-                f"{path}: {key!r} has {json.dumps(value)[:60]}; expected a sentence or a list of "
+                f"{path}: {shown(key)} has {shown(value, 60)}; expected a sentence or a list of "
                 "sentences"
             )
         for sentence in sentences:
@@ -108,10 +110,13 @@ def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _read_csv(path: Path) -> Iterable[tuple[str, str]]:
     try:
+        check_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SkelfewError(f"{path}: not readable as CSV ({error}); expected {_FORMS}") from None
+        raise SkelfewError(
+            f"{path}: not readable as CSV ({brief(error)}); expected {_FORMS}"
+        ) from None
     columns = set(rows[0]) if rows else set()
     key = next((name for name in ("class_id", "label") if name in columns), None)
     if key is None or "description" not in columns:

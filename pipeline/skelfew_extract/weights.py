@@ -1,7 +1,6 @@
 """Checkpoints of X-CLIP: find them, open them without running anything, fit them to the model."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, read_json_object, shown
 from skelfew_extract.restricted_pickle import read_checkpoint
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip_names import State, to_native
@@ -163,13 +163,15 @@ def weight_files(path: Path) -> list[Path]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+        names = sorted(set(read_json_object(index)["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise SkelfewError(f"{index}: not a weight index; download the folder again") from None
     shards = []
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name:
-            raise SkelfewError(f"{index}: names the shard {name!r}, which is not a plain file name")
+        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+            raise SkelfewError(
+                f"{index}: names the shard {shown(name)}, which is not a plain file name"
+            )
         if not (index.parent / name).is_file():
             raise SkelfewError(f"{index}: the shard {name} is missing beside it; download it too")
         shards.append(index.parent / name)
@@ -182,11 +184,12 @@ def _read(file: Path) -> tuple[State, dict[str, str]]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check_file(file, most=None)
         with safe_open(file, framework="pt") as opened:
             state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
             return state, dict(opened.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise SkelfewError(f"{file}: not readable as safetensors ({error})") from None
+        raise SkelfewError(f"{file}: not readable as safetensors ({brief(error)})") from None
 
 
 def _tensors(content: object, file: Path) -> State:
@@ -207,7 +210,12 @@ def _tensors(content: object, file: Path) -> State:
 
 def _as_native(state: State, path: Path) -> State:
     if any(name.startswith("vision_model.") for name in state):
-        state = to_native(state)
+        try:
+            state = to_native(state)
+        except (RuntimeError, ValueError, IndexError, KeyError) as error:
+            raise SkelfewError(
+                f"{path}: tensors that are no X-CLIP's ({brief(error)}); download it again"
+            ) from None
     if "prompts_visual_proj" in state:
         return state
     if "visual.proj" in state or "visual_projection.weight" in state:
@@ -220,7 +228,8 @@ def _as_native(state: State, path: Path) -> State:
         raise SkelfewError(_IS_ACTIONCLIP.format(file=path))
     raise SkelfewError(
         f"{path}: not an X-CLIP checkpoint: none of its {len(state)} tensors is named "
-        f"prompts_visual_proj or prompts_visual_projection; the first is {next(iter(state), None)}"
+        "prompts_visual_proj or prompts_visual_projection; the first is "
+        f"{brief(next(iter(state), None))}"
     )
 
 

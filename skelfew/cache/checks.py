@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief
 
 FORMAT = "skelfew-teacher-cache"
 FORMAT_VERSION = 1
@@ -20,6 +21,9 @@ FEATURE_DTYPES = ("float16", "float32")
 _MAX_CHUNK_BYTES = 1 << 28
 _MIN_CHUNK_ROWS = 16
 _MAX_EXPANSION = 256  # decoded bytes per stored byte; features shrink by a tenth at most
+METADATA_BYTES = 1 << 25
+ID_BYTES = 4096  # of one sample ID, at most
+_COMPRESSORS = {"zstd", "gzip", "blosc"}
 _CODECS = {"bytes", "vlen-utf8", "zstd", "gzip", "blosc", "crc32c"}
 
 
@@ -69,11 +73,14 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
             )
         if expected is not None and array.shape != expected:
             raise CacheError(f"{path}: {name} has shape {array.shape}, expected {expected}")
-        codecs = {codec["name"] for codec in metadata["codecs"]}
-        if not codecs <= _CODECS:
+        codecs = [codec["name"] for codec in metadata["codecs"]]
+        if not set(codecs) <= _CODECS:
             raise CacheError(
-                f"{path}: {name} uses codec {min(codecs - _CODECS)!r}, which a cache may not use"
+                f"{path}: {name} uses codec {min(set(codecs) - _CODECS)!r}, which a cache may not "
+                "use"
             )
+        if sum(codec in _COMPRESSORS for codec in codecs) > 1:
+            raise CacheError(f"{path}: {name} is compressed more than once ({', '.join(codecs)})")
         chunk, size = tuple(array.chunks), 4 if name == "sample_id" else array.dtype.itemsize
         if chunk[1:] != array.shape[1:] or chunk[0] < min(array.shape[0], _MIN_CHUNK_ROWS):
             raise CacheError(
@@ -111,6 +118,42 @@ def stored_bytes(path: Path, enough: int | None = None) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def files_of(path: Path) -> dict[str, int]:
+    """Return the files of a store's folder and their sizes, by name below it.
+
+    A process may be writing to it: files that are on their way come and go and are not counted.
+
+    Raises:
+        CacheError: If a link, a device or a pipe is among them, or metadata of an absurd size.
+    """
+    found: dict[str, int] = {}
+    todo = [(path, "")]
+    while todo:
+        folder, before = todo.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = before + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append((Path(entry.path), name + "/"))
+                    elif not entry.is_file(follow_symlinks=False):
+                        what = "a symbolic link" if entry.is_symlink() else "no regular file"
+                        raise CacheError(
+                            f"{path}: {brief(name)} is {what}; a cache holds none, copy the file "
+                            "itself there"
+                        )
+                    elif not name.endswith(".partial"):
+                        found[name] = entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise CacheError(f"{path}: cannot be read ({brief(error)})") from None
+    for name, size in found.items():
+        if name.endswith("zarr.json") and size > METADATA_BYTES:
+            raise CacheError(f"{path}: {brief(name)} has {size} bytes, made to harm or damaged")
+    return found
 
 
 def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
@@ -156,8 +199,3 @@ def first_difference(stored: Any, asked: Any, key: str) -> tuple[str, str, str] 
     if stored == asked:
         return None
     return key, brief(json.dumps(stored)), brief(json.dumps(asked))
-
-
-def brief(value: object) -> str:
-    text = str(value).split("\n", 1)[0] or type(value).__name__
-    return text if len(text) <= 120 else text[:117] + "..."

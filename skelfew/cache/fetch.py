@@ -1,7 +1,6 @@
 """Fetching a cache from elsewhere: key by key as its metadata say, checked by its digest."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.cache.building import building, remove
-from skelfew.cache.checks import CacheError, brief, check_arrays, check_format, stored_bytes
+from skelfew.cache.checks import (
+    METADATA_BYTES,
+    CacheError,
+    brief,
+    check_arrays,
+    check_format,
+    stored_bytes,
+)
+from skelfew.cache.chunks import ChunkLimit
 from skelfew.cache.pack import checked
 from skelfew.cache.places import (
     Place,
@@ -18,15 +25,15 @@ from skelfew.cache.places import (
     connect,
     get_file,
     is_url,
+    length_of,
     read_small,
     size_of,
 )
 from skelfew.cache.storage import ARRAYS, Array, chunk_keys, members, open_group
 from skelfew.cache.writer import lock_beside
+from skelfew.files import parse_json, read_json
 
-_METADATA_BYTES = 1 << 25
-_SLACK_BYTES = 1 << 16
-_ID_BYTES = 4096  # of one sample ID, at most
+_MOST_BYTES = 32 << 30  # of a file whose length the server does not tell
 _THREADS = 8
 _WAIT_SECONDS = 6 * 3600
 REMOTE = "SKELFEW_REMOTE"  # environment variable: where fetched caches are kept
@@ -120,7 +127,7 @@ def pull(
 
 def _read_note(note: Path) -> dict[str, Any]:
     try:
-        document = json.loads(note.read_text(encoding="utf-8"))
+        document = read_json(note)
     except (OSError, ValueError):
         return {}
     return document if isinstance(document, dict) else {}
@@ -129,7 +136,7 @@ def _read_note(note: Path) -> dict[str, Any]:
 def _version(fs: Any, place: Place) -> str:
     """Return the root metadata of a folder, or what tells versions of a single file apart."""
     if not place.name.endswith(".zip"):
-        root = read_small(fs, place, "zarr.json", _METADATA_BYTES)
+        root = read_small(fs, place, "zarr.json", METADATA_BYTES)
         if root is not None:
             return root.decode("utf-8", errors="replace")
     version = size_of(fs, place)
@@ -153,7 +160,7 @@ def _pull(
             _folder(fs, place, version, new)
         else:
             remove(new)
-            if not get_file(fs, place, "", new, None):
+            if not get_file(fs, place, "", new, length_of(fs, place) or _MOST_BYTES):
                 raise CacheError(f"{place.shown}: no cache there")
         try:
             cache = checked(new, digest)
@@ -176,7 +183,7 @@ def _folder(fs: Any, place: Place, root: str, new: Path) -> None:
         remove(new)
     new.mkdir(parents=True, exist_ok=True)
     try:
-        attrs = json.loads(root).get("attributes")
+        attrs = parse_json(root).get("attributes")
     except (ValueError, AttributeError) as error:
         raise CacheError(f"{place.shown}: zarr.json is damaged ({brief(error)})") from None
     check_format(place.shown, attrs if isinstance(attrs, dict) else {})
@@ -184,9 +191,7 @@ def _folder(fs: Any, place: Place, root: str, new: Path) -> None:
     for name in ARRAYS:
         file = new / name / "zarr.json"
         file.parent.mkdir(exist_ok=True)
-        if not file.exists() and not get_file(
-            fs, place, f"{name}/zarr.json", file, _METADATA_BYTES
-        ):
+        if not file.exists() and not get_file(fs, place, f"{name}/zarr.json", file, METADATA_BYTES):
             file.parent.rmdir()
     arrays = members(new, open_group(new))
     check_arrays(place.shown, arrays, whole=False)
@@ -201,8 +206,7 @@ def _same(file: Path, text: str) -> bool:
 
 
 def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path) -> None:
-    size = _ID_BYTES if name == "sample_id" else array.dtype.itemsize
-    limit = math.prod(array.chunks) * size + _SLACK_BYTES
+    limit = ChunkLimit.of(name, array).stored
 
     def fetch(key: str) -> None:
         target = new / name / key

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from skelfew.cache.checks import CacheError, brief
+from skelfew.files import BROKEN
 
 BLOCK_BYTES = 1 << 24
 _MAX_EXPANSION = 256
@@ -74,7 +75,7 @@ class NumpyColumn:
                 else:
                     raise ValueError(f"format version {version}")
                 offset = file.tell()
-            except (ValueError, EOFError, OSError, SyntaxError, TypeError) as error:
+            except Exception as error:  # the header is a Python literal, and anything can be in it
                 raise CacheError(f"{where} is not a NumPy array ({brief(error)})") from None
         if dtype.hasobject:
             raise CacheError(
@@ -85,7 +86,7 @@ class NumpyColumn:
             raise CacheError(f"{where} is of type {dtype}; expected floats, or text for the IDs")
         if fortran and len(shape) > 1:
             raise CacheError(f"{where} is in Fortran order; save np.ascontiguousarray of it")
-        if not shape or offset + math.prod(shape) * dtype.itemsize != size:
+        if not shape or min(shape) < 0 or offset + math.prod(shape) * dtype.itemsize != size:
             raise CacheError(
                 f"{where} claims shape {shape} of {dtype}, but holds {size - offset} bytes; damaged"
             )
@@ -103,7 +104,7 @@ class NumpyColumn:
                 count = min(step, self.shape[0] - start)
                 try:
                     data = file.read(count * row)
-                except (zipfile.BadZipFile, OSError, EOFError) as error:
+                except BROKEN as error:
                     raise CacheError(f"{self.path}: damaged ({brief(error)})") from None
                 if len(data) != count * row:
                     raise CacheError(f"{self.path}: ends in the middle of a row; damaged")
@@ -127,9 +128,9 @@ def _opened(path: Path, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
                 )
             with archive.open(info) as entry:
                 yield entry, info.file_size
-    except (zipfile.BadZipFile, KeyError, NotImplementedError, RuntimeError) as error:
-        raise CacheError(f"{path}: not a readable npz file ({brief(error)})") from None
-    except OSError as error:
+    except CacheError:
+        raise
+    except BROKEN as error:
         raise CacheError(f"{path}: cannot be read ({brief(error)})") from None
 
 
@@ -149,7 +150,7 @@ def columns(path: Path) -> Iterator[dict[str, Any]]:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = [n for n in archive.namelist() if n.endswith(".npy")]
-        except (zipfile.BadZipFile, OSError) as error:
+        except BROKEN as error:
             raise CacheError(f"{path}: not a readable npz file ({brief(error)})") from None
         yield {
             n.removesuffix(".npy"): (

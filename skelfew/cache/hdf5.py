@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,11 @@ import h5py
 import numpy as np
 
 from skelfew.cache.checks import CacheError, brief
+from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_values
+from skelfew.errors import SkelfewError
 
 _BLOCK_BYTES = 1 << 24
-_MAX_EXPANSION = 256
-_MAX_CHUNK_BYTES = 1 << 28
-_SLACK = 1 << 20
-_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
+_MOST_NAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,19 @@ class Hdf5Column:
         step = max(_BLOCK_BYTES // row, 1)
         for start in range(0, self.shape[0], step):
             try:
-                yield self.dataset[start : start + step]
-            except _DAMAGE as error:
-                raise CacheError(f"{self.path}: damaged ({brief(error)})") from None
+                block = read_values(self.path, self.dataset, slice(start, start + step))
+            except SkelfewError as error:
+                raise CacheError(str(error)) from None
+            yield block
 
 
 @contextmanager
 def hdf5_columns(path: Path) -> Iterator[dict[str, Any]]:
     """Open an HDF5 file and yield what opens each dataset, by its path in the file."""
     try:
-        file = h5py.File(path, "r")
-    except _DAMAGE as error:
-        raise CacheError(f"{path}: not a readable HDF5 file ({brief(error)})") from None
+        file = open_file(path)
+    except (SkelfewError, OSError) as error:
+        raise CacheError(brief(error)) from None
     with file:
         yield _Lazy(path, file)
 
@@ -62,7 +63,11 @@ class _Lazy(dict[str, Any]):
 
     def __init__(self, path: Path, file: h5py.File):
         super().__init__()
-        for name in _names(file):
+        try:
+            names = list(islice(_names(file), _MOST_NAMES))
+        except Exception as error:  # the library is handed whatever the file holds
+            raise CacheError(f"{path}: not a readable HDF5 file ({brief(error)})") from None
+        for name in names:
             self[name] = lambda name=name: open_dataset(path, file, name)
 
 
@@ -81,29 +86,13 @@ def _names(group: h5py.Group, before: str = "", depth: int = 0) -> Iterator[str]
 
 def open_dataset(path: Path, file: h5py.File, name: str) -> Hdf5Column:
     """Return a dataset after checking that its data are in this file and of a believable size."""
-    node: Any = file
-    for part in name.split("/"):
-        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
-        if not isinstance(link, h5py.HardLink):
-            raise CacheError(
-                f"{path}: {name} is a link out of its place, which is not followed; copy the data "
-                "into the file"
-            )
-        node = node[part]
-    if not isinstance(node, h5py.Dataset) or node.shape is None:
-        raise CacheError(f"{path}: {name} is not an array")
-    if node.external or node.is_virtual:
-        raise CacheError(f"{path}: {name} keeps its data in other files; copy them into this one")
-    text = h5py.check_string_dtype(node.dtype) is not None or node.dtype.kind == "S"
+    try:
+        node = plain_dataset(path, file, name)
+    except SkelfewError as error:
+        raise CacheError(str(error)) from None
+    text = is_text(node)
     if not text and node.dtype.kind != "f":
         raise CacheError(f"{path}: {name} is of type {node.dtype}; expected floats or text")
-    stored, size = path.stat().st_size, math.prod(node.shape) * node.dtype.itemsize
-    chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
-    if size > _MAX_EXPANSION * stored + _SLACK or chunk > _MAX_CHUNK_BYTES:
-        raise CacheError(
-            f"{path}: {name} claims shape {node.shape}, {size} bytes, in a file of {stored}; "
-            "damaged, or made to harm"
-        )
     return Hdf5Column(path, node, tuple(node.shape), text)
 
 

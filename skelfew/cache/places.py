@@ -53,7 +53,11 @@ class Place:
         if "://" not in address:
             path = str(Path(address).absolute())
             return cls("file", path, "", address, None)
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+            parts.port  # noqa: B018  raises if it is no number
+        except ValueError as error:
+            raise CacheError(f"{brief(_bare(address))}: is no address ({brief(error)})") from None
         kind = parts.scheme.lower()
         if kind not in KINDS or "::" in address:
             raise CacheError(
@@ -96,6 +100,11 @@ class Place:
         """Return the file ``key`` below this place, as its file system calls it."""
         whole = f"{self.base}/{key}" if key else self.base
         return f"{whole}?{self.query}" if self.query else whole
+
+
+def _bare(address: str) -> str:
+    """Return an address that cannot be taken apart without what might be a secret in it."""
+    return re.sub(r"[?#].*", "", re.sub(r"//[^/]*@", "//", address), flags=re.DOTALL)
 
 
 def _shown(address: str) -> str:
@@ -208,7 +217,7 @@ def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -
         place: Where.
         key: Which file below it; "" for the place itself.
         target: Local file; exists afterwards only if the whole file came.
-        limit: Give up beyond so many bytes.
+        limit: Give up beyond so many bytes; None for no limit.
     """
     partial = target.with_name(target.name + ".partial")
     try:
@@ -258,4 +267,12 @@ def size_of(fs: Any, place: Place) -> str | None:
             return None
         marks = ("size", "ETag", "LastModified", "Last-Modified", "last-modified", "mtime")
         return " ".join(str(info[mark]) for mark in marks if info.get(mark) is not None)
+    return None
+
+
+def length_of(fs: Any, place: Place) -> int | None:
+    """Return how many bytes a single file has, None if that cannot be told."""
+    with reached(place), suppress(FileNotFoundError, IsADirectoryError):
+        size = fs.info(place.file()).get("size")
+        return size if isinstance(size, int) and size > 0 else None
     return None

@@ -21,9 +21,11 @@ from skelfew.cache.checks import (
     brief,
     check_arrays,
     check_format,
+    files_of,
 )
 from skelfew.cache.plain import PlainArray, aligned
 from skelfew.cache.zips import entries
+from skelfew.data.manifest import bad_id
 
 PENDING, DONE, FAILED = 0, 1, 2
 ARRAYS = ("sample_id", "status", "video", "text", "class_text")
@@ -94,6 +96,7 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Group:
             folder, _ = entries(path)
             store = zarr.storage.ZipStore(path, mode="r", read_only=True)
             return zarr.open_group(store, mode="r", zarr_format=3, path=folder.rstrip("/"))
+        files_of(path)
         return zarr.open_group(path, mode=mode, zarr_format=3)
     except CacheError:
         raise
@@ -167,6 +170,8 @@ def ids_of(arrays: Mapping[str, Array]) -> list[str]:
     ids: list[str] = read(arrays["sample_id"]).tolist()
     if len(set(ids)) != len(ids) or "" in ids:
         raise CacheError(f"{arrays['sample_id'].store_path}: sample IDs are not unique and whole")
+    if (fault := bad_id(ids)) is not None:
+        raise CacheError(f"{arrays['sample_id'].store_path}: sample ID {fault}")
     return ids
 
 

@@ -4,7 +4,8 @@ import stat
 import zipfile
 from pathlib import Path, PurePosixPath
 
-from skelfew.cache.checks import CacheError, brief
+from skelfew.cache.checks import METADATA_BYTES, CacheError, brief
+from skelfew.files import BROKEN, shown
 
 _MAX_EXPANSION = 256  # as in checks.py: features hardly shrink
 _ENCRYPTED = 0x1
@@ -21,24 +22,33 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except BROKEN as error:
         raise CacheError(
             f"{path}: not a Zarr format 3 store ({brief(error)}); a teacher cache is the folder "
             "that skelfew-extract writes, or the zip that skelfew-cache pack makes of it"
         ) from None
     stored = path.stat().st_size
-    files, seen, total = [], set(), 0
+    files: list[zipfile.ZipInfo] = []
+    seen: set[str] = set()
+    total = 0
     for info in infos:
-        parts = PurePosixPath(info.filename.replace("\\", "/")).parts
+        name = info.filename
+        parts = PurePosixPath(name.replace("\\", "/")).parts
         if not parts or parts[0].startswith(("/", "//")) or ".." in parts or ":" in parts[0]:
-            raise CacheError(f"{path}: entry {info.filename!r} leads out of the store; refused")
+            raise CacheError(f"{path}: entry {shown(name)} leads out of the store; refused")
+        if not name.isprintable() or max(len(p.encode("utf-8", "replace")) for p in parts) > 255:
+            raise CacheError(f"{path}: entry {shown(name)} is no name of a file; refused")
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise CacheError(f"{path}: entry {info.filename!r} is a link or a device; refused")
+            raise CacheError(f"{path}: entry {shown(info.filename)} is a link or a device; refused")
+        if name.endswith("zarr.json") and info.file_size > METADATA_BYTES:
+            raise CacheError(f"{path}: {shown(name)} has {info.file_size} bytes; made to harm")
         if info.flag_bits & _ENCRYPTED:
-            raise CacheError(f"{path}: entry {info.filename!r} is encrypted; unpack it elsewhere")
+            raise CacheError(
+                f"{path}: entry {shown(info.filename)} is encrypted; unpack it elsewhere"
+            )
         if info.filename in seen:
-            raise CacheError(f"{path}: entry {info.filename!r} stands in the archive twice")
+            raise CacheError(f"{path}: entry {shown(info.filename)} stands in the archive twice")
         seen.add(info.filename)
         total += info.file_size
         if not info.is_dir() and not set(parts) & set(_IGNORED):
@@ -91,16 +101,16 @@ def read_zip(source: Path, folder: Path) -> None:
     with zipfile.ZipFile(source) as archive:
         for info in files:
             target = folder / info.filename.removeprefix(prefix)
-            target.parent.mkdir(parents=True, exist_ok=True)
             left = info.file_size
             try:
+                target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(info) as entry, target.open("xb") as sink:
                     while block := entry.read(min(1 << 20, left + 1)):
                         left -= len(block)
                         if left < 0:
                             raise zipfile.BadZipFile("longer than it claims")
                         sink.write(block)
-            except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError) as error:
+            except BROKEN as error:
                 raise CacheError(
-                    f"{source}: entry {info.filename!r} cannot be unpacked ({brief(error)})"
+                    f"{source}: entry {shown(info.filename)} cannot be unpacked ({brief(error)})"
                 ) from None

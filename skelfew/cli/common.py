@@ -25,6 +25,11 @@ def log(message: str) -> None:
     click.echo(message, err=True)
 
 
+def printable(text: str) -> str:
+    """Return a text that cannot move the cursor: a message may quote a file of somebody else."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--debug`` and turn its errors into one line and an exit code.
 
@@ -43,7 +48,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except SkelfewError as error:
             if debug:
                 raise
-            log(f"error: {error}")
+            log(f"error: {printable(str(error))}")
             sys.exit(ERROR)
         except KeyboardInterrupt:
             log("interrupted; run the same command again to go on")

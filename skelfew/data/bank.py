@@ -15,8 +15,10 @@ from skelfew.data import augment, preprocess
 from skelfew.data.layouts import Layout
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, shown
 
 KINDS = ("ntu", "ucla")
+_LONGEST = 10_000  # frames given to the network
 # The reference draws training frames from this many copies of a clip's frame list (spec B.6).
 _COPIES = 100
 
@@ -63,7 +65,11 @@ class Pipeline:
         ):
             if (value := getattr(self, name)) not in choices:
                 expected = ", ".join(map(str, choices))
-                raise SkelfewError(f"pipeline: {name} is {value!r}; expected {expected}")
+                raise SkelfewError(f"pipeline: {name} is {shown(value)}; expected {expected}")
+        if type(self.length) is not int or self.length > _LONGEST:
+            raise SkelfewError(
+                f"pipeline: length is {shown(self.length)}; expected a whole number up to {_LONGEST}"
+            )
         object.__setattr__(self, "train_interval", tuple(self.train_interval))  # a list from JSON
         low, high = self.train_interval
         if not (0 < low <= high <= 1 and 0 < self.test_interval <= 1 and self.length >= 1):
@@ -91,8 +97,18 @@ class Pipeline:
             settings["missing_body"] = "zeros" if ntu60 else "duplicate"
         return cls(**settings)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> "Pipeline":
+        """Return what ``to_dict`` gave; raise SkelfewError, with ``where``, if it is none."""
+        try:
+            return cls(**values)
+        except SkelfewError as error:
+            raise SkelfewError(f"{where}: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise SkelfewError(f"{where}: no pipeline ({brief(error)})") from None
+
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values; ``Pipeline(**values)`` is the inverse."""
+        """Return plain values; ``from_dict`` is the inverse."""
         return asdict(self)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from skelfew.data.manifest import Sample
+from skelfew.data.patterns import compiled
 from skelfew.data.protocol_files import ProtocolError
 
 
@@ -13,16 +14,17 @@ def choose_exemplars(
 ) -> tuple[str, ...]:
     """Apply an exemplar rule: keep ``where``, sort by ``order``, one per value of ``distinct``."""
     candidates = []
+    pattern = compiled(rule["pattern"]) if "pattern" in rule else None
     for sample in samples:
         values = {name: str(value) for name, value in vars(sample).items()}
-        if "pattern" in rule:
-            match = re.fullmatch(rule["pattern"], sample.sample_id)
+        if pattern is not None:
+            match = pattern.fullmatch(sample.sample_id)
             if match is None:
                 raise ProtocolError(
-                    f"{path}: sample {sample.sample_id!r} is not named like {rule['pattern']!r}, "
+                    f"{path}: sample {sample.sample_id!r} is not named like {pattern.pattern!r}, "
                     "which the rule for exemplars needs"
                 )
-            values |= match.groupdict()
+            values |= {name: text or "" for name, text in match.groupdict().items()}
         used = [*rule["order"], *rule.get("where", {}), rule.get("distinct", "sample_id")]
         if empty := [k for k in used if not values.get(k)]:
             raise ProtocolError(

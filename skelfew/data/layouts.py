@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, read_text, shown
+
+_MOST_BYTES, _MOST_JOINTS = 1 << 20, 1000  # of a file, and of joints
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,11 @@ def load_layout(name_or_path: Layout | str | Path) -> Layout:
             "or give the path of a .toml file that describes yours"
         )
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path, _MOST_BYTES))
     except OSError as error:
-        raise SkelfewError(f"{path}: cannot read the layout ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SkelfewError(f"{path}: not a TOML file ({error})") from None
+        raise SkelfewError(f"{path}: cannot read the layout ({brief(error.strerror)})") from None
+    except (ValueError, RecursionError) as error:
+        raise SkelfewError(f"{path}: not a TOML file ({brief(error)})") from None
     return layout_from_dict({"name": path.stem, **content}, str(path))
 
 
@@ -107,27 +110,34 @@ def layout_from_dict(content: Mapping[str, Any], where: str = "layout") -> Layou
     Raises:
         SkelfewError: Missing or unknown keys, unknown or repeated names, not one connected tree.
     """
+    if not isinstance(content, Mapping):
+        raise SkelfewError(f"{where}: {shown(content)} is no layout")
     required, optional = {"name", "joints", "bones", "centre"}, {"root", "left_right"}
     if missing := sorted(required - set(content)):
         raise SkelfewError(f"{where}: {missing[0]!r} is missing; see skelfew/data/layouts.py")
     if unknown := sorted(set(content) - required - optional):
         known = ", ".join(sorted(required | optional))
-        raise SkelfewError(f"{where}: unknown key {unknown[0]!r}; expected {known}")
+        raise SkelfewError(f"{where}: unknown key {shown(unknown[0])}; expected {known}")
     joints = _names(content["joints"], "joints", where)
-    if len(set(joints)) < len(joints) or len(joints) < 2:
-        raise SkelfewError(f"{where}: joints must be two or more different names, got {joints}")
+    if len(set(joints)) < len(joints) or not 2 <= len(joints) <= _MOST_JOINTS:
+        raise SkelfewError(
+            f"{where}: joints must be 2 to {_MOST_JOINTS} different names, got {shown(joints)}"
+        )
     index = {name: i for i, name in enumerate(joints)}
 
     def look_up(name: object, key: str) -> int:
         if not isinstance(name, str) or name not in index:
-            raise SkelfewError(f"{where}: {key} names {name!r}, which is not among the joints")
+            raise SkelfewError(f"{where}: {key} names {shown(name)}, which is not among the joints")
         return index[name]
 
     def pairs(key: str) -> list[tuple[int, int]]:
         found = []
-        for pair in content.get(key, []):
+        listed = content.get(key, [])
+        if not isinstance(listed, list | tuple) or len(listed) > 2 * _MOST_JOINTS:
+            raise SkelfewError(f"{where}: {key} must be pairs of two joints, got {shown(listed)}")
+        for pair in listed:
             if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] == pair[1]:
-                raise SkelfewError(f"{where}: {key} must be pairs of two joints, got {pair!r}")
+                raise SkelfewError(f"{where}: {key} must be pairs of two joints, got {shown(pair)}")
             found.append((look_up(pair[0], key), look_up(pair[1], key)))
         return found
 
@@ -135,7 +145,7 @@ def layout_from_dict(content: Mapping[str, Any], where: str = "layout") -> Layou
     mirror = pairs("left_right")
     paired = [joint for pair in mirror for joint in pair]
     if twice := sorted({joints[joint] for joint in paired if paired.count(joint) > 1}):
-        raise SkelfewError(f"{where}: left_right names {twice[0]!r} more than once")
+        raise SkelfewError(f"{where}: left_right names {shown(twice[0])} more than once")
     return Layout(
         name=str(content["name"]),
         joints=tuple(joints),
@@ -148,7 +158,7 @@ def layout_from_dict(content: Mapping[str, Any], where: str = "layout") -> Layou
 
 def _names(values: object, key: str, where: str) -> list[str]:
     if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v for v in values):
-        raise SkelfewError(f"{where}: {key} must be a list of names, got {values!r}")
+        raise SkelfewError(f"{where}: {key} must be a list of names, got {shown(values)}")
     return list(values)
 
 
@@ -169,7 +179,7 @@ def _hang(
                 queue.append(child)
     if lost := [name for joint, name in enumerate(joints) if joint not in parent]:
         raise SkelfewError(
-            f"{where}: no path of bones leads from {joints[centre]!r} to {', '.join(lost)}; "
+            f"{where}: no path of bones leads from {shown(joints[centre])} to {brief(', '.join(lost))}; "
             "the bones must connect all joints"
         )
     if len(links) != len(joints) - 1:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, shown
 
 
 class ManifestError(SkelfewError):
@@ -48,6 +50,11 @@ class Sample:
 
 COLUMNS = tuple(f.name for f in fields(Sample))
 _REQUIRED = ("sample_id", "class_id", "label", "frames")
+_ID_BYTES = 512
+_NAME_BYTES = 200  # of a file name, so that a suffix fits
+_LOOKED_AT = 1 << 16
+_CONTROL = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029\\ud800-\\udfff]")
+_SUSPICIOUS = re.compile(rf"{_CONTROL.pattern}|\.\.|[/\\\\]")
 _INTEGERS = ("class_id", "frames", "bodies", "start_frame", "end_frame")
 
 
@@ -68,6 +75,8 @@ class Manifest:
 
     def __post_init__(self) -> None:
         where = self.path or self.name
+        if (fault := bad_id([s.sample_id for s in self.samples])) is not None:
+            raise ManifestError(f"{where}: sample_id {fault}; give it another name")
         names: dict[int, str] = {}
         for i, sample in enumerate(self.samples):
             if sample.sample_id in self._row:
@@ -131,13 +140,15 @@ class Manifest:
 
         path = Path(path)
         try:
+            check_file(path, most=None)
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except FileNotFoundError:
             raise ManifestError(
                 f"{path}: no such manifest; create it with skelfew-prepare {path.stem}"
             ) from None
-        except (ValueError, OSError) as error:  # pandas' parser and decoder errors are ValueErrors
-            raise ManifestError(f"{path}: not a readable CSV file ({error})") from None
+        # pandas' parser and decoder errors are ValueErrors; a field without end is no memory.
+        except (ValueError, OSError, OverflowError, MemoryError) as error:
+            raise ManifestError(f"{path}: not a readable CSV file ({brief(error)})") from None
         missing = [c for c in _REQUIRED if c not in table.columns]
         if missing:
             raise ManifestError(
@@ -188,7 +199,36 @@ def _sample(path: Path, line: int, row: dict[str, str]) -> Sample:
     return sample
 
 
+def bad_id(sample_ids: Sequence[str]) -> str | None:
+    """Return what is wrong with the first sample ID that cannot be one, with the ID; else None.
+
+    An ID may have slashes in it, but read as a path it must not lead out of a folder; it is at most
+    512 bytes long and has no control characters or line ends.
+    """
+    for start in range(0, len(sample_ids), _LOOKED_AT):
+        part = sample_ids[start : start + _LOOKED_AT]
+        if not _SUSPICIOUS.search("|".join(part)) and max(map(len, part)) <= _ID_BYTES // 4:
+            continue
+        for sample_id in part:
+            if (fault := _fault(sample_id)) is not None:
+                return f"{shown(sample_id)} {fault}"
+    return None
+
+
+def _fault(sample_id: str) -> str | None:
+    if _CONTROL.search(sample_id):
+        return "has a control character or half a character in it"
+    if len(sample_id.encode()) > _ID_BYTES:
+        return f"is longer than {_ID_BYTES} bytes"
+    parts = sample_id.replace("\\", "/").split("/")
+    if ".." in parts or (len(parts) > 1 and (not parts[0] or parts[0][1:] == ":")):
+        return "leads out of its folder if it is read as a path"
+    return None
+
+
 def file_name(sample_id: str) -> str:
     """Return a file name for a sample, without suffix; it cannot lead out of a folder."""
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in sample_id).lstrip(".")
+    if len(name.encode()) > _NAME_BYTES:
+        name = f"{name[:40]}-{hashlib.sha256(sample_id.encode()).hexdigest()[:16]}"
     return name or "sample"

@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from skelfew.data.layouts import Layout
-from skelfew.data.manifest import Sample
+from skelfew.data.manifest import Sample, bad_id
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton, SkeletonStoreWriter
@@ -257,6 +257,8 @@ def checked(recording: Recording, source: str, joints: int, channels: int) -> Re
     """Fill in frames and bodies and add notes; or say why the recording cannot be used."""
     name, skeleton = recording.sample.sample_id, recording.skeleton
     shape = skeleton.positions.shape
+    if (fault := bad_id([name])) is not None:
+        return Dropped(stem(source), source, f"its ID {fault}")
     if len(shape) != 4 or shape[2:] != (joints, channels) or 0 in shape:
         expected = f"(bodies, frames, {joints}, {channels})"
         return Dropped(name, source, f"wrong shape: {shape}, expected {expected}")

@@ -2,19 +2,27 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from skelfew.data.patterns import compiled
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, read_json, shown
 
 _REPOSITORY = Path(__file__).resolve().parents[2] / "manifests" / "protocols"
 _INSTALLED = Path(__file__).resolve().parents[1] / "_protocols"
-_KEYS = {
-    "name", "dataset", "source", "notes", "class_names", "base", "validation", "novel", "splits",
-    "random", "exemplars", "exemplar_rule", "exclude_queries", "expected_queries", "episodes",
+_KINDS: dict[str, Any] = {
+    "name": str, "dataset": (str, [str]), "source": str, "notes": (str, [str]),
+    "class_names": (str, dict, list), "base": list, "validation": list, "novel": list,
+    "splits": ([{str: object}], dict), "random": dict, "exemplars": dict, "exemplar_rule": dict,
+    "exclude_queries": {str: [str]}, "expected_queries": {str: int}, "episodes": {str: (int, str)},
 }  # fmt: skip
-_RULE_KEYS = {"pattern", "where", "order", "distinct"}
+_RULE_KINDS: dict[str, Any] = {
+    "pattern": str, "where": {str: str}, "order": [str], "distinct": str
+}  # fmt: skip
+_MOST_SPLITS = 100_000
 
 
 class ProtocolError(SkelfewError):
@@ -52,20 +60,85 @@ def find_protocol(name: str | Path) -> Path:
 def read_protocol(path: Path) -> dict[str, Any]:
     """Read a protocol file and check its keys; raise ProtocolError naming the wrong one."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path)
     except (OSError, ValueError) as error:
-        raise ProtocolError(f"{path}: not a readable JSON file ({error})") from None
+        raise ProtocolError(f"{path}: not a readable JSON file ({brief(error)})") from None
     if not isinstance(document, dict) or "dataset" not in document:
         raise ProtocolError(f'{path}: not a protocol: the key "dataset" is missing')
-    if unknown := sorted(set(document) - _KEYS):
-        raise ProtocolError(f"{path}: unknown key {unknown[0]!r}; known: {few(sorted(_KEYS), 20)}")
-    if unknown := sorted(set(document.get("exemplar_rule") or {}) - _RULE_KEYS):
+    if unknown := sorted(set(document) - set(_KINDS)):
         raise ProtocolError(
-            f"{path}: unknown key {unknown[0]!r} in exemplar_rule; known: {few(_RULE_KEYS)}"
+            f"{path}: unknown key {shown(unknown[0])}; known: {few(sorted(_KINDS), 20)}"
         )
+    for key, value in document.items():
+        if not _is_kind(value, _KINDS[key]):
+            raise ProtocolError(f"{path}: {key} is {shown(value)}; see docs/protocols.md")
+    if "exemplar_rule" in document:
+        _check_rule(path, document["exemplar_rule"])
     if sum(k in document for k in ("novel", "splits", "random")) != 1:
         raise ProtocolError(f'{path}: exactly one of "novel", "splits" and "random" must be given')
+    _check_splits(path, document)
     return document
+
+
+def _is_kind(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, one of several (a tuple), or a list or dict of a type."""
+    if kind is object:
+        return True
+    if isinstance(kind, tuple):
+        return any(_is_kind(value, k) for k in kind)
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is_kind(v, kind[0]) for v in value)
+    if isinstance(kind, dict):
+        return isinstance(value, dict) and all(_is_kind(v, kind[str]) for v in value.values())
+    return type(value) is kind
+
+
+def _check_rule(path: Path, rule: Mapping[str, Any]) -> None:
+    if unknown := sorted(set(rule) - set(_RULE_KINDS)):
+        raise ProtocolError(
+            f"{path}: unknown key {shown(unknown[0])} in exemplar_rule; known: {few(_RULE_KINDS)}"
+        )
+    for key, value in rule.items():
+        if not _is_kind(value, _RULE_KINDS[key]):
+            raise ProtocolError(f"{path}: {key} in exemplar_rule is {shown(value)}")
+    if "order" not in rule:
+        raise ProtocolError(f"{path}: order is missing in exemplar_rule")
+    if "pattern" in rule:
+        try:
+            compiled(rule["pattern"])
+        except ValueError as error:
+            raise ProtocolError(f"{path}: pattern in exemplar_rule: {error}") from None
+
+
+def _check_splits(path: Path, document: Mapping[str, Any]) -> None:
+    """Refuse splits that are none, or of which there would be millions."""
+    splits: Any = document.get("splits")
+    drawn: Any = document.get("random")
+    if isinstance(splits, dict):
+        classes: Any = splits.get("of")
+        size: Any = splits.get("choose")
+        if not _is_kind(classes, [int]) or type(size) is not int or not 0 < size < len(classes):
+            raise ProtocolError(
+                f'{path}: splits are {shown(splits)}; expected "of", a list of classes, and '
+                '"choose", how many of them are novel'
+            )
+        if len(classes) > 10_000 or math.comb(len(classes), size) > _MOST_SPLITS:
+            raise ProtocolError(f"{path}: {size} of {len(classes)} classes are too many splits")
+    if drawn is not None:
+        seeds, kinds = drawn.get("seeds", 10), (int, [int])
+        if (
+            type(seeds) is not int
+            or not 0 < seeds <= _MOST_SPLITS
+            or not _is_kind(drawn.get("novel"), kinds)
+            or not _is_kind(drawn.get("validation", 0), kinds)
+        ):
+            raise ProtocolError(
+                f'{path}: random is {shown(drawn)}; expected "novel" and, if you like, '
+                f'"validation", numbers of classes, and "seeds", {_MOST_SPLITS} at most'
+            )
+    for split in splits if isinstance(splits, list) else ():
+        if "exemplars" in split and not isinstance(split["exemplars"], dict):
+            raise ProtocolError(f"{path}: exemplars of a split are {shown(split['exemplars'])}")
 
 
 def protocol_digest(document: Mapping[str, Any]) -> str:
@@ -78,7 +151,7 @@ def class_list(path: Path, document: Mapping[str, Any], key: str) -> tuple[int, 
     """Return the class numbers under ``key``, empty if it is absent."""
     values = document.get(key, [])
     if not isinstance(values, list) or not all(type(v) is int for v in values):
-        raise ProtocolError(f"{path}: {key!r} must be a list of class numbers, got {values!r}")
+        raise ProtocolError(f"{path}: {key!r} must be a list of class numbers, got {shown(values)}")
     if len(set(values)) < len(values):
         twice = sorted({v for v in values if values.count(v) > 1})
         raise ProtocolError(f"{path}: class {few(twice)} stands twice under {key!r}")
@@ -90,10 +163,13 @@ def listed_exemplars(
 ) -> dict[int, dict[int, tuple[str, ...]]]:
     listed: dict[int, dict[int, tuple[str, ...]]] = {}
     for shots, classes in document.get("exemplars", {}).items():
-        if not (shots.isdigit() and isinstance(classes, dict) and all(map(str.isdigit, classes))):
+        numbers = [shots, *classes] if isinstance(classes, dict) else [""]
+        if not all(n.isdecimal() and len(n) <= 9 for n in numbers) or not _is_kind(
+            classes, {str: [str]}
+        ):
             raise ProtocolError(
                 f'{path}: "exemplars" must look like {{"1": {{"7": ["sample_id"]}}}}: number of '
-                f"shots, class number, sample IDs; got {shots!r}"
+                f"shots, class number, sample IDs; got {shown(shots)}"
             )
         listed[int(shots)] = {int(c): tuple(ids) for c, ids in classes.items()}
         for class_id, ids in listed[int(shots)].items():
@@ -134,6 +210,6 @@ def format_protocol(document: Mapping[str, Any]) -> str:
 
 def few(items: Iterable[object], most: int = 5) -> str:
     """The first few of a list, and how many more there are."""
-    names = [str(i) for i in items]
+    names = [brief(i) for i in items]
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest

@@ -22,6 +22,7 @@ from skelfew.data.protocol_files import (
     read_protocol,
 )
 from skelfew.data.splits import make_split
+from skelfew.files import shown
 
 ANY = "any"
 
@@ -157,7 +158,7 @@ def load_protocol(
     if splits:
         wanted = next(iter(splits)) if split is None else str(split)
         if wanted not in splits:
-            raise ProtocolError(f"{path}: no split {wanted!r}; has {few(list(splits), 12)}")
+            raise ProtocolError(f"{path}: no split {shown(wanted)}; has {few(list(splits), 12)}")
         classes = splits[wanted]
     elif split is not None:
         raise ProtocolError(f"{path}: has no splits, but split {split} was asked for")

@@ -1,4 +1,4 @@
-"""Skeleton stores: the joints of every sample in one HDF5 file. The only importer of h5py.
+"""Skeleton stores: the joints of every sample in one HDF5 file.
 
 Ragged data without one dataset per sample: bodies and frames of all samples are stacked along
 one axis, and ``offset`` says where each sample starts, so one sample is one contiguous slice.
@@ -14,9 +14,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_attributes, read_values
 from skelfew.data.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
+from skelfew.data.manifest import bad_id
 from skelfew.data.packing import FILTERS, PackedRows
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, parse_json
 
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1
@@ -55,37 +58,86 @@ class SkeletonStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         try:
-            self._file = h5py.File(self.path, "r")
+            self._file = open_file(self.path)
         except FileNotFoundError:
             raise StoreError(
                 f"{self.path}: no such skeleton store; create it with "
                 f"skelfew-prepare {self.path.stem}"
             ) from None
-        except OSError as error:
-            raise StoreError(f"{self.path}: not a readable HDF5 file ({error})") from None
-        self.attrs: dict[str, str | int | float] = {
-            key: value.item() if isinstance(value, np.generic) else value
-            for key, value in self._file.attrs.items()
-        }
+        except SkelfewError as error:
+            raise StoreError(str(error)) from None
+        try:
+            self._open()
+        except StoreError:
+            self._file.close()
+            raise
+        except SkelfewError as error:
+            self._file.close()
+            raise StoreError(f"{error}; prepare the data set again, or ask for the file") from None
+
+    def _open(self) -> None:
+        self.attrs: dict[str, str | int | float] = read_attributes(self.path, self._file)
         if self.attrs.get("format") != FORMAT:
             raise StoreError(f"{self.path}: an HDF5 file, but not a {FORMAT} store")
-        if int(self.attrs["format_version"]) > FORMAT_VERSION:
+        version = self.attrs.get("format_version")
+        if not isinstance(version, int) or version < 1:
+            raise StoreError(f"{self.path}: format_version is {version!r}, expected a number")
+        if version > FORMAT_VERSION:
             raise StoreError(
-                f"{self.path}: format version {self.attrs['format_version']}, this skelfew reads "
+                f"{self.path}: format version {version}, this skelfew reads "
                 f"up to {FORMAT_VERSION}; upgrade skelfew to read it"
             )
-        self.ids: list[str] = self._file["sample_id"].asstr()[:].tolist()
-        self.frames: np.ndarray = self._file["frames"][:].astype(np.int64)
-        self.bodies: np.ndarray = self._file["bodies"][:].astype(np.int64)
+        self.ids: list[str] = self._texts("sample_id")
+        if (fault := bad_id(self.ids)) is not None:
+            raise StoreError(f"{self.path}: sample ID {fault}")
+        self.frames: np.ndarray = self._counts("frames", 1 << 40)
+        self.bodies: np.ndarray = self._counts("bodies", 255)
         self._offset = np.concatenate([[0], np.cumsum(self.frames * self.bodies)])
         self._row = {sample_id: i for i, sample_id in enumerate(self.ids)}
-        self._positions: h5py.Dataset | np.ndarray = self._file["positions"]
-        self._pixels: h5py.Dataset | np.ndarray | None = self._file.get("pixels")
+        self._positions: h5py.Dataset | np.ndarray = self._joints("positions")
+        self._pixels: h5py.Dataset | np.ndarray | None = None
+        if "pixels" in self._file:
+            self._pixels = self._joints("pixels")
         if self._offset[-1] != len(self._positions):
             raise StoreError(
                 f"{self.path}: lengths add up to {self._offset[-1]} rows, but "
                 f"{len(self._positions)} are stored; prepare the dataset again"
             )
+        joints = (*self._positions.shape[:2], 2)
+        if self._pixels is not None and self._pixels.shape != joints:
+            raise StoreError(f"{self.path}: pixels have shape {self._pixels.shape}, not {joints}")
+
+    def _texts(self, name: str) -> list[str]:
+        dataset = plain_dataset(self.path, self._file, name)
+        if not is_text(dataset) or dataset.ndim != 1:
+            raise StoreError(f"{self.path}: {name} is no list of texts")
+        texts = read_values(self.path, dataset)
+        try:
+            return [t.decode() if isinstance(t, bytes) else str(t) for t in texts.tolist()]
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{self.path}: {name} is no text ({error})") from None
+
+    def _counts(self, name: str, most: int) -> np.ndarray:
+        """Return how many frames or bodies each sample has, (N,) int64."""
+        dataset = plain_dataset(self.path, self._file, name)
+        if dataset.dtype.kind not in "iu" or dataset.shape != (len(self.ids),):
+            raise StoreError(
+                f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, expected a whole number "
+                f"for each of {len(self.ids)} samples"
+            )
+        values: np.ndarray = read_values(self.path, dataset)
+        if len(values) and not (values.min() >= 1 and values.max() <= most):
+            raise StoreError(f"{self.path}: {name} are {values.min()} to {values.max()}")
+        return values.astype(np.int64)
+
+    def _joints(self, name: str) -> h5py.Dataset:
+        dataset = plain_dataset(self.path, self._file, name)
+        if dataset.dtype.kind != "f" or dataset.ndim != 3 or 0 in dataset.shape[1:]:
+            raise StoreError(
+                f"{self.path}: {name} is {dataset.dtype} {dataset.shape}, expected floats (rows, "
+                "joints, coordinates)"
+            )
+        return dataset
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -120,12 +172,16 @@ class SkeletonStore:
         described = self.attrs.get("layout_description")
         if described is None:
             return load_layout(self.layout)
-        return layout_from_dict(json.loads(str(described)), str(self.path))
+        try:
+            content = parse_json(str(described))
+        except ValueError as error:
+            raise StoreError(f"{self.path}: its layout is no JSON ({brief(error)})") from None
+        return layout_from_dict(content, str(self.path))
 
     @property
     def channels(self) -> int:
         """C, values per joint."""
-        return int(self._file["positions"].shape[2])
+        return int(self._positions.shape[2])
 
     @property
     def coordinates(self) -> int:
@@ -136,6 +192,10 @@ class SkeletonStore:
         found = self.attrs.get("coordinates")
         if found is None:  # written by an earlier version
             return 2 if self.attrs.get("units") == "pixels" else min(3, self.channels)
+        if found not in (2, 3) or int(found) > self.channels:
+            raise StoreError(
+                f"{self.path}: coordinates is {found!r}, expected 2 or 3, {self.channels} at most"
+            )
         return int(found)
 
     def row(self, sample_id: str) -> int:
@@ -151,8 +211,8 @@ class SkeletonStore:
         i = self.row(sample_id)
         rows = slice(self._offset[i], self._offset[i + 1])
         shape = (int(self.bodies[i]), int(self.frames[i]))
-        positions = self._positions[rows]
-        pixels = None if self._pixels is None else self._pixels[rows]
+        positions = self._rows(self._positions, rows)
+        pixels = None if self._pixels is None else self._rows(self._pixels, rows)
         return Skeleton(
             positions.reshape(*shape, *positions.shape[1:]),
             None if pixels is None else pixels.reshape(*shape, *pixels.shape[1:]),
@@ -160,13 +220,19 @@ class SkeletonStore:
 
     def read_all(self) -> tuple[np.ndarray, np.ndarray]:
         """Return all rows (R, V, C) float32 and where each sample starts (N + 1,) int64."""
-        return self._positions[:], self._offset.astype(np.int64)
+        return self._rows(self._positions), self._offset.astype(np.int64)
+
+    def _rows(self, values: h5py.Dataset | np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        if isinstance(values, np.ndarray):
+            return values[rows]
+        found: np.ndarray = read_values(self.path, values, rows)
+        return found.astype(np.float32, copy=False)
 
     def load(self) -> None:
         """Read all of it to memory, where many small reads are quick."""
-        self._positions = self._positions[:]
+        self._positions = self._rows(self._positions)
         if self._pixels is not None:
-            self._pixels = self._pixels[:]
+            self._pixels = self._rows(self._pixels)
 
     def content_digest(self) -> str:
         """Recompute the digest from the content; equal to ``attrs["digest"]`` if undamaged."""

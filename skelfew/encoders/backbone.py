@@ -56,16 +56,18 @@ class SkeletonGCN(nn.Module):
         super().__init__()
         if body_pool not in BODY_POOLS:
             raise SkelfewError(f"body_pool is {body_pool!r}; expected {' or '.join(BODY_POOLS)}")
-        if channels < 1 or bodies < 1 or not 0 < width <= 8:
+        if not (1 <= channels <= 64 and 1 <= bodies <= 16 and 0 < width <= 8):
             raise SkelfewError(
                 f"cannot build {name} with channels={channels}, bodies={bodies}, width={width}; "
-                "the first two must be positive and width in (0, 8]"
+                "channels must be in 1 to 64, bodies in 1 to 16 and width in (0, 8]"
             )
         base = max(8, 8 * round(8 * width))
         self.joints, self.channels, self.bodies = len(layout), channels, bodies
         self.layout = layout
-        if feature_dim is not None and (feature_dim < 8 or feature_dim % 8):
-            raise SkelfewError(f"feature_dim is {feature_dim}; it must be a multiple of 8")
+        if feature_dim is not None and (not 8 <= feature_dim <= 8192 or feature_dim % 8):
+            raise SkelfewError(
+                f"feature_dim is {feature_dim}; it must be a multiple of 8, 8192 at most"
+            )
         self.feature_dim = feature_dim or _MULTIPLES[-1] * base
         self.body_pool = body_pool
         self.config: dict[str, Any] = {

@@ -1,8 +1,8 @@
 """Encoder weights in files: our own safetensors, and the checkpoints others have published."""
 
 import json
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,14 +13,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skelfew.data.layouts import layout_from_dict
+from skelfew.data.layouts import LAYOUTS, layout_from_dict
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier, SkeletonGCN
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, check_member, parse_json, shown
 
 FORMAT = "skelfew-encoder"
 FORMAT_VERSION = 1
 _NAMED = 3
+# Of which kind what is known of the metadata must be, where it is there.
+_METADATA = {
+    "encoder": dict, "pipeline": dict, "teacher": dict, "base": list, "dataset": str,
+    "protocol": str, "split": str, "init": str, "manifest_sha256": str,
+}  # fmt: skip
+_CONFIG: dict[str, tuple[type, ...]] = {
+    "name": (str,), "layout": (str, dict), "channels": (int,), "bodies": (int,),
+    "width": (int, float), "body_pool": (str,), "feature_dim": (int,),
+}  # fmt: skip
 
 
 class WeightsError(SkelfewError):
@@ -55,24 +65,53 @@ def save_encoder(path: str | Path, encoder: SkeletonGCN, metadata: Mapping[str, 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return what ``save_encoder`` wrote beside the weights, without reading those."""
     try:
+        check_file(Path(path), most=None)
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file; skelfew-train writes one in its run") from None
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from None
+        raise WeightsError(f"{path}: not a readable safetensors file ({brief(error)})") from None
     if header.get("format") != FORMAT:
         raise WeightsError(
             f"{path}: a safetensors file, but not a {FORMAT}; public checkpoints are loaded with "
             "skelfew.encoders.checkpoints.load_public"
         )
-    if int(header["format_version"]) > FORMAT_VERSION:
+    number = header.get("format_version", "")
+    if not number.isdecimal() or len(number) > 9:
+        raise WeightsError(f"{path}: format_version is {shown(number)}, expected a number")
+    if int(number) > FORMAT_VERSION:
         raise WeightsError(
             f"{path}: format version {header['format_version']}, this skelfew reads up to "
             f"{FORMAT_VERSION}; upgrade skelfew to read it"
         )
-    document: dict[str, Any] = json.loads(header["metadata"])
-    return document
+    try:
+        document = parse_json(header["metadata"])
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path}: its metadata are no JSON ({brief(error)})") from None
+    _check_metadata(path, document)
+    return document  # type: ignore[no-any-return]
+
+
+def _check_metadata(path: str | Path, document: Any) -> None:
+    """Raise WeightsError unless what is known of the metadata is of its kind."""
+    if not isinstance(document, dict):
+        raise WeightsError(f"{path}: its metadata are {shown(document)}, expected an object")
+    for key, kind in _METADATA.items():
+        value = document.get(key)
+        if not isinstance(value, kind) and (value is not None or key == "encoder"):
+            raise WeightsError(f"{path}: {key} in its metadata is {shown(value)}")
+    if not all(type(c) is int for c in document.get("base") or []):
+        raise WeightsError(f"{path}: base in its metadata is {shown(document['base'])}")
+    config = document["encoder"]
+    if unknown := sorted(set(config) - set(_CONFIG)):
+        raise WeightsError(f"{path}: an encoder with {shown(unknown[0])}; upgrade skelfew")
+    for key, kinds in _CONFIG.items():
+        needed = key in ("name", "layout")
+        if key in config or needed:
+            value = config.get(key)
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise WeightsError(f"{path}: {key} of its encoder is {shown(value)}")
 
 
 def load_encoder(path: str | Path) -> tuple[SkeletonGCN, dict[str, Any]]:
@@ -85,9 +124,14 @@ def load_encoder(path: str | Path) -> tuple[SkeletonGCN, dict[str, Any]]:
     """
     metadata = read_metadata(path)
     config = dict(metadata["encoder"])
-    if isinstance(config["layout"], dict):
-        config["layout"] = layout_from_dict(config["layout"], str(path))
-    encoder = build_encoder(**config)
+    try:
+        if isinstance(config["layout"], dict):
+            config["layout"] = layout_from_dict(config["layout"], str(path))
+        elif config["layout"] not in LAYOUTS:
+            raise SkelfewError(f"no joint layout {shown(config['layout'])}")
+        encoder = build_encoder(**config)
+    except SkelfewError as error:
+        raise WeightsError(f"{path}: describes an encoder that cannot be built: {error}") from None
     _fill(encoder, _tensors(path), path)
     return encoder.eval(), metadata
 
@@ -145,17 +189,25 @@ def load_initial(path: str | Path, encoder: SkeletonGCN) -> list[str]:
 
 
 def _tensors(path: str | Path) -> dict[str, Tensor]:
-    with safe_open(path, "pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: cannot be read ({brief(error)})") from None
 
 
 def _read_pickled(path: str | Path) -> dict[str, Tensor]:
     try:
+        check_file(Path(path), most=None)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    check_member(info)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise WeightsError(f"{path}: no such file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+    except Exception as error:  # torch raises whatever the program in the file leads to
+        reason = brief(str(error).strip() or type(error).__name__)
         raise WeightsError(
             f"{path}: not a checkpoint that can be opened without executing code ({reason}); "
             "save its state dict alone and try again"
@@ -165,7 +217,22 @@ def _read_pickled(path: str | Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path}: holds no state dict (names and tensors)")
+    for key, value in content.items():
+        if not isinstance(key, str) or not is_whole(value):
+            raise WeightsError(
+                f"{path}: {shown(key)} claims shape {tuple(value.shape)}, but holds fewer numbers"
+            )
     return {re.sub(r"^(module\.|backbone\.)+", "", str(k)): v for k, v in content.items()}
+
+
+def is_whole(value: Tensor) -> bool:
+    """Whether each number of a tensor has its own place; one can be shown a billion times."""
+    return (
+        value.layout == torch.strided
+        and not value.is_quantized
+        and value.device.type == "cpu"
+        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+    )
 
 
 def _from_pyskl(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:

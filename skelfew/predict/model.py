@@ -76,8 +76,8 @@ class Model:
             if isinstance(described, dict)
             else load_layout(described)
         )
-        if "pipeline" in about:
-            pipeline = Pipeline(**about["pipeline"])
+        if about.get("pipeline") is not None:
+            pipeline = Pipeline.from_dict(about["pipeline"], str(path))
         else:  # written by somebody else: the preparation of its data set
             coordinates = 2 if channels == 2 else 3
             pipeline = Pipeline.for_dataset(str(about.get("dataset", "")), coordinates=coordinates)

@@ -6,7 +6,6 @@ Which reader it is shows in the name: ``.skeleton`` (NTU RGB+D), ``.mat`` (UTD-M
 (docs/datasets.md) and have the joints that the caller says.
 """
 
-import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from skelfew.data.layouts import Layout, load_layout
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
 from skelfew.data.readers.bodies import fill_missing, most_seen
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, parse_json
 
 SUFFIXES = (
     ".npy", ".npz", ".csv", ".json", ".skeleton", ".mat", ".txt", ".txt.gz", ".pkl", ".pickle",
@@ -89,6 +89,8 @@ def read_clips(
             raise SkelfewError(f"no option {key!r}; there are coordinates, order, missing and nan")
         chosen[key] = value
     try:
+        if not path.is_dir():
+            check_file(path, most=None)
         clips = list(_read(path, layout, chosen, unsure))
         if not clips:
             raise SkelfewError("no recording in it")
@@ -162,9 +164,9 @@ def _ucla(path: Path, content: bytes) -> Clip:
     from skelfew.data.readers import ucla
 
     try:
-        positions = ucla.positions_of(json.loads(content)["skeletons"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise SkelfewError(f"not a skeleton of NW-UCLA in JSON ({error})") from None
+        positions = ucla.positions_of(parse_json(content)["skeletons"])
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise SkelfewError(f"not a skeleton of NW-UCLA in JSON ({brief(error)})") from None
     positions = ucla.interpolate(positions, (positions == 0).all(axis=-1))
     return Clip(str(path), positions[None], load_layout("kinect-v1"), 3)
 

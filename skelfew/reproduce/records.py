@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from skelfew.files import parse_json
+
 # Outcomes that come out the same every time: they are results, not accidents.
 FINAL_ERRORS = ("CollapseError", "NotFiniteError")
 
@@ -35,9 +37,9 @@ class Records:
         self._read += whole
         for line in new[:whole].splitlines():
             try:
-                record = json.loads(line)
-                self._lines[record["key"]] = record
-            except (ValueError, KeyError):
+                record = parse_json(line)
+                self._lines[str(record["key"])] = record
+            except (ValueError, KeyError, TypeError):
                 continue  # the remains of a write that a power cut ended
 
     def get(self, key: str) -> dict[str, Any] | None:

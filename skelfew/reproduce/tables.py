@@ -11,6 +11,7 @@ from typing import Any
 
 from skelfew.config import STAGES, TEACHER_STAGES, override, preset
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, read_text
 
 FOLDER = Path(__file__).with_name("tables")
 RAW_KEY = "raw"
@@ -182,15 +183,17 @@ def load_table(name: str | Path) -> Table:
             )
         path = known[str(name)]
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path}: cannot be read as a table ({error})") from None
+        document = tomllib.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TableError(f"{path}: cannot be read as a table ({brief(error)})") from None
     try:
         return _table(path, document)
     except KeyError as error:
         raise TableError(f"{path}: {error.args[0]} is missing") from None
-    except (TypeError, AttributeError) as error:
-        raise TableError(f"{path}: a value is not of its kind ({error})") from None
+    except SkelfewError:
+        raise
+    except (TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise TableError(f"{path}: a value is not of its kind ({brief(error)})") from None
 
 
 def _table(path: Path, document: Mapping[str, Any]) -> Table:

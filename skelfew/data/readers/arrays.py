@@ -5,9 +5,7 @@ are few bodies. A shape that can be read in two ways is an error.
 """
 
 import math
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -16,6 +14,7 @@ import numpy as np
 
 from skelfew.data.layouts import Layout
 from skelfew.errors import SkelfewError
+from skelfew.files import BROKEN, brief, check_file, check_member, shown
 
 # What an array's axes may be: bodies (m), frames (t), joints (v), coordinates (c).
 ORDERS = ("tvc", "mtvc", "tmvc", "ctv", "ctvm", "vct")
@@ -28,10 +27,11 @@ _MOST_BYTES = 2**32
 def read_npy(path: Path, layout: Layout, order: str = "auto") -> np.ndarray:
     """Return the skeletons of an ``.npy`` file, (M, T, V, C) float32."""
     try:
+        check_file(path, most=None)
         with path.open("rb") as file:
             _check_header(file, path.stat().st_size)
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except BROKEN as error:
         raise SkelfewError(f"not a readable npy file ({_line(error)})") from None
     return to_bodies(values, len(layout), order)
 
@@ -51,6 +51,7 @@ def read_npz(
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
+                check_member(member)
                 with archive.open(member) as file:
                     _check_header(file, member.file_size)
         with np.load(path, allow_pickle=False) as content:
@@ -60,15 +61,15 @@ def read_npz(
             chosen = rest if len(rest) == 1 else [n for n in rest if n in _VALUES]
             if len(chosen) != 1:
                 raise SkelfewError(
-                    f"arrays {', '.join(names) or 'none'}; expected a single one, or one that is "
+                    f"arrays {brief(', '.join(names)) or 'none'}; expected a single one, or one that is "
                     f"called {', '.join(_VALUES)}"
                 )
             values = content[chosen[0]]
             if scored:
                 values = _with_scores(values, content[scored[0]], scored[0])
-    except (ValueError, OSError, EOFError, KeyError, RuntimeError) as error:
-        raise SkelfewError(f"not a readable npz file ({_line(error)})") from None
-    except (zipfile.BadZipFile, zlib.error) as error:
+    except SkelfewError:
+        raise
+    except BROKEN as error:
         raise SkelfewError(f"not a readable npz file ({_line(error)})") from None
     return to_bodies(values, len(layout), order), 2 if scored else None
 
@@ -83,8 +84,10 @@ def _check_header(file: IO[bytes], size: int) -> None:
     read = np.lib.format.read_array_header_1_0 if older else np.lib.format.read_array_header_2_0
     try:
         shape, _, dtype = read(file)
-    except (SyntaxError, tokenize.TokenError, RecursionError) as error:
-        raise ValueError(f"damaged header ({error})") from None
+    except Exception as error:  # the header is a Python literal, and anything can be in it
+        raise ValueError(f"damaged header ({brief(error)})") from None
+    if shape and min(shape) < 0:
+        raise ValueError(f"shape {shape}")
     if dtype.hasobject:
         raise ValueError("it holds pickled Python objects, which are not opened; save numbers")
     if dtype.kind not in "fiu":
@@ -163,13 +166,14 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
     import pandas as pd
 
     try:
+        check_file(path, most=None)
         first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
         named = not all(_is_number(text) for text in first.iloc[0])
         # Without pandas' own header: a row longer than that would become an index and shift all.
         table = pd.read_csv(path, header=None, skiprows=int(named), skipinitialspace=True)
     except pd.errors.EmptyDataError:
         raise SkelfewError("no frames") from None
-    except (ValueError, OSError) as error:  # pandas' parser and decoder errors are ValueErrors
+    except (ValueError, OSError, OverflowError, IndexError) as error:  # pandas' parser and decoder errors are ValueErrors
         raise SkelfewError(f"not a readable CSV file ({_line(error)})") from None
     coordinates = None
     if named:
@@ -189,7 +193,7 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
         if wrong.any():
             where = int(wrong.argmax())
             raise SkelfewError(
-                f"{column.iloc[where]!r} in frame {where}, column {name} is not a number"
+                f"{shown(column.iloc[where])} in frame {where}, column {name} is not a number"
             )
     values = table.to_numpy(dtype=np.float32)
     return values.reshape(1, len(values), len(layout), -1), coordinates
@@ -199,7 +203,7 @@ def _ends(columns: list[str], layout: Layout) -> tuple[tuple[str, ...], int]:
     """Return which columns a joint has, and how many of them are a position."""
     there = set(columns)
     if twice := sorted({c for c in columns if columns.count(c) > 1}):
-        raise SkelfewError(f"column {twice[0]!r} stands twice")
+        raise SkelfewError(f"column {shown(twice[0])} stands twice")
     first = layout.joints[0].lower()
     third = {end for end in "zc" if f"{first}_{end}" in there}
     ends: tuple[str, ...] = ("x", "y", "z") if "z" in third else ("x", "y", "c")
@@ -223,4 +227,4 @@ def _is_number(text: str) -> bool:
 
 
 def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return brief(str(error).strip() or type(error).__name__)

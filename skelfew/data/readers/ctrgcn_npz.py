@@ -6,7 +6,6 @@ position. Arrays are read in slices: these files do not fit into every memory.
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -19,8 +18,10 @@ from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.files import BROKEN, brief, check_member
 
 _SLICE = 64  # samples read at a time
+_MOST_BYTES = 1 << 24  # of one sample
 _COLUMNS = 2 * 25 * 3
 
 
@@ -33,8 +34,8 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
     try:
         with zipfile.ZipFile(path) as file:
             names = set(file.namelist())
-    except (zipfile.BadZipFile, OSError) as error:
-        raise SkelfewError(f"{path}: unreadable npz file ({error})") from None
+    except BROKEN as error:
+        raise SkelfewError(f"{path}: unreadable npz file ({brief(error)})") from None
     found = [n for n in ("x_train", "x_test") if f"{n}.npy" in names]
     for name in found:
         if f"y{name[1:]}.npy" not in names:
@@ -72,15 +73,20 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
             yield Recording(sample, Skeleton(positions))
     except SkelfewError as error:
         yield Dropped(part, source, str(error))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        yield Dropped(f"{part}_{count:05}", source, f"truncated or damaged: {error}")
+    except BROKEN as error:
+        yield Dropped(f"{part}_{count:05}", source, f"truncated or damaged: {brief(error)}")
 
 
 def _open(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
     """Read an array's header; arrays of objects, which would be pickles, are refused."""
-    version = npy.read_magic(file)
-    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = header(file)
+    try:
+        version = npy.read_magic(file)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = header(file)
+    except BROKEN:
+        raise
+    except Exception as error:  # the header is a Python literal, and anything can be in it
+        raise SkelfewError(f"{name}: damaged header ({brief(error)})") from None
     if dtype.hasobject or fortran or dtype.kind not in "fiub":
         raise SkelfewError(f"{name} is an array of {dtype}, expected plain numbers in C order")
     return shape, dtype
@@ -89,8 +95,11 @@ def _open(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
 def _class_ids(path: Path, name: str) -> np.ndarray:
     """Return class numbers from 1, (N,)."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+        check_member(archive.getinfo(f"{name}.npy"))
         shape, dtype = _open(file, name)
         labels = np.frombuffer(file.read(), dtype=dtype).reshape(shape)
+    if labels.ndim not in (1, 2) or 0 in labels.shape or not np.isfinite(labels).all():
+        raise SkelfewError(f"{name} has shape {shape} or values that are no numbers")
     return (labels.argmax(axis=1) if labels.ndim == 2 else labels.astype(int)) + 1
 
 
@@ -101,6 +110,8 @@ def _slices(path: Path, name: str, count: int) -> Iterator[np.ndarray]:
         if len(shape) != 3 or shape[2] != _COLUMNS or shape[0] != count:
             expected = f"({count}, frames, {_COLUMNS})"
             raise SkelfewError(f"{name} has shape {shape}, expected {expected}")
+        if min(shape) < 1 or shape[1] * _COLUMNS * dtype.itemsize > _MOST_BYTES:
+            raise SkelfewError(f"{name} has shape {shape}: no samples of an absurd size")
         size = shape[1] * shape[2] * dtype.itemsize
         for start in range(0, count, _SLICE):
             wanted = min(_SLICE, count - start)

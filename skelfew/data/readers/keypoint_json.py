@@ -5,7 +5,6 @@ of pictures), or one file for all frames: COCO results and AlphaPose (``image_id
 annotations, MMPose on a video (``frame_id, instances``).
 """
 
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from skelfew.data.readers.bodies import Person
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, read_json, shown
 
 _KEYPOINTS = ("pose_keypoints_2d", "pose_keypoints", "keypoints", "joints")
 _PEOPLE = ("people", "instances", "bodies")
@@ -80,7 +80,7 @@ def read_file(path: Path, joints: int) -> Frames:
             for place, entry in enumerate(content):
                 number = entry.get("frame_id", place)
                 if not isinstance(number, int) or number < 0 or number in frames:
-                    raise SkelfewError(f"{path.name}: frame_id {number!r} is no number or repeated")
+                    raise SkelfewError(f"{path.name}: frame_id {shown(number)} is no number or repeated")
                 found = _people(entry)
                 if found is None:
                     raise SkelfewError(f"{path.name}: instances of frame {number} are no list")
@@ -97,11 +97,11 @@ def read_file(path: Path, joints: int) -> Frames:
 
 def _load(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return read_json(path)
     except OSError as error:
-        raise SkelfewError(f"{path.name}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise SkelfewError(f"{path.name}: not JSON ({error})") from None
+        raise SkelfewError(f"{path.name}: cannot be read ({brief(error.strerror)})") from None
+    except ValueError as error:
+        raise SkelfewError(f"{path.name}: not JSON ({brief(error)})") from None
 
 
 def _people(content: Any) -> list[Any] | None:
@@ -128,7 +128,7 @@ def _by_number(
         if isinstance(given, str):  # AlphaPose: 12.jpg
             number = _number(Path(given).stem)
         if number is None or number < 0:
-            raise SkelfewError(f"{where}: {key} {given!r} has no frame number in it")
+            raise SkelfewError(f"{where}: {key} {shown(given)} has no frame number in it")
         frames.setdefault(number, []).extend(_persons([entry], joints, where))
     return frames
 

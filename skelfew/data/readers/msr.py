@@ -20,6 +20,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, shown
 
 _NAME = re.compile(r"(a(\d+)_s(\d+)_e(\d+))(_.*)?", re.IGNORECASE)
 _JOINTS = 20
@@ -83,7 +84,7 @@ def _whole(number: int, tokens: list[bytes], column: int = 0) -> int:
     try:
         return int(tokens[column])
     except ValueError:
-        raise SkelfewError(f"line {number}: {tokens[column]!r} is not a whole number") from None
+        raise SkelfewError(f"line {number}: {shown(tokens[column])} is not a whole number") from None
 
 
 def _counted(lines: list[tuple[int, list[bytes]]], declared: list[int] | None) -> np.ndarray:
@@ -140,7 +141,7 @@ def _numbers(lines: list[tuple[int, list[bytes]]]) -> np.ndarray:
         try:
             row = [float(token) for token in tokens]
         except ValueError as error:
-            raise SkelfewError(f"line {number}: {error}") from None
+            raise SkelfewError(f"line {number}: {brief(error)}") from None
         if not np.isfinite(row).all():
             raise SkelfewError(f"line {number}: NaN or infinity")
         values.append(row)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, shown
 
 REQUIRED = ("recording", "label")
 OPTIONAL = (
@@ -59,6 +60,7 @@ def read_table(path: Path) -> tuple[list[Row], list[BadRow]]:
             ones, no rows, or contradicts itself about class numbers.
     """
     try:
+        check_file(path)
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, strict=True)
             header = [name.strip() for name in next(lines, [])]
@@ -120,12 +122,12 @@ def _check_header(path: Path, header: list[str]) -> None:
     for name in REQUIRED:
         if name not in header:
             raise SkelfewError(
-                f"{path}: column {name!r} is missing; found {', '.join(header) or 'nothing'}. "
+                f"{path}: column {name!r} is missing; found {brief(', '.join(header)) if header else 'nothing'}. "
                 f"The columns are {known}, separated by commas"
             )
     for name in header:
         if name not in REQUIRED + OPTIONAL:
-            raise SkelfewError(f"{path}: unknown column {name!r}; there are {known}")
+            raise SkelfewError(f"{path}: unknown column {shown(name)}; there are {known}")
         if header.count(name) > 1:
             raise SkelfewError(f"{path}: column {name!r} stands twice")
 
@@ -143,6 +145,8 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
         raise _RowError(f"the segment {start} to {end} is empty; end is one past the last frame")
     segment = "" if not start and end is None else f"_{start}_{'end' if end is None else end}"
     path = PurePosixPath(recording.replace("\\", "/"))
+    if "\0" in recording or not path.name:
+        raise _RowError(f"{shown(recording)} is no path")
     parts = [p for p in path.with_suffix("").parts if p not in ("/", "..")]
     return Row(
         line=line,
@@ -159,6 +163,6 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
 
 
 def _whole(name: str, text: str, least: int = 0) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise _RowError(f"{name} is {text!r}, expected a whole number from {least}")
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < least:
+        raise _RowError(f"{name} is {shown(text)}, expected a whole number from {least}")
     return int(text)

@@ -8,10 +8,8 @@ name, a line ``class,start,end,confidence`` an action, frames from 1. Part I: 21
 
 import contextlib
 import functools
-import gzip
 import io
 import re
-import zlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +20,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.files import BROKEN, brief, gunzipped, shown
 
 _NAME = re.compile(r"(\w+)-([LMR])")
 _VIEW = {"L": 1, "M": 2, "R": 3}
@@ -106,9 +105,9 @@ def unpacked(content: bytes) -> bytes:
     if content[:2] != b"\x1f\x8b":
         return content
     try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise SkelfewError(f"truncated or damaged gzip file ({error})") from None
+        return gunzipped(content)
+    except BROKEN as error:
+        raise SkelfewError(f"truncated or damaged gzip file ({brief(error)})") from None
 
 
 def parse(text: bytes) -> np.ndarray:
@@ -144,7 +143,7 @@ def _row(number: int, line: bytes) -> list[float]:
     try:
         values = [float(token) for token in tokens]
     except ValueError as error:
-        raise SkelfewError(f"line {number}: {error}") from None
+        raise SkelfewError(f"line {number}: {brief(error)}") from None
     if not np.isfinite(values).all():
         raise SkelfewError(f"line {number}: NaN or infinity")
     return values
@@ -155,7 +154,7 @@ def _action(line: str, frames: int, past_end: str) -> tuple[int, int, int]:
     try:
         action, start, end = (int(text) for text in line.split(",")[:3])
     except ValueError:
-        raise SkelfewError(f"label line {line!r} is not class,start,end,confidence") from None
+        raise SkelfewError(f"label line {shown(line)} is not class,start,end,confidence") from None
     if action not in class_names("pku-mmd"):
         raise SkelfewError(f"class {action} is out of range; there are 1 to 51")
     if not 1 <= start <= end:

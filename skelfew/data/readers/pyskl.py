@@ -23,6 +23,7 @@ from skelfew.data.readers.plain_pickle import load
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.files import BROKEN, brief, shown
 
 _LAYOUTS = {(17, 2): "coco", (18, 2): "openpose-18", (25, 3): "kinect-v2", (20, 3): "kinect-v1"}
 
@@ -65,8 +66,13 @@ def form(reader: Reader, annotation: dict[str, Any], layout: str) -> Reader:
 
 def annotations(raw: RawFolder, source: str) -> list[Any]:
     """Return the annotations of a file; raise SkelfewError if it holds anything else."""
-    with raw.open(source) as file:
-        content = load(file, source)
+    try:
+        with raw.open(source) as file:
+            content = load(file, source)
+    except SkelfewError:
+        raise
+    except BROKEN as error:
+        raise SkelfewError(f"cannot read {brief(source)} ({brief(error)})") from None
     found = content.get("annotations") if isinstance(content, dict) else content
     if not isinstance(found, list):
         raise SkelfewError(f"{source}: no list of annotations; is it a PYSKL annotation file?")
@@ -90,7 +96,7 @@ def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Record
         raise SkelfewError(f"an annotation is a {type(annotation).__name__}, expected a dict")
     label, keypoint = annotation.get("label"), annotation.get("keypoint")
     if not isinstance(label, int | np.integer) or isinstance(label, bool) or label < 0:
-        raise SkelfewError(f"label {label!r} is not a whole number from 0")
+        raise SkelfewError(f"label {shown(label)} is not a whole number from 0")
     if (
         not isinstance(keypoint, np.ndarray)
         or keypoint.ndim != 4
@@ -99,8 +105,8 @@ def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Record
         shape = getattr(keypoint, "shape", None)
         raise SkelfewError(f"keypoint has shape {shape}, expected (bodies, frames, joints, 2 or 3)")
     total = annotation.get("total_frames", keypoint.shape[1])
-    if total != keypoint.shape[1]:
-        raise SkelfewError(f"total_frames is {total}, but keypoint has {keypoint.shape[1]} frames")
+    if not isinstance(total, int | np.integer) or total != keypoint.shape[1]:
+        raise SkelfewError(f"total_frames is {shown(total)}, but keypoint has {keypoint.shape[1]} frames")
     positions = keypoint.astype(np.float32)
     score = annotation.get("keypoint_score")
     if positions.shape[-1] == 2 and score is not None:
@@ -134,10 +140,22 @@ def _in_video(positions: np.ndarray, annotation: dict[str, Any]) -> np.ndarray:
     """Return joints (M, T, V, 2) in pixels of the original video, NaN where nothing was found."""
     pixels = positions[..., :2].copy()
     pixels[~positions.any(axis=-1)] = np.nan
-    shown, original = annotation.get("img_shape"), annotation.get("original_shape")
-    if shown and original and tuple(shown) != tuple(original):
-        pixels *= np.array([original[1] / shown[1], original[0] / shown[0]], dtype=np.float32)
+    seen, original = annotation.get("img_shape"), annotation.get("original_shape")
+    if not seen or not original:
+        return pixels
+    for size in (seen, original):
+        if len(size := _numbers(size)) < 2 or min(size) <= 0:
+            raise SkelfewError("img_shape or original_shape is no size of a picture")
+    if _numbers(seen) != _numbers(original):
+        pixels *= np.array([original[1] / seen[1], original[0] / seen[0]], dtype=np.float32)
     return pixels
+
+
+def _numbers(size: Any) -> tuple[float, ...]:
+    """Return a size as numbers, empty if it is none."""
+    if not isinstance(size, tuple | list) or len(size) > 3:
+        return ()
+    return tuple(size) if all(type(n) in (int, float) for n in size) else ()
 
 
 READER = Reader(

@@ -2,13 +2,13 @@
 
 import os
 import zipfile
-import zlib
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from skelfew.errors import SkelfewError
+from skelfew.files import BROKEN, brief, check_file, check_member
 
 _INSIDE = "!/"  # between the name of an archive and the name of its member
 
@@ -63,15 +63,19 @@ class RawFolder:
         try:
             with self.open(name) as file:
                 return file.read()
-        except (KeyError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise SkelfewError(f"cannot read {name} ({error})") from None
+        except BROKEN as error:
+            raise SkelfewError(f"cannot read {brief(name)} ({brief(error)})") from None
 
     def open(self, name: str) -> IO[bytes]:
-        """Open one file for reading."""
+        """Open one file for reading; raise one of ``skelfew.files.BROKEN`` if it is damaged."""
         archive, member = self._split(name)
-        return (
-            (self.path / member).open("rb") if archive is None else self._zip(archive).open(member)
-        )
+        if archive is None:
+            path = self.path / member
+            check_file(path, most=None)
+            return path.open("rb")
+        opened = self._zip(archive)
+        check_member(opened.getinfo(member))
+        return opened.open(member)
 
     def size(self, name: str) -> int:
         """Return the size of a source in bytes, -1 if it is not a file."""
@@ -98,8 +102,8 @@ class RawFolder:
         if archive not in self._open:
             try:
                 self._open[archive] = zipfile.ZipFile(path)
-            except (zipfile.BadZipFile, OSError) as error:
-                raise SkelfewError(f"{path}: unreadable zip file ({error})") from None
+            except BROKEN as error:
+                raise SkelfewError(f"{path}: unreadable zip file ({brief(error)})") from None
         return self._open[archive]
 
     def _members(self, archive: str) -> list[str]:

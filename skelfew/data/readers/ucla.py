@@ -5,7 +5,6 @@ distribution that came with CTR-GCN: 1,484 clips, among them two of one frame an
 at (0, 0, 0) in one frame.
 """
 
-import json
 import re
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, parse_json
 
 _NAME = re.compile(r"a(\d+)_s(\d+)_e(\d+)_v(\d+)")
 _CLASS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 8: 7, 9: 8, 11: 9, 12: 10}  # action to class number
@@ -41,13 +41,13 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     action, subject, replication, view = (int(part) for part in match.groups())
     text = raw.read(source)
     try:
-        content = json.loads(text)
+        content = parse_json(text)
         label, positions = int(content["label"]), positions_of(content["skeletons"])
     except KeyError as error:
-        yield Dropped(name, source, f"the key {error} is missing")
+        yield Dropped(name, source, f"the key {brief(error)} is missing")
         return
-    except (ValueError, TypeError) as error:
-        yield Dropped(name, source, f"not a skeleton in JSON ({error})")
+    except (ValueError, TypeError, OverflowError, IndexError) as error:
+        yield Dropped(name, source, f"not a skeleton in JSON ({brief(error)})")
         return
     if action not in _CLASS or label != _CLASS[action]:
         expected = _CLASS.get(action, "one of a01-a06, a08, a09, a11, a12")

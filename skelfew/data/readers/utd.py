@@ -9,6 +9,7 @@ import importlib.util
 import io
 import re
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
@@ -18,12 +19,14 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_deflated
 
 NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
 # The files begin head, shoulder centre, spine, hip centre; kinect-v1 has these four reversed.
 _ORDER = [3, 2, 1, 0, *range(4, 20)]
 # Depth camera of 320x240 pixels: focal length and image centre.
+_COMPRESSED = 15  # miCOMPRESSED
 _FOCAL, _CENTRE = 270.0, (160.0, 120.0)
 
 
@@ -70,18 +73,33 @@ def parse(content: bytes) -> np.ndarray:
     if importlib.util.find_spec("scipy") is None:
         raise SkelfewError(NO_SCIPY)
     from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
 
     try:
-        joints = loadmat(io.BytesIO(content))["d_skel"]
+        _check_size(content)
+        joints = loadmat(io.BytesIO(content), variable_names=["d_skel"])["d_skel"]
+        if not isinstance(joints, np.ndarray):
+            raise ValueError(f"d_skel is a {type(joints).__name__}")
     except KeyError:
         raise SkelfewError("the variable d_skel is missing") from None
-    except (MatReadError, ValueError, TypeError, OSError, NotImplementedError) as error:
-        raise SkelfewError(f"not a readable MATLAB file ({error})") from None
+    except Exception as error:  # SciPy raises whatever the bytes lead to
+        raise SkelfewError(f"not a readable MATLAB file ({brief(error)})") from None
     if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind != "f":
         shape = f"{joints.shape} {joints.dtype}"
         raise SkelfewError(f"d_skel is {shape}, expected (20, 3, frames) floats")
     return np.ascontiguousarray(joints[_ORDER].transpose(2, 0, 1), dtype=np.float32)[None]
+
+
+def _check_size(content: bytes) -> None:
+    """Raise ValueError if a compressed part (MAT-File Level 5, type 15) unpacks to absurdly much."""
+    order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
+    at = 128
+    while at + 8 <= len(content):
+        kind = int.from_bytes(content[at : at + 4], order)
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        part = content[at + 8 : at + 8 + size]
+        if kind == _COMPRESSED:
+            check_deflated(part)
+        at += 8 + size
 
 
 def project(positions: np.ndarray) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""HDF5 files that may come from anybody: plain arrays of the file itself, and nothing else.
+
+HDF5 can lead to other files (links, external and virtual storage), load filters from plug-ins, and
+unpack a chunk to whatever its bytes ask for. A dataset is used after ``plain_dataset`` has looked
+at all of these, which reads none of its values.
+"""
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, shown
+
+_MAX_EXPANSION = 256  # bytes of an array for each byte of the file
+_MAX_CHUNK_BYTES = 1 << 28
+_SLACK = 1 << 20
+_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
+_FILTERS = {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}
+_COUNTED = 1 << 18  # stored bytes of a chunk above which it is counted what they unpack to
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Raises:
+        FileNotFoundError: There is none.
+        SkelfewError: It cannot be read.
+    """
+    try:
+        check_file(path, most=None)
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # the library is handed whatever the file holds
+        raise SkelfewError(f"{path}: not a readable HDF5 file ({brief(error)})") from None
+
+
+def plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    """Return a dataset whose values are in this file, of a believable size, in known filters.
+
+    Raises:
+        SkelfewError: It is absent, led to by a link, or stored in a way that is not followed.
+    """
+    try:
+        return _plain(path, file, name)
+    except SkelfewError:
+        raise
+    except Exception as error:
+        raise SkelfewError(f"{path}: {shown(name)} is damaged ({brief(error)})") from None
+
+
+def read_values(path: Path, dataset: h5py.Dataset, rows: Any = ()) -> Any:
+    """Return values of a plain dataset; raise SkelfewError if they cannot be read."""
+    try:
+        return dataset[rows]
+    except Exception as error:
+        raise SkelfewError(f"{path}: {dataset.name} is damaged ({brief(error)})") from None
+
+
+def read_attributes(path: Path, file: h5py.File) -> dict[str, str | int | float]:
+    """Return the attributes that are texts or numbers; others are left out."""
+    found: dict[str, str | int | float] = {}
+    try:
+        for key, value in file.attrs.items():
+            plain = value.item() if isinstance(value, np.generic) else value
+            if isinstance(plain, str | int | float):
+                found[key] = plain
+    except Exception as error:
+        raise SkelfewError(f"{path}: its attributes are damaged ({brief(error)})") from None
+    return found
+
+
+def is_text(dataset: h5py.Dataset) -> bool:
+    """Whether a dataset holds text."""
+    return h5py.check_string_dtype(dataset.dtype) is not None or dataset.dtype.kind == "S"
+
+
+def _plain(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
+    node: Any = file
+    for part in name.split("/"):
+        link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
+        if link is None:
+            raise SkelfewError(f"{path}: {shown(name)} is missing")
+        if not isinstance(link, h5py.HardLink):
+            raise SkelfewError(
+                f"{path}: {shown(name)} is a link out of its place, which is not followed; copy "
+                "the data into the file"
+            )
+        node = node[part]
+    if not isinstance(node, h5py.Dataset) or node.shape is None:
+        raise SkelfewError(f"{path}: {shown(name)} is not an array")
+    if node.external or node.is_virtual:
+        raise SkelfewError(
+            f"{path}: {shown(name)} keeps its data in other files; copy them into this one"
+        )
+    if not is_text(node) and node.dtype.kind not in "fiu":
+        raise SkelfewError(
+            f"{path}: {shown(name)} is of type {brief(node.dtype)}; expected floats, whole numbers "
+            "or text"
+        )
+    _check_filters(path, name, node)
+    stored, size = path.stat().st_size, math.prod(node.shape) * node.dtype.itemsize
+    chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
+    if size > _MAX_EXPANSION * stored + _SLACK or chunk > _MAX_CHUNK_BYTES:
+        raise SkelfewError(
+            f"{path}: {shown(name)} claims shape {node.shape}, {size} bytes, in a file of "
+            f"{stored}; damaged, or made to harm"
+        )
+    if node.chunks is not None:
+        _check_chunks(path, name, node, chunk)
+    return node
+
+
+def _check_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
+    properties = dataset.id.get_create_plist()
+    found = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+    if not set(found) <= _FILTERS or len(set(found)) < len(found):
+        raise SkelfewError(
+            f"{path}: {shown(name)} is packed by filters {found}; only gzip, lzf, shuffle and "
+            "fletcher32, each once, are opened; write it again with gzip"
+        )
+
+
+def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> None:
+    most = chunk + chunk // 8 + (1 << 16)
+    packed = dataset.compression == "gzip"
+    large: list[tuple[int, ...]] = []
+
+    def look(info: Any) -> None:
+        if info.size > most:
+            raise SkelfewError(
+                f"{path}: a chunk of {shown(name)} has {info.size} bytes, {most} are possible; "
+                "damaged, or made to harm"
+            )
+        if packed and info.size > _COUNTED:
+            large.append(info.chunk_offset)
+
+    dataset.id.chunk_iter(look)
+    for offset in large:
+        unpacked = zlib.decompressobj()
+        left, total = dataset.id.read_direct_chunk(offset)[1], 0
+        while left and not unpacked.eof and total <= most:
+            total += len(unpacked.decompress(left, 1 << 20))
+            left = unpacked.unconsumed_tail
+        if total > most:
+            raise SkelfewError(
+                f"{path}: a chunk of {shown(name)} unpacks to more than {most} bytes; made to harm"
+            )

@@ -1,0 +1,141 @@
+"""Small files that may come from anybody: read whole, after a look at what they are.
+
+A name may lead to a device that never ends, a pipe that never begins, or a file of more bytes than
+there is memory. What is wrong is an OSError or a ValueError, for callers to put into words.
+"""
+
+import errno
+import json
+import lzma
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 1 << 28  # of a text that is read whole
+_SHOWN = 160
+_EXPANSION, _SLACK = 256, 1 << 24  # bytes unpacked for each byte packed, and besides
+# What reading a damaged archive raises.
+BROKEN = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
+    RuntimeError, IndexError, KeyError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+def check_file(path: Path, most: int | None = MOST_BYTES) -> int:
+    """Return the size of a file.
+
+    Raises:
+        OSError: It is absent, no regular file, or larger than ``most`` bytes.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if most is not None and found.st_size > most:
+        said = f"its {found.st_size} bytes are more than the {most} that are read"
+        raise OSError(errno.EFBIG, said, str(path))
+    return found.st_size
+
+
+def read_text(path: Path, most: int = MOST_BYTES, encoding: str = "utf-8") -> str:
+    """Return the text of a file; raise OSError, or ValueError if it is not text."""
+    check_file(path, most)
+    return path.read_text(encoding=encoding)
+
+
+def parse_json(
+    text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
+) -> Any:
+    """Return the value of a JSON text.
+
+    Raises:
+        ValueError: It is not JSON, is nested too deeply, or holds half of a surrogate pair, which
+            no file can be written with.
+    """
+    try:
+        value = json.loads(text, object_pairs_hook=pairs)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    escaped = b"\\ud" if isinstance(text, bytes) else "\\ud"
+    if escaped in text.lower():  # type: ignore[operator]
+        json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError is a ValueError
+    return value
+
+
+def read_json(path: Path, most: int = MOST_BYTES) -> Any:
+    """Return the value of a JSON file; raise OSError, or ValueError if it is not JSON."""
+    return parse_json(read_text(path, most))
+
+
+def read_json_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+    """As ``read_json``, for a file that holds an object."""
+    value = read_json(path, most)
+    if not isinstance(value, dict):
+        raise ValueError(f"it holds {shown(value)}, expected an object")
+    return value
+
+
+def shown(value: object, most: int = _SHOWN) -> str:
+    """Return ``repr(value)`` for a message: on one line, short, and soon, however nested it is."""
+    import reprlib
+
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother, brief.maxlong = 3, most, most, most
+    try:
+        text = " ".join(brief.repr(value).split())
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def brief(value: object) -> str:
+    """Return ``str(value)`` for a message: its first line, without control characters, short."""
+    text = "".join(c if c.isprintable() else "?" for c in str(value).split("\n", 1)[0][:200])
+    text = text or type(value).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def read_limited(file: Any, most: int) -> bytes:
+    """Return what is left of a stream; raise ValueError if that is more than ``most`` bytes."""
+    parts, left = [], most + 1
+    while left > 0 and (part := file.read(min(left, 1 << 20))):
+        parts.append(part)
+        left -= len(part)
+    if left <= 0:
+        raise ValueError(f"it unpacks to more than {most} bytes; damaged, or made to harm")
+    return b"".join(parts)
+
+
+def check_member(info: zipfile.ZipInfo) -> None:
+    """Raise ValueError if an entry of a zip claims to unpack to far more than it is packed."""
+    if info.file_size > _EXPANSION * info.compress_size + _SLACK:
+        raise ValueError(
+            f"{info.compress_size} bytes that would unpack to {info.file_size}; damaged, or made "
+            "to harm"
+        )
+
+
+def gunzipped(content: bytes) -> bytes:
+    """Return what a gzip file unpacks to; raise one of ``BROKEN`` if that is damaged or absurd."""
+    import gzip
+    import io
+
+    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
+        return read_limited(file, _EXPANSION * len(content) + _SLACK)
+
+
+def check_deflated(content: bytes) -> None:
+    """Raise ValueError if zlib data unpack to absurdly much; damage is for others to find."""
+    unpacker, total = zlib.decompressobj(), 0
+    most = _EXPANSION * len(content) + _SLACK
+    try:
+        while content and not unpacker.eof:
+            total += len(unpacker.decompress(content, 1 << 20))
+            content = unpacker.unconsumed_tail
+            if total > most:
+                raise ValueError(f"it unpacks to more than {most} bytes; damaged, or made to harm")
+    except zlib.error:
+        return

@@ -1,0 +1,287 @@
+"""Nothing opened can harm: what is refused, with one clear error, in little memory."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+from test_cache import filled
+
+from skelfew.cache import CacheError, TeacherCache, fetch
+from skelfew.data.hdf5 import plain_dataset
+from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_name
+from skelfew.data.patterns import compiled
+from skelfew.data.protocol_files import ProtocolError, read_protocol
+from skelfew.data.readers import Dropped, RawFolder, load_reader, plain_pickle
+from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
+from skelfew.errors import SkelfewError
+from skelfew.files import brief, parse_json, read_text, shown
+
+BOMB = 60_000_000
+
+
+def deflated(size: int, form: int = 15) -> bytes:
+    """Compress so many zeros, a few at a time: zlib, or gzip with form 31."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, form)
+    parts = [packer.compress(bytes(1_000_000)) for _ in range(size // 1_000_000)]
+    return b"".join([*parts, packer.flush()])
+
+
+@pytest.fixture(autouse=True)
+def little_memory() -> Iterator[None]:
+    """No test here may need more than 50 MB, as far as Python and NumPy tell."""
+    tracemalloc.start()
+    yield
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50_000_000
+
+
+# Caches
+
+
+@pytest.mark.parametrize("what", ["chunk", "folder", "metadata", "pipe"])
+def test_a_cache_holds_files_only(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "c.zarr"
+    filled(path)
+    chunk, message = path / "text" / "c" / "0" / "0" / "0", "symbolic link"
+    if what == "chunk":
+        chunk.unlink()
+        chunk.symlink_to("/dev/zero")
+    elif what == "folder":
+        shutil.move(path / "text", tmp_path / "elsewhere")
+        (path / "text").symlink_to(tmp_path / "elsewhere")
+    elif what == "metadata":
+        (path / "text" / "zarr.json").unlink()
+        (path / "text" / "zarr.json").symlink_to(path / "video" / "zarr.json")
+    else:
+        chunk.unlink()
+        os.mkfifo(chunk)
+        message = "no regular file"
+    with pytest.raises(CacheError, match=message):
+        TeacherCache.open(path)
+    link = tmp_path / "here.zarr"
+    filled(tmp_path / "d.zarr")
+    link.symlink_to(tmp_path / "d.zarr")
+    assert len(TeacherCache.open(link)) == 10, "the store itself may lie elsewhere"
+
+
+def test_one_compressor_only(tmp_path: Path) -> None:
+    path = tmp_path / "c.zarr"
+    filled(path)
+    file = path / "text" / "zarr.json"
+    metadata = json.loads(file.read_text())
+    metadata["codecs"] += [{"name": "gzip", "configuration": {"level": 1}}] * 2
+    file.write_text(json.dumps(metadata))
+    with pytest.raises(CacheError, match="compressed more than once"):
+        TeacherCache.open(path)
+
+
+def test_a_download_of_unknown_length_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "c.zarr.zip").write_bytes(bytes(5000))
+    monkeypatch.setattr(fetch, "length_of", lambda fs, place: None)
+    monkeypatch.setattr(fetch, "_MOST_BYTES", 1000)
+    with pytest.raises(CacheError, match="larger than the 1000 bytes"):
+        fetch.pull(f"file://{tmp_path}/c.zarr.zip", tmp_path / "out.zip")
+    assert not (tmp_path / "out.zip").exists()
+
+
+# IDs
+
+
+@pytest.mark.parametrize(
+    "sample_id",
+    ["../x", "a/../../b", "/etc/passwd", "\\\\host\\x", "C:\\x", "a\0b", "a\nb", "a\u2028b",
+     "x" * 600, "a\x1b[2Jb", "\ud800"],
+)  # fmt: skip
+def test_ids_that_lead_somewhere(tmp_path: Path, sample_id: str) -> None:
+    assert bad_id(["fine", sample_id]) is not None
+    with pytest.raises(ManifestError, match="sample_id"):
+        Manifest("m", (Sample(sample_id, 1, "wave", 3),))
+    assert "/" not in file_name(sample_id.replace("\ud800", "?"))
+
+
+def test_ids_that_are_fine() -> None:
+    assert bad_id(["S001C001P001R001A001", "ntu/a b", "übung..1", "a.b-c_d", "x" * 500]) is None
+    assert len(file_name("é" * 400).encode()) <= 200
+
+
+def test_a_cache_with_ids_that_climb_is_refused(tmp_path: Path) -> None:
+    filled(tmp_path / "c.zarr")
+    ids = zarr.open_group(tmp_path / "c.zarr", mode="r+")["sample_id"]
+    ids[3] = "../../x"  # type: ignore[index]
+    with pytest.raises(CacheError, match="leads out of its folder"):
+        TeacherCache.open(tmp_path / "c.zarr")
+
+
+# Raw recordings
+
+
+def test_archives_that_unpack_to_too_much(tmp_path: Path) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / "raw.zip", "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("S001C001P001R001A001.skeleton", "w") as file,
+    ):
+        for _ in range(BOMB // 1_000_000):
+            file.write(bytes(1_000_000))
+    raw = RawFolder(tmp_path / "raw.zip")
+    with pytest.raises(SkelfewError, match="would unpack to"):
+        raw.read("S001C001P001R001A001.skeleton")
+    (tmp_path / "label").mkdir()
+    (tmp_path / "label" / "0002-L.txt").write_text("8,1,2,1\n")
+    (tmp_path / "0002-L.txt.gz").write_bytes(deflated(BOMB, 31))
+    reader = load_reader("pku")
+    (item,) = reader.read(RawFolder(tmp_path), "0002-L.txt.gz", reader.defaults)
+    assert isinstance(item, Dropped) and "unpacks to more than" in item.reason
+
+
+def test_a_matlab_file_that_unpacks_to_too_much(tmp_path: Path) -> None:
+    savemat = pytest.importorskip("scipy.io").savemat
+    memory = io.BytesIO()
+    savemat(memory, {"d_skel": np.ones((20, 3, 4))}, do_compression=True)
+    packed = deflated(BOMB)
+    bad = memory.getvalue()[:132] + len(packed).to_bytes(4, "little") + packed
+    (tmp_path / "a3_s2_t4_skeleton.mat").write_bytes(bad)
+    (item,) = load_reader("utd-mhad").read(RawFolder(tmp_path), "a3_s2_t4_skeleton.mat", {})
+    assert isinstance(item, Dropped) and "unpacks to more than" in item.reason
+
+
+def array_pickle(shape: tuple[int, ...], code: str = "<f4") -> bytes:
+    """Pickle an array of two numbers that claims another shape."""
+    whole = pickle.dumps(np.zeros((2, 1), code), 2)
+    assert b"K\x02K\x01\x86" in whole
+    return whole.replace(b"K\x02K\x01\x86", pickle.dumps(shape, 2)[2:-1].replace(b"q\x00", b""))
+
+
+@pytest.mark.parametrize(
+    ("program", "message"),
+    [
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", None),  # the unpickler in C takes 32 GiB for this
+        (b"\x80\x02)q\x000" + b"h\x00h\x00\x86q\x000" * 60 + b"}h\x00Ns.", "odd keys"),
+        (array_pickle((10**9, 10**3)), "claims shape"),
+        (pickle.dumps(np.array([None, 1], object)), "type O8"),
+        (pickle.dumps(np.dtype([("a", "f4")])), "type V4"),
+        (b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.", "array of no data"),
+        (b"\x80\x02]NR.", "calls something"),
+        (b"c_codecs\nencode\n}b.", "gives a state"),
+        (b"cos\nsystem\n.", "names os.system"),
+        (b"(S'x'\nios\nsystem\n.", "not a readable pickle"),
+        (b"\x80\x04\x8d" + b"\xff" * 8 + b".", "exceeds"),
+    ],
+)
+def test_pickles_that_ask_for_too_much(program: bytes, message: str | None) -> None:
+    if message is None:
+        assert plain_pickle.load(io.BytesIO(program), "x.pkl") is None
+        return
+    with pytest.raises(SkelfewError, match=message):
+        plain_pickle.load(io.BytesIO(program), "x.pkl")
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
+def test_honest_pickles_are_read(protocol: int) -> None:
+    value = {"a": [np.arange(6, dtype=np.float16).reshape(2, 3), np.float32(2.5)], "b": (1, "x")}
+    value["f"] = np.asfortranarray(np.arange(6.0).reshape(2, 3))  # type: ignore[assignment]
+    value["again"] = value["a"]
+    found = plain_pickle.load(io.BytesIO(pickle.dumps(value, protocol)), "x.pkl")
+    np.testing.assert_array_equal(found["a"][0], value["a"][0])
+    np.testing.assert_array_equal(found["f"], value["f"])
+    assert found["a"][1] == 2.5 and found["b"] == (1, "x") and found["again"] is found["a"]
+    assert found["a"][0].dtype == np.float16
+
+
+# Skeleton stores
+
+
+def test_skeleton_stores_lead_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    whole = tmp_path / "whole.h5"
+    with SkeletonStoreWriter(whole, "joints-15", 15) as writer:
+        writer.append("a", Skeleton(np.ones((1, 4, 15, 3))))
+
+    def spoil(name: str) -> h5py.File:
+        shutil.copy(whole, path)
+        file = h5py.File(path, "r+")
+        del file[name]
+        return file
+
+    with spoil("positions") as file:
+        file["positions"] = h5py.ExternalLink(str(whole), "/positions")
+    with pytest.raises(StoreError, match="is a link"):
+        SkeletonStore(path)
+    with spoil("positions") as file:
+        layout = h5py.VirtualLayout((4, 15, 3), "<f4")
+        layout[:] = h5py.VirtualSource(str(whole), "positions", (4, 15, 3))
+        file.create_virtual_dataset("positions", layout)
+    with pytest.raises(StoreError, match="other files"):
+        SkeletonStore(path)
+    with spoil("positions") as file:
+        file.create_dataset("positions", (10**12, 15, 3), "<f4", chunks=(64, 15, 3))
+    with pytest.raises(StoreError, match="claims shape"):
+        SkeletonStore(path)
+    with spoil("frames") as file:
+        file["frames"] = np.array([-4])
+    with pytest.raises(StoreError, match="frames are -4"):
+        SkeletonStore(path)
+    with spoil("sample_id") as file:
+        file["sample_id"] = np.array(["../a"], dtype=object)
+    with pytest.raises(StoreError, match="leads out"):
+        SkeletonStore(path)
+
+
+def test_a_chunk_of_hdf5_that_unpacks_to_too_much(tmp_path: Path) -> None:
+    path = tmp_path / "m.h5"
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset(
+            "x", (1 << 18, 4), "<f4", chunks=(1 << 18, 4), compression="gzip"
+        )
+        made.id.write_direct_chunk((0, 0), deflated(6 * BOMB))
+    with h5py.File(path, "r") as file, pytest.raises(SkelfewError, match=r"made to harm|possible"):
+        plain_dataset(path, file, "x")
+
+
+# Protocols and other texts
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+$", "(a|a)*", r"\w+.*.*x", "(?:ab)*", r"\d+\d+\d+\d+x", "a" * 501, "(", 7]
+)
+def test_patterns_that_run_for_ever(pattern: object) -> None:
+    with pytest.raises(ValueError):
+        compiled(pattern)
+
+
+def test_patterns_of_the_repository_are_fine() -> None:
+    for path in (Path(__file__).parents[1] / "manifests" / "protocols").glob("*.json"):
+        read_protocol(path)
+
+
+def test_splits_by_the_million(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(json.dumps({"dataset": "m", "splits": {"of": list(range(60)), "choose": 30}}))
+    with pytest.raises(ProtocolError, match="too many splits"):
+        read_protocol(path)
+
+
+def test_texts() -> None:
+    deep: Any = ()
+    for _ in range(100):
+        deep = (deep, deep)
+    assert len(shown(deep)) <= 160
+    assert brief("a\x1b[2Jb\nc") == "a?[2Jb"
+    with pytest.raises(ValueError, match="nested"):
+        parse_json("[" * 100_000)
+    with pytest.raises(ValueError):
+        parse_json('"\\ud800"')
+    with pytest.raises(OSError, match="regular"):
+        read_text(Path("/dev/zero"))
