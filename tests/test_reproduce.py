@@ -205,6 +205,7 @@ def test_the_plan_gives_commands_that_say_the_same(world: Path) -> None:
         given = {k: v for k, v in context.params.items() if v is not None}
     fixed = ("run", "name", "resume", "resume_or_start", "json", "debug", "preset", "settings")
     settings = given["settings"]
+    (given["cache"],) = given["cache"]
     config = configure(
         given["preset"], {k: v for k, v in given.items() if k not in fixed}, settings
     )
