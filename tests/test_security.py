@@ -16,9 +16,14 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from numcodecs import Blosc, GZip, Zstd
+from skelfew_extract.failures import Failures
 from test_cache import filled
+from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from skelfew.cache import CacheError, TeacherCache, fetch
+from skelfew.cache.stored import StoredCache
+from skelfew.cache.zips import write_zip
 from skelfew.data.hdf5 import plain_dataset
 from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_name
 from skelfew.data.patterns import compiled
@@ -86,6 +91,77 @@ def test_one_compressor_only(tmp_path: Path) -> None:
     file.write_text(json.dumps(metadata))
     with pytest.raises(CacheError, match="compressed more than once"):
         TeacherCache.open(path)
+
+
+def compressed(path: Path, codec: Any) -> Path:
+    """Write the cache at ``path`` anew with another codec; return a chunk of its features."""
+    old = zarr.open_group(path, mode="r")
+    target = path.with_name("d.zarr")
+    new = zarr.open_group(target, mode="w", zarr_format=3, attributes=dict(old.attrs))
+    for name, array in old.arrays():
+        made = new.create_array(
+            name, shape=array.shape, chunks=array.chunks, dtype=array.dtype, compressors=codec
+        )
+        made[:] = array[:]
+    return target / "text" / "c" / "0" / "0" / "0"
+
+
+CODECS = [(ZstdCodec(), Zstd(9)), (GzipCodec(), GZip(9)), (BloscCodec(), Blosc())]
+
+
+@pytest.mark.parametrize(("codec", "packer"), CODECS, ids=["zstd", "gzip", "blosc"])
+@pytest.mark.parametrize("zipped", [False, True])
+def test_compressed_chunks(tmp_path: Path, codec: Any, packer: Any, zipped: bool) -> None:
+    """They are read; damaged ones and bombs are refused by name, before they are unpacked."""
+    filled(tmp_path / "c.zarr")
+    chunk = compressed(tmp_path / "c.zarr", codec)
+    path, whole = tmp_path / "d.zarr", chunk.read_bytes()
+
+    def opened() -> TeacherCache:
+        if not zipped:
+            return TeacherCache.open(path)
+        (tmp_path / "d.zip").unlink(missing_ok=True)
+        write_zip(path, tmp_path / "d.zip")
+        return TeacherCache.open(tmp_path / "d.zip")
+
+    assert np.array_equal(opened().text, TeacherCache.open(tmp_path / "c.zarr").text)
+    for damaged in (whole[:-20], whole[:20] + bytes(len(whole) - 20), b"", bytes(3)):
+        chunk.write_bytes(damaged)
+        with pytest.raises(CacheError, match=r"d\.(zarr|zip).*damaged"):
+            opened()
+    chunk.write_bytes(packer.encode(np.zeros(BOMB // 12, np.uint8)))
+    with pytest.raises(CacheError, match=r"text/c/0/0/0.*made to harm"):
+        opened()
+    with pytest.raises(CacheError, match=r"text/c/0/0/0.*made to harm"):
+        StoredCache.open(tmp_path / "d.zip" if zipped else path).digest()
+
+
+def test_a_chunk_without_end(tmp_path: Path) -> None:
+    filled(tmp_path / "c.zarr")
+    for name in ("sample_id/c/0", "text/c/0/0/0"):
+        with (tmp_path / "c.zarr" / name).open("r+b") as file:
+            file.truncate(1 << 40)
+        with pytest.raises(CacheError, match=r"c\.zarr: damaged"):
+            TeacherCache.open(tmp_path / "c.zarr")
+
+
+def test_a_zip_whose_entries_have_other_names(tmp_path: Path) -> None:
+    filled(tmp_path / "c.zarr")
+    write_zip(tmp_path / "c.zarr", tmp_path / "c.zip")
+    content = (tmp_path / "c.zip").read_bytes()
+    (tmp_path / "c.zip").write_bytes(content.replace(b"text/c/0/0/0", b"text/c/0/0/1", 1))
+    with pytest.raises(CacheError, match=r"c\.zip: damaged"):
+        TeacherCache.open(tmp_path / "c.zip")
+
+
+def test_consolidated_metadata_are_not_believed(tmp_path: Path) -> None:
+    filled(tmp_path / "c.zarr")
+    zarr.consolidate_metadata(tmp_path / "c.zarr")
+    file = tmp_path / "c.zarr" / "zarr.json"
+    root = json.loads(file.read_text())
+    root["consolidated_metadata"]["metadata"]["text"]["shape"][0] = 10**12
+    file.write_text(json.dumps(root))
+    assert len(TeacherCache.open(tmp_path / "c.zarr")) == 10
 
 
 def test_a_download_of_unknown_length_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,3 +361,15 @@ def test_texts() -> None:
         parse_json('"\\ud800"')
     with pytest.raises(OSError, match="regular"):
         read_text(Path("/dev/zero"))
+
+
+def test_lists_of_failures(tmp_path: Path) -> None:
+    path = tmp_path / "c.failures.csv"
+    for content in (b"sample_id,stage,message\n\xff,a,b\n", b"sample_id\n" + bytes(200_000)):
+        path.write_bytes(content)
+        with pytest.raises(SkelfewError, match="not a readable list of failures"):
+            Failures.beside(tmp_path / "c.zarr", ["a"])
+    path.unlink()
+    path.symlink_to("/dev/zero")
+    with pytest.raises(SkelfewError, match="not a regular file"):
+        Failures.beside(tmp_path / "c.zarr", ["a"])

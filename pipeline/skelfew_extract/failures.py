@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file
 
 COLUMNS = ("sample_id", "stage", "message")
 UNRECORDED = ("unknown", "failed in a run whose failures file is gone")
@@ -29,9 +30,15 @@ class Failures:
         path = cache.with_name(cache.name.removesuffix(".zarr") + ".failures.csv")
         known: dict[str, tuple[str, str]] = {}
         if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = csv.DictReader(file)
-                known = {r["sample_id"]: (r["stage"], r["message"]) for r in rows if _whole(r)}
+            try:
+                check_file(path)
+                with path.open(newline="", encoding="utf-8") as file:
+                    rows = csv.DictReader(file)
+                    known = {r["sample_id"]: (r["stage"], r["message"]) for r in rows if _whole(r)}
+            except (OSError, ValueError, csv.Error) as error:
+                raise SkelfewError(
+                    f"{path}: not a readable list of failures ({brief(error)}); move it away"
+                ) from None
         return cls(path, {s: known.get(s, UNRECORDED) for s in failed})
 
     def update(self, failed: dict[str, tuple[str, str]], succeeded: Iterable[str]) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 from numcodecs.vlen import VLenUTF8
 
+from skelfew.cache.checks import ID_BYTES
+from skelfew.files import read_limited
+
 try:
     from google_crc32c import extend, value
 except ImportError:  # an older Zarr brings another library
@@ -119,8 +122,9 @@ class PlainArray:
         file = self._open(chunk)
         if file is None:
             return np.full(self.rows, self._fill, dtype=object)
+        most = self.rows * (ID_BYTES + 4) + _PAGE
         with file:
-            content = file.read()
+            content = read_limited(file, most)
         if self._summed:
             if value(content[:-_SUM_BYTES]) != _sum(content):
                 raise ValueError(f"a chunk of {self._array.basename} does not have its checksum")

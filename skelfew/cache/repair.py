@@ -101,7 +101,7 @@ def _unreadable(array: Array) -> dict[int, str]:
     for number, key in enumerate(chunk_keys(array)):
         try:
             read(array, _rows(array, number))
-        except DAMAGE:
+        except (CacheError, *DAMAGE):
             bad[number] = key
     return bad
 

@@ -4,7 +4,8 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -12,17 +13,22 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from zarr import Array, Group
+from zarr.abc.store import ByteRequest
 from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore, WrapperStore, ZipStore
 
 from skelfew.cache.checks import (
     FORMAT,
     FORMAT_VERSION,
+    METADATA_BYTES,
     CacheError,
     brief,
     check_arrays,
     check_format,
     files_of,
 )
+from skelfew.cache.chunks import ChunkLimit
 from skelfew.cache.plain import PlainArray, aligned
 from skelfew.cache.zips import entries
 from skelfew.data.manifest import bad_id
@@ -42,6 +48,73 @@ DAMAGE = (
     OverflowError,
     MemoryError,
 )
+
+
+class _Guarded(WrapperStore[Any]):
+    """A store that looks at a file before it is read, and at its bytes before they are unpacked.
+
+    Args:
+        path: Where it lies, for messages.
+        store: The folder or zip.
+        inside: Folder of the group in it, "" or "NAME/".
+        sizes: Of the entries of a zip; None for a folder.
+
+    Attributes:
+        limits: By name of an array, what its chunks can be; filled in when it has been checked.
+    """
+
+    def __init__(
+        self, path: Path, store: Any, inside: str = "", sizes: Mapping[str, int] | None = None
+    ):
+        super().__init__(store)
+        self._path, self._inside, self._sizes = path, inside, sizes
+        self.limits: dict[str, ChunkLimit] = {}
+
+    @property
+    def within(self) -> Any:
+        """The folder or zip itself."""
+        return self._store
+
+    def _with_store(self, store: Any) -> "_Guarded":
+        guarded = type(self)(self._path, store, self._inside, self._sizes)
+        guarded.limits = self.limits
+        return guarded
+
+    def __str__(self) -> str:
+        return str(self._store)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        parts = key.removeprefix(self._inside).split("/")
+        limit = None if parts[-1] == "zarr.json" else self.limits.get(parts[0])
+        most = METADATA_BYTES if limit is None else limit.stored
+        size = self._size(key)
+        if size is None:
+            return None
+        if size > most:
+            raise CacheError(
+                f"{self._path}: {key} has {size} bytes, {most} at most are possible; damaged, or "
+                "made to harm"
+            )
+        found: Buffer | None = await self._store.get(key, prototype, byte_range)
+        if found is not None and limit is not None and limit.compressor:
+            limit.check(f"{self._path}: {key}", found.to_bytes())
+        return found
+
+    def _size(self, key: str) -> int | None:
+        """Return the size of a file, None if there is none; raise if it is not a regular one."""
+        if self._sizes is not None:
+            return self._sizes.get(key)
+        try:
+            found = (self._store.root / key).lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise CacheError(f"{self._path}: {key} is a link or a device; a cache holds none")
+        return found.st_size
 
 
 def create(
@@ -93,11 +166,14 @@ def open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Group:
         raise CacheError(f"{path}: no such cache; create it with skelfew-extract")
     try:
         if path.is_file():
-            folder, _ = entries(path)
-            store = zarr.storage.ZipStore(path, mode="r", read_only=True)
-            return zarr.open_group(store, mode="r", zarr_format=3, path=folder.rstrip("/"))
-        files_of(path)
-        return zarr.open_group(path, mode=mode, zarr_format=3)
+            inside, files = entries(path)
+            sizes = {info.filename: info.file_size for info in files}
+            store = _Guarded(path, ZipStore(path, mode="r", read_only=True), inside, sizes)
+        else:
+            files_of(path)
+            inside, store = "", _Guarded(path, LocalStore(path, read_only=mode == "r"))
+        folder = inside.rstrip("/")
+        return zarr.open_group(store, mode=mode, zarr_format=3, path=folder, use_consolidated=False)
     except CacheError:
         raise
     except Exception as error:  # zipfile.BadZipFile, zarr's own and JSON errors share no base
@@ -111,6 +187,8 @@ def arrays_of(path: Path, group: Group) -> dict[str, Array]:
     """Return the arrays of a cache after checking them; others in the group are ignored."""
     arrays = members(path, group)
     check_arrays(path, arrays)
+    if isinstance(group.store, _Guarded):  # from now on it reads no chunk larger than these have
+        group.store.limits.update({n: ChunkLimit.of(n, a) for n, a in arrays.items()})
     return arrays
 
 
@@ -137,16 +215,23 @@ def chunk_keys(array: Array) -> Iterator[str]:
 def plain_of(array: Array) -> PlainArray | None:
     """Return the array if its chunks are files that can be read as they are, else None."""
     store = array.store_path.store
-    if not isinstance(store, zarr.storage.LocalStore):
+    if isinstance(store, _Guarded):
+        store = store.within
+    if not isinstance(store, LocalStore):
         return None
     return PlainArray.of(Path(store.root) / array.path, array)
 
 
 def read(array: Array, rows: slice = slice(None)) -> np.ndarray:
-    """Return the given rows of an array as they are stored, without a step between them."""
+    """Return the given rows of an array as they are stored, without a step between them.
+
+    Raises:
+        CacheError: If a chunk would unpack to more than a chunk has.
+        DAMAGE: One of these, if it cannot be read.
+    """
     plain = plain_of(array)
     if plain is None:
-        return np.asarray(array[rows])
+        return _decoded(lambda: array[rows])
     start, stop, _ = rows.indices(array.shape[0])
     return plain.read(start, stop)
 
@@ -155,7 +240,7 @@ def pick(array: Array, rows: np.ndarray) -> np.ndarray:
     """Return single rows, given in ascending order, as they are stored; reads whole chunks."""
     plain = plain_of(array)
     if plain is None:
-        return np.asarray(array.oindex[rows])
+        return _decoded(lambda: array.oindex[rows])
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for chunk in np.unique(rows // plain.rows).tolist():
         here = rows // plain.rows == chunk
@@ -163,6 +248,16 @@ def pick(array: Array, rows: np.ndarray) -> np.ndarray:
         stop = min(first + plain.rows, array.shape[0])
         out[here] = plain.read(first, stop)[rows[here] - first]
     return out
+
+
+def _decoded(action: Callable[[], Any]) -> np.ndarray:
+    """Return what Zarr reads; of codecs' own errors (``zlib.error``) make ValueError."""
+    try:
+        return np.asarray(action())
+    except (CacheError, *DAMAGE):
+        raise
+    except Exception as error:
+        raise ValueError(f"damaged chunk, {type(error).__name__}: {brief(error)}") from None
 
 
 def ids_of(arrays: Mapping[str, Array]) -> list[str]:
