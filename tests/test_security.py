@@ -15,8 +15,10 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import torch
 import zarr
 from numcodecs import Blosc, GZip, Zstd
+from safetensors.torch import save_file
 from skelfew_extract.failures import Failures
 from test_cache import filled
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
@@ -31,7 +33,10 @@ from skelfew.data.protocol_files import ProtocolError, read_protocol
 from skelfew.data.readers import Dropped, RawFolder, load_reader, plain_pickle
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
 from skelfew.errors import SkelfewError
+from skelfew.fewshot import build_classifier
+from skelfew.fewshot.trained import bind
 from skelfew.files import brief, parse_json, read_text, shown
+from skelfew.pretrain.bridge import load_bridge
 
 BOMB = 60_000_000
 
@@ -373,3 +378,35 @@ def test_lists_of_failures(tmp_path: Path) -> None:
     path.symlink_to("/dev/zero")
     with pytest.raises(SkelfewError, match="not a regular file"):
         Failures.beside(tmp_path / "c.zarr", ["a"])
+
+
+@pytest.mark.parametrize("about", [
+    None, "{", "[]", "{}", '{"layers": {"skeleton": [["linear", "a", 2, true]], "teacher": []}}',
+    '{"layers": {"skeleton": [["linear", 1000000, 10000000, true]], "teacher": []}}',
+    '{"layers": {"skeleton": [[]], "teacher": []}}', '{"layers": {"skeleton": 1, "teacher": 2}}',
+])  # fmt: skip
+def test_bridges_of_others(tmp_path: Path, about: str | None) -> None:
+    header = {"format": "skelfew-bridge", "format_version": "1"}
+    save_file(
+        {"skeleton.0.weight": torch.ones(2, 2)},
+        path := tmp_path / "b.safetensors",
+        header if about is None else {**header, "about": about},
+    )
+    with pytest.raises(SkelfewError, match=r"b\.safetensors: damaged"):
+        load_bridge(path)
+    for number in ({}, {"format_version": "x"}, {"format_version": "2"}):
+        save_file({}, path, {"format": "skelfew-bridge", **number})
+        with pytest.raises(SkelfewError, match=r"b\.safetensors: format_version is"):
+            load_bridge(path)
+
+
+@pytest.mark.parametrize("head", [
+    None, "{", "[]", '{"name": 1}', '{"name": "protonet", "settings": [], "width": 1}',
+    '{"name": "protonet", "settings": {}, "width": 1000000000}',
+])  # fmt: skip
+def test_heads_of_others(tmp_path: Path, head: str | None) -> None:
+    path = tmp_path / "head.safetensors"
+    about = {} if head is None else {"head": head}
+    save_file({"x": torch.ones(1)}, path, {"format": "skelfew-head", **about})
+    with pytest.raises(SkelfewError, match=r"head\.safetensors: damaged"):
+        bind(build_classifier("protonet"), path)

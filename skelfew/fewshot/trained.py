@@ -11,9 +11,11 @@ from safetensors.torch import save
 
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, HeadClassifier, build_head
+from skelfew.files import brief, parse_json, shown
 
 FORMAT = "skelfew-head"
 FILE = "head.safetensors"
+_WIDEST = 1 << 13
 
 
 def save_head(
@@ -87,8 +89,18 @@ def _read(path: Path) -> dict[str, Any]:
         raise SkelfewError(f"{path}: not a readable safetensors file ({error})") from None
     if header.get("format") != FORMAT:
         raise SkelfewError(f"{path}: a safetensors file, but not a {FORMAT}")
-    document: dict[str, Any] = json.loads(header["head"])
-    return document
+    try:
+        document = parse_json(header.get("head", ""))
+    except ValueError as error:
+        raise SkelfewError(
+            f"{path}: damaged, its description is no JSON ({brief(error)}); train again"
+        ) from None
+    kinds = {"name": str, "settings": dict, "width": int}
+    for key, kind in kinds.items():
+        value = document.get(key) if isinstance(document, dict) else None
+        if not isinstance(value, kind) or (key == "width" and not 0 < value <= _WIDEST):
+            raise SkelfewError(f"{path}: damaged, {key} of its head is {shown(value)}; train again")
+    return dict(document)
 
 
 def settings_of(classifier: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from skelfew.cache import TeacherCache
 from skelfew.config import DirectConfig, TransferConfig
 from skelfew.errors import SkelfewError
+from skelfew.files import brief, parse_json, shown
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import Orthonormal, ZeroPad
 
@@ -123,21 +124,36 @@ def load_bridge(path: Path) -> Bridge:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise SkelfewError(f"{path}: a safetensors file, but not a {FORMAT}")
-            if int(header["format_version"]) > FORMAT_VERSION:
-                raise SkelfewError(f"{path}: written by a newer skelfew; upgrade to read it")
+            version = header.get("format_version")
+            if version != str(FORMAT_VERSION):
+                raise SkelfewError(
+                    f"{path}: format_version is {shown(version)}, this skelfew reads "
+                    f"{FORMAT_VERSION}; upgrade it, or train again if the file is damaged"
+                )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise SkelfewError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
         raise SkelfewError(f"{path}: not a readable safetensors file ({error})") from None
-    about = json.loads(header["about"])
-    layers = about.pop("layers")
-    chains = {name: nn.Sequential(*map(_build, layers[name])) for name in ("skeleton", "teacher")}
-    for name, chain in chains.items():
-        own = f"{name}."
-        mine = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
-        chain.load_state_dict(mine)
-        chain.eval().requires_grad_(False)
+    chains = {}
+    try:
+        about = parse_json(header["about"])
+        layers = about.pop("layers")
+        for name in ("skeleton", "teacher"):
+            with torch.device("meta"):  # takes no memory, whatever size is claimed
+                chain = nn.Sequential(*map(_build, layers[name]))
+            own = f"{name}."
+            mine = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
+            shapes = {key: value.shape for key, value in chain.state_dict().items()}
+            if shapes != {key: value.shape for key, value in mine.items()}:
+                raise ValueError(f"weights of {name} do not fit")
+            chain.to_empty(device="cpu").load_state_dict(mine)
+            chains[name] = chain.eval().requires_grad_(False)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        raise SkelfewError(
+            f"{path}: damaged, its layers and weights cannot be read "
+            f"({type(error).__name__}: {brief(error)}); train again"
+        ) from None
     return Bridge(chains["skeleton"], chains["teacher"], tensors.get("shift"), about)
 
 
