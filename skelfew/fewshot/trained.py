@@ -95,7 +95,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SkelfewError(
             f"{path}: damaged, its description is no JSON ({brief(error)}); train again"
         ) from None
-    kinds = {"name": str, "settings": dict, "width": int}
+    kinds: dict[str, Any] = {"name": str, "settings": dict, "width": int}
     for key, kind in kinds.items():
         value = document.get(key) if isinstance(document, dict) else None
         if not isinstance(value, kind) or (key == "width" and not 0 < value <= _WIDEST):
