@@ -1,0 +1,31 @@
+"""A few hostile inputs for all readers but those of weights; benchmarks/fuzz.py feeds them thousands."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
+GROUPS = {
+    "caches": "cache-store cache-zip cache-commands cache-fetch cache-attributes cache-import "
+    "address",
+    "recordings": "ntu nw-ucla raw-zip utd-mhad pku msr pyskl ctrgcn-npz own",
+    "tables": "manifest protocol layout skeletons descriptions run-tables settings",
+}
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_hostile_files_are_read_or_refused(group: str) -> None:
+    targets = [f"--target={name}" for name in GROUPS[group].split()]
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--inputs=4", "--json", *targets],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, 1), done.stderr[-2000:]
+    tried = json.loads(done.stdout)["targets"]
+    assert [t["target"] for t in tried] == GROUPS[group].split()
+    assert [f for t in tried for f in t["failures"]] == []
+    assert sum(t["inputs"] for t in tried) == 4 * len(targets)
