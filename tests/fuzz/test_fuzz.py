@@ -1,4 +1,4 @@
-"""A few hostile inputs for all readers but those of weights; benchmarks/fuzz.py feeds them thousands."""
+"""A few hostile inputs for most readers; benchmarks/fuzz.py feeds all of them thousands."""
 
 import json
 import subprocess
