@@ -93,6 +93,7 @@ def test_a_run_leaves_what_it_should(world: Path, tmp_path: Path) -> None:
         "metrics.jsonl",
         "log.txt",
         "checkpoint.safetensors",
+        "bridge.transfer.safetensors",
         "encoder.transfer.safetensors",
         "encoder.episodic.safetensors",
         "encoder.safetensors",

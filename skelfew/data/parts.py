@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context, parent_process
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -164,19 +165,22 @@ def _read_in_processes(
     waiting = iter(todo)
     running: dict[Future[None], int] = {}
     try:
-        while True:
-            # A few blocks ahead, so that a failure or Ctrl-C leaves little work behind.
-            for block in waiting:
-                with _interrupts_held():  # inherited by the workers that this starts
-                    running[pool.submit(read_block, plan, folder, block)] = block
-                if len(running) >= 2 * workers:
+        with _interrupts_noted() as interrupts:
+            while not interrupts.is_set():
+                # A few blocks ahead, so that a failure or Ctrl-C leaves little work behind.
+                for block in waiting:
+                    with _interrupts_held():  # inherited by the workers that this starts
+                        running[pool.submit(read_block, plan, folder, block)] = block
+                    if len(running) >= 2 * workers:
+                        break
+                if not running:
                     break
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                block = running.pop(future)
-                future.result()
-                progress.advance(len(blocks[block]))
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    block = running.pop(future)
+                    future.result()
+                    progress.advance(len(blocks[block]))
+            if interrupts.is_set():
+                raise KeyboardInterrupt
     except BrokenProcessPool:
         raise SkelfewError(
             f"a worker process died while reading {plan.raw.path}, perhaps for want of memory; "
@@ -184,6 +188,25 @@ def _read_in_processes(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _interrupts_noted() -> Iterator[threading.Event]:
+    """Set an event at Ctrl-C besides raising: what is raised inside a callback of the pool is lost."""
+    noted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield noted
+        return
+
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

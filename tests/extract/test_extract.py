@@ -301,7 +301,9 @@ def test_asked_to_stop_it_commits_the_block(
     _, stderr = process.communicate(timeout=120)
     assert "stopping after this block" in stderr and "KeyboardInterrupt" in stderr
     cache = TeacherCache.open(out)
-    assert len(cache) == 7 and cache.failed == ("clip_006",) and cache.pending == 12
+    # Asked between two blocks it stops there, asked in the second it finishes that.
+    found = (len(cache), cache.failed, cache.pending)
+    assert found in ((4, (), 16), (7, ("clip_006",), 12))
 
 
 # What is refused before a video is opened
