@@ -1,5 +1,7 @@
 """What ``direct`` and ``infonce`` share: a projector to the teacher's width, targets that stay."""
 
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +16,7 @@ from skelfew.seeding import seeded
 from skelfew.strategy_config import ProjectorConfig
 
 
-class Projected(Passes):
+class Projected(Passes, ABC):
     """Trains an encoder through a projector whose output is compared with the teacher's feature.
 
     Subclasses set ``name`` and say the ``loss``.
@@ -52,9 +54,9 @@ class Projected(Passes):
         """Return the projector, and what leaves targets as they are."""
         return self.module[1], nn.Identity()
 
+    @abstractmethod
     def loss(self, prediction: Tensor, batch: Batch) -> Step:
         """Return the loss of projections (B, D) and what else is to be averaged."""
-        raise NotImplementedError
 
     def forward(self, batch: Batch) -> Step:
         """Return the loss and the spreads of predictions and targets as unit vectors."""

@@ -1,5 +1,6 @@
 """What teachers share that encode frames one by one and whose texts know no clip."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from skelfew_extract.teachers import Precision
 from skelfew_extract.text import prompts
 
 
-class FrameTeacher:
+class FrameTeacher(ABC):
     """A frozen model of frames and texts (see ``Teacher``); f_t is the text of the class alone.
 
     f_t is the mean over the templates of text features of length one, scaled to length one again.
@@ -58,13 +59,13 @@ class FrameTeacher:
         self._encode = torch.compile(self.encode_video, dynamic=False) if compile else None
         self.dim = self._text("a person").shape[-1]
 
+    @abstractmethod
     def encode_one_text(self, text: str) -> Tensor:
         """Return the feature of a text, (1, D), not normalised."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encode_video(self, pixels: Tensor) -> Tensor:
         """Return f_v (B, D) of normalised frames (B, T, 3, S, S)."""
-        raise NotImplementedError
 
     def _blocks(self) -> AbstractContextManager[Any]:
         """The precision in which frames are encoded."""
