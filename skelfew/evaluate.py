@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelfew.answers import Answers
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.data.protocols import Protocol
 from skelfew.errors import SkelfewError
@@ -63,6 +64,8 @@ class Result:
         queries: Number of queries, in one draw or one episode.
         changed: How many predictions fine-tuning changed, in all.
         exemplars: Sample IDs by class for fixed exemplars, else empty.
+        answers: The queries by true class and by the class that they were taken for, right ones
+            too; each once, however many draws agree. None for episodes.
     """
 
     micro: Estimate
@@ -74,6 +77,7 @@ class Result:
     queries: int
     changed: int
     exemplars: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    answers: Answers | None = None
 
     def to_dict(self, names: Mapping[int, str]) -> dict[str, Any]:
         """Return plain values for JSON; ``names`` are the classes' names."""
@@ -89,6 +93,7 @@ class Result:
             ],
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "exemplars": {str(c): list(ids) for c, ids in self.exemplars.items()},
+            "answers": None if self.answers is None else self.answers.to_dict(),
         }
 
 
@@ -113,9 +118,10 @@ def score_exemplars(
     exemplars = protocol.exemplars(shots)
     support = features.rows([i for c in protocol.novel for i in exemplars[c]])
     query = features.rows(protocol.queries(shots, exclude))
-    confusion, changed = _score_all(features, protocol.novel, classifier, support, query)
+    answers = Answers()
+    confusion, changed = _score_all(features, protocol.novel, classifier, support, query, answers)
     micro, macro = bootstrap(confusion, seed=seed)
-    return _result(micro, macro, protocol.novel, confusion, changed, len(query), exemplars)
+    return _result(micro, macro, protocol.novel, confusion, changed, len(query), answers, exemplars)
 
 
 def score_texts(
@@ -130,13 +136,12 @@ def score_texts(
         seed: Of the bootstrap.
     """
     classes = tuple(classes)
-    position = {c: i for i, c in enumerate(classes)}
     query = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
     cosines = F.normalize(features.values[query], dim=-1) @ F.normalize(vectors, dim=-1).T
-    truth = np.array([position[c] for c in features.labels[query].tolist()])
-    confusion = confusion_matrix(truth, cosines.argmax(dim=-1).numpy(), len(classes))
+    predicted, answers = cosines.argmax(dim=-1).numpy(), Answers()
+    confusion = _count(features, classes, query, predicted, answers)
     micro, macro = bootstrap(confusion, seed=seed)
-    return _result(micro, macro, classes, confusion, 0, len(query))
+    return _result(micro, macro, classes, confusion, 0, len(query), answers)
 
 
 def score_draws(
@@ -157,11 +162,12 @@ def score_draws(
                 f"class {class_id} has {len(rows)} samples; {shots} exemplars leave no query"
             )
     total, changed, micro, macro = np.zeros((len(classes),) * 2, dtype=np.int64), 0, [], []
+    answers = Answers()
     for _ in range(draws):
         orders = [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
         support = torch.cat([order[:shots] for order in orders])
         query = torch.cat([order[shots:] for order in orders])
-        confusion, n_changed = _score_all(features, classes, classifier, support, query)
+        confusion, n_changed = _score_all(features, classes, classifier, support, query, answers)
         total, changed = total + confusion, changed + n_changed
         micro.append(np.diag(confusion).sum() / confusion.sum())
         macro.append(np.nanmean(per_class(confusion)))
@@ -172,6 +178,7 @@ def score_draws(
         total,
         changed,
         len(query),
+        answers,
     )
 
 
@@ -254,14 +261,28 @@ def _score_all(
     classifier: Classifier,
     support: Tensor,
     query: Tensor,
+    answers: Answers,
 ) -> tuple[np.ndarray, int]:
     """Confusion matrix of one episode that has all queries, and changes by fine-tuning."""
     values = features.values
     scores = classifier.scores(values[support][None], values[query][None], len(classes))
-    position = {c: i for i, c in enumerate(classes)}
-    truth = np.array([position[c] for c in features.labels[query].tolist()])
     predicted = scores.logits[0].argmax(dim=-1).cpu().numpy()
-    return confusion_matrix(truth, predicted, len(classes)), int(scores.changed.sum())
+    return _count(features, classes, query, predicted, answers), int(scores.changed.sum())
+
+
+def _count(
+    features: Features,
+    classes: Sequence[int],
+    query: Tensor,
+    predicted: np.ndarray,
+    answers: Answers,
+) -> np.ndarray:
+    """Return the confusion matrix of queries, and add them to ``answers``."""
+    position = {c: i for i, c in enumerate(classes)}
+    labels: list[int] = features.labels[query].tolist()
+    ids = [features.ids[i] for i in query.tolist()]
+    answers.add(ids, labels, [classes[i] for i in predicted.tolist()])
+    return confusion_matrix(np.array([position[c] for c in labels]), predicted, len(classes))
 
 
 def _result(
@@ -271,6 +292,7 @@ def _result(
     confusion: np.ndarray,
     changed: int,
     queries: int,
+    answers: Answers,
     exemplars: Mapping[int, tuple[str, ...]] | None = None,
 ) -> Result:
     return Result(
@@ -283,4 +305,5 @@ def _result(
         queries,
         changed,
         exemplars or {},
+        answers,
     )

@@ -140,6 +140,17 @@ def test_exemplars_are_scored_as_the_protocol_says(world: Path) -> None:
     assert result.micro.value == right / 18
     assert result.confusion is not None and result.confusion.sum() == 18
     assert np.diag(result.confusion).sum() == right
+    cells = result.to_dict({})["answers"]
+    queries = protocol.queries(2)
+    assert sorted(i for row in cells.values() for ids in row.values() for i in ids) == sorted(
+        queries
+    )
+    assert result.confusion is not None
+    for row, true in enumerate(NOVEL):
+        for column, taken in enumerate(NOVEL):
+            ids = cells[str(true)].get(str(taken), [])
+            assert len(ids) == result.confusion[row, column]
+            assert all(i.startswith(f"c{true}_") for i in ids)
     fewer = score_exemplars(
         features, protocol, CLASSIFIERS["nearest"], 1, exclude=["synchronised_views"]
     )
@@ -153,6 +164,9 @@ def test_draws_vary_the_exemplars_and_score_all_others() -> None:
     assert one.micro == again.micro and one.micro.count == 6 and one.micro.of == "draws"
     assert one.confusion is not None and one.confusion.sum() == 6 * 87
     assert one.micro.low != one.micro.high
+    answers = one.to_dict({})["answers"]
+    named = {int(t): {i for ids in cells.values() for i in ids} for t, cells in answers.items()}
+    assert {t: len(ids) for t, ids in named.items()} == {1: 30, 3: 30, 5: 30}, "each once"
     with pytest.raises(SkelfewError, match="class 1 has 30 samples; 30 exemplars leave no query"):
         score_draws(features, [1, 3], CLASSIFIERS["cosine"], 30, draws=1, seed=0)
 
