@@ -84,8 +84,9 @@ class TeacherCache:
             raise
         except DAMAGE as error:
             raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
+        finished = ids if len(done) == len(ids) else [ids[i] for i in done.tolist()]
         return cls(
-            row=dict(zip((ids[i] for i in done.tolist()), range(len(done)), strict=True)),
+            row=dict(zip(finished, range(len(finished)), strict=True)),
             video=features.get("video"),
             text=features["text"],
             attrs=attrs,
