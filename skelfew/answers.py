@@ -1,6 +1,10 @@
-"""What a classifier called each query, by sample ID."""
+"""What result documents say that is known without PyTorch, and which query was called what."""
 
 from collections.abc import Iterable
+
+FORMAT = "skelfew-result"
+FORMAT_VERSION = 1
+RAW = "raw skeletons"  # the features of a row without an encoder
 
 
 class Answers:

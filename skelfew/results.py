@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from skelfew.answers import FORMAT, FORMAT_VERSION, RAW
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
@@ -24,10 +25,8 @@ from skelfew.fewshot import Classifier
 from skelfew.fewshot.trained import bind, settings_of
 from skelfew.runs import environment
 from skelfew.statistics import Estimate, mean_interval
-from skelfew.subjects import RAW, Subject
+from skelfew.subjects import Subject
 
-FORMAT = "skelfew-result"
-FORMAT_VERSION = 1
 MODES = ("exemplars", "draws", "episodes")
 TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from skelfew.answers import RAW
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.bank import Pipeline, SkeletonBank
 from skelfew.data.layouts import layout_from_dict, load_layout
@@ -18,8 +19,6 @@ from skelfew.features import RAW_FRAMES, encode, file_digest, kept, raw_features
 from skelfew.fewshot.trained import FILE as HEAD_FILE
 from skelfew.inputs import find_inputs
 from skelfew.runs import Run, read_json
-
-RAW = "raw skeletons"
 
 
 @dataclass(frozen=True)

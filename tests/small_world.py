@@ -42,6 +42,7 @@ def make_world(
     failed: tuple[str, ...] = (),
     pending: tuple[str, ...] = (),
     trained: bool = False,
+    label: str = "action",
 ) -> Path:
     """Write manifests/tiny.csv, its protocol, data/tiny.h5 and cache/tiny.zarr below ``root``.
 
@@ -51,6 +52,7 @@ def make_world(
         failed: Samples on which the teacher failed.
         pending: Samples that it has not come to.
         trained: What the cache says about the teacher.
+        label: What the names of all classes begin with.
 
     Returns:
         The cache.
@@ -65,7 +67,7 @@ def make_world(
             clips.append(positions)
             features.append(factor * (directions[class_id] + 0.3 * draw.normal(size=DIM)))
             samples.append(
-                Sample(f"c{class_id}n{i}", class_id, f"action {class_id}", positions.shape[1])
+                Sample(f"c{class_id}n{i}", class_id, f"{label} {class_id}", positions.shape[1])
             )
     manifest = Manifest("tiny", tuple(samples))
     manifest.write(root / "manifests" / "tiny.csv")

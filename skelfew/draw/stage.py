@@ -194,11 +194,15 @@ class Stage:
         near = self.points[body, frame, self.seen[body, frame], 2]
         return float(near.mean()) if len(near) else -np.inf
 
-    def _place(self, points: np.ndarray) -> np.ndarray:
-        """Return where points (..., 2) come to lie in the enlarged picture."""
+    def place(self, points: np.ndarray) -> np.ndarray:
+        """Return where points (..., 2), to the right and upwards, come to lie, in pixels."""
         moved = (points - self.centre) * (self.scale, -self.scale)
-        placed: np.ndarray = (moved + np.array(self.size) / 2) * _FINE
+        placed: np.ndarray = moved + np.array(self.size) / 2
         return placed
+
+    def _place(self, points: np.ndarray) -> np.ndarray:
+        """The same in the enlarged picture."""
+        return self.place(points) * _FINE
 
     def _draw_ground(self, pen: ImageDraw.ImageDraw, width: int, height: int) -> None:
         level = None

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.report.table import markdown
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.summary import Summary, summarise
 from skelfew.reproduce.tables import Table, load_table
@@ -230,10 +231,3 @@ def _contrasts(table: Table, summary: Summary) -> str:
 def _short(page: Path) -> str:
     """``docs/results.md``, wherever the checkout is."""
     return (Path(page.resolve().parent.name) / page.name).as_posix()
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows of cells as a Markdown table; the first row is its head."""
-    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
-    lines.insert(1, "|" + "---|" * len(rows[0]))
-    return "\n".join(lines)

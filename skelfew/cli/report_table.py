@@ -1,0 +1,31 @@
+"""What skelfew-report prints for people; imports rich, so only report.py's body imports it."""
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from skelfew.report.table import cells_of, head
+
+
+def show(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the scores of runs as a table, with notes below it."""
+    width = shutil.get_terminal_size((120, 24)).columns
+    console = Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    cells = [cells_of(row) for row in rows]
+    kept = [i for i in range(len(head())) if i < 2 or any(row[i] for row in cells)]
+    table = Table()
+    for i in kept:
+        table.add_column(head()[i], overflow="fold", justify="right" if i > 4 else "left")
+    for row in cells:
+        table.add_row(*(Text(row[i]) for i in kept))
+    console.print(table)
+    if any("accuracy" in row for row in rows):
+        over = sorted({row["interval_over"] for row in rows if "accuracy" in row})
+        console.print(f"accuracy in per cent; 95 % intervals over {', '.join(over)}")
+    for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
+        console.print(Text(f"Note: {note}.", style="bold yellow"))

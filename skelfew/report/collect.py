@@ -1,0 +1,269 @@
+"""What a run folder holds, read and checked once: settings, curves, scores, pictures."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from skelfew.answers import FORMAT, FORMAT_VERSION, RAW
+from skelfew.config import TrainConfig
+from skelfew.files import brief
+from skelfew.runs import Run, RunError, read_json
+from skelfew.statistics import Estimate
+
+_NEED = "score the run again with skelfew-eval, or remove the file"
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of a result of skelfew-eval, its splits put together.
+
+    Attributes:
+        path: The result file.
+        features: Run, ``raw skeletons``, or how many runs are averaged.
+        dataset, protocol, mode, shots, classes, classifier: What was scored, and how.
+        splits: Of the protocol; empty if it has none.
+        transductive: Whether the classifier looked at the queries first.
+        micro: Share of all queries that were classified correctly.
+        macro: Mean over classes.
+        chance: Accuracy of guessing.
+        queries: In one split, draw or episode; of several splits the fewest.
+        names: Class names by number.
+        accuracies: Of each class, mean over the splits that ask for it.
+        confusion: Counts by (true class, taken for); None for episodes.
+        answers: Sample IDs by the same; None where the result does not keep them.
+        exemplars: Sample IDs by class.
+        document: The rest of the result, as written.
+    """
+
+    path: Path
+    features: str
+    dataset: str
+    protocol: str
+    splits: tuple[str, ...]
+    mode: str
+    shots: int
+    classes: str
+    classifier: str
+    transductive: bool
+    micro: Estimate
+    macro: Estimate
+    chance: float
+    queries: int
+    names: Mapping[int, str]
+    accuracies: Mapping[int, float]
+    confusion: Mapping[tuple[int, int], int] | None
+    answers: Mapping[tuple[int, int], tuple[str, ...]] | None
+    exemplars: Mapping[int, tuple[str, ...]]
+    document: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def ways(self) -> int:
+        """Classes that a query is told apart from, its own included."""
+        return round(1 / self.chance)
+
+    @property
+    def test(self) -> str:
+        """What it was put to, in a few words."""
+        name = {"exemplars": "", "texts": ", texts alone"}.get(self.mode, f", {self.mode}")
+        classes = "" if self.classes == "novel" else f", {self.classes} classes"
+        if len(self.splits) > 1:
+            split = f", {len(self.splits)} splits"
+        else:
+            split = f", split {self.splits[0]}" if self.splits else ""
+        return f"{self.dataset}, {self.ways}-way {self.shots}-shot{name}{split}{classes}"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for two scores of the same thing, of which the newer one counts."""
+        settings = tuple(sorted((k, repr(v)) for k, v in self.document["settings"].items()))
+        excluded = tuple(self.document["excluded_queries"])
+        return (self.features, self.test, self.protocol, self.splits, excluded, self.classifier,
+                settings)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run folder.
+
+    Attributes:
+        run: The folder.
+        config: Its settings.
+        changed: Those that differ from the preset: dotted name to [preset, run].
+        inputs: Manifest, skeletons, protocol and cache with their digests, as written.
+        sessions: Of training: command, machine, versions.
+        metrics: A row an epoch.
+        scores: Of this run, and of raw skeletons where they were scored beside it.
+        pictures: What skelfew-explain left.
+    """
+
+    run: Run
+    config: TrainConfig
+    changed: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    sessions: tuple[Mapping[str, Any], ...]
+    metrics: tuple[Mapping[str, Any], ...]
+    scores: tuple[Score, ...]
+    pictures: tuple[Path, ...]
+
+    @property
+    def shown(self) -> Score | None:
+        """The score whose classes and mistakes are looked at.
+
+        One with answers if there is any, with the protocol's exemplars, of few shots, the newest.
+        """
+        own = [score for score in self.scores if score.features == self.run.name]
+        return max(
+            own,
+            key=lambda s: (
+                s.answers is not None,
+                s.confusion is not None,
+                s.mode == "exemplars",
+                s.classes == "novel",
+                -s.shots,
+                s.document["created"],
+            ),
+            default=None,
+        )
+
+
+def find_runs(paths: Iterable[Path]) -> list[Run]:
+    """Return the runs at ``paths``, each a run folder or a folder of them."""
+    runs: list[Run] = []
+    for path in paths:
+        inside = []
+        if path.is_dir() and not (path / "config.json").is_file():
+            inside = sorted(config.parent for config in path.glob("*/config.json"))
+        runs += [Run.open(folder) for folder in inside or [path]]
+    return list({run.path.resolve(): run for run in runs}.values())
+
+
+def read_run(run: Run) -> RunFacts:
+    """Read a run folder; raise RunError naming a file that is not as it should be."""
+    config = run.config()
+    changed = read_json(run.path / "config.json").get("changed_from_preset")
+    inputs = _optional(run.path / "inputs.json")
+    sessions = _optional(run.path / "environment.json").get("sessions", [])
+    newest: dict[tuple[Any, ...], Score] = {}
+    for path in sorted((run.path / "results").glob("*.json")):
+        for score in read_scores(path, run):
+            before = newest.get(score.key)
+            if before is None or before.document["created"] <= score.document["created"]:
+                newest[score.key] = score
+    found = (p for p in sorted((run.path / "explain").glob("**/*")) if p.is_file())
+    return RunFacts(
+        run,
+        config,
+        changed if isinstance(changed, dict) else {},
+        inputs,
+        tuple(s for s in sessions if isinstance(s, dict)) if isinstance(sessions, list) else (),
+        tuple(run.rows()),
+        tuple(sorted(newest.values(), key=lambda s: (s.test, s.features != run.name))),
+        tuple(p for p in found if p.suffix.lower() in (".png", ".svg")),
+    )
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}
+
+
+def read_scores(path: Path, run: Run) -> list[Score]:
+    """Return the rows of a result file that are about a run, or about raw skeletons.
+
+    A run whose folder was renamed since is known by its encoder.
+    """
+    document = read_json(path)
+    if document.get("format") != FORMAT:
+        raise RunError(f"{path}: not a result of skelfew-eval; {_NEED}")
+    version = document.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise RunError(
+            f"{path}: format version {version!r}, this skelfew reads up to {FORMAT_VERSION}; "
+            "upgrade skelfew to read it"
+        )
+    try:
+        subjects = document["subjects"]
+        learned = [str(s["name"]) for s in subjects if s["name"] != RAW]
+        called = {name: name for name in (RAW, f"{len(learned)} runs")}
+        if run.name in learned:
+            called[run.name] = run.name
+        elif run.finished:
+            digest = _digest(run.encoder)
+            called |= {s["name"]: run.name for s in subjects if s.get("encoder_sha256") == digest}
+        return [
+            _score(path, document, row, called[row["features"]])
+            for row in document["rows"]
+            if row["features"] in called
+        ]
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        IndexError,
+        AttributeError,
+        ZeroDivisionError,
+    ) as error:
+        what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else brief(error)
+        raise RunError(f"{path}: not a whole result of skelfew-eval ({what}); {_NEED}") from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name: str) -> Score:
+    results = row["results"]
+    names: dict[int, str] = {}
+    values: dict[int, list[float]] = {}
+    exemplars: dict[int, tuple[str, ...]] = {}
+    confusion: Counter[tuple[int, int]] | None = Counter()
+    answers: dict[tuple[int, int], tuple[str, ...]] | None = {}
+    for result in results:
+        numbers = [int(entry["class_id"]) for entry in result["classes"]]
+        for number, entry in zip(numbers, result["classes"], strict=True):
+            names[number] = str(entry["name"])
+            if entry["accuracy"] is not None:
+                values.setdefault(number, []).append(float(entry["accuracy"]))
+        for number, ids in result["exemplars"].items():
+            exemplars.setdefault(int(number), tuple(map(str, ids)))
+        if result["confusion"] is None or confusion is None:
+            confusion = None
+        else:
+            for true, counts in zip(numbers, result["confusion"], strict=True):
+                confusion.update({(true, t): int(c) for t, c in zip(numbers, counts, strict=True)})
+        cells = result.get("answers")  # absent in results of earlier versions
+        if cells is None or answers is None:
+            answers = None
+            continue
+        for one, taken in cells.items():
+            for other, ids in taken.items():
+                place = int(one), int(other)
+                answers[place] = tuple(dict.fromkeys((*answers.get(place, ()), *map(str, ids))))
+    return Score(
+        path=path,
+        features=name,
+        dataset=str(document["data"]["dataset"]),
+        protocol=str(document["protocol"]["name"]),
+        splits=tuple(map(str, document["protocol"]["splits"])),
+        mode=str(document["mode"]),
+        shots=int(document["shots"]),
+        classes=str(document["classes"]),
+        classifier=str(row["classifier"]),
+        transductive=bool(row["transductive"]),
+        micro=Estimate(**row["micro"]),
+        macro=Estimate(**row["macro"]),
+        chance=float(results[0]["chance"]),
+        queries=min(int(result["queries"]) for result in results),
+        names=names,
+        accuracies={number: sum(v) / len(v) for number, v in values.items()},
+        confusion=confusion,
+        answers=answers,
+        exemplars=exemplars,
+        document={
+            **{k: v for k, v in document.items() if k != "rows"},
+            "settings": row["settings"],
+        },
+    )

@@ -1,0 +1,62 @@
+"""HTML and SVG from Python values: what is not marked as markup is escaped."""
+
+import html
+import json
+from collections.abc import Iterable
+from typing import Any
+
+
+class Safe(str):
+    """Text that is markup already; every other text is escaped by ``tag``."""
+
+    __slots__ = ()
+
+
+def join(*children: Any) -> Safe:
+    """Return children one after the other: markup as it is, other values escaped, None left out."""
+    parts: list[str] = []
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, Safe):
+            parts.append(child)
+        elif isinstance(child, str) or not isinstance(child, Iterable):
+            parts.append(html.escape(str(child)))
+        else:
+            parts.append(join(*child))
+    return Safe("".join(parts))
+
+
+_VOID = {"br", "img", "input", "meta"}
+
+
+def tag(name: str, *children: Any, **attributes: Any) -> Safe:
+    """Return an element.
+
+    Args:
+        name: Of the element.
+        children: As in ``join``.
+        attributes: ``class_`` for class, ``aria_label`` for aria-label; None and False are left
+            out, True stands without a value.
+    """
+    parts = [name]
+    for key, value in attributes.items():
+        if value is None or value is False:
+            continue
+        key = key.rstrip("_").replace("_", "-")
+        parts.append(key if value is True else f'{key}="{html.escape(str(value))}"')
+    start = f"<{' '.join(parts)}>"
+    return Safe(start if name in _VOID else f"{start}{join(*children)}</{name}>")
+
+
+def data_block(name: str, value: Any) -> Safe:
+    """Return values as JSON in an element that scripts read; no text in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return tag("script", Safe(text), type="application/json", id=name)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Return a share as per cent, without the sign."""
+    return f"{100 * value:.{digits}f}"

@@ -1,0 +1,125 @@
+"""Runs as a table in every format, and the paper's numbers beside them."""
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import pytest
+from report_world import run_report
+
+from skelfew.config import TrainConfig, override, preset
+from skelfew.report.quoted import quotes
+from skelfew.report.table import as_latex, as_text
+
+
+def test_the_table_for_people(world: Path) -> None:
+    printed = run_report(world, "runs/one").output
+    assert re.search(r"│ one +│ tiny, 2-way 1-shot │ cosine +│ \d+\.\d \[\d", printed)
+    assert re.search(r"│ raw skeletons │ tiny, 2-way 1-shot", printed)
+    assert "quoted" not in printed, "a column without a value is left out"
+    assert "Note: the teacher (toy) was UNTRAINED" in printed
+
+
+def test_every_format_has_the_same_numbers(world: Path) -> None:
+    (kept,) = (world / "runs" / "one" / "results").glob("*.json")
+    written = json.loads(kept.read_text())["rows"]
+    micro = {row["features"]: row["micro"]["value"] for row in written}
+    document = json.loads(run_report(world, "runs", "--json").stdout)
+    assert {row["run"]: row["accuracy"] for row in document["rows"]} == micro
+    assert document["html"] is None and document["rows"][0]["teacher_untrained"] is True
+    table = csv.DictReader(io.StringIO(run_report(world, "runs", "--format", "csv").stdout))
+    assert {row["run"]: float(row["accuracy"]) for row in table} == micro
+    lines = run_report(world, "runs", "--format", "markdown").stdout.splitlines()
+    assert lines[1] == "|---|---|---|---|---|---|---|" and len(lines) == 4
+    assert f"| {100 * micro['one']:.1f} [" in lines[2]
+    latex = run_report(world, "runs", "--format", "latex").stdout
+    assert r"\begin{tabular}{lllllrr}" in latex and r"accuracy [95 \%]" in latex
+    assert f"{100 * micro['raw skeletons']:.1f} [" in latex
+
+
+def test_what_latex_reads_as_commands_is_spelt_out() -> None:
+    row = as_latex([list("abcdefg"), ["a_b & 5 %", r"\x", "{#}", "$~^", "<|>", "", ""]])
+    assert r"a\_b \& 5 \% & \textbackslash{}x & \{\#\} & \$\textasciitilde{}" in row
+    assert "a/b" in as_text([{"run": "a|b", "finished": False}], "markdown")
+
+
+def test_the_newest_of_equal_scores_counts_and_runs_without_one_are_rows(copy: Path) -> None:
+    results = copy / "runs" / "one" / "results"
+    (kept,) = results.glob("*.json")
+    document = json.loads(kept.read_text())
+    document["created"] = "2099-01-01T00:00:00+0000"
+    document["rows"][0]["micro"]["value"] = 0.125
+    (results / "a-later-one.json").write_text(json.dumps(document))
+    (copy / "runs" / "two").mkdir()
+    (copy / "runs" / "two" / "config.json").write_text(
+        (copy / "runs" / "one" / "config.json").read_text()
+    )
+    rows = json.loads(run_report(copy, "runs", "--json").stdout)["rows"]
+    assert [(row["run"], row.get("accuracy")) for row in rows][::2] == [
+        ("one", 0.125),
+        ("two", None),
+    ]
+    assert len(rows) == 3 and "not finished" in run_report(copy, "runs").output
+
+
+def test_a_renamed_run_is_known_by_its_encoder(copy: Path) -> None:
+    (copy / "runs" / "one").rename(copy / "runs" / "renamed")
+    rows = json.loads(run_report(copy, "runs/renamed", "--json").stdout)["rows"]
+    assert [row["run"] for row in rows] == ["renamed", "raw skeletons"]
+
+
+def trained(**settings: object) -> TrainConfig:
+    config = override(preset("recommended"), "inputs.cache", "cache/ntu120.zarr")
+    config = override(config, "transfer.decay", 0.99)
+    for key, value in settings.items():
+        config = override(config, key.replace("__", "."), value)
+    return config
+
+
+def test_quoted_numbers_are_those_of_runs_trained_alike() -> None:
+    def same(config: TrainConfig, classifier: str = "cosine") -> dict[str, float]:
+        found = quotes("ntu120", 1, config, classifier)
+        return {quote.where: quote.percent for quote in found if quote.same}
+
+    full = same(trained(transfer__representation="f_v+f_t"))
+    assert full["Table VII"] == full["Table VIII"] == full["Figure 6"] == full["Table XII"] == 70.4
+    assert same(trained(transfer__representation="f_t"))["Table VIII"] == 62.3
+    assert same(trained(transfer__decay=0.0))["Figure 6"] == 68.0
+    assert same(trained(inputs__cache="cache/ntu120-actionclip.zarr"))["Table XII"] == 70.8
+    assert "Table XI" not in full and same(trained(), "cosine-paper")["Table XI"] == 70.4
+    assert same(override(trained(), "stages", ("episodic",)))["Table VII"] == 57.0
+    assert {q.percent for q in quotes("nw-ucla", 1)} == {73.6}
+    assert quotes("ntu120", 5) == quotes("tiny", 1) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("runs/none",), 1, "runs/none: no run here"),
+        (("runs/one", "--embed"), 2, "--embed is for the page; give --html FILE too"),
+        (("runs/one", "--format", "pdf"), 2, "Invalid value"),
+        (("runs/one", "--pairs", "-1", "--html", "x.html"), 2, "Invalid value"),
+        (("runs/one", "--html", "."), 2, "is a directory"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    world: Path, arguments: tuple[str, ...], status: int, message: str
+) -> None:
+    assert message in run_report(world, *arguments, status=status).output
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a readable JSON file"),
+        ("{}", "not a result of skelfew-eval"),
+        ('{"format": "skelfew-result", "format_version": 9}', "format version 9, this skelfew"),
+        ('{"format": "skelfew-result", "format_version": 1}', "subjects is missing"),
+    ],
+)
+def test_a_damaged_result_is_named(copy: Path, text: str, message: str) -> None:
+    (copy / "runs" / "one" / "results" / "bad.json").write_text(text)
+    printed = run_report(copy, "runs/one", status=1).output
+    assert printed.startswith("error: runs/one/results/bad.json: ") and message in printed
