@@ -10,6 +10,7 @@ import torch
 from skelfew.base_samples import base_samples
 from skelfew.config import TrainConfig
 from skelfew.data.bank import Pipeline
+from skelfew.data.protocol_files import portable
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head
 from skelfew.inputs import Inputs
@@ -42,7 +43,7 @@ def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
             if (settings := getattr(config, stage))
         },
         episodic=replace(config.episodic, ways=_ways(config, inputs)),
-        protocol=str(inputs.protocol.path.resolve()),
+        protocol=portable(inputs.protocol.path),
         split=inputs.protocol.split or None,
         device=pick_device(config.device),
         threads=config.threads or torch.get_num_threads(),

@@ -17,6 +17,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from skelfew.cache import DONE, FAILED, CacheError, CacheWriter, TeacherCache, content_digest
+from skelfew.cache.verify import verify
 from skelfew.errors import SkelfewError
 
 GOLDEN = Path(__file__).parent / "data" / "caches" / "v1"
@@ -475,3 +476,10 @@ def test_unknown_versions_are_refused(tmp_path: Path, version: object) -> None:
     for read in (TeacherCache.open, content_digest):
         with pytest.raises(CacheError, match=wanted):
             read(path)
+
+
+def test_verify_of_a_cache_without_a_finished_row(tmp_path: Path) -> None:
+    with writer(tmp_path / "c.zarr"):
+        pass
+    report = verify(tmp_path / "c.zarr")
+    assert (report["pending"], report["problems"]) == (10, [])

@@ -91,6 +91,8 @@ def _features(cache: StoredCache, report: dict[str, Any]) -> list[dict[str, Any]
         bad: list[int] = []
         for rows in cache.blocks():
             done = np.flatnonzero(cache.status[rows] == DONE) + rows.start
+            if not len(done):
+                continue
             for part, values in _read(cache, name, done):
                 if values is None:
                     bad += part.tolist()

@@ -11,7 +11,12 @@ from typing import Any
 import pytest
 
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.protocol_files import format_protocol, write_protocol
+from skelfew.data.protocol_files import (
+    find_protocol,
+    format_protocol,
+    portable,
+    write_protocol,
+)
 from skelfew.data.protocols import (
     ProtocolError,
     default_protocol,
@@ -302,3 +307,13 @@ def test_own_split_refuses_what_cannot_be() -> None:
         make_split(small(), novel=[1, 8])
     with pytest.raises(ProtocolError, match="has a single sample"):
         make_split(small(each=1), novel=[1])
+
+
+def test_a_run_remembers_a_shipped_protocol_by_name(tmp_path: Path) -> None:
+    """So that it can be resumed where skelfew is installed elsewhere."""
+    shipped = find_protocol("ntu60-oneshot")
+    assert portable(shipped) == "ntu60-oneshot"
+    own = tmp_path / "manifests" / "protocols" / "ntu60-oneshot.json"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(shipped.read_bytes())
+    assert portable(own) == str(own)
