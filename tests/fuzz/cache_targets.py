@@ -26,7 +26,7 @@ from skelfew.cache.history import carried, step, steps_of
 from skelfew.cache.importing import Origin, Source, import_features
 from skelfew.cache.merge import merge, subset
 from skelfew.cache.pack import pack, unpack
-from skelfew.cache.places import Place
+from skelfew.cache.places import Place, is_url
 from skelfew.cache.stored import StoredCache
 from skelfew.cache.verify import verify
 from skelfew.cache.zips import write_zip
@@ -209,8 +209,9 @@ def hostile_address(draw: Draw) -> Files:
 
 
 def use_place(folder: Path, out: Path) -> None:
-    place = Place.of((folder / "address").read_bytes().decode("utf-8", "replace"))
-    assert "pw@" not in place.shown and "sig=" not in place.shown
+    text = (folder / "address").read_bytes().decode("utf-8", "replace")
+    place = Place.of(text)
+    assert not is_url(text) or ("pw@" not in place.shown and "sig=" not in place.shown)
     assert "/" not in place.name and "/" not in place.key
     place.file("zarr.json")
 
