@@ -61,15 +61,15 @@ class Place:
         kind = parts.scheme.lower()
         if kind not in KINDS or "::" in address:
             raise CacheError(
-                f"{_shown(address)}: addresses of this kind are not opened; use a path or one of "
-                f"{', '.join(f'{k}://' for k in KINDS)}"
+                f"{brief(_shown(address))}: addresses of this kind are not opened; use a path or "
+                f"one of {', '.join(f'{k}://' for k in KINDS)}"
             )
         digest = None
         if parts.fragment:
             found = _DIGEST.fullmatch(parts.fragment)
             if found is None:
                 raise CacheError(
-                    f"{_shown(address)}: after # stands {brief(parts.fragment)!r}, expected "
+                    f"{brief(_shown(address))}: after # stands {brief(parts.fragment)!r}, expected "
                     "digest= and 64 hexadecimal digits"
                 )
             digest = found[1]
@@ -83,7 +83,7 @@ class Place:
         else:
             base = tail.removeprefix("/~/") if tail.startswith("/~/") else tail or "/"
         if not (parts.netloc or kind == "file"):
-            raise CacheError(f"{_shown(address)}: names no host")
+            raise CacheError(f"{brief(_shown(address))}: names no host")
         return cls(kind, base, parts.query, _shown(address), digest)
 
     @property
