@@ -1,8 +1,9 @@
 """What a run folder holds, read and checked once: settings, curves, scores, pictures."""
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class Score:
         confusion: Counts by (true class, taken for); None for episodes.
         answers: Sample IDs by the same; None where the result does not keep them.
         exemplars: Sample IDs by class.
-        document: The rest of the result, as written.
+        document: More of the result: created, command, data, protocol, excluded_queries,
+            teacher_untrained, notes, and the classifier's settings.
     """
 
     path: Path
@@ -186,27 +188,32 @@ def read_scores(path: Path, run: Run) -> list[Score]:
     try:
         subjects = document["subjects"]
         learned = [str(s["name"]) for s in subjects if s["name"] != RAW]
-        called = {name: name for name in (RAW, f"{len(learned)} runs")}
+        mean = f"{len(learned)} runs"
+        called = {RAW: RAW, mean: mean}
         if run.name in learned:
             called[run.name] = run.name
         elif run.finished:
             digest = _digest(run.encoder)
             called |= {s["name"]: run.name for s in subjects if s.get("encoder_sha256") == digest}
+        means = [row for row in document["rows"] if row["features"] == mean]
+        rows = [*document["rows"], *_own(means, set(called) - {RAW, mean})]
         return [
             _score(path, document, row, called[row["features"]])
-            for row in document["rows"]
+            for row in rows
             if row["features"] in called
         ]
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        IndexError,
-        AttributeError,
-        ZeroDivisionError,
-    ) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         what = f"{error.args[0]} is missing" if isinstance(error, KeyError) else brief(error)
         raise RunError(f"{path}: not a whole result of skelfew-eval ({what}); {_NEED}") from None
+
+
+def _own(rows: Iterable[Mapping[str, Any]], subjects: Container[str]) -> Iterator[dict[str, Any]]:
+    """What single runs, usually of a split each, have in rows that are means over them."""
+    for row in rows:
+        for result in row["results"]:
+            if result["subject"] in subjects:
+                numbers = {"micro": result["micro"], "macro": result["macro"]}
+                yield {**row, **numbers, "features": result["subject"], "results": [result]}
 
 
 def _digest(path: Path) -> str:
@@ -216,6 +223,9 @@ def _digest(path: Path) -> str:
 
 def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name: str) -> Score:
     results = row["results"]
+    chance = _finite(results[0]["chance"])
+    if not 0 < chance <= 1:
+        raise ValueError(f"chance is {chance}")
     names: dict[int, str] = {}
     values: dict[int, list[float]] = {}
     exemplars: dict[int, tuple[str, ...]] = {}
@@ -226,7 +236,7 @@ def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name
         for number, entry in zip(numbers, result["classes"], strict=True):
             names[number] = str(entry["name"])
             if entry["accuracy"] is not None:
-                values.setdefault(number, []).append(float(entry["accuracy"]))
+                values.setdefault(number, []).append(_finite(entry["accuracy"]))
         for number, ids in result["exemplars"].items():
             exemplars.setdefault(int(number), tuple(map(str, ids)))
         if result["confusion"] is None or confusion is None:
@@ -247,15 +257,15 @@ def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name
         features=name,
         dataset=str(document["data"]["dataset"]),
         protocol=str(document["protocol"]["name"]),
-        splits=tuple(map(str, document["protocol"]["splits"])),
+        splits=tuple(dict.fromkeys(str(r["split"]) for r in results if r["split"])),
         mode=str(document["mode"]),
         shots=int(document["shots"]),
         classes=str(document["classes"]),
         classifier=str(row["classifier"]),
         transductive=bool(row["transductive"]),
-        micro=Estimate(**row["micro"]),
-        macro=Estimate(**row["macro"]),
-        chance=float(results[0]["chance"]),
+        micro=_estimate(row["micro"]),
+        macro=_estimate(row["macro"]),
+        chance=chance,
         queries=min(int(result["queries"]) for result in results),
         names=names,
         accuracies={number: sum(v) / len(v) for number, v in values.items()},
@@ -263,7 +273,25 @@ def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name
         answers=answers,
         exemplars=exemplars,
         document={
-            **{k: v for k, v in document.items() if k != "rows"},
-            "settings": row["settings"],
+            "created": str(document["created"]),
+            "command": document.get("command"),
+            "data": dict(document["data"]),
+            "protocol": dict(document["protocol"]),
+            "excluded_queries": [str(name) for name in document.get("excluded_queries", [])],
+            "teacher_untrained": document.get("teacher_untrained"),
+            "notes": [str(note) for note in document.get("notes", [])],
+            "settings": dict(row["settings"]),
         },
     )
+
+
+def _estimate(values: Mapping[str, Any]) -> Estimate:
+    low, high = (None if values[k] is None else _finite(values[k]) for k in ("low", "high"))
+    return Estimate(_finite(values["value"]), low, high, str(values["of"]), int(values["count"]))
+
+
+def _finite(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value} is no accuracy")
+    return number

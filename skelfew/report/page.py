@@ -91,7 +91,7 @@ def _scores(runs: Sequence[RunFacts]) -> Safe:
             if score.key not in seen:
                 seen.add(score.key)
                 rows.append((facts, score))
-    rows.sort(key=lambda row: row[1].test)
+    rows.sort(key=lambda row: (row[1].test, row[1].features == RAW))
     unscored = [f.run.name for f in runs if not f.scores]
     quoted = any(quote.same for row in rows for quote in quotes_of(*row))
     legend = tag(
@@ -128,9 +128,10 @@ def _score(facts: RunFacts, score: Score) -> Safe:
     over = f"{count:,} {score.micro.of}" if count > 1 else f"one of {score.micro.of}"
     low, high = score.micro.low, score.micro.high
     interval = "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
+    beside = any(s.path == score.path and s.features != RAW for s in facts.scores)
     notes = [
         *(["looks at the queries before it decides"] if score.transductive else []),
-        *map(str, score.document["notes"]),
+        *([] if score.features == RAW and beside else score.document["notes"]),
     ]
     quoted = f"; quoted {', '.join(dict.fromkeys(percent(q) for q in same))} %" if same else ""
     return tag(

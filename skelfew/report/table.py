@@ -22,7 +22,7 @@ _LATEX = str.maketrans({
 def rows_of(runs: Sequence[RunFacts]) -> list[dict[str, Any]]:
     """Return a row for each score of the runs and for each run without one.
 
-    Raw skeletons are the same for all runs of a data set, so each of their scores is there once.
+    Means over several runs follow, then raw skeletons, each of their scores once.
     Accuracies are shares in [0, 1]; ``quoted_percent`` holds the paper's numbers for runs trained
     alike. Keys are the columns of the CSV.
     """
@@ -36,7 +36,8 @@ def rows_of(runs: Sequence[RunFacts]) -> list[dict[str, Any]]:
                     continue
                 seen.add(score.key)
             rows.append(_row(facts, score))
-    return rows
+    names = {facts.run.name for facts in runs}
+    return sorted(rows, key=lambda row: (row["run"] not in names, row["run"] == RAW))
 
 
 def quotes_of(facts: RunFacts, score: Score) -> list[Quote]:
@@ -63,6 +64,8 @@ def _row(facts: RunFacts, score: Score | None) -> dict[str, Any]:
         return row
     if score.features == RAW:
         row |= {"folder": None, "finished": None, "stages": None, "encoder": None, "seed": None}
+    elif score.features != facts.run.name:
+        row |= {"folder": None, "seed": None}
     same = [q.percent for q in quotes_of(facts, score) if q.same]
     return row | {
         "test": score.test,

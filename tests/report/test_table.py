@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 
 import pytest
-from report_world import run_report
+from evaluation_world import make_data, make_run
+from report_world import call, inside, run_report
 
+from skelfew.cli.evaluate import main as evaluate
 from skelfew.config import TrainConfig, override, preset
 from skelfew.report.quoted import quotes
 from skelfew.report.table import as_latex, as_text
@@ -57,7 +59,7 @@ def test_the_newest_of_equal_scores_counts_and_runs_without_one_are_rows(copy: P
         (copy / "runs" / "one" / "config.json").read_text()
     )
     rows = json.loads(run_report(copy, "runs", "--json").stdout)["rows"]
-    assert [(row["run"], row.get("accuracy")) for row in rows][::2] == [
+    assert [(row["run"], row.get("accuracy")) for row in rows][:2] == [
         ("one", 0.125),
         ("two", None),
     ]
@@ -68,6 +70,24 @@ def test_a_renamed_run_is_known_by_its_encoder(copy: Path) -> None:
     (copy / "runs" / "one").rename(copy / "runs" / "renamed")
     rows = json.loads(run_report(copy, "runs/renamed", "--json").stdout)["rows"]
     assert [row["run"] for row in rows] == ["renamed", "raw skeletons"]
+
+
+def test_a_mean_over_splits_is_a_row_and_so_is_what_each_run_has_in_it(tmp_path: Path) -> None:
+    make_data(tmp_path)
+    with inside(tmp_path):
+        for split, name in (("1", "a"), ("2", "b")):
+            make_run(tmp_path, name, protocol="tiny-splits", split=split)
+    both = ("--run=runs/a", "--run=runs/b")
+    call(tmp_path, evaluate, *both, "--average", "--raw", "--threads=1")
+    rows = json.loads(run_report(tmp_path, "runs", "--json").stdout)["rows"]
+    assert [(row["run"], row["splits"]) for row in rows] == [
+        ("a", "1"), ("b", "2"), ("2 runs", "1+2"), ("raw skeletons", "1+2")
+    ]  # fmt: skip
+    mean = next(row for row in rows if row["run"] == "2 runs")
+    assert mean["accuracy"] == pytest.approx((rows[0]["accuracy"] + rows[1]["accuracy"]) / 2)
+    assert mean["seed"] is None and mean["interval_over"] == "splits"
+    run_report(tmp_path, "runs/a", "--html", "page.html")
+    assert "Confusion matrix" in (tmp_path / "page.html").read_text()
 
 
 def trained(**settings: object) -> TrainConfig:
@@ -123,3 +143,16 @@ def test_a_damaged_result_is_named(copy: Path, text: str, message: str) -> None:
     (copy / "runs" / "one" / "results" / "bad.json").write_text(text)
     printed = run_report(copy, "runs/one", status=1).output
     assert printed.startswith("error: runs/one/results/bad.json: ") and message in printed
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("x", "could not convert"), (None, "float() argument"), (float("nan"), "is no accuracy")],
+)
+def test_a_result_with_a_wrong_value_is_named(copy: Path, value: object, message: str) -> None:
+    (path,) = (copy / "runs" / "one" / "results").glob("*.json")
+    document = json.loads(path.read_text())
+    document["rows"][0]["micro"]["value"] = value
+    path.write_text(json.dumps(document))
+    printed = run_report(copy, "runs/one", status=1).output
+    assert f"{path.name}: not a whole result" in printed and message in printed
