@@ -227,19 +227,26 @@ def _heatmaps(part: Part, where: str) -> None:
     if not part.facts.pictures:
         part.missing.append(f"No heatmaps: skelfew-explain leaves them in {where}/explain.")
         return
+    named: dict[Path, list[Path]] = {}
+    for path in sorted(part.facts.pictures, key=lambda p: p.suffix.lower() != ".svg"):
+        named.setdefault(path.with_suffix(""), []).append(path)
     figures, room = [], _PICTURES_BYTES
-    for path in part.facts.pictures:
-        name = path.relative_to(part.facts.run.path / "explain").with_suffix("").as_posix()
-        try:
-            room -= check_file(path, min(_PICTURE_BYTES, room))
-            content = base64.b64encode(path.read_bytes()).decode()
-        except OSError as error:
-            part.missing.append(f"A heatmap is left out: {path}: {error.strerror}")
-            continue
-        source = f"data:{_TYPES[path.suffix.lower()]};base64,{content}"
-        label = name.replace("_", " ")
-        figures.append(
-            tag("figure", tag("img", src=source, alt=f"Heatmap {label}"), tag("figcaption", label))
-        )
+    for stem, paths in sorted(named.items()):
+        fault = ""
+        for path in paths:  # the sharper one, unless it is too large
+            try:
+                size = check_file(path, min(_PICTURE_BYTES, room))
+                content = base64.b64encode(path.read_bytes()).decode()
+            except OSError as error:
+                fault = f"A heatmap is left out: {path}: {error.strerror}"
+                continue
+            room -= size
+            label = stem.relative_to(part.facts.run.path / "explain").as_posix()
+            source = f"data:{_TYPES[path.suffix.lower()]};base64,{content}"
+            image = tag("img", src=source, alt=f"Heatmap {label}")
+            figures.append(tag("figure", image, tag("figcaption", label)))
+            break
+        else:
+            part.missing.append(fault)
     if figures:
         part.add("heatmaps", "Heatmaps", tag("div", figures, class_="pictures"))

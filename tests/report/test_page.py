@@ -121,7 +121,12 @@ def test_a_heatmap_too_large_to_embed_is_named(copy: Path) -> None:
         file.truncate(5 << 20)
     text = page_of(copy)
     assert re.search(r"A heatmap is left out: runs/one/explain/huge\.svg: its \d+ bytes", text)
-    assert "c7n1 cosine" in text
+    assert "c7n1_cosine" in text
+    small = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 1"></svg>'
+    (copy / "runs" / "one" / "explain" / "c7n1_cosine.svg").write_text(small)
+    page_of(copy)
+    html = (copy / "page.html").read_text()
+    assert html.count("<img ") == 1 and "data:image/svg+xml;base64," in html, "one of two formats"
 
 
 def test_several_runs_share_a_page(copy: Path) -> None:
