@@ -13,6 +13,7 @@ from skelfew.data.bank import Pipeline, SkeletonBank
 from skelfew.data.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
+from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.errors import SkelfewError
 from skelfew.features import RAW_FRAMES, encode, file_digest, kept, raw_features
@@ -53,6 +54,8 @@ class Subject:
     notes: tuple[str, ...] = ()
     head: Path | None = None
     texts: Callable[[Sequence[int]], Tensor] | None = None
+    encoder: SkeletonGCN | None = None
+    pipeline: Pipeline | None = None
 
 
 def raw_subject(manifest: Manifest, store: SkeletonStore) -> Subject:
@@ -168,6 +171,8 @@ def encoder_subject(
         about={"encoder": str(path), "encoder_sha256": digest, "metadata": metadata},
         notes=tuple(_notes(path, metadata, manifest, trained_on)),
         head=path.with_name(HEAD_FILE),
+        encoder=encoder,
+        pipeline=pipeline,
     )
 
 

@@ -96,3 +96,14 @@ def make_run(root: Path, name: str = "tiny-a", **changes: Any) -> Path:
     }
     save_encoder(run.encoder, encoder, {**metadata, **changes.get("metadata", {})})
     return run.path
+
+
+def enliven(encoder: torch.nn.Module, skeletons: torch.Tensor) -> None:
+    """Normalise each layer by what passes through it; as drawn, features are some 1e-27."""
+    for norm in encoder.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            torch.nn.init.ones_(norm.weight)
+            norm.momentum = 1.0
+    with torch.no_grad():
+        encoder.train()(skeletons)
+    encoder.eval()

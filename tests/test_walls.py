@@ -31,6 +31,8 @@ HEAVY = {
     "transformers",
     "rich",
     "PIL",
+    "matplotlib",
+    "captum",
 }
 
 COMMANDS = sorted(e.name for e in entry_points(group="console_scripts") if "skelfew" in e.value)
@@ -74,6 +76,12 @@ def test_h5py_stands_behind_three_files() -> None:
     allowed.add(TRAINER / "cache" / "hdf5.py")
     for folder in (TRAINER, EXTRACTOR):
         assert offenders(folder, {"h5py"}, allowed) == []
+
+
+def test_captum_and_matplotlib_stand_behind_a_file_each() -> None:
+    room = TRAINER / "explain"
+    assert offenders(TRAINER, {"captum"}, {room / "attribution.py"}) == []
+    assert offenders(TRAINER, {"matplotlib"}, {room / "heatmap.py"}) == []
 
 
 def test_the_network_stands_behind_two_files() -> None:

@@ -266,6 +266,17 @@ class SkeletonBank:
         values = self._gather(index, frames)[0]
         return values.unflatten(-1, (len(self.layout), self.channels))
 
+    def source_frames(self, row: int) -> Tensor:
+        """Return which frame of a sample each frame of a test batch shows, (T,) float64.
+
+        Between two frames if it is fractional; the recording's last frame at most.
+        """
+        length = self.pipeline.length
+        if self.pipeline.kind == "ucla":
+            return preprocess.spread_frames(self.frames[row], length).double()
+        start, crop = preprocess.central_window(self.valid[row], self.pipeline.test_interval)
+        return start + preprocess.resized_positions(crop, length).minimum(crop - 1)
+
     def batch(
         self, index: Tensor, *, train: bool, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -291,8 +302,7 @@ class SkeletonBank:
         else:
             start, crop = preprocess.central_window(valid, self.pipeline.test_interval)
         # Half-pixel centres, ends clamped: the frames on both sides of each new frame.
-        steps = torch.arange(length, dtype=torch.float64, device=index.device)
-        position = ((steps + 0.5) * (crop[:, None] / length) - 0.5).clamp(min=0)
+        position = preprocess.resized_positions(crop, length)
         before = position.long()
         after = (before + 1).minimum(crop[:, None] - 1)
         weight = (position - before).float()[:, None, :, None]

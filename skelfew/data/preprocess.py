@@ -121,6 +121,19 @@ def random_window(valid: Tensor, portion: Tensor, place: Tensor) -> tuple[Tensor
     return (place * (valid - length + 1)).long(), length
 
 
+def resized_positions(crop: Tensor, frames: int) -> Tensor:
+    """Return where in a crop the frames that it is resized to lie, (..., frames) float64.
+
+    Frame centres lie at half-integers and the beginning is clamped, as in ``crop_resize``.
+
+    Args:
+        crop: Length of the crop (...,).
+        frames: How many frames it is resized to.
+    """
+    steps = torch.arange(frames, dtype=torch.float64, device=crop.device)
+    return ((steps + 0.5) * (crop[..., None] / frames) - 0.5).clamp(min=0)
+
+
 def crop_resize(clip: Tensor, start: int, length: int, frames: int) -> Tensor:
     """Crop frames start .. start + length - 1 and resize to (M, frames, V, C), linear in time.
 

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -118,19 +118,11 @@ def portray(
     panels: list[Panel] = []
     notes: list[str] = []
     box = None
-    if look.video and sample.video:
-        try:
-            panel, box = _video_panel(
-                sample, skeleton, layout, manifest, shown, look.height, videos
-            )
-            panels.append(panel)
-        except SkelfewError as error:
-            notes.append(f"without video: {error}")
-        except ImportError as error:
-            notes.append(
-                f"without video: {error.name or error} is not installed; pip install "
-                "'skelfew[extract]' adds what reads videos"
-            )
+    if look.video:
+        film = filmed(sample, skeleton, layout, manifest, shown, look.height, videos)
+        panels += [film.panel] if film.panel is not None else []
+        notes += [film.note] if film.note else []
+        box = film.box
     stages = [
         Stage.around(skeleton.positions, layout, view, up, flat, look.height) for view in look.views
     ]
@@ -168,6 +160,53 @@ def _facts(sample: Sample, skeleton: Skeleton, layout: Layout, dataset: str) -> 
     return "  ·  ".join(facts)
 
 
+class Film(NamedTuple):
+    """The video beside a skeleton.
+
+    Attributes:
+        panel: Its frames with joints and crop box; None without video.
+        box: The teacher's crop in the full picture, if there is one.
+        note: Why the video could not be shown; "" if it is, or if there is none.
+    """
+
+    panel: Panel | None = None
+    box: tuple[int, int, int, int] | None = None
+    note: str = ""
+
+
+def filmed(
+    sample: Sample,
+    skeleton: Skeleton,
+    layout: Layout,
+    manifest: Path,
+    moments: Sequence[int],
+    height: int,
+    videos: Path | None = None,
+) -> Film:
+    """Return the frames of a sample's video at moments of its skeleton, if they can be had.
+
+    Args:
+        sample: Its row.
+        skeleton: Its joints.
+        layout: Of these.
+        manifest: The CSV file, beside which the folder of videos is noted.
+        moments: Frames of the skeleton, ascending.
+        height: Of a skeleton's picture, pixels; the video's are somewhat lower.
+        videos: Folder of the videos, if it is not the noted one.
+    """
+    if not sample.video:
+        return Film()
+    try:
+        return _video_panel(sample, skeleton, layout, manifest, moments, height, videos)
+    except SkelfewError as error:
+        return Film(note=f"without video: {error}")
+    except ImportError as error:
+        return Film(
+            note=f"without video: {error.name or error} is not installed; pip install "
+            "'skelfew[extract]' adds what reads videos"
+        )
+
+
 def _video_panel(
     sample: Sample,
     skeleton: Skeleton,
@@ -176,8 +215,7 @@ def _video_panel(
     moments: Sequence[int],
     height: int,
     videos: Path | None,
-) -> tuple[Panel, tuple[int, int, int, int] | None]:
-    """Return the video's frames with joints and crop box, and the box."""
+) -> Film:
     module, attribute = VIDEO_READER.split(":")
     read = getattr(importlib.import_module(module), attribute)
     frames: VideoFrames = read(sample, skeleton.pixels, manifest, videos, moments, height)
@@ -201,4 +239,4 @@ def _video_panel(
             )
         pictures.append(picture)
     label = "video; yellow: the teacher's crop" if frames.box else f"video; {frames.note}"
-    return Panel(label, pictures), frames.box
+    return Film(Panel(label, pictures), frames.box)

@@ -21,6 +21,8 @@ _FLOOR: Colour = (150, 146, 138)
 _FINE = 3  # pictures are drawn so many times larger and reduced, which smooths the lines
 _ROOM = 0.08  # free space around the bodies, as a part of the picture's height
 _LINES = 6  # grid lines over the height, at most
+_GLOW: Colour = (255, 176, 0)
+_GLOW_REACH = 0.09  # radius of the brightest joint's glow, as a part of the picture's height
 _FLOOR_SHARE = 2.0  # the floor is this percentile of the lowest joints of all frames
 
 
@@ -171,12 +173,19 @@ class Stage:
         step = 0.0 if flat else _round_step(height / scale)
         return cls(points, seen, layout, (width, height), centre, scale, step, floor)
 
-    def draw(self, frame: int) -> Image.Image:
-        """Return the picture of one frame, RGB."""
+    def draw(self, frame: int, glow: np.ndarray | None = None) -> Image.Image:
+        """Return the picture of one frame, RGB.
+
+        Args:
+            frame: Its number.
+            glow: How much each joint matters, 0 to 1 (M, V): the area of a disc behind it.
+        """
         width, height = (_FINE * side for side in self.size)
         picture = Image.new("RGB", (width, height), GROUND)
         pen = ImageDraw.Draw(picture)
         self._draw_ground(pen, width, height)
+        if glow is not None:
+            self._draw_glow(pen, frame, glow)
         order = np.argsort([self._nearness(body, frame) for body in range(len(self.points))])
         for body in order:
             draw_body(
@@ -189,6 +198,13 @@ class Stage:
                 near=self.points[body, frame, :, 2],
             )
         return picture.resize(self.size, Image.Resampling.LANCZOS)
+
+    def _draw_glow(self, pen: ImageDraw.ImageDraw, frame: int, glow: np.ndarray) -> None:
+        reach = _GLOW_REACH * self.size[1] * _FINE
+        for body in range(len(self.points)):
+            places = self._place(self.points[body, frame, :, :2])
+            for joint in np.flatnonzero(self.seen[body, frame] & (glow[body] > 0)):
+                _dot(pen, places[joint], reach * float(np.sqrt(glow[body, joint])), _GLOW)
 
     def _nearness(self, body: int, frame: int) -> float:
         near = self.points[body, frame, self.seen[body, frame], 2]

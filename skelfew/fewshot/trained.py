@@ -38,6 +38,11 @@ def save_head(
     partial.replace(path)
 
 
+def head_name(path: Path | None) -> str | None:
+    """Return which head a run trained with (a key of ``HEADS``); None if there is no such file."""
+    return None if path is None or not path.is_file() else str(_read(path)["name"])
+
+
 def bind(classifier: Any, path: Path | None) -> Any:
     """Return a classifier as it is scored on the encoder of a run.
 

@@ -107,8 +107,7 @@ class Portable(nn.Module):
     def _ntu(self, x: Tensor, there: Tensor) -> Tensor:
         length = self.pipeline.length
         start, crop = preprocess.central_window(there.any(dim=0).sum(), self.pipeline.test_interval)
-        steps = torch.arange(length, dtype=torch.float64)
-        position = ((steps + 0.5) * (crop / length) - 0.5).clamp(min=0)
+        position = preprocess.resized_positions(crop, length)
         before = position.long()
         after = (before + 1).minimum(crop - 1)
         weight = (position - before).float()[None, :, None, None]

@@ -1,0 +1,109 @@
+"""What is explained: the way from one recording to the logits of the classes, with gradients."""
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.data.bank import SkeletonBank
+from skelfew.encoders.outputs import read
+from skelfew.errors import SkelfewError
+from skelfew.fewshot import HeadClassifier
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sample as network input, without the copies that fill slots of absent bodies.
+
+    Attributes:
+        values: Its bodies (1, C, T, V, P) float64, P of them are there.
+        movable: What of it a search may change, bool of the same shape: positions of joints that
+            are there; not confidences, nor bodies and joints that are zero.
+        bodies: Which body of the recording each of the P is.
+        slots: Which of the P stands in each of the encoder's M slots (M,); -1 for none.
+        frames: Frame of the recording that each of the T shows (T,); between two if fractional.
+    """
+
+    values: Tensor
+    movable: Tensor
+    bodies: tuple[int, ...]
+    slots: tuple[int, ...]
+    frames: Tensor
+
+    @classmethod
+    def of(cls, bank: SkeletonBank, row: int) -> "Clip":
+        """Take a sample of a bank."""
+        there = bank.present[row].tolist()
+        bodies = tuple(i for i, present in enumerate(there) if present)
+        rest = 0 if bank.pipeline.missing_body == "duplicate" else -1
+        slots = tuple(bodies.index(i) if present else rest for i, present in enumerate(there))
+        x = bank.batch(torch.tensor([row]), train=False).double()[..., list(bodies)]
+        positions = bank.pipeline.coordinates
+        nonzero = x != 0
+        movable = nonzero.any(dim=3, keepdim=True).any(
+            dim=1, keepdim=True
+        )  # the body, at that time
+        movable = movable & nonzero.any(dim=2, keepdim=True).any(dim=1, keepdim=True)  # the joint
+        if x.shape[1] > positions:  # a joint that was not found has no confidence
+            movable = movable & nonzero.any(dim=1, keepdim=True)
+        movable = movable.expand(x.shape).clone()
+        movable[:, positions:] = False
+        return cls(x.contiguous(), movable, bodies, slots, bank.source_frames(row))
+
+    def filled(self, values: Tensor) -> Tensor:
+        """Return network input (B, C, T, V, M) of bodies (B, C, T, V, P)."""
+        nobody = torch.zeros_like(values[..., 0])
+        return torch.stack([nobody if i < 0 else values[..., i] for i in self.slots], dim=-1)
+
+
+class Decision:
+    """An encoder and a classifier fitted to exemplars, in double precision.
+
+    Args:
+        encoder: Maps skeletons to features; a copy is taken.
+        classifier: Made by ``skelfew.fewshot.build_classifier`` and ``trained.bind``.
+        exemplars: Network input (N * K, C, T, V, M), class by class.
+        ways: N.
+        device: Where it runs.
+
+    Raises:
+        SkelfewError: A classifier that looks at all queries before it decides.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        classifier: Any,
+        exemplars: Tensor,
+        ways: int,
+        device: torch.device | str = "cpu",
+    ):
+        if getattr(classifier, "transductive", False):
+            raise SkelfewError(
+                "a transductive classifier decides about all queries together, so one recording "
+                "does not explain its verdict; choose another --classifier"
+            )
+        self._encoder = copy.deepcopy(encoder).to(device).double().eval().requires_grad_(False)
+        self._classifier, self._ways, self.device = classifier, ways, device
+        self._output = getattr(classifier, "reads", "pooled")
+        self._learned: nn.Module | None = None
+        if isinstance(classifier, HeadClassifier) and classifier.learned is not None:
+            learned = copy.deepcopy(classifier.learned).to(device).double().eval()
+            self._learned = learned.requires_grad_(False)
+        with torch.no_grad():
+            parts = [self._features(x.to(device).double()) for x in exemplars.split(32)]
+        self._support = torch.cat(parts)[None]
+
+    def _features(self, x: Tensor) -> Tensor:
+        return read(self._encoder, x, self._output)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the logits (B, N) of network input (B, C, T, V, M) float64."""
+        query = self._features(x)[None]
+        if isinstance(self._classifier, HeadClassifier):
+            head = self._classifier.head
+            return head.logits(self._support, query, self._ways, self._learned)[0]
+        logits: Tensor = self._classifier.scores(self._support, query, self._ways).logits[0]
+        return logits
