@@ -236,6 +236,8 @@ def try_all(arguments: argparse.Namespace, folder: Path, faults: list[Fault]) ->
             tried = source(worlds[world], draw)
             for _ in range(missing):
                 fault = {"fault": name, **next(tried)}
+                if not fault["survived"]:
+                    fault["log"] = commands.log.read_text()[-3000:]
                 faults.append(fault)
                 with (folder / "faults.jsonl").open("a") as file:
                     file.write(json.dumps(fault) + "\n")

@@ -1,5 +1,6 @@
 """Small runs of skelfew's commands, forked from warm processes, for faults.py to disturb."""
 
+import contextlib
 import json
 import os
 import select
@@ -85,7 +86,8 @@ class Commands:
         return self.wait()
 
     def stop(self, how: signal.Signals) -> int:
-        os.kill(self.pid, how)
+        with contextlib.suppress(ProcessLookupError):  # it has ended a moment ago
+            os.kill(self.pid, how)
         return self.wait()
 
     def close(self) -> None:

@@ -151,8 +151,8 @@ class Manifest:
         missing = [c for c in _REQUIRED if c not in table.columns]
         if missing:
             raise ManifestError(
-                f"{path}: column {missing[0]!r} is missing; found {', '.join(table.columns)}. "
-                "The columns are described in manifests/README.md"
+                f"{path}: column {missing[0]!r} is missing; found "
+                f"{brief(', '.join(table.columns))}. The columns are described in manifests/README.md"
             )
         known = [c for c in COLUMNS if c in table.columns]
         samples = []

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skelfew.files import parse_json
+from skelfew.errors import SkelfewError
+from skelfew.files import brief, check_file, parse_json
 
 # Outcomes that come out the same every time: they are results, not accidents.
 FINAL_ERRORS = ("CollapseError", "NotFiniteError")
@@ -28,11 +29,14 @@ class Records:
     def refresh(self) -> None:
         """Read what was added since; a last line that is cut off is left for later."""
         try:
+            check_file(self.path, most=None)
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 new = file.read()
         except FileNotFoundError:
             return
+        except (OSError, ValueError) as error:
+            raise SkelfewError(f"{self.path}: cannot be read ({brief(error)})") from None
         whole = new.rfind(b"\n") + 1
         self._read += whole
         for line in new[:whole].splitlines():

@@ -45,7 +45,8 @@ def _changed(draw: Draw, content: bytes, kind: str, spared: tuple[str, ...]) -> 
             return _image(file, memory)
         old = file[name]
         shape = old.shape if isinstance(old, h5py.Dataset) and old.shape else (3,)
-        values = old[()] if isinstance(old, h5py.Dataset) else np.zeros(3)
+        small = isinstance(old, h5py.Dataset) and (old.size or 0) < 10**6
+        values = old[()] if small and kind == "values" else np.zeros(3)
         if kind != "virtual":
             del file[name]
         _put(draw, file, name, kind, shape, values)

@@ -5,6 +5,7 @@ with zeros; ``y_*`` are one-hot. Names of samples are lost, so IDs are ``train_0
 position. Arrays are read in slices: these files do not fit into every memory.
 """
 
+import math
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,10 +19,12 @@ from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import BROKEN, brief, check_member
+from skelfew.files import BROKEN, brief, check_file, check_member
 
-_SLICE = 64  # samples read at a time
+_SLICE = 64  # samples read at a time, fewer if they are large
+_SLICE_BYTES = 1 << 25
 _MOST_BYTES = 1 << 24  # of one sample
+_MOST_LABELS = 1 << 28  # bytes; those of NTU RGB+D 120 are 110 million
 _COLUMNS = 2 * 25 * 3
 
 
@@ -32,6 +35,7 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
     if path is None:
         return []
     try:
+        check_file(path, most=None)
         with zipfile.ZipFile(path) as file:
             names = set(file.namelist())
     except BROKEN as error:
@@ -97,6 +101,8 @@ def _class_ids(path: Path, name: str) -> np.ndarray:
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
         check_member(archive.getinfo(f"{name}.npy"))
         shape, dtype = _open(file, name)
+        if math.prod(shape) * dtype.itemsize > _MOST_LABELS:
+            raise SkelfewError(f"{name} has shape {shape}: no labels of an absurd size")
         labels = np.frombuffer(file.read(), dtype=dtype).reshape(shape)
     if labels.ndim not in (1, 2) or 0 in labels.shape or not np.isfinite(labels).all():
         raise SkelfewError(f"{name} has shape {shape} or values that are no numbers")
@@ -113,8 +119,9 @@ def _slices(path: Path, name: str, count: int) -> Iterator[np.ndarray]:
         if min(shape) < 1 or shape[1] * _COLUMNS * dtype.itemsize > _MOST_BYTES:
             raise SkelfewError(f"{name} has shape {shape}: no samples of an absurd size")
         size = shape[1] * shape[2] * dtype.itemsize
-        for start in range(0, count, _SLICE):
-            wanted = min(_SLICE, count - start)
+        step = max(1, min(_SLICE, _SLICE_BYTES // size))
+        for start in range(0, count, step):
+            wanted = min(step, count - start)
             content = file.read(wanted * size)
             if len(content) < wanted * size:
                 raise EOFError(f"{name} ends early")
