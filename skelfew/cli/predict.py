@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     "graph",
     metavar="FILE.pt2",
     type=click.Path(path_type=Path),
-    help="Write encoder and support as one graph, for use without skelfew.",
+    help="Write encoder and support as one graph (.pt2, .onnx), for use without skelfew.",
 )
 @click.option(
     "--fps",

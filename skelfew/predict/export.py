@@ -1,4 +1,4 @@
-"""A recogniser as one graph of PyTorch, preparation included, for use without skelfew.
+"""A recogniser as one graph of PyTorch or ONNX, preparation included, for use without skelfew.
 
 ``skelfew.data.bank`` prepares many recordings at once and branches on what it finds; here are the
 same steps for one recording without a branch, so that ``torch.export`` can write them down.
@@ -17,6 +17,7 @@ from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser
 
 DESCRIPTION = "skelfew.json"  # beside the graph in the file
+_OUTPUTS = ("probabilities", "cosines")
 _SHORTEST, _LONGEST = 2, 100_000  # frames of a recording
 
 
@@ -127,26 +128,23 @@ class Portable(nn.Module):
 
 
 def export(recogniser: Recogniser, path: str | Path) -> Path:
-    """Write encoder, preparation and support set as a ``.pt2`` file of ``torch.export``.
+    """Write encoder, preparation and support set as one graph: ``.pt2`` or ``.onnx``.
 
     ``torch.export.load(path).module()(joints)`` gives probabilities and cosines, in Python without
-    skelfew; AOTInductor compiles the same file for C++. What the outputs mean (actions, layout,
-    shape, threshold) is the extra file ``skelfew.json`` in it.
+    skelfew; AOTInductor compiles the same file for C++. The input of an ONNX graph is ``joints``,
+    its outputs are ``probabilities`` and ``cosines``. What they mean (actions, layout, shape,
+    threshold) is the extra file ``skelfew.json`` of a ``.pt2`` and the metadata of that name of an
+    ``.onnx``.
 
     Raises:
-        SkelfewError: The name does not end in ``.pt2``, or the folder cannot be written.
+        SkelfewError: Another ending, no package for ONNX, or a folder that cannot be written.
     """
     path = Path(path)
-    if path.suffix != ".pt2":
-        raise SkelfewError(f"{path}: an export's name ends in .pt2")
+    if path.suffix not in (".pt2", ".onnx"):
+        raise SkelfewError(f"{path}: an export's name ends in .pt2 (PyTorch) or .onnx")
     model = recogniser.model
     shape = (model.bodies, 32, len(model.layout), model.channels)
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    frames = torch.export.Dim("frames", min=_SHORTEST, max=_LONGEST)
-    with torch.no_grad():
-        program = torch.export.export(
-            Portable(recogniser).eval(), (example,), dynamic_shapes=({1: frames},)
-        )
     rejection = recogniser.rejection
     about = {
         "actions": list(recogniser.classes),
@@ -154,15 +152,50 @@ def export(recogniser: Recogniser, path: str | Path) -> Path:
         "shape": [model.bodies, "frames", len(model.layout), model.channels],
         "layout": model.layout.to_dict(),
         "coordinates": model.coordinates,
-        "outputs": ["probabilities", "cosines"],
+        "outputs": list(_OUTPUTS),
         "reject_below_cosine": None if rejection is None else rejection.threshold,
         "run": model.name,
     }
+    portable, text = Portable(recogniser).eval(), json.dumps(about)
+    write = _write_torch if path.suffix == ".pt2" else _write_onnx
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"partial-{path.name}")
-        torch.export.save(program, partial, extra_files={DESCRIPTION: json.dumps(about)})
+        write(portable, example, partial, text)
         partial.replace(path)
     except OSError as error:
         raise SkelfewError(f"{path}: cannot be written ({error.strerror})") from None
     return path
+
+
+def _write_torch(portable: Portable, example: Tensor, path: Path, about: str) -> None:
+    frames = torch.export.Dim("frames", min=_SHORTEST, max=_LONGEST)
+    with torch.no_grad():
+        program = torch.export.export(portable, (example,), dynamic_shapes=({1: frames},))
+    torch.export.save(program, path, extra_files={DESCRIPTION: about})
+
+
+def _write_onnx(portable: Portable, example: Tensor, path: Path, about: str) -> None:
+    try:
+        import onnx
+        import onnxscript  # noqa: F401 - what torch.onnx needs
+    except ModuleNotFoundError as error:
+        raise SkelfewError(
+            f"an ONNX export needs {error.name}, which is not installed; "
+            "pip install 'skelfew[onnx]', or export a .pt2"
+        ) from None
+    frames = torch.export.Dim("frames", min=_SHORTEST, max=_LONGEST)
+    with torch.no_grad():
+        program = torch.onnx.export(
+            portable,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({1: frames},),
+            input_names=["joints"],
+            output_names=list(_OUTPUTS),
+            verbose=False,
+        )
+    assert program is not None
+    graph = program.model_proto
+    onnx.helper.set_model_props(graph, {DESCRIPTION: about})
+    onnx.save(graph, str(path))

@@ -150,7 +150,7 @@ def test_an_export_runs_without_skelfew(world: Path) -> None:
     loaded = torch.export.load(world / "out" / "mine.pt2").module()
     joints = np.load(world / "others" / "c3" / "take8.npy")
     assert int(loaded(torch.from_numpy(joints)[None])[0].argmax()) == 0
-    done = run(world, *arguments, "--export", "mine.onnx")
+    done = run(world, *arguments, "--export", "mine.tflite")
     assert done.exit_code == 1 and "an export's name ends in .pt2" in done.stderr
 
 

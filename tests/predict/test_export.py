@@ -1,6 +1,7 @@
 """The exported graph gives what the recogniser gives."""
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,5 +93,38 @@ def test_the_file_answers_for_any_length_and_says_what_it_is(tmp_path: Path) -> 
         chances, cosines = loaded(torch.from_numpy(clip))
         assert about["actions"][int(chances.argmax())] == found.nearest
         assert float(cosines.max()) == pytest.approx(found.similarity, abs=2e-5)
-    with pytest.raises(SkelfewError, match=r"ends in \.pt2"):
+    with pytest.raises(SkelfewError, match=r"ends in \.pt2 \(PyTorch\) or \.onnx"):
         export(recogniser, tmp_path / "gestures.bin")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["agcn", "ctrgcn"])
+def test_an_onnx_graph_gives_the_same_elsewhere(name: str, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    one = model()
+    if name == "agcn":
+        small = build_encoder("agcn", LAYOUT, bodies=2, width=0.125).eval()
+        one = replace(one, encoder=small)
+    recogniser = taught(one)
+    path = export(recogniser, tmp_path / "gestures.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == [path.name], "one file"
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    about = json.loads(session.get_modelmeta().custom_metadata_map[DESCRIPTION])
+    assert about["actions"] == ["0", "1", "2"] and about["shape"] == [2, "frames", 15, 3]
+    portable = Portable(recogniser).eval()
+    for clip in (*recordings(2), values(9, 2, 2)):
+        chances, cosines = session.run(None, {"joints": clip})
+        with torch.no_grad():
+            _, expected = portable(torch.from_numpy(clip))
+        np.testing.assert_allclose(cosines, expected, atol=2e-5)
+        shares = np.exp(portable.scale * (cosines.astype(float) - cosines.max()))
+        np.testing.assert_allclose(chances, shares / shares.sum(), atol=1e-5)
+
+
+def test_without_onnx_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SkelfewError, match=r"pip install 'skelfew\[onnx\]', or export a \.pt2"):
+        export(taught(model()), tmp_path / "gestures.onnx")
+    assert not list(tmp_path.iterdir())
