@@ -23,9 +23,15 @@ def targets() -> dict[str, Target]:
     """Return all targets by name."""
     import cache_targets
     import data_targets
+    import head_targets
     import train_targets
 
-    found = [*cache_targets.TARGETS, *data_targets.TARGETS, *train_targets.TARGETS]
+    found = [
+        *cache_targets.TARGETS,
+        *data_targets.TARGETS,
+        *train_targets.TARGETS,
+        *head_targets.TARGETS,
+    ]
     return {target.name: target for target in found}
 
 

@@ -91,7 +91,7 @@ def _read(path: Path) -> dict[str, Any]:
         with safe_open(path, "pt") as file:
             header = file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise SkelfewError(f"{path}: not a readable safetensors file ({error})") from None
+        raise SkelfewError(f"{path}: not a readable safetensors file ({brief(error)})") from None
     if header.get("format") != FORMAT:
         raise SkelfewError(f"{path}: a safetensors file, but not a {FORMAT}")
     try:

@@ -134,7 +134,7 @@ def load_bridge(path: Path) -> Bridge:
     except FileNotFoundError:
         raise SkelfewError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
-        raise SkelfewError(f"{path}: not a readable safetensors file ({error})") from None
+        raise SkelfewError(f"{path}: not a readable safetensors file ({brief(error)})") from None
     chains = {}
     try:
         about = parse_json(header["about"])

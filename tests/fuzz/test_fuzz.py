@@ -1,4 +1,4 @@
-"""A few hostile inputs for most readers; benchmarks/fuzz.py feeds all of them thousands."""
+"""A few hostile inputs for nearly all readers; benchmarks/fuzz.py feeds all of them thousands."""
 
 import json
 import subprocess
@@ -13,6 +13,7 @@ GROUPS = {
     "address",
     "recordings": "ntu nw-ucla raw-zip utd-mhad pku msr pyskl ctrgcn-npz own",
     "tables": "manifest protocol layout skeletons descriptions run-tables settings",
+    "weights": "encoder head bridge checkpoint run-folder teacher-weights",
 }
 
 
