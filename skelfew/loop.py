@@ -32,6 +32,7 @@ from skelfew.pretrain.stage import Batch, Stage
 from skelfew.pretrain.validation import Validation
 from skelfew.progress import Progress
 from skelfew.runs import Run
+from skelfew.seeding import seeded
 
 
 class Interrupted(KeyboardInterrupt):
@@ -205,10 +206,11 @@ class StageLoop:
         at = self._starts[here.epoch] + here.step
         lr = learning_rate(stage.optimizer, at, self._starts[-1], stage.steps(here.epoch))
         set_learning_rate(self.optimizer, lr)
-        with torch.autocast(
-            batch.skeletons.device.type,
-            dtype=torch.bfloat16,
-            enabled=self.config.precision == "bfloat16",
+        device = batch.skeletons.device
+        mixed = self.config.precision == "bfloat16"
+        with (
+            seeded(self.config.seed, stage.name, here.epoch, here.step, device=device),  # dropout
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed),
         ):
             result = stage.forward(batch)
         stats = {"loss": result.loss.detach(), **result.stats}

@@ -510,8 +510,9 @@ def test_killed_and_interrupted_runs_end_like_an_undisturbed_one(
     assert len(sessions) == 5
 
 
-def test_interrupted_in_the_middle_of_an_epoch(world: Path, tmp_path: Path) -> None:
-    changes = {"transfer__batch": 4, "stages": "transfer"}
+@pytest.mark.parametrize("encoder", ["ctrgcn", "stgcn"])  # the latter with dropout
+def test_interrupted_in_the_middle_of_an_epoch(encoder: str, world: Path, tmp_path: Path) -> None:
+    changes = {"transfer__batch": 4, "stages": "transfer", "encoder__name": encoder}
     whole = train(config(world, **changes), tmp_path)
     # A checkpoint after every step, and a signal after the first.
     settings = config(world, checkpoint_minutes=0, **changes)

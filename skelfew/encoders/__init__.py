@@ -14,6 +14,8 @@ ENCODERS: dict[str, str] = {
     "agcn": "skelfew.encoders.agcn:agcn",
     "ctrgcn": "skelfew.encoders.ctrgcn:ctrgcn",
     "ctrgcn-pyskl": "skelfew.encoders.ctrgcn:ctrgcn_pyskl",
+    "stgcn": "skelfew.encoders.stgcn:stgcn",
+    "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
 }
 
 

@@ -1,4 +1,4 @@
-"""What AGCN and CTR-GCN have in common: input normalisation, ten blocks, pooling (spec A)."""
+"""What AGCN, CTR-GCN and ST-GCN have in common: input normalisation, ten blocks, pooling (spec A)."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -79,15 +79,22 @@ class SkeletonGCN(nn.Module):
             "body_pool": body_pool,
             **({} if feature_dim is None else {"feature_dim": feature_dim}),
         }
-        self.data_bn = nn.BatchNorm1d(bodies * self.joints * channels)
         before = channels
-        self._blocks: list[str] = []
+        blocks: list[nn.Module] = []
         for i, (multiple, stride) in enumerate(zip(_MULTIPLES, _STRIDES, strict=True)):
-            self._blocks.append(f"l{i + 1}")
             last = i == len(_MULTIPLES) - 1
             width_out = self.feature_dim if last else multiple * base
-            self.add_module(self._blocks[-1], block(before, width_out, stride, layout, i > 0))
+            blocks.append(block(before, width_out, stride, layout, i > 0))
             before = width_out
+        self._blocks = self._compose(blocks)
+
+    def _compose(self, blocks: list[nn.Module]) -> list[str]:
+        """Add the input BatchNorm and the blocks; return the names of these."""
+        self.data_bn = nn.BatchNorm1d(self.bodies * self.joints * self.channels)
+        names = [f"l{i + 1}" for i in range(len(blocks))]
+        for name, block in zip(names, blocks, strict=True):
+            self.add_module(name, block)
+        return names
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (N, D) of skeletons x (N, C, T, V, M)."""
@@ -152,12 +159,16 @@ class SkeletonGCN(nn.Module):
 
     def _run(self, x: Tensor, present: Tensor | None) -> Tensor:
         n, c, t, v, m = x.shape
-        # data_bn has a weight for each body, joint and coordinate, the coordinate running fastest.
-        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(n, m * v * c, t))
+        # data_bn has a weight for each body, joint and coordinate, the coordinate running fastest;
+        # in ST-GCN bodies share theirs.
+        x = self.data_bn(x.permute(0, 4, 3, 1, 2).reshape(-1, self.data_bn.num_features, t))
         x = x.view(n * m, v, c, t)
         if present is not None:
             x = x[present.flatten()]
-        x = x.permute(0, 2, 3, 1).contiguous()
+        return self._through(x.permute(0, 2, 3, 1).contiguous())
+
+    def _through(self, x: Tensor) -> Tensor:
+        """Return what the blocks make of x (N, C, T, V)."""
         for name in self._blocks:
             x = self.get_submodule(name)(x)
         return x

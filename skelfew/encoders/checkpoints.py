@@ -137,7 +137,7 @@ def load_encoder(path: str | Path) -> tuple[SkeletonGCN, dict[str, Any]]:
 
 
 def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
-    """Load a checkpoint of 2s-AGCN, CTR-GCN or PYSKL's CTR-GCN in place; nothing is executed.
+    """Load a checkpoint of 2s-AGCN, CTR-GCN, PYSKL's CTR-GCN or ST-GCN; nothing is executed.
 
     Args:
         path: A ``.pt`` or ``.pth`` file with a state dict, bare or under ``state_dict`` or
@@ -156,13 +156,16 @@ def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
     name = encoder.config["name"]
     from_pyskl = any(re.match(r"(net|gcn)\.\d+\.", key) for key in state)
     if from_pyskl != (name == "ctrgcn-pyskl"):
-        wanted = "'ctrgcn-pyskl'" if from_pyskl else "'agcn' or 'ctrgcn', as the authors did"
+        wanted = "'ctrgcn-pyskl'" if from_pyskl else "'agcn', 'ctrgcn' or 'stgcn'"
         raise WeightsError(
             f"{path}: written by {'PYSKL' if from_pyskl else 'the authors of the encoder'}, but "
             f"the encoder is {name!r}; build {wanted}, they compute different things"
         )
     if from_pyskl:
         state = _from_pyskl(state, path)
+    if "fcn.weight" in state and "fcn.bias" in state:  # ST-GCN's classifier is a 1x1 convolution
+        state["fc.weight"] = state.pop("fcn.weight").flatten(1)
+        state["fc.bias"] = state.pop("fcn.bias")
     left_out = [key for key in state if key.startswith("fc.")]
     head = {key.removeprefix("fc."): state.pop(key) for key in left_out}
     _fill(encoder, state, path)

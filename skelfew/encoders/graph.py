@@ -25,3 +25,27 @@ def adjacency(layout: Layout) -> Tensor:
         subsets[1, parent, child] = 1
         subsets[2, child, parent] = 1
     return subsets / subsets.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def partition(layout: Layout) -> Tensor:
+    """Return ST-GCN's spatial partition (3, V, V) float32 (Yan et al., AAAI 2018; spec A.4).
+
+    A link is a joint with itself or a bone in either direction; the matrix of all links, its
+    columns divided by their sums, is shared out: a joint with itself; bones that lead to the centre
+    or do not touch its neighbourhood; bones that lead away from the centre.
+
+    The reference measures the distance to the centre in at most one step, so that all joints that
+    are no neighbours of the centre are equally far away; this is followed.
+    """
+    size = len(layout)
+    links = torch.eye(size)
+    for child, parent in layout.bones:
+        links[parent, child] = links[child, parent] = 1
+    distance = torch.full((size,), torch.inf)
+    distance[links[layout.centre] > 0] = 1
+    distance[layout.centre] = 0
+    normed = links / links.sum(dim=0, keepdim=True)
+    itself = torch.eye(size, dtype=torch.bool)
+    away = distance[:, None] < distance[None]
+    parts = (itself, ~itself & ~away, away)
+    return torch.stack([normed * part for part in parts])

@@ -98,7 +98,7 @@ def test_start_from_ones_own_file(tmp_path: Path) -> None:
     ],
     ids=["bare", "module", "state_dict", "model"],
 )
-@pytest.mark.parametrize("name", ["agcn", "ctrgcn"])
+@pytest.mark.parametrize("name", ["agcn", "ctrgcn", "stgcn"])
 def test_public_names_at_full_size(
     tmp_path: Path, golden: Path, name: str, wrap: Callable[[dict], dict]
 ) -> None:
@@ -114,7 +114,8 @@ def test_public_names_at_full_size(
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, state[key]), key
     same, other = Classifier(encoder, 7), Classifier(encoder, 60)
-    assert load_public(path, same) == [] and torch.equal(same.fc.weight, state["fc.weight"])
+    head = state["fcn.weight"].flatten(1) if name == "stgcn" else state["fc.weight"]
+    assert load_public(path, same) == [] and torch.equal(same.fc.weight, head)
     assert load_public(path, other) == ["fc.weight", "fc.bias"]
 
 

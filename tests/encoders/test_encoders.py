@@ -11,6 +11,7 @@ from skelfew.data.layouts import LAYOUTS, layout_from_dict, load_layout
 from skelfew.encoders import ENCODERS, build_encoder
 from skelfew.encoders.agcn import AdaptiveGraphConv
 from skelfew.encoders.ctrgcn import ChannelGraphConv
+from skelfew.encoders.stgcn import GraphConv
 from skelfew.errors import SkelfewError
 
 
@@ -138,6 +139,25 @@ def test_ctrgcn_unit_equals_the_formula() -> None:
         total = total + torch.einsum("ncuv,nctv->nctu", edges, conv.conv3(x))
     expected = torch.relu(unit.bn(total) + x)
     torch.testing.assert_close(unit(x), expected, atol=1e-12, rtol=1e-10)
+
+
+def test_stgcn_unit_equals_the_formula() -> None:
+    torch.manual_seed(0)
+    unit, edges = GraphConv(8, 16).double(), torch.rand(3, 25, 25).double()
+    x = torch.randn(2, 8, 6, 25).double()
+    mixed = unit.conv(x).unflatten(1, (3, 16))
+    expected = torch.einsum("nkctv,kvw->nctw", mixed, edges)
+    torch.testing.assert_close(unit(x, edges), expected, atol=1e-12, rtol=1e-10)
+
+
+def test_stgcn_as_others_have_it() -> None:
+    own = build_encoder("stgcn", "joints-15", width=0.25, feature_dim=256)
+    widths = [block.tcn[2].out_channels for block in own.st_gcn_networks]
+    assert widths == [16, 16, 16, 16, 32, 32, 32, 64, 64, 256], "AimCLR, CrosSCLR"
+    assert [block.tcn[4].p for block in own.st_gcn_networks] == [0.0, *9 * [0.5]]
+    dastm = build_encoder("stgcn-dastm", "joints-15", width=0.125)
+    assert dastm.st_gcn_networks[1].tcn[4].p == 0.1
+    assert not any(key.startswith("edge_importance") for key in dastm.state_dict())
 
 
 def test_fresh_encoders_are_alive() -> None:
