@@ -35,9 +35,9 @@ def copy(world: Path, tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, driven by playwright."""
+    """Chromium, driven by playwright; its event loop must be gone before other modules run."""
     named = os.environ.get("SKELFEW_BROWSER")
     found = named or next(filter(None, map(shutil.which, _BROWSERS)), None)
     if found is None:
