@@ -5,7 +5,7 @@ DATASET ?= demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare extract-teacher test lint format bench clean
+.PHONY: help setup demo prepare extract-teacher test lint format docs bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ format: .venv/.dev ## Mend style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/.dev ## Build the site of docs/ into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 # Counting faults and inputs takes long, and reject.py wants a run: those are started by hand.
 BY_HAND = faults fuzz reject
 BENCHMARKS = $(filter-out $(BY_HAND:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
@@ -59,4 +62,4 @@ bench: .venv/.dev ## Measure what benchmarks/ claims
 	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove .venv and tool caches; data, caches and runs stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist site

@@ -128,7 +128,8 @@ def make_page(folder: Path, page: Path) -> str:
             parts.append(_section(table, head, units, page))
         findings = folder / f"{path.stem}.md"
         if findings.is_file():
-            parts.append(findings.read_text(encoding="utf-8").strip() + "\n")
+            text = findings.read_text(encoding="utf-8").strip()
+            parts.append(text.replace("](../", "](") + "\n")  # the page lies one folder up
     return "\n".join(parts)
 
 
