@@ -26,13 +26,14 @@ from tslearn.metrics import soft_dtw
 
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.evaluate import Features, episode_hits, score_episodes
-from skelfew.fewshot import Classifier, HeadClassifier, build_classifier
+from skelfew.fewshot import HEADS, Classifier, HeadClassifier, build_classifier
 
 CLASSES, PER_CLASS, DIM, FRAMES, JOINTS = 20, 500, 256, 16, 25
 FEW_PER_CLASS = 20  # of sequences, which take more memory
 WAYS, SHOTS, QUERIES, STEPS, LR = 5, 1, 15, 20, 5e-4
 ROUNDS = 5
 SHAPES = {"pooled": (), "mirrored": (2,), "frames": (FRAMES,), "joints": (FRAMES, JOINTS)}
+SHAPES[HEADS["jeanie"].reads] = (5, FRAMES)
 
 Task = Callable[[Tensor, Tensor], Tensor]  # supports and queries of an episode to predictions
 
@@ -176,6 +177,7 @@ def cases() -> list[Case]:
         Case("soft-dtw, frames of all joints", trained("soft-dtw"), 4),
         Case("dastm", trained("dastm"), 1),
         Case("smam", trained("smam"), 1),
+        Case("jeanie, 5 views", trained("jeanie"), 20),
     ]
 
 

@@ -15,6 +15,7 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
+from skelfew.encoders.outputs import check_output
 from skelfew.errors import SkelfewError
 from skelfew.features import RAW_FRAMES, encode, file_digest, kept, raw_features
 from skelfew.fewshot.trained import FILE as HEAD_FILE
@@ -150,6 +151,8 @@ def encoder_subject(
     }
 
     def features(ids: Sequence[str], output: str = "pooled") -> Tensor:
+        check_output(output, pipeline.coordinates)
+
         def make() -> Tensor:
             bank = SkeletonBank.from_store(store, ids, pipeline, encoder.config["bodies"])
             return encode(encoder, bank, device, output=output)

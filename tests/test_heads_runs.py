@@ -58,17 +58,21 @@ def test_a_run_with_a_head(world: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert other["rows"][0]["settings"] == {"metric": "euclidean"}
 
 
-@pytest.mark.parametrize("name", ["subspace", "dastm"])
+@pytest.mark.parametrize("name", ["subspace", "dastm", "jeanie"])
 def test_runs_with_other_heads(name: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights, mirror images and sequences: trained, chosen and scored; dropout repeats itself."""
+    """Weights, mirror images, sequences and views: trained, chosen and scored; dropout repeats."""
     monkeypatch.chdir(world)
-    run = train_with(name, "--select=validation")
+    settings = ["--set=episodic.head_settings=yaws=3,degrees=20"] if name == "jeanie" else []
+    run = train_with(name, "--select=validation", *settings)
     line = ["--json", "--mode=draws", "--draws=1", f"--classifier={name}"]
     found = json.loads(call(evaluate, f"--run={run.path}", *line))
     assert 0 <= found["rows"][0]["micro"]["value"] <= 1
     if name == "subspace":
         raw = json.loads(call(evaluate, "--raw", "--dataset=tiny", *PROTOCOL, *line))
         assert raw["rows"][0]["micro"]["value"] > 0.5, "movements are easy to tell apart"
+        return
+    if name == "jeanie":
+        assert found["rows"][0]["settings"]["yaws"] == 3, "as it was trained"
         return
     again = train_with(name, "--select=validation", folder="again")
     one, other = load_file(run.head), load_file(again.head)

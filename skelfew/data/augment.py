@@ -80,6 +80,29 @@ def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
     return turned
 
 
+def turned(skeletons: Tensor, yaws: int, pitches: int, degrees: float) -> Tensor:
+    """Return skeletons (N, 3, T, V, M) seen from a grid of viewpoints, (N, yaws * pitches, 3, ...).
+
+    Each is turned from the skeleton itself, first about x by a pitch, then about y by a yaw; absent
+    bodies stay zero.
+
+    Args:
+        skeletons: With x to the side and y up, in any unit.
+        yaws: Number of angles about y, an odd one, the middle angle 0.
+        pitches: Number of angles about x, likewise.
+        degrees: Between neighbouring angles.
+    """
+    if skeletons.shape[1] != 3:
+        raise SkelfewError(
+            f"joints of {skeletons.shape[1]} coordinates cannot be turned to other viewpoints"
+        )
+    steps = [(torch.arange(n) - n // 2) * degrees for n in (yaws, pitches)]
+    yaw, pitch = torch.meshgrid(*(torch.deg2rad(s) for s in steps), indexing="ij")
+    angles = torch.stack([pitch, yaw, torch.zeros_like(yaw)], dim=-1).flatten(0, 1)
+    matrices = rotation_matrix(angles).to(skeletons)
+    return torch.einsum("gij,njtvm->ngitvm", matrices, skeletons)
+
+
 def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw ``size`` different numbers below each total, ascending (B, size) int64.
 

@@ -6,9 +6,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.augment import mirror
+from skelfew.data.augment import mirror, turned
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.errors import SkelfewError
+
+MOST_VIEWS = 31  # along each axis
 
 
 def _pooled(encoder: nn.Module, x: Tensor) -> Tensor:
@@ -32,6 +34,35 @@ def _mirrored(encoder: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(cast(Tensor, encoder(both)).chunk(2), dim=1)
 
 
+def views_output(yaws: int, pitches: int, degrees: float) -> str:
+    """Return the name of the output (N, yaws * pitches, T', D): by frame, of turned skeletons.
+
+    Args:
+        yaws: Angles about the vertical axis, an odd number, the middle one 0.
+        pitches: Likewise about the horizontal axis.
+        degrees: Between neighbouring angles.
+    """
+    return f"views:{yaws}x{pitches}:{degrees:g}"
+
+
+def _views(encoder: nn.Module, x: Tensor, output: str) -> Tensor:
+    grid, degrees = output.split(":")[1:]
+    yaws, pitches = (int(n) for n in grid.split("x"))
+    views = turned(x, yaws, pitches, float(degrees)).unbind(dim=1)
+    if encoder.training:  # one pass, so that BatchNorm sees all views
+        return torch.stack(_frames(encoder, torch.cat(views)).chunk(len(views)), dim=1)
+    return torch.stack([_frames(encoder, view) for view in views], dim=1)
+
+
+def check_output(output: str, coordinates: int) -> None:
+    """Raise SkelfewError if an output cannot be had of joints of so many coordinates, 2 or 3."""
+    if output.startswith("views:") and coordinates != 3:
+        raise SkelfewError(
+            "joints in a picture (2D) cannot be turned to other viewpoints, which the head jeanie "
+            "does; use soft-dtw"
+        )
+
+
 # T' is a quarter of the frames, rounded up.
 OUTPUTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "pooled": _pooled,  # (N, D)
@@ -47,6 +78,8 @@ def read(encoder: nn.Module, skeletons: Tensor, output: str = "pooled") -> Tenso
     Args:
         encoder: The encoder.
         skeletons: Its input.
-        output: A key of ``OUTPUTS``.
+        output: A key of ``OUTPUTS``, or what ``views_output`` gives.
     """
+    if output.startswith("views:"):
+        return _views(encoder, skeletons, output)
     return OUTPUTS[output](encoder, skeletons)

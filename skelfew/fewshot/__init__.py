@@ -22,6 +22,7 @@ from skelfew.fewshot.cosine import CosineClassifier, CosineHead
 from skelfew.fewshot.dastm import DASTM
 from skelfew.fewshot.feat import FEAT
 from skelfew.fewshot.head import Head, HeadClassifier
+from skelfew.fewshot.jeanie import JEANIE
 from skelfew.fewshot.linear import LinearClassifier
 from skelfew.fewshot.nearest import NearestNeighbour, NearestPrototype
 from skelfew.fewshot.protonet import ProtoNet
@@ -71,6 +72,7 @@ HEADS: dict[str, Head] = {
     "soft-dtw": SoftDTW(),
     "dastm": DASTM(),
     "smam": SMAM(),
+    "jeanie": JEANIE(),
 }
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from skelfew.config import EpisodicConfig
 from skelfew.data.episodes import episode_labels, sample_episodes
-from skelfew.encoders.outputs import read
+from skelfew.encoders.outputs import check_output, read
 from skelfew.fewshot import Head, HeadClassifier, build_head
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.stage import Batch, Step
@@ -79,6 +79,7 @@ class Episodic:
         self.optimizer, self.epochs = config.optimizer, config.epochs
         self.memory: dict[str, float] = {}
         head = build_head(config.head, config.head_settings)
+        check_output(head.reads, data.bank.pipeline.coordinates)
         with seeded(seed, self.name, "head"):
             learned = head.module(encoder.feature_dim) if head.learns else None  # type: ignore[arg-type]
         self.module = Episodes(encoder, head, learned, config.scale, config.learn_scale)

@@ -21,6 +21,7 @@ from skelfew.fewshot.subspace import Subspace
 from skelfew.fewshot.trained import bind, save_head
 
 SHAPES = {"pooled": (16,), "frames": (4, 16), "joints": (4, 5, 16), "mirrored": (2, 16)}
+SHAPES[HEADS["jeanie"].reads] = (5, 4, 16)
 
 
 def outputs(reads: str, *leading: int, seed: int = 0) -> Tensor:
