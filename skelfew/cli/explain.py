@@ -122,6 +122,8 @@ def main(
     is a heatmap of joints and frames (.png, .svg) and its numbers (.npz) in RUN/explain/.
     """
     settings = dict(_pair(text) for text in pairs)
+    if compare and len(set(runs)) < 2 and len(set(classifiers)) < 2:
+        raise click.UsageError("--compare needs two or more of --classifier, or of --run")
 
     import torch
 

@@ -128,6 +128,11 @@ def test_errors_are_one_line(home: Path, arguments: list[str], message: str) -> 
     assert sum("error: " in line for line in result.stderr.splitlines()) == 1
 
 
+def test_one_alone_cannot_be_compared(home: Path) -> None:
+    result = run("c4_s7", "--run=runs/utd", "--classifier=cosine", "--compare")
+    assert result.exit_code == 2 and "--compare needs two or more" in result.stderr
+
+
 def test_a_sample_without_a_boundary_does_not_stop_others(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
