@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.errors import SkelfewError
 from skelfew_extract.teachers import Precision
+from skelfew_extract.teachers.clips import check_precision, parts_of
 from skelfew_extract.text import prompts
 
 
@@ -47,8 +47,7 @@ class FrameTeacher(ABC):
         precision: Precision = "float32",
         compile: bool = False,
     ):
-        if precision not in ("float32", "bfloat16"):
-            raise SkelfewError(f"precision {precision!r}: choose float32 or bfloat16")
+        check_precision(precision)
         self.name = str(about["name"])
         self.about, self.templates, self.interpolation = about, templates, interpolation
         self.frames, self.image_size, self.mean, self.std = frames, image_size, mean, std
@@ -87,16 +86,8 @@ class FrameTeacher(ABC):
     @torch.inference_mode()
     def encode_clips(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return f_v (B, D) and an empty context (B, 0) of uint8 frames (B, T, 3, S, S)."""
-        expected = (self.frames, 3, self.image_size, self.image_size)
-        if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[1:] != expected:
-            raise SkelfewError(
-                f"{self.name} takes uint8 clips of {expected}, got {frames.dtype} of "
-                f"{tuple(frames.shape[1:])}"
-            )
         encode = self._encode or self.encode_video
-        # On a processor one at a time: batches gain nothing, and a clip's bits depend on it alone.
-        parts = frames.split(1) if self.device.type == "cpu" else [frames]
-        features = [encode(self.normalise(part)).float() for part in parts]
+        features = [encode(self.normalise(part)).float() for part in parts_of(self, frames)]
         return torch.cat(features), torch.empty(len(frames), 0, device=self.device)
 
     def normalise(self, frames: Tensor) -> Tensor:

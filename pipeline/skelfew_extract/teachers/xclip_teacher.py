@@ -12,6 +12,7 @@ from torch import Tensor
 from skelfew.errors import SkelfewError
 from skelfew_extract.open_clip_door import VERSION
 from skelfew_extract.teachers import Precision
+from skelfew_extract.teachers.clips import check_precision, parts_of
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip import XCLIP, wrong_activations
 from skelfew_extract.text import TEMPLATE, CompactVocabulary, tokenize
@@ -70,8 +71,7 @@ class XCLIPTeacher:
                 f"{variant.name}: {len(wrong)} activations are not QuickGELU, with which X-CLIP "
                 f"was trained, the first {wrong[0]}; build it from XCLIP(variant)"
             )
-        if precision not in ("float32", "bfloat16"):
-            raise SkelfewError(f"precision {precision!r}: choose float32 or bfloat16")
+        check_precision(precision)
         self.name = variant.name
         self.variant = variant
         self.dim, self.frames, self.image_size = variant.dim, variant.frames, variant.image_size
@@ -108,16 +108,7 @@ class XCLIPTeacher:
     @torch.inference_mode()
     def encode_clips(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return f_v (B, D) and context (B, P, D) of uint8 frames (B, T, 3, S, S)."""
-        expected = (self.frames, 3, self.image_size, self.image_size)
-        if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[1:] != expected:
-            raise SkelfewError(
-                f"{self.name} takes uint8 clips of {expected}, got {frames.dtype} of "
-                f"{tuple(frames.shape[1:])}"
-            )
-        if self.device.type != "cpu":
-            return self._encode_video(self.normalise(frames))
-        # A processor gains nothing from batches, and so a clip gives the same bits in any company.
-        encoded = [self._encode_video(self.normalise(clip)) for clip in frames.split(1)]
+        encoded = [self._encode_video(self.normalise(part)) for part in parts_of(self, frames)]
         return torch.cat([f for f, _ in encoded]), torch.cat([c for _, c in encoded])
 
     @torch.inference_mode()
