@@ -24,8 +24,9 @@ import torch
 
 from skelfew.config import STAGES as NAMES
 from skelfew.config import TEACHER_STAGES, TrainConfig, override
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
 from skelfew.data.layouts import load_layout
+from skelfew.data.pipeline import Pipeline
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.loop import StageLoop, StopRequest

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skelfew.data.augment import mirror
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError

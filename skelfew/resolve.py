@@ -9,7 +9,7 @@ import torch
 
 from skelfew.base_samples import base_samples
 from skelfew.config import TrainConfig
-from skelfew.data.bank import Pipeline
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.protocol_files import portable
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head

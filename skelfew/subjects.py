@@ -9,9 +9,10 @@ from torch import Tensor
 
 from skelfew.answers import RAW
 from skelfew.config import InputConfig, TrainConfig
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
 from skelfew.data.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_encoder, read_metadata

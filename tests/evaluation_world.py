@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from skelfew.config import InputConfig, TrainConfig
-from skelfew.data.bank import Pipeline
 from skelfew.data.manifest import Manifest, Sample
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import save_encoder

@@ -17,7 +17,7 @@ import torch
 from small_world import BASE, FAST, NOVEL, VALIDATION, make_world
 
 from skelfew.config import TrainConfig, override, preset
-from skelfew.data.bank import Pipeline
+from skelfew.data.pipeline import Pipeline
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import CLASSIFIERS

@@ -131,7 +131,7 @@ def prepare(
         samples, dropped, notes, chosen = _choose(parts)
         _write_table(outputs.dropped, ("sample_id", "source", "reason"), dropped)
         if not samples:
-            first = f", first {dropped[0].source}: {dropped[0].reason}" if dropped else ""
+            first = f", first {dropped[0].source}: {dropped[0].reason[:1000]}" if dropped else ""
             raise SkelfewError(
                 f"none of {len(sources)} recordings can be used (see {outputs.dropped}){first}"
             )

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
 from skelfew.data.joint_maps import joint_map, project
 from skelfew.data.layouts import Layout, layout_from_dict, load_layout
+from skelfew.data.pipeline import Pipeline
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_encoder
 from skelfew.errors import SkelfewError

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from skelfew.cache import TeacherCache
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
 from skelfew.data.manifest import Manifest, Sample
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.protocols import Protocol
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError

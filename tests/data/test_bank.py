@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from skelfew.data import augment, preprocess
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.layouts import Layout, load_layout
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
 from skelfew.errors import SkelfewError

@@ -10,8 +10,9 @@ import torch
 from evaluation_world import enliven, make_data, make_run
 
 from skelfew.config import InputConfig
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
 from skelfew.data.layouts import load_layout
+from skelfew.data.pipeline import Pipeline
 from skelfew.errors import SkelfewError
 from skelfew.explain.decision import Clip, Decision
 from skelfew.explain.explanation import Explanation, Search, explain, find_method

@@ -18,11 +18,12 @@ from h5_edits import edited_h5
 from hypothesis import strategies as st
 
 from skelfew.cache.checks import brief
-from skelfew.data.bank import Pipeline, SkeletonBank
+from skelfew.data.bank import SkeletonBank
 from skelfew.data.check import check
 from skelfew.data.find import find_sample
 from skelfew.data.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample, file_name
+from skelfew.data.pipeline import Pipeline
 from skelfew.data.prepare import Outputs, prepare
 from skelfew.data.protocols import load_protocol, split_names
 from skelfew.data.readers import RawFolder, load_reader
