@@ -1,5 +1,7 @@
-"""Fuzz targets: the heads and bridges that a run keeps beside its encoder."""
+"""Fuzz targets: heads and bridges that a run keeps beside its encoder; reports on a run."""
 
+import json
+import sys
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,12 @@ from torch import nn
 from skelfew.fewshot import HEADS, HeadClassifier, build_classifier
 from skelfew.fewshot.trained import bind, head_name, save_head
 from skelfew.pretrain.bridge import Bridge, load_bridge, save_bridge
+from skelfew.report.collect import find_runs, read_run
+from skelfew.report.page import make_page
+from skelfew.report.table import rows_of
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from report_world import make_report_world
 
 _LEARNING = ("feat", "dastm", "smam")
 
@@ -52,7 +60,28 @@ def use_bridge(folder: Path, out: Path) -> None:
     load_bridge(folder / "b.safetensors")
 
 
+@cache
+def reports() -> list[Files]:
+    """What a report reads of a run that was trained and scored, weights and data aside."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = make_report_world(Path(scratch))
+        found: dict[str, bytes] = {}
+        for path in sorted(run.rglob("*")):
+            if path.is_file() and path.suffix in (".json", ".jsonl", ".txt"):
+                found[str(path.relative_to(run))] = path.read_bytes()
+    return [{**found, "encoder.safetensors": b""}]
+
+
+def use_report(folder: Path, out: Path) -> None:
+    facts = [read_run(run) for run in find_runs([folder])]
+    json.dumps(rows_of(facts))
+    if facts:
+        page = make_page(facts)
+        assert page.count("<script") == page.count("</script") == 2  # data and the page's own
+
+
 TARGETS = [
+    Target("report", hostile(reports), use_report, reports),
     Target("head", hostile(heads), use_head, heads),
     Target("bridge", hostile(bridges), use_bridge, bridges),
 ]

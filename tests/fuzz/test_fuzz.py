@@ -13,7 +13,7 @@ GROUPS = {
     "address",
     "recordings": "ntu nw-ucla raw-zip utd-mhad pku msr pyskl ctrgcn-npz own",
     "tables": "manifest protocol layout skeletons descriptions run-tables settings",
-    "weights": "encoder head bridge checkpoint run-folder teacher-weights",
+    "weights": "encoder head bridge checkpoint run-folder teacher-weights report",
 }
 
 
