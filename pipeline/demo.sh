@@ -50,4 +50,6 @@ train demo-episodes --cache cache/demo.zarr --stages episodic $instead
 say "6/6  One exemplar each of twelve actions that no encoder has seen"
 skelfew-eval --shots 1 --run runs/demo-transfer --run runs/demo-labels --run runs/demo-episodes --raw
 python pipeline/demo_pictures.py runs/demo-transfer runs/demo-labels runs/demo-episodes >/dev/null
-printf '\nWhat it looks like: runs/demo-transfer/pictures/   What the teacher saw: previews/demo/\n' >&2
+skelfew-report runs/demo-transfer runs/demo-labels runs/demo-episodes --html runs/demo.html --embed >/dev/null
+printf '\nAs a page, with mistakes that move: runs/demo.html\n' >&2
+printf 'Pictures: runs/demo-transfer/pictures/   What the teacher saw: previews/demo/\n' >&2
