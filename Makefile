@@ -57,9 +57,9 @@ docs: .venv/.dev ## Build the site of docs/ into site/; a broken link fails
 BY_HAND = faults fuzz reject
 BENCHMARKS = $(filter-out $(BY_HAND:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
 
-bench: .venv/.dev ## Measure what benchmarks/ claims
+bench: .venv/.dev ## Measure what benchmarks/ claims, into docs/benchmarks.md
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
-	@for script in $(BENCHMARKS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/support/collect.py $(BENCHMARKS)
 
 clean: ## Remove .venv and tool caches; data, caches and runs stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist site

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from support.their_xclip import their_xclip
 
 ROUNDS = 5
 
@@ -24,39 +25,11 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--json"]
     name = arguments[0] if arguments else "xclip-base-patch16"
-    from skelfew_extract.teachers.xclip_names import to_hugging_face
     from skelfew_extract.teachers.xclip_teacher import build_xclip
-    from transformers import XCLIPConfig, XCLIPModel
 
     exact = build_xclip(name, untrained=True)
     fast = build_xclip(name, untrained=True, precision="bfloat16")
-    v = exact.variant
-    heads = v.dim // 64
-    config = XCLIPConfig(
-        text_config={
-            "vocab_size": v.vocabulary,
-            "hidden_size": v.text_width,
-            "intermediate_size": 4 * v.text_width,
-            "num_hidden_layers": v.text_layers,
-            "num_attention_heads": v.text_width // 64,
-        },
-        vision_config={
-            "hidden_size": v.width,
-            "intermediate_size": 4 * v.width,
-            "num_hidden_layers": v.layers,
-            "num_attention_heads": v.width // 64,
-            "mit_hidden_size": v.dim,
-            "mit_intermediate_size": 4 * v.dim,
-            "mit_num_attention_heads": heads,
-            "image_size": v.image_size,
-            "patch_size": v.patch,
-            "num_frames": v.frames,
-        },
-        projection_dim=v.dim,
-        prompt_num_attention_heads=heads,
-    )
-    theirs = XCLIPModel(config).eval()
-    theirs.load_state_dict(to_hugging_face(exact.model.state_dict()))
+    v, theirs = exact.variant, their_xclip(exact)
     generator = torch.Generator().manual_seed(0)
     shape = (1, v.frames, 3, v.image_size, v.image_size)
     frames = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

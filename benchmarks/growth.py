@@ -1,0 +1,149 @@
+"""Growth: time and peak memory against the number of samples, and the exponents fitted to them.
+
+Claim: time grows with an exponent of at most 1.05 in all that reads every sample, and a training
+step takes the same time however many samples there are. Each size is measured in a process of its
+own; peaks are VmHWM (ru_maxrss is inherited), less what was resident before. Time is the process's
+processor time, which suffers less from what else the machine does.
+
+- prepare: `skelfew-prepare demo` without videos, one worker (66 samples a subject)
+- store: skeletons of 20 frames of 25 joints written; load: read into a bank of one body
+- step: a batch of 32 made, and forward and backward of a CTR-GCN of 1/8 width, 16 frames
+- cache write, cache load: f_v and f_t of 64 numbers in float16
+
+Usage: python benchmarks/growth.py [--samples 1000 10000 100000] [--rows 10000 100000 1000000]
+           [--prepare 1000 10000] [--json]
+"""
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FRAMES, DIM, BATCH, STEPS = 20, 64, 32, 8
+
+
+def resident(key: str) -> float:
+    """Return VmRSS or VmHWM of this process in MiB."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(rf"{key}:\s*(\d+)", status)
+    assert found is not None
+    return int(found[1]) / 1024
+
+
+def child(what: str, count: int, root: Path) -> None:
+    """Do one thing at one size and print its numbers."""
+    import torch
+    from support.large_world import write_features, write_skeletons
+
+    from skelfew.cache import TeacherCache
+    from skelfew.cli.prepare import main as prepare
+    from skelfew.data.bank import SkeletonBank
+    from skelfew.data.manifest import Manifest
+    from skelfew.data.pipeline import Pipeline
+    from skelfew.data.store import SkeletonStore
+    from skelfew.encoders import build_encoder
+
+    torch.set_num_threads(1)
+    store, cache = root / "data" / "large.h5", root / "features.zarr"
+    repeat = 1
+
+    def load() -> SkeletonBank:
+        with SkeletonStore(store) as opened:
+            return SkeletonBank.from_store(opened, opened.ids, Pipeline(length=16), bodies=1)
+
+    def prepared() -> None:
+        options = [f"--option=subjects={math.ceil(count / 66)}", "--option=video=false"]
+        options += ["--option=views=1", "--option=replications=1"]
+        places = ["--out", str(root / "p.csv"), "--data", str(root / "p.h5")]
+        line = ["demo", "--raw", str(root / "raw"), *places, "--workers=1", *options]
+        with contextlib.suppress(SystemExit):  # of a command that ends
+            prepare(line)
+        assert len(Manifest.read(root / "p.csv")) >= count
+
+    if what == "step":
+        repeat = STEPS
+        bank = load()
+        encoder = build_encoder("ctrgcn", "kinect-v2", bodies=1, width=0.125).train()
+        draw = torch.Generator().manual_seed(0)
+
+        def step() -> None:
+            index = torch.randint(0, count, (BATCH,), generator=draw)
+            encoder(bank.batch(index, train=True, generator=draw)).square().mean().backward()
+
+        step()
+        action: Any = step
+    elif what == "cache write":
+        ids = [f"s{i:08d}" for i in range(count)]
+        action = lambda: write_features(cache, ids, DIM)  # noqa: E731
+    else:
+        action = {
+            "prepare": prepared,
+            "store": lambda: write_skeletons(root, count, FRAMES),
+            "load": load,
+            "cache load": lambda: TeacherCache.open(cache),
+        }[what]
+    base, used, began = resident("VmRSS"), sum(os.times()[:4]), time.perf_counter()
+    kept = [action() for _ in range(repeat)]
+    wall, cpu = time.perf_counter() - began, sum(os.times()[:4]) - used
+    row = {"s": wall / repeat, "cpu_s": cpu / repeat, "mib": max(resident("VmHWM") - base, 0.1)}
+    assert len(kept) == repeat
+    print("\n" + json.dumps(row))
+
+
+def exponent(sizes: list[int], values: list[float]) -> float | None:
+    """Return the slope of log value over log size; None of a single size."""
+    if len(sizes) < 2:
+        return None
+    return round(float(np.polyfit(np.log(sizes), np.log(np.maximum(values, 1e-6)), 1)[0]), 2)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
+        return
+    parser = argparse.ArgumentParser(description="time and memory against size")
+    parser.add_argument("--samples", type=int, nargs="*", default=[1000, 10_000, 100_000])
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--prepare", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    arguments = parser.parse_args()
+    chains = [(arguments.prepare, ["prepare"]), (arguments.samples, ["store", "load", "step"])]
+    chains += [(arguments.rows, ["cache write", "cache load"])]
+    rows: list[dict[str, Any]] = []
+    for sizes, names in chains:
+        found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for size in sizes:
+            with tempfile.TemporaryDirectory() as root:
+                for name in names:
+                    line = [sys.executable, __file__, "--child", name, str(size), root]
+                    done = subprocess.run(line, capture_output=True, text=True)
+                    if done.returncode:
+                        sys.exit(f"{name} of {size}: {done.stderr[-1000:]}")
+                    found[name].append(json.loads(done.stdout.splitlines()[-1]))
+        for name, values in found.items():
+            rows.append({"what": name, "sizes": sizes})
+            for key in ("s", "cpu_s", "mib"):
+                rows[-1][key] = [float(f"{value[key]:.3g}") for value in values]
+            for key in ("cpu_s", "mib"):
+                rows[-1][f"exponent_{key}"] = exponent(sizes, [v[key] for v in values])
+    load = round(os.getloadavg()[0], 1)
+    if arguments.json:
+        print(json.dumps({"benchmark": "growth", "load": load, "rows": rows}, indent=1))
+        return
+    print(f"load {load}")
+    for row in rows:
+        print("  ".join(f"{key} {value}" for key, value in row.items()))
+
+
+if __name__ == "__main__":
+    main()
