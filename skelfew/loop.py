@@ -33,6 +33,7 @@ from skelfew.pretrain.validation import Validation
 from skelfew.progress import Progress
 from skelfew.runs import Run
 from skelfew.seeding import seeded
+from skelfew.world import World, sum_gradients
 
 
 class Interrupted(KeyboardInterrupt):
@@ -106,6 +107,7 @@ class StageLoop:
         data: What the stage draws from, to name samples in errors.
         validation: Validation classes, or None.
         stop: Looked at after every step.
+        world: The processes of the run, of which the first writes.
     """
 
     def __init__(
@@ -117,9 +119,10 @@ class StageLoop:
         data: TrainingData,
         validation: Validation | None,
         stop: StopRequest,
+        world: World | None = None,
     ):
         self.run_folder, self.config, self.stage, self.data = run, config, stage, data
-        self.validation, self.stop = validation, stop
+        self.validation, self.stop, self.world = validation, stop, world or World()
         self.position = Position(index, rows=len(run.rows()))
         self.optimizer = build_optimizer(
             parameter_groups(stage.learning_rates(), stage.optimizer), stage.optimizer
@@ -142,6 +145,9 @@ class StageLoop:
 
     def save(self) -> None:
         """Write the run's checkpoint."""
+        self._saved = time.monotonic()
+        if not self.world.writes:
+            return
         save_checkpoint(
             self.run_folder.checkpoint,
             {
@@ -150,7 +156,6 @@ class StageLoop:
             },
             {"position": vars(self.position), "memory": self.stage.memory},
         )
-        self._saved = time.monotonic()
 
     def run(self) -> None:
         """Train to the end of the stage.
@@ -167,11 +172,11 @@ class StageLoop:
         stage.module.train()
         with (
             ThreadPoolExecutor(1, thread_name_prefix="batches") as worker,
-            Progress(stage.name, total, "samples", done) as progress,
+            Progress(stage.name, total, "samples", done, shown=self.world.writes) as progress,
         ):
             while here.epoch < stage.epochs:
                 self._epoch(worker, progress)
-                if self.stop.asked:
+                if self.world.any(self.stop.asked):
                     raise Interrupted
         if self.config.select == "validation":
             self._take_best()
@@ -192,7 +197,7 @@ class StageLoop:
             here.seconds = before + time.monotonic() - started
             progress.advance(len(batch.rows), self._note())
             if here.step < steps:
-                if self.stop.asked:
+                if self.world.any(self.stop.asked):
                     self.save()
                     raise Interrupted
                 if time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes:
@@ -219,6 +224,7 @@ class StageLoop:
             raise NotFiniteError(self._explain(batch))
         self.optimizer.zero_grad(set_to_none=True)
         result.loss.backward()
+        sum_gradients(stage.module, stage.encoder, self.world)
         if stage.optimizer.clip:
             torch.nn.utils.clip_grad_norm_(stage.module.parameters(), stage.optimizer.clip)
         self.optimizer.step()
@@ -271,7 +277,8 @@ class StageLoop:
             if self.config.select == "validation" and accuracy > here.best[0]:
                 here.best = (accuracy, here.epoch + 1)
                 kept = {name: module.state_dict() for name, module in self._scored().items()}
-                save_checkpoint(self._best_path, kept, {})
+                if self.world.writes:
+                    save_checkpoint(self._best_path, kept, {})
         run.append(row)
         run.log(
             f"{stage.name} {self._note()}"
@@ -297,6 +304,7 @@ class StageLoop:
         return self.run_folder.path / f"best.{self.stage.name}.safetensors"
 
     def _take_best(self) -> None:
+        self.world.barrier()  # until it is written
         groups, _ = load_checkpoint(self._best_path)
         for name, module in self._scored().items():
             module.load_state_dict(groups[name])

@@ -13,16 +13,24 @@ class Progress:
         unit: What is counted, e.g. ``clips``.
         done: How many were already done before; they do not count for the rate.
         every: Seconds between lines where stderr is not a terminal.
+        shown: False to count in silence.
     """
 
     def __init__(
-        self, description: str, total: int, unit: str = "items", done: int = 0, every: float = 60.0
+        self,
+        description: str,
+        total: int,
+        unit: str = "items",
+        done: int = 0,
+        every: float = 60.0,
+        shown: bool = True,
     ):
         self.description, self.total, self.unit = description, total, unit
         self.done, self._before, self.every = done, done, every
         self._start = self._last = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        self._shown = shown
+        if shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
             from rich.progress import Progress as Bar
@@ -44,7 +52,7 @@ class Progress:
     def __exit__(self, *error: object) -> None:
         if self._bar is not None:
             self._bar.stop()
-        elif error[0] is None and self.done > self._before:
+        elif self._shown and error[0] is None and self.done > self._before:
             print(self._line(""), file=sys.stderr, flush=True)
 
     @property
@@ -57,7 +65,7 @@ class Progress:
         self.done += items
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, note=f"{self._speed()}  {note}")
-        elif time.monotonic() - self._last >= self.every:
+        elif self._shown and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
             print(self._line(note), file=sys.stderr, flush=True)
 

@@ -43,9 +43,12 @@ class Run:
 
     Attributes:
         path: The folder.
+        writes: Whether what is written through this object is; False in all but one of the
+            processes of a run.
     """
 
     path: Path
+    writes: bool = True
 
     @classmethod
     def create(
@@ -108,6 +111,8 @@ class Run:
 
     def write_config(self, config: TrainConfig) -> None:
         """Write config.json."""
+        if not self.writes:
+            return
         document = {**config.to_dict(), "changed_from_preset": config.changed()}
         write_json(self.path / "config.json", document)
 
@@ -122,12 +127,16 @@ class Run:
 
     def write_environment(self) -> None:
         """Write environment.json; a resumed run adds to it instead of replacing it."""
+        if not self.writes:
+            return
         path = self.path / "environment.json"
         before = read_json(path).get("sessions", []) if path.is_file() else []
         write_json(path, {"sessions": [*before, environment()]})
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
+        if not self.writes:
+            return
         with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(dict(row)) + "\n")
 
@@ -146,11 +155,15 @@ class Run:
 
     def keep_rows(self, count: int) -> None:
         """Shorten metrics.jsonl to its first ``count`` lines."""
+        if not self.writes:
+            return
         text = "".join(json.dumps(row) + "\n" for row in self.rows()[:count])
         replace_text(self.path / "metrics.jsonl", text)
 
     def log(self, message: str, show: bool = True) -> None:
         """Add a line to log.txt and, unless told not to, print it to stderr."""
+        if not self.writes:
+            return
         if show:
             print(message, file=sys.stderr, flush=True)
         with (self.path / "log.txt").open("a", encoding="utf-8") as file:

@@ -26,6 +26,7 @@ from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_initial, save_encoder
 from skelfew.errors import SkelfewError
+from skelfew.fewshot import build_head
 from skelfew.fewshot.trained import save_head
 from skelfew.fit import about, changes
 from skelfew.inputs import InputError, Inputs, find_inputs
@@ -39,6 +40,7 @@ from skelfew.pretrain.validation import Validation
 from skelfew.resolve import pick_device, pipeline_of, resolve
 from skelfew.runs import Run, read_json, write_json
 from skelfew.seeding import seeded
+from skelfew.world import World, current, refuse, share
 
 
 def train(
@@ -60,12 +62,18 @@ def train(
         Interrupted: SIGINT or SIGTERM came; the state is saved, ``resume`` goes on.
     """
     inputs = find_inputs(config)
+    world = current()
     config = resolve(config, inputs)
+    config = replace(config, device=world.device(config.device))
     torch.set_num_threads(config.threads or 1)
     start = _prepare(config, inputs)
-    run = Run.create(inputs.dataset, run_folder, run_path)
-    write_json(run.path / "inputs.json", inputs.describe())
-    run.write_config(config)
+    if world.writes:
+        run = Run.create(inputs.dataset, run_folder, run_path)
+        write_json(run.path / "inputs.json", inputs.describe())
+        run.write_config(config)
+    path = world.told(str(run.path) if world.writes else None)
+    if not world.writes:
+        run = Run(Path(path), writes=False)
     return _execute(run, config, inputs, start)
 
 
@@ -80,15 +88,17 @@ def resume(path: str | Path, device: str | None = None, threads: int | None = No
     Raises:
         SkelfewError: No such run, or its inputs have changed since.
     """
-    run = Run.open(path)
+    world = current()
+    run = replace(Run.open(path), writes=world.writes)
     config = run.config()
-    if run.finished:
+    if world.told(run.finished):
         run.log(f"{run.path}: finished already")
         return run.path
     if device is not None:
         config = replace(config, device=pick_device(device))
     if threads is not None:
         config = replace(config, threads=threads)
+    config = replace(config, device=world.device(config.device))
     inputs = find_inputs(config)
     before, now = read_json(run.path / "inputs.json"), inputs.describe()
     for key in sorted(set(before) | set(now)):
@@ -191,9 +201,16 @@ def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Pat
     )
     for note in start.notes:
         run.log(f"note: {note}")
+    world = current()
+    if world.size > 1:
+        head = build_head(config.episodic.head, config.episodic.head_settings)
+        refuse(config.stages, start.encoder, config.episodic.head, head.reads)
+        share(start.encoder, world)
+        run.log(f"{world.size} processes, each with its slice of every batch")
     with stop_on_signals() as stop:
         try:
-            _stages(run, config, inputs, start, stop)
+            _stages(run, config, inputs, start, stop, world)
+            world.barrier()
         except Interrupted:
             run.log("interrupted; state saved", show=False)
             raise Interrupted(str(run.path)) from None
@@ -201,18 +218,22 @@ def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Pat
     return run.path
 
 
-def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: StopRequest) -> None:
-    first, again = 0, run.checkpoint.is_file()
+def _stages(
+    run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: StopRequest, world: World
+) -> None:
+    first, again = 0, world.told(run.checkpoint.is_file())
     if again:
         first = int(load_scalars(run.checkpoint)["position"]["stage"])
     else:
         run.keep_rows(0)
     for index in range(first, len(config.stages)):
         stage = _stage(config.stages[index], start, config)
-        loop = StageLoop(run, config, stage, index, start.data, start.validation, stop)
+        loop = StageLoop(run, config, stage, index, start.data, start.validation, stop, world)
         if again and index == first:
             loop.restore()
         loop.run()
+        if not run.writes:
+            continue
         about = describe(config, inputs, run, config.stages[: index + 1])
         save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
         if stage.scored_by is not None:
@@ -221,7 +242,8 @@ def _stages(run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: S
         if isinstance(stage, Bridging) and inputs.cache is not None:
             bridge = bridge_of(stage, inputs.cache, getattr(config, stage.name))
             save_bridge(bridge_path(run.path, stage.name), bridge)
-    save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
+    if run.writes:
+        save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
 
 
 def _stage(name: str, start: Start, config: TrainConfig) -> Stage:

@@ -272,19 +272,22 @@ def main(
     from skelfew.loop import Interrupted
     from skelfew.training import resume as resume_run
     from skelfew.training import train
+    from skelfew.world import joined
 
     try:
-        if resume_or_start and folder is not None and folder.exists():
-            check_same(folder, configure(preset, given, settings))
-            resume = folder
-        if resume is not None:
-            folder = resume_run(resume, given.get("device"), given.get("threads"))
-        else:
-            folder = train(configure(preset, given, settings), run_path=folder)
+        with joined() as world:
+            if resume_or_start and folder is not None and world.told(folder.exists()):
+                check_same(folder, configure(preset, given, settings))
+                resume = folder
+            if resume is not None:
+                folder = resume_run(resume, given.get("device"), given.get("threads"))
+            else:
+                folder = train(configure(preset, given, settings), run_path=folder)
     except Interrupted as stopped:
         log(f"interrupted and saved; go on with: skelfew-train --resume {stopped.args[0]}")
         return INTERRUPTED
-    report(folder, json)
+    if world.writes:
+        report(folder, json)
     return 0
 
 
