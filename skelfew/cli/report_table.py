@@ -14,7 +14,8 @@ from skelfew.report.table import cells_of, head
 
 def show(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the scores of runs as a table, with notes below it."""
-    width = shutil.get_terminal_size((120, 24)).columns
+    # A file or a pipe has no width, whatever COLUMNS says of the terminal.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
     console = Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
     cells = [cells_of(row) for row in rows]
     kept = [i for i in range(len(head())) if i < 2 or any(row[i] for row in cells)]
