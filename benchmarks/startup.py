@@ -1,6 +1,6 @@
 """Start-up: --help of every command against importing torch alone, in one run.
 
-Claims: help answers in under 0.3 s because nothing heavy is loaded for it; `skelfew-cache info` of
+Goals: help answers in under 0.3 s because nothing heavy is loaded for it; `skelfew-cache info` of
 a cache as large as that of NTU RGB+D 120 (114,480 rows of 512) answers in under 1 s because it
 reads no features; the first batch of `skelfew-train` goes through the encoder within 5 s of typing
 the command, with 2,000 samples of 40 frames.

@@ -16,7 +16,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 HEAD = """# Benchmarks
 
-What the scripts of `benchmarks/` printed, written by `make bench`. Each prints a ratio to a named
+What the scripts of `benchmarks/` printed, written by `make bench`. Most print a ratio to a named
 alternative that was measured in the same run. Numbers of other pages come from the same scripts.
 """
 
