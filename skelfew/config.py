@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from skelfew.encoders import IMAGE_ENCODERS
 from skelfew.settings import ConfigError, flatten, from_plain, override_value
 from skelfew.stage_config import (
     HEADS,
@@ -25,6 +26,7 @@ from skelfew.strategy_config import (
     AimCLRConfig,
     DirectConfig,
     InfoNCEConfig,
+    MetricConfig,
     MixedConfig,
     SkeletonBYOLConfig,
 )
@@ -42,6 +44,7 @@ __all__ = [
     "EpisodicConfig",
     "InfoNCEConfig",
     "InputConfig",
+    "MetricConfig",
     "MixedConfig",
     "OptimizerConfig",
     "SkeletonBYOLConfig",
@@ -59,6 +62,7 @@ STAGES = (
     "mixed",
     "skeleton_byol",
     "aimclr",
+    "metric",
     "traditional",
     "episodic",
 )
@@ -74,14 +78,28 @@ class EncoderConfig:
         name: A key of ``skelfew.encoders.ENCODERS``.
         width: Factor on the number of channels; 0.25 suits a laptop.
         body_pool: ``mean`` over all body slots (paper), ``masked_mean`` over those present.
+        image: What ``resnet18`` looks at: the ``sl-dml`` or the ``skeleton-dml`` image.
+        image_size: Its height and width.
+        embedding: Width of a linear layer that ends ``resnet18``, None for none.
     """
 
     name: str = "agcn"
     width: float = 1.0
     body_pool: str = "mean"
+    image: str = "sl-dml"
+    image_size: int = 256
+    embedding: int | None = None
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @property
+    def of_image(self) -> dict[str, Any]:
+        """Settings that only encoders of images have; nothing for the others."""
+        if self.name not in IMAGE_ENCODERS:
+            return {}
+        found = {"image": self.image, "image_size": self.image_size}
+        return found if self.embedding is None else {**found, "embedding": self.embedding}
 
 
 @dataclass(frozen=True)
@@ -169,6 +187,7 @@ class TrainConfig:
     mixed: MixedConfig = field(default_factory=MixedConfig)
     skeleton_byol: SkeletonBYOLConfig = field(default_factory=SkeletonBYOLConfig)
     aimclr: AimCLRConfig = field(default_factory=AimCLRConfig)
+    metric: MetricConfig = field(default_factory=MetricConfig)
     traditional: TraditionalConfig = field(default_factory=TraditionalConfig)
     episodic: EpisodicConfig = field(default_factory=EpisodicConfig)
     protocol: str | None = None

@@ -1,7 +1,6 @@
 """What an encoder was trained on: written into its file, asked of the one a run starts from."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from skelfew.base_samples import base_samples
@@ -10,7 +9,7 @@ from skelfew.cache.compare import differences
 from skelfew.config import TEACHER_STAGES, TrainConfig
 from skelfew.data.protocol_files import list_protocols
 from skelfew.data.protocols import Protocol
-from skelfew.encoders.checkpoints import read_metadata
+from skelfew.encoders.checkpoints import is_own, read_metadata
 from skelfew.inputs import Inputs
 from skelfew.pretrain import UNVERIFIED
 from skelfew.pretrain.admission import NovelClassError
@@ -65,7 +64,7 @@ def classes_seen_by(init: str, inputs: Inputs) -> list[int]:
     Raises:
         NovelClassError: If one of them is novel here.
     """
-    if Path(init).suffix != ".safetensors":
+    if not is_own(init):
         return []
     about = read_metadata(init)
     seen = list(about.get("base", [])) if about.get("dataset") == inputs.dataset else []
@@ -80,7 +79,7 @@ def classes_seen_by(init: str, inputs: Inputs) -> list[int]:
 
 def other_teacher(init: str, cache: TeacherCache) -> str | None:
     """Return how the teacher of an initial encoder differs from that of a cache, None if not."""
-    if Path(init).suffix != ".safetensors":
+    if not is_own(init):
         return None
     before = read_metadata(init).get("teacher")
     if not isinstance(before, dict):

@@ -31,6 +31,7 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("SkeletonBYOLConfig", "decay_schedule"): ("cosine", "constant"),
     ("EpisodicConfig", "head"): HEADS,
     ("EncoderConfig", "body_pool"): ("mean", "masked_mean"),
+    ("EncoderConfig", "image"): ("sl-dml", "skeleton-dml"),
     ("DataConfig", "stream"): ("joint", "bone", "joint_motion", "bone_motion"),
     ("DataConfig", "missing_body"): ("auto", "zeros", "duplicate", "mask"),
     ("TrainConfig", "select"): ("last", "validation"),
@@ -40,16 +41,17 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
 _MOST = {
     "batch": 1 << 20, "frames": 10_000, "width": 8, "hidden_dim": 1 << 17,
     "projection_dim": 1 << 16, "threads": 4096, "ways": 10_000, "shots": 10_000, "queries": 100_000,
-    "bodies": 16, "episodes_per_step": 10_000,
+    "bodies": 16, "episodes_per_step": 10_000, "image_size": 2048, "embedding": 8192,
 }  # fmt: skip
 # Values that must lie above 0, and values that must not be negative.
 _POSITIVE = {
     "epochs", "batch", "frames", "width", "lr", "episodes", "epoch_episodes", "shots", "queries",
     "episodes_per_step", "hidden_dim", "projection_dim", "scale", "predictor_lr", "ways", "threads",
-    "base_classes", "samples_per_class", "temperature", "queue",
+    "base_classes", "samples_per_class", "temperature", "queue", "image_size", "embedding",
 }  # fmt: skip
 _NOT_NEGATIVE = {
     "weight_decay", "warmup", "momentum", "clip", "collapse", "seed", "norm_lr", "subset_seed",
+    "margin", "epsilon",
 }  # fmt: skip
 
 

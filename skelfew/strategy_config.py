@@ -167,3 +167,37 @@ class AimCLRConfig:
     def views(self) -> int:
         """Two: the normal and the extreme view pass through the trained encoder."""
         return 2
+
+
+@dataclass(frozen=True)
+class MetricConfig:
+    """Deep metric learning of SL-DML and Skeleton-DML, with one of their optimisers.
+
+    Attributes:
+        epochs: Passes over the base samples.
+        batch: Samples per step.
+        per_class: How many samples of a class come together.
+        margin: Of the triplets.
+        epsilon: Of the multi-similarity miner.
+        triplet_weight: Of the triplet loss; the cross-entropy has the rest.
+    """
+
+    epochs: int = 100
+    batch: int = 32
+    per_class: int = 4
+    margin: float = 0.2
+    epsilon: float = 0.1
+    triplet_weight: float = 0.5
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig("sgd", lr=0.01, weight_decay=0.0)
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+        check_batch(self.batch)
+        if not 0 <= self.triplet_weight <= 1:
+            raise ConfigError(f"triplet_weight is {self.triplet_weight}; it must lie in [0, 1]")
+        if not 2 <= self.per_class <= self.batch:
+            raise ConfigError(
+                f"per_class is {self.per_class}; it must lie in 2 to the batch, {self.batch}"
+            )

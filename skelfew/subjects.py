@@ -14,8 +14,8 @@ from skelfew.data.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
-from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.outputs import check_output
 from skelfew.errors import SkelfewError
 from skelfew.features import RAW_FRAMES, encode, file_digest, kept, raw_features
@@ -56,7 +56,7 @@ class Subject:
     notes: tuple[str, ...] = ()
     head: Path | None = None
     texts: Callable[[Sequence[int]], Tensor] | None = None
-    encoder: SkeletonGCN | None = None
+    encoder: SkeletonEncoder | None = None
     pipeline: Pipeline | None = None
 
 

@@ -23,8 +23,8 @@ from skelfew.cache import TeacherCache
 from skelfew.checkpoint import load_scalars
 from skelfew.config import TEACHER_STAGES, TrainConfig
 from skelfew.encoders import build_encoder
-from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_initial, save_encoder
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head
 from skelfew.fewshot.trained import save_head
@@ -128,7 +128,7 @@ class Start:
 
     data: TrainingData
     validation: Validation | None
-    encoder: SkeletonGCN
+    encoder: SkeletonEncoder
     cache: TeacherCache | None
     notes: tuple[str, ...]
 
@@ -256,7 +256,7 @@ def _stage(name: str, start: Start, config: TrainConfig) -> Stage:
     return stage
 
 
-def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonGCN:
+def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonEncoder:
     """Return a new encoder, with the weights of ``inputs.init`` if that is given."""
     feature_dim = None
     aligned = {getattr(getattr(config, s), "width_align", "") for s in config.teacher_stages}
@@ -271,6 +271,7 @@ def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonG
             width=config.encoder.width,
             body_pool=config.encoder.body_pool,
             feature_dim=feature_dim,
+            **config.encoder.of_image,
         )
     if config.inputs.init is not None:
         classes_seen_by(config.inputs.init, inputs)

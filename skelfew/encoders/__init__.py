@@ -1,13 +1,13 @@
 """Skeleton encoders: one module each. To add one, write its module and add a line to ENCODERS."""
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from skelfew.data.layouts import Layout, load_layout
 from skelfew.errors import SkelfewError
 
 if TYPE_CHECKING:
-    from skelfew.encoders.backbone import SkeletonGCN
+    from skelfew.encoders.encoder import SkeletonEncoder
 
 # Import strings, so that listing the encoders does not load torch.
 ENCODERS: dict[str, str] = {
@@ -16,7 +16,10 @@ ENCODERS: dict[str, str] = {
     "ctrgcn-pyskl": "skelfew.encoders.ctrgcn:ctrgcn_pyskl",
     "stgcn": "skelfew.encoders.stgcn:stgcn",
     "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
+    "resnet18": "skelfew.encoders.resnet18:SkeletonResNet",
 }
+# Those that look at an image of the skeleton and have settings of it.
+IMAGE_ENCODERS = ("resnet18",)
 
 
 def build_encoder(
@@ -28,7 +31,8 @@ def build_encoder(
     width: float = 1.0,
     body_pool: str = "mean",
     feature_dim: int | None = None,
-) -> "SkeletonGCN":
+    **image: Any,
+) -> "SkeletonEncoder":
     """Return a freshly initialised encoder of skeletons (N, C, T, V, M) to features (N, D).
 
     It has ``feature_dim`` (D), ``forward_features`` (before pooling) and ``config``, a dict of
@@ -41,8 +45,10 @@ def build_encoder(
         channels: C: 3 for metres, 2 for pixels, 3 for pixels with confidence.
         bodies: M, skeletons per clip.
         width: Factor on the number of channels; 1 is the published size, D = 256.
-        body_pool: ``mean`` or ``masked_mean``, see ``skelfew.encoders.backbone.SkeletonGCN``.
+        body_pool: ``mean`` or ``masked_mean``, see the encoder.
         feature_dim: D, if the last block is to be of another width than the others make it.
+        image: Settings of ``IMAGE_ENCODERS`` alone: ``image``, ``image_size``, ``embedding``, see
+            ``skelfew.encoders.resnet18.SkeletonResNet``.
 
     Raises:
         SkelfewError: No such encoder or layout, or an impossible size.
@@ -51,7 +57,9 @@ def build_encoder(
         raise SkelfewError(f"no encoder {name!r}; there are {', '.join(ENCODERS)}")
     module, function = ENCODERS[name].split(":")
     layout = load_layout(layout) if isinstance(layout, str) else layout
-    encoder: SkeletonGCN = getattr(importlib.import_module(module), function)(
-        layout, channels, bodies, width, body_pool, feature_dim
+    if image and name not in IMAGE_ENCODERS:
+        raise SkelfewError(f"{name} looks at no image, so it has no {', '.join(sorted(image))}")
+    encoder: SkeletonEncoder = getattr(importlib.import_module(module), function)(
+        layout, channels, bodies, width, body_pool, feature_dim, **image
     )
     return encoder

@@ -2,15 +2,14 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.layouts import LAYOUTS, Layout
-from skelfew.errors import SkelfewError
+from skelfew.data.layouts import Layout
+from skelfew.encoders.encoder import SkeletonEncoder
 
-BODY_POOLS = ("mean", "masked_mean")
 # Output channels as multiples of the first block's, and temporal strides, of the ten blocks.
 _MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
 _STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
@@ -18,7 +17,7 @@ _STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
 BlockBuilder = Callable[[int, int, int, Layout, bool], nn.Module]
 
 
-class SkeletonGCN(nn.Module):
+class SkeletonGCN(SkeletonEncoder):
     """Ten graph-convolution blocks between an input BatchNorm and global average pooling.
 
     Modules are called as in the public checkpoints: ``data_bn``, ``l1`` ... ``l10``.
@@ -53,37 +52,13 @@ class SkeletonGCN(nn.Module):
         body_pool: str = "mean",
         feature_dim: int | None = None,
     ):
-        super().__init__()
-        if body_pool not in BODY_POOLS:
-            raise SkelfewError(f"body_pool is {body_pool!r}; expected {' or '.join(BODY_POOLS)}")
-        if not (1 <= channels <= 64 and 1 <= bodies <= 16 and 0 < width <= 8):
-            raise SkelfewError(
-                f"cannot build {name} with channels={channels}, bodies={bodies}, width={width}; "
-                "channels must be in 1 to 64, bodies in 1 to 16 and width in (0, 8]"
-            )
-        base = max(8, 8 * round(8 * width))
-        self.joints, self.channels, self.bodies = len(layout), channels, bodies
-        self.layout = layout
-        if feature_dim is not None and (not 8 <= feature_dim <= 8192 or feature_dim % 8):
-            raise SkelfewError(
-                f"feature_dim is {feature_dim}; it must be a multiple of 8, 8192 at most"
-            )
-        self.feature_dim = feature_dim or _MULTIPLES[-1] * base
-        self.body_pool = body_pool
-        self.config: dict[str, Any] = {
-            "name": name,
-            "layout": layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict(),
-            "channels": channels,
-            "bodies": bodies,
-            "width": width,
-            "body_pool": body_pool,
-            **({} if feature_dim is None else {"feature_dim": feature_dim}),
-        }
+        super().__init__(name, layout, channels, bodies, width, body_pool, feature_dim)
+        self.feature_dim = feature_dim or _MULTIPLES[-1] * self.base
         before = channels
         blocks: list[nn.Module] = []
         for i, (multiple, stride) in enumerate(zip(_MULTIPLES, _STRIDES, strict=True)):
             last = i == len(_MULTIPLES) - 1
-            width_out = self.feature_dim if last else multiple * base
+            width_out = self.feature_dim if last else multiple * self.base
             blocks.append(block(before, width_out, stride, layout, i > 0))
             before = width_out
         self._blocks = self._compose(blocks)
@@ -144,13 +119,7 @@ class SkeletonGCN(nn.Module):
 
     def _present(self, x: Tensor) -> Tensor | None:
         """Return which bodies to compute (N, M), or None for all of them."""
-        expected = (self.channels, self.joints, self.bodies)
-        if x.ndim != 5 or (x.shape[1], *x.shape[3:]) != expected:
-            raise SkelfewError(
-                f"skeletons have shape {tuple(x.shape)}, but this encoder was built for "
-                f"(N, {expected[0]}, T, {expected[1]}, {expected[2]}): coordinates, frames, "
-                "joints, bodies"
-            )
+        self.check(x)
         if self.body_pool == "mean" or self.bodies == 1:
             return None
         present = (x != 0).any(dim=3).any(dim=2).any(dim=1)
@@ -182,7 +151,7 @@ class Classifier(nn.Module):
         classes: Number of classes.
     """
 
-    def __init__(self, encoder: SkeletonGCN, classes: int):
+    def __init__(self, encoder: SkeletonEncoder, classes: int):
         super().__init__()
         self.encoder = encoder
         self.fc = nn.Linear(encoder.feature_dim, classes)

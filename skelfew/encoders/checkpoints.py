@@ -14,8 +14,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skelfew.data.layouts import LAYOUTS, layout_from_dict
-from skelfew.encoders import build_encoder
-from skelfew.encoders.backbone import Classifier, SkeletonGCN
+from skelfew.encoders import IMAGE_ENCODERS, build_encoder
+from skelfew.encoders.backbone import Classifier
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.files import brief, check_file, check_member, parse_json, shown
 
@@ -30,6 +31,7 @@ _METADATA = {
 _CONFIG: dict[str, tuple[type, ...]] = {
     "name": (str,), "layout": (str, dict), "channels": (int,), "bodies": (int,),
     "width": (int, float), "body_pool": (str,), "feature_dim": (int,),
+    "image": (str,), "image_size": (int,), "embedding": (int,),
 }  # fmt: skip
 
 
@@ -37,7 +39,7 @@ class WeightsError(SkelfewError):
     """Weights that cannot be used; the message names the file and the parameters."""
 
 
-def save_encoder(path: str | Path, encoder: SkeletonGCN, metadata: Mapping[str, Any]) -> None:
+def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Mapping[str, Any]) -> None:
     """Write weights and what they are, replacing an older file only when complete.
 
     Args:
@@ -60,6 +62,20 @@ def save_encoder(path: str | Path, encoder: SkeletonGCN, metadata: Mapping[str, 
     partial = path.with_name(path.name + ".partial")
     partial.write_bytes(save(tensors, header))  # save_file would make it unreadable to others
     partial.replace(path)
+
+
+def is_own(path: str | Path) -> bool:
+    """Whether a file is to be read as one of ``save_encoder``: all ``.safetensors`` but others'.
+
+    Those of others have parameters and no word on what format they are.
+    """
+    if Path(path).suffix != ".safetensors":
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return "format_version" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return True  # reading it as one of ours says what is wrong
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
@@ -114,7 +130,7 @@ def _check_metadata(path: str | Path, document: Any) -> None:
                 raise WeightsError(f"{path}: {key} of its encoder is {shown(value)}")
 
 
-def load_encoder(path: str | Path) -> tuple[SkeletonGCN, dict[str, Any]]:
+def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, dict[str, Any]]:
     """Build the encoder that a file of ``save_encoder`` describes; return it and the metadata.
 
     The encoder is in evaluation mode.
@@ -136,12 +152,14 @@ def load_encoder(path: str | Path) -> tuple[SkeletonGCN, dict[str, Any]]:
     return encoder.eval(), metadata
 
 
-def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
-    """Load a checkpoint of 2s-AGCN, CTR-GCN, PYSKL's CTR-GCN or ST-GCN; nothing is executed.
+def load_public(path: str | Path, model: SkeletonEncoder | Classifier) -> list[str]:
+    """Load weights of 2s-AGCN, CTR-GCN (also PYSKL's), ST-GCN or torchvision's ResNet-18.
+
+    Nothing is executed. Of ``resnet18`` an embedding keeps the weights that it has.
 
     Args:
         path: A ``.pt`` or ``.pth`` file with a state dict, bare or under ``state_dict`` or
-            ``model``, its names with or without ``module.``.
+            ``model``, its names with or without ``module.``; or a ``.safetensors`` file of one.
         model: An encoder, or a ``Classifier``, which takes over the checkpoint's classes if it
             has as many.
 
@@ -151,7 +169,7 @@ def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
     Raises:
         WeightsError: Another architecture, joints, bodies or channels; the parameters are named.
     """
-    state = _read_pickled(path)
+    state = _tensors(path) if Path(path).suffix == ".safetensors" else _read_pickled(path)
     encoder = model.encoder if isinstance(model, Classifier) else model
     name = encoder.config["name"]
     from_pyskl = any(re.match(r"(net|gcn)\.\d+\.", key) for key in state)
@@ -168,6 +186,12 @@ def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
         state["fc.bias"] = state.pop("fcn.bias")
     left_out = [key for key in state if key.startswith("fc.")]
     head = {key.removeprefix("fc."): state.pop(key) for key in left_out}
+    if name in IMAGE_ENCODERS:
+        own = encoder.state_dict()
+        absent = {key: own[key] for key in own if key.startswith("embedder.")}
+        # Files older than PyTorch 0.4.1 do not count batches.
+        absent |= {k: own[k] for k in own if k.endswith("num_batches_tracked") and k not in state}
+        state = {**absent, **state}
     _fill(encoder, state, path)
     if isinstance(model, Classifier):
         own = {key: value.shape for key, value in model.fc.state_dict().items()}
@@ -177,9 +201,9 @@ def load_public(path: str | Path, model: SkeletonGCN | Classifier) -> list[str]:
     return left_out
 
 
-def load_initial(path: str | Path, encoder: SkeletonGCN) -> list[str]:
-    """Start ``encoder`` from our own ``.safetensors`` or a public ``.pt``; see ``load_public``."""
-    if Path(path).suffix != ".safetensors":
+def load_initial(path: str | Path, encoder: SkeletonEncoder) -> list[str]:
+    """Start ``encoder`` from our own ``.safetensors`` or weights of others; see ``load_public``."""
+    if not is_own(path):
         return load_public(path, encoder)
     metadata = read_metadata(path)
     if metadata["encoder"]["name"] != encoder.config["name"]:
@@ -268,7 +292,7 @@ def _from_pyskl(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tens
     return renamed
 
 
-def _fill(encoder: SkeletonGCN, state: Mapping[str, Tensor], path: str | Path) -> None:
+def _fill(encoder: SkeletonEncoder, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Load all weights, or raise WeightsError naming what is missing, surplus or of other shape."""
     own = encoder.state_dict()
     problems = []
@@ -285,7 +309,9 @@ def _fill(encoder: SkeletonGCN, state: Mapping[str, Tensor], path: str | Path) -
             problems.append(f"{what} {', '.join(keys[:_NAMED])}{more}")
     if problems:
         config = ", ".join(
-            f"{key}={encoder.config[key]!r}" for key in ("channels", "bodies", "width")
+            f"{key}={encoder.config[key]!r}"
+            for key in ("channels", "bodies", "width", "embedding")
+            if key in encoder.config
         )
         raise WeightsError(
             f"{path}: the weights do not fit {encoder.config['name']} ({encoder.joints} joints, "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.data.augment import mirror, turned
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 
 MOST_VIEWS = 31  # along each axis
@@ -18,7 +18,7 @@ def _pooled(encoder: nn.Module, x: Tensor) -> Tensor:
 
 
 def _joints(encoder: nn.Module, x: Tensor) -> Tensor:
-    if not isinstance(encoder, SkeletonGCN):
+    if not isinstance(encoder, SkeletonEncoder):
         raise SkelfewError(f"{type(encoder).__name__} gives no features by frame and joint")
     return encoder.forward_sequence(x)
 
@@ -28,7 +28,7 @@ def _frames(encoder: nn.Module, x: Tensor) -> Tensor:
 
 
 def _mirrored(encoder: nn.Module, x: Tensor) -> Tensor:
-    if not isinstance(encoder, SkeletonGCN):
+    if not isinstance(encoder, SkeletonEncoder):
         raise SkelfewError(f"{type(encoder).__name__} does not know left from right")
     both = torch.cat([x, mirror(x, encoder.layout)])
     return torch.stack(cast(Tensor, encoder(both)).chunk(2), dim=1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.data import preprocess
+from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser
 
@@ -36,7 +37,9 @@ class Portable(nn.Module):
         self.pipeline, self.bodies, self.root = model.pipeline, model.bodies, model.layout.root
         self.parents = model.layout.parents
         self.encoder = copy.deepcopy(model.encoder)
-        self.masked = self.encoder is not None and self.encoder.body_pool == "masked_mean"
+        self.masked = isinstance(self.encoder, SkeletonGCN) and (
+            self.encoder.body_pool == "masked_mean"
+        )
         if self.encoder is not None:
             self.encoder.body_pool = "mean"  # which bodies count is seen to below
             self.encoder.cpu().eval().requires_grad_(False)

@@ -13,8 +13,8 @@ from skelfew.data.bank import SkeletonBank
 from skelfew.data.joint_maps import joint_map, project
 from skelfew.data.layouts import Layout, layout_from_dict, load_layout
 from skelfew.data.pipeline import Pipeline
-from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.checkpoints import load_encoder
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.features import flat_positions, raw_pipeline
 from skelfew.predict.recordings import Clip
@@ -42,7 +42,7 @@ class Model:
     """
 
     name: str
-    encoder: SkeletonGCN | None
+    encoder: SkeletonEncoder | None
     pipeline: Pipeline
     layout: Layout
     channels: int

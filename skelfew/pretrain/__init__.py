@@ -8,6 +8,7 @@ STAGES: dict[str, str] = {
     "mixed": "skelfew.pretrain.mixed:Mixed",
     "skeleton_byol": "skelfew.pretrain.skeleton_byol:SkeletonBYOL",
     "aimclr": "skelfew.pretrain.aimclr:AimCLR",
+    "metric": "skelfew.pretrain.metric:Metric",
     "traditional": "skelfew.pretrain.traditional:Traditional",
     "episodic": "skelfew.pretrain.episodic:Episodic",
 }

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skelfew.config import AimCLRConfig
 from skelfew.data import views
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.collapse import check_collapse, effective_rank, spread
 from skelfew.pretrain.passes import Passes
@@ -128,7 +128,7 @@ class Contrast(nn.Module):
     queue: Tensor
     place: Tensor
 
-    def __init__(self, encoder: SkeletonGCN, projection_dim: int, queue: int, decay: float):
+    def __init__(self, encoder: SkeletonEncoder, projection_dim: int, queue: int, decay: float):
         super().__init__()
         width = encoder.feature_dim
         self.encoder, self.decay = encoder, decay
@@ -185,7 +185,9 @@ class AimCLR(Passes):
     name = "aimclr"
     module: Contrast
 
-    def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: AimCLRConfig, seed: int):
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: AimCLRConfig, seed: int
+    ):
         super().__init__(data, config, seed)
         self.config = config
         with seeded(seed, self.name, "heads"):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.config import DirectConfig
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import byol_loss
 from skelfew.pretrain.projected import Projected
@@ -33,7 +33,9 @@ class Direct(Projected):
 
     name = "direct"
 
-    def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: DirectConfig, seed: int):
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: DirectConfig, seed: int
+    ):
         super().__init__(encoder, data, config, seed)
         self._kind = config.loss
 

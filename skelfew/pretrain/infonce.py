@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.config import InfoNCEConfig
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.projected import Projected
 from skelfew.pretrain.stage import Batch, Step
@@ -45,7 +45,9 @@ class InfoNCE(Projected):
 
     name = "infonce"
 
-    def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: InfoNCEConfig, seed: int):
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: InfoNCEConfig, seed: int
+    ):
         super().__init__(encoder, data, config, seed)
         self.config = config
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from skelfew.config import MixedConfig
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.stage import Batch, Step
 from skelfew.pretrain.transfer import Transfer
@@ -30,7 +30,9 @@ class Mixed(Transfer):
 
     name = "mixed"
 
-    def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: MixedConfig, seed: int):
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: MixedConfig, seed: int
+    ):
         super().__init__(encoder, data, config, seed)
         self.weight = config.weight
         with seeded(seed, self.name, "classifier"):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import byol_mlp
 from skelfew.pretrain.collapse import check_predictions, effective_rank, spread
@@ -29,7 +29,7 @@ class Projected(Passes, ABC):
     """
 
     def __init__(
-        self, encoder: SkeletonGCN, data: TrainingData, config: ProjectorConfig, seed: int
+        self, encoder: SkeletonEncoder, data: TrainingData, config: ProjectorConfig, seed: int
     ):
         if data.targets is None:
             raise ValueError(f"the {self.name} stage needs targets")

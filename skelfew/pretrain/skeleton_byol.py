@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from skelfew.config import SkeletonBYOLConfig
 from skelfew.data import views
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import byol_loss, byol_mlp
 from skelfew.pretrain.collapse import check_collapse, effective_rank, spread
@@ -116,7 +116,7 @@ class SkeletonBYOL(Passes):
     module: TwoViewBYOL
 
     def __init__(
-        self, encoder: SkeletonGCN, data: TrainingData, config: SkeletonBYOLConfig, seed: int
+        self, encoder: SkeletonEncoder, data: TrainingData, config: SkeletonBYOLConfig, seed: int
     ):
         super().__init__(data, config, seed)
         self.config = config

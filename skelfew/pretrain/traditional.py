@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from skelfew.config import TraditionalConfig
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.passes import Passes
 from skelfew.pretrain.stage import Batch, Step
@@ -24,7 +24,7 @@ class Traditional(Passes):
     name = "traditional"
 
     def __init__(
-        self, encoder: SkeletonGCN, data: TrainingData, config: TraditionalConfig, seed: int
+        self, encoder: SkeletonEncoder, data: TrainingData, config: TraditionalConfig, seed: int
     ):
         super().__init__(data, config, seed)
         with seeded(seed, self.name, "head"):

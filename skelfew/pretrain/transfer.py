@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.config import TransferConfig
-from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.byol import CrossModalBYOL, byol_loss
 from skelfew.pretrain.collapse import check_collapse, effective_rank, spread
@@ -26,7 +26,9 @@ class Transfer(Passes):
     name = "transfer"
     module: CrossModalBYOL
 
-    def __init__(self, encoder: SkeletonGCN, data: TrainingData, config: TransferConfig, seed: int):
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: TransferConfig, seed: int
+    ):
         if data.targets is None:
             raise ValueError(f"the {self.name} stage needs targets")
         super().__init__(data, config, seed)

@@ -174,10 +174,12 @@ def _unit(
 
 
 def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
-    """The settings that determine the numbers; those of stages that do not run are left out."""
+    """The settings that determine the numbers; what does not take part is left out."""
     if config is None:
         return None
     idle = [f"{s}." for s in STAGES if s not in config.stages]
+    if not config.encoder.of_image:
+        idle += ["encoder.image", "encoder.embedding"]
     return {
         key: value
         for key, value in config.flat().items()

@@ -57,7 +57,8 @@ class Unit:
         if c is None:
             return ()
         head = () if c.episodic.head == "cosine" else (c.episodic.head,)
-        return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages, *head)
+        image = c.encoder.of_image.values()
+        return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages, *head, *image)
 
     @property
     def total(self) -> int:
