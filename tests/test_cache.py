@@ -267,7 +267,7 @@ def test_strays_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     (tmp_path / "c.zarr.partial" / "video").mkdir(parents=True)  # killed while creating
     digest = filled(path)
     assert not (tmp_path / "c.zarr.partial").exists()
-    stray = path / "video" / "c" / "0" / "0" / "0.1234.partial"
+    stray = path / "video" / "c.0.0.0.1234.partial"
     stray.write_bytes(b"half a chunk")
     with writer(path) as cache:
         assert not stray.exists()
@@ -378,7 +378,7 @@ def test_nan_in_a_done_row_names_the_sample(tmp_path: Path) -> None:
 def test_a_truncated_chunk_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "c.zarr"
     filled(path)
-    chunk = path / "video" / "c" / "0" / "0" / "0"
+    chunk = path / "video" / "c.0.0.0"
     chunk.write_bytes(chunk.read_bytes()[:50])
     with pytest.raises(CacheError, match="damaged"):
         TeacherCache.open(path)

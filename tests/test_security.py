@@ -65,7 +65,7 @@ def little_memory() -> Iterator[None]:
 def test_a_cache_holds_files_only(tmp_path: Path, what: str) -> None:
     path = tmp_path / "c.zarr"
     filled(path)
-    chunk, message = path / "text" / "c" / "0" / "0" / "0", "symbolic link"
+    chunk, message = path / "text" / "c.0.0.0", "symbolic link"
     if what == "chunk":
         chunk.unlink()
         chunk.symlink_to("/dev/zero")
@@ -143,7 +143,7 @@ def test_compressed_chunks(tmp_path: Path, codec: Any, packer: Any, zipped: bool
 
 def test_a_chunk_without_end(tmp_path: Path) -> None:
     filled(tmp_path / "c.zarr")
-    for name in ("sample_id/c/0", "text/c/0/0/0"):
+    for name in ("sample_id/c.0", "text/c.0.0.0"):
         with (tmp_path / "c.zarr" / name).open("r+b") as file:
             file.truncate(1 << 40)
         with pytest.raises(CacheError, match=r"c\.zarr: damaged"):
@@ -154,7 +154,7 @@ def test_a_zip_whose_entries_have_other_names(tmp_path: Path) -> None:
     filled(tmp_path / "c.zarr")
     write_zip(tmp_path / "c.zarr", tmp_path / "c.zip")
     content = (tmp_path / "c.zip").read_bytes()
-    (tmp_path / "c.zip").write_bytes(content.replace(b"text/c/0/0/0", b"text/c/0/0/1", 1))
+    (tmp_path / "c.zip").write_bytes(content.replace(b"text/c.0.0.0", b"text/c.0.0.1", 1))
     with pytest.raises(CacheError, match=r"c\.zip: damaged"):
         TeacherCache.open(tmp_path / "c.zip")
 

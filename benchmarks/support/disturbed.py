@@ -154,7 +154,7 @@ class Extractions:
     def commits(self) -> int:
         """Return what changes whenever a block is committed."""
         try:
-            return (self.out / "status" / "c" / "0").stat().st_mtime_ns
+            return (self.out / "status" / "c.0").stat().st_mtime_ns
         except OSError:
             return 0
 

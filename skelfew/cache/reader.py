@@ -1,6 +1,7 @@
 """Reading a cache into memory."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,15 +16,16 @@ from skelfew.cache.storage import (
     DONE,
     FAILED,
     PENDING,
+    DoneRows,
     arrays_of,
-    ids_of,
+    numbers_of,
     open_group,
     read,
-    read_done,
 )
 
 Form = Literal["raw", "unit"]
 REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t")
+_THREADS, _PARTS = 3, 8
 
 
 @dataclass(frozen=True)
@@ -71,24 +73,35 @@ class TeacherCache:
         attrs = check_format(path, dict(group.attrs))
         arrays = arrays_of(path, group)
         try:
-            ids, status = ids_of(arrays), read(arrays["status"])
+            status = read(arrays["status"])
             done = np.flatnonzero(status == DONE)
             check_budget(path, arrays, len(done))
             features = {
-                name: read_done(path, arrays[name], done, ids)
+                name: DoneRows(path, arrays, name, done)
                 for name in ("video", "text")
                 if name in arrays
             }
+            row = numbers_of(arrays)
+            with ThreadPoolExecutor(_THREADS, thread_name_prefix="cache") as pool:
+                parts = [
+                    pool.submit(rows.read, part)
+                    for rows in features.values()
+                    for part in rows.parts(_PARTS)
+                ]
+                for part in parts:
+                    part.result()
             class_text = read(arrays["class_text"]) if "class_text" in arrays else None
         except CacheError:
             raise
         except DAMAGE as error:
             raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
-        finished = ids if len(done) == len(ids) else [ids[i] for i in done.tolist()]
+        ids = list(row)
+        if len(done) != len(ids):
+            row = {ids[number]: place for place, number in enumerate(done.tolist())}
         return cls(
-            row=dict(zip(finished, range(len(finished)), strict=True)),
-            video=features.get("video"),
-            text=features["text"],
+            row=row,
+            video=features["video"].values if "video" in features else None,
+            text=features["text"].values,
             attrs=attrs,
             class_text=class_text,
             failed=tuple(ids[i] for i in np.flatnonzero(status == FAILED)),

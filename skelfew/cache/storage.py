@@ -141,10 +141,15 @@ def create(
         "complete": False,
     }
     group = zarr.open_group(partial, mode="w", zarr_format=3, attributes=attrs)
-    rows, sums = (_CHUNK_ROWS,), [Crc32cCodec()]
-    ids = group.create_array("sample_id", shape=shape[:1], chunks=rows, dtype=str, compressors=sums)
+    rows = (_CHUNK_ROWS,)
+    # Names with dots put the chunks of an array into one folder instead of two folders each.
+    common: dict[str, Any] = {
+        "compressors": [Crc32cCodec()],
+        "chunk_key_encoding": {"name": "default", "separator": "."},
+    }
+    ids = group.create_array("sample_id", shape=shape[:1], chunks=rows, dtype=str, **common)
     ids[:] = np.array(list(sample_ids), dtype=object)
-    group.create_array("status", shape=shape[:1], chunks=rows, dtype="uint8", compressors=sums)
+    group.create_array("status", shape=shape[:1], chunks=rows, dtype="uint8", **common)
     for name in ("video", "text") if video else ("text",):
         group.create_array(
             name,
@@ -152,11 +157,11 @@ def create(
             chunks=(_CHUNK_ROWS, *shape[1:]),
             dtype=dtype,
             fill_value=float("nan"),
-            compressors=sums,
+            **common,
         )
     if class_text is not None:
         values = np.asarray(class_text, dtype=np.float32)
-        group.create_array("class_text", data=values, chunks=values.shape, compressors=sums)
+        group.create_array("class_text", data=values, chunks=values.shape, **common)
     partial.rename(path)
 
 
@@ -260,45 +265,92 @@ def _decoded(action: Callable[[], Any]) -> np.ndarray:
         raise ValueError(f"damaged chunk, {type(error).__name__}: {brief(error)}") from None
 
 
-def ids_of(arrays: Mapping[str, Array]) -> list[str]:
-    """Return all sample IDs in stored order; raise CacheError if they are not unique."""
+def numbers_of(arrays: Mapping[str, Array]) -> dict[str, int]:
+    """Return the row number of each sample ID, in stored order; raise CacheError as ``ids_of``."""
     ids: list[str] = read(arrays["sample_id"]).tolist()
-    if len(set(ids)) != len(ids) or "" in ids:
+    numbers = dict(zip(ids, range(len(ids)), strict=True))
+    if len(numbers) != len(ids) or "" in numbers:
         raise CacheError(f"{arrays['sample_id'].store_path}: sample IDs are not unique and whole")
     if (fault := bad_id(ids)) is not None:
         raise CacheError(f"{arrays['sample_id'].store_path}: sample ID {fault}")
-    return ids
+    return numbers
 
 
-def read_done(path: Path, array: Array, done: np.ndarray, ids: list[str]) -> np.ndarray:
-    """Return the finished rows as float32 (n, V, D), read in blocks; refuse NaN and infinity."""
-    out = aligned((len(done), *array.shape[1:]), np.float32)
-    plain, filled = plain_of(array), 0
-    step = BLOCK_ROWS if plain is None else plain.rows
-    scratch = aligned((step, *array.shape[1:]), array.dtype)
-    zeros = np.zeros(min(step, len(done)) * math.prod(array.shape[1:]), dtype=np.float32)
-    for start in range(0, array.shape[0], step):
-        stop = min(start + step, array.shape[0])
-        rows = done[np.searchsorted(done, start) : np.searchsorted(done, stop)]
-        if not len(rows):
-            continue
-        part, whole = out[filled : filled + len(rows)], len(rows) == stop - start
-        if plain is None:
-            block = read(array, slice(start, stop))
-        else:
-            straight = whole and array.dtype == out.dtype
-            block = plain.read(start, stop, part if straight else scratch[: stop - start])
-        if block is not part:
-            part[...] = block if whole else block[rows - start]
-        if np.dot(part.reshape(-1), zeros[: part.size]) != 0:  # 0 times either is NaN
-            finite = np.isfinite(part).all(axis=(1, 2))
-            bad = ids[rows[np.flatnonzero(~finite)[0]]]
-            raise CacheError(
-                f"{path}: {array.basename} feature of {bad} is not finite although it is marked "
-                "done; the store is damaged, extract it again"
-            )
-        filled += len(rows)
-    return out
+def ids_of(arrays: Mapping[str, Array]) -> list[str]:
+    """Return all sample IDs in stored order; raise CacheError if they are not unique."""
+    return list(numbers_of(arrays))
+
+
+class DoneRows:
+    """The finished rows of a feature array as float32, read part by part in any order.
+
+    Args:
+        path: The cache, for messages.
+        arrays: Its checked arrays.
+        name: ``video`` or ``text``.
+        done: Numbers of the finished rows, ascending.
+
+    Attributes:
+        values: (n, V, D), full when every part has been read.
+    """
+
+    def __init__(self, path: Path, arrays: Mapping[str, Array], name: str, done: np.ndarray):
+        self.values = aligned((len(done), *arrays[name].shape[1:]), np.float32)
+        self._path, self._arrays, self._name, self._done = path, arrays, name, done
+        self._plain = plain_of(arrays[name])
+
+    def parts(self, count: int) -> list[range]:
+        """Return blocks of rows in at most ``count`` parts that threads can read at once.
+
+        What Zarr decodes is one part: its own threads do the work.
+        """
+        rows = self._arrays[self._name].shape[0]
+        if self._plain is None:
+            return [range(0, rows, BLOCK_ROWS)]
+        step = self._plain.rows
+        blocks = -(-rows // step)
+        share = max(1, -(-blocks // count))
+        return [
+            range(first * step, min((first + share) * step, rows), step)
+            for first in range(0, blocks, share)
+        ]
+
+    def read(self, part: range) -> None:
+        """Fill in the rows of one part.
+
+        Raises:
+            CacheError: If one of them is NaN or infinite.
+            DAMAGE: One of these, if a chunk cannot be read.
+        """
+        array, step = self._arrays[self._name], part.step
+        zeros = np.zeros(step * math.prod(array.shape[1:]), dtype=np.float32)
+        scratch = aligned((step, *array.shape[1:]), array.dtype)
+        for start in part:
+            stop = min(start + step, array.shape[0])
+            low, high = np.searchsorted(self._done, (start, stop))
+            if low == high:
+                continue
+            rows, values = self._done[low:high], self.values[low:high]
+            whole = len(rows) == stop - start
+            if self._plain is None:
+                block = read(array, slice(start, stop))
+            else:
+                straight = whole and array.dtype == values.dtype
+                block = self._plain.read(
+                    start, stop, values if straight else scratch[: stop - start]
+                )
+            if block is not values:
+                values[...] = block if whole else block[rows - start]
+            if np.dot(values.reshape(-1), zeros[: values.size]) != 0:  # 0 times either is NaN
+                finite = np.isfinite(values).all(axis=(1, 2))
+                raise CacheError(self._not_finite(int(rows[np.flatnonzero(~finite)[0]])))
+
+    def _not_finite(self, row: int) -> str:
+        bad = ids_of(self._arrays)[row]
+        return (
+            f"{self._path}: {self._name} feature of {bad} is not finite although it is marked "
+            "done; the store is damaged, extract it again"
+        )
 
 
 def content_digest(path: str | Path) -> str:

@@ -71,7 +71,7 @@ def test_damage_is_found_and_just_those_rows_extracted_again(
 ) -> None:
     recordings, out = open_world(world), Path(shutil.copytree(whole, tmp_path / "spots.zarr"))
     digest, before = TeacherCache.open(whole).attrs["digest"], TeacherCache.open(whole)
-    chunk = out / "video" / "c" / "0" / "0" / "0"
+    chunk = out / "video" / "c.0.0.0"
     content = bytearray(chunk.read_bytes())
     content[40] ^= 1
     chunk.write_bytes(content)
