@@ -1,5 +1,6 @@
 """What every skeleton encoder is, whatever it is made of."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from skelfew.errors import SkelfewError
 BODY_POOLS = ("mean", "masked_mean")
 
 
-class SkeletonEncoder(nn.Module):
+class SkeletonEncoder(nn.Module, ABC):
     """Maps skeletons (N, C, T, V, M) to features (N, D).
 
     Args:
@@ -69,21 +70,21 @@ class SkeletonEncoder(nn.Module):
             **(further or {}),
         }
 
+    @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (N, D) of skeletons x (N, C, T, V, M)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_features(self, x: Tensor) -> Tensor:
         """Return feature maps of skeletons x (N, C, T, V, M), unpooled, for ``pool``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pool(self, maps: Tensor, x: Tensor) -> Tensor:
         """Return the features (N, D) of the feature maps of skeletons x."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_sequence(self, x: Tensor) -> Tensor:
         """Return features in places (N, T', V', D) of skeletons x; their mean is ``forward``."""
-        raise NotImplementedError
 
     def check(self, x: Tensor) -> None:
         """Raise SkelfewError unless x is (N, C, T, V, M) with the encoder's C, V and M."""
