@@ -49,6 +49,8 @@ train demo-episodes --cache cache/demo.zarr --stages episodic $instead
 
 say "6/6  One exemplar each of twelve actions that no encoder has seen"
 skelfew-eval --shots 1 --run runs/demo-transfer --run runs/demo-labels --run runs/demo-episodes --raw
+printf '\nAnd without any exemplar, by the names of the actions, which only transfer makes possible:\n' >&2
+skelfew-eval --shots 0 --run runs/demo-transfer
 python pipeline/demo_pictures.py runs/demo-transfer runs/demo-labels runs/demo-episodes >/dev/null
 skelfew-report runs/demo-transfer runs/demo-labels runs/demo-episodes --html runs/demo.html --embed >/dev/null
 printf '\nAs a page, with mistakes that move: runs/demo.html\n' >&2

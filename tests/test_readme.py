@@ -103,6 +103,7 @@ def test_demo(folder: Path) -> None:
     assert "demo-episodes" in table
     assert (folder / "runs" / "demo-transfer" / "pictures" / "answers.png").is_file()
     assert "chance" in table.lower()
+    assert "12-way 0-shot" in table
     assert list((folder / "previews" / "demo").glob("*.png"))
     again = run(line, folder)
     assert "0 by this run" in again, "a second run finds everything done"
