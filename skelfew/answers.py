@@ -5,6 +5,7 @@ from collections.abc import Iterable
 FORMAT = "skelfew-result"
 FORMAT_VERSION = 1
 RAW = "raw skeletons"  # the features of a row without an encoder
+TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 
 
 class Answers:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from skelfew.answers import FORMAT, FORMAT_VERSION, RAW
+from skelfew.answers import FORMAT, FORMAT_VERSION, RAW, TEXTS
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
@@ -28,7 +28,6 @@ from skelfew.statistics import Estimate, mean_interval
 from skelfew.subjects import Subject
 
 MODES = ("exemplars", "draws", "episodes")
-TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 
 
 @dataclass(frozen=True)

@@ -2,127 +2,37 @@
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from small_world import BASE, EACH, make_world
+from reproduce_world import TABLE, found, make_table_world, request, run
+from small_world import BASE, EACH
 
 from skelfew.base_samples import base_samples
-from skelfew.cli.train import configure
-from skelfew.cli.train import main as train_command
 from skelfew.config import TrainConfig, override
 from skelfew.errors import SkelfewError
 from skelfew.inputs import find_inputs
 from skelfew.reproduce.document import write_results
 from skelfew.reproduce.expand import expand
-from skelfew.reproduce.plan import commands, plan_document
+from skelfew.reproduce.plan import plan_document
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import paired, summarise
 from skelfew.reproduce.tables import TableError, list_tables, load_table
 from skelfew.reproduce.text import difference, percent
-from skelfew.reproduce.units import Request, Work
 from skelfew.reproduce.work import do
-from skelfew.resolve import resolve
 from skelfew.statistics import student_interval, student_quantile
-
-TABLE = """
-title = "Tiny"
-question = "Does it run?"
-seeds = 2
-shots = [1]
-draws = 3
-
-[common]
-"encoder.name" = "ctrgcn"
-"encoder.width" = 0.125
-"data.frames" = 8
-"transfer.hidden_dim" = 16
-"transfer.projection_dim" = 8
-"transfer.batch" = 20
-"traditional.batch" = 20
-"episodic.queries" = 2
-"episodic.episodes_per_step" = 4
-
-[budget.tiny]
-samples = 120
-
-[dataset.tiny]
-protocol = "PROTOCOL"
-
-[caches.teacher]
-path = "cache/{dataset}.zarr"
-make = "skelfew-extract {dataset}"
-
-[[rows]]
-key = "episodic"
-label = "episodes alone"
-stages = ["episodic"]
-quoted = { tiny = { 1 = 50.0 } }
-
-[[rows]]
-key = "traditional"
-label = "classes, then episodes"
-stages = ["traditional", "episodic"]
-
-[[rows]]
-key = "transfer"
-label = "transfer, then episodes"
-stages = ["transfer", "episodic"]
-cache = "teacher"
-share = { transfer = 3, episodic = 1 }
-
-[[rows]]
-key = "nearest"
-label = "transfer, nearest neighbour"
-stages = ["transfer", "episodic"]
-cache = "teacher"
-share = { transfer = 3, episodic = 1 }
-classifier = "nearest"
-
-[[contrasts]]
-a = "transfer"
-b = "episodic"
-"""
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    make_world(tmp_path)
-    protocol = tmp_path / "manifests" / "protocols" / "tiny.json"
-    (tmp_path / "small.toml").write_text(TABLE.replace("PROTOCOL", str(protocol)))
+    make_table_world(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def request(world: Path, **changes: Any) -> Request:
-    settings = {
-        "name": "small.toml",
-        "dataset": "tiny",
-        "budget": "tiny",
-        "device": "cpu",
-        **changes,
-    }
-    return Request(table=load_table(world / "small.toml"), **settings)
-
-
-def run(world: Path, asked: Request) -> tuple[Work, Records]:
-    """Do what the engine does, in this process; the engine's own test is the one with the kill."""
-    work, records = expand(asked), Records(world / "runs")
-    for unit in work.units:
-        if not records.settled(unit.key):
-            records.append(do(unit, world / "runs" / "small"))
-    return work, records
-
-
-def found(work: Work, records: Records) -> dict[str, list[dict[str, Any]]]:
-    return {r: [records.get(k) or {} for k in keys] for r, keys in work.by_row.items()}
 
 
 def test_every_row_spends_the_same(world: Path) -> None:
@@ -196,21 +106,6 @@ def test_a_missing_cache_leaves_out_its_rows(world: Path) -> None:
     assert set(work.absent) == {"transfer", "nearest"}
     assert work.absent["transfer"] == "no elsewhere.zarr; make it with: skelfew-extract tiny"
     assert set(work.by_row) == {"episodic", "traditional", "raw"}
-
-
-def test_the_plan_gives_commands_that_say_the_same(world: Path) -> None:
-    (unit,) = [u for u in expand(request(world, rows=("transfer",), count=1)).units if u.config]
-    command = shlex.split(commands(unit, Path("runs"))[0])
-    with train_command.make_context("skelfew-train", command[1:]) as context:
-        given = {k: v for k, v in context.params.items() if v is not None}
-    fixed = ("run", "name", "resume", "resume_or_start", "json", "debug", "preset", "settings")
-    settings = given["settings"]
-    (given["cache"],) = given["cache"]
-    config = configure(
-        given["preset"], {k: v for k, v in given.items() if k not in fixed}, settings
-    )
-    config = resolve(config, find_inputs(config))
-    assert replace(config, device="cpu") == unit.config
 
 
 def test_killed_it_goes_on_to_the_same_numbers(world: Path) -> None:
@@ -325,6 +220,11 @@ def test_the_tables_of_the_package_hold(name: str) -> None:
         ("draws = 3", "drawings = 3", "a key 'drawings'"),
         ('key = "nearest"', 'key = "transfer"', "is there twice"),
         ("seeds = 2", "seeds = ", "cannot be read"),
+        ('stages = ["episodic"]', 'stages = ["episodic"]\ninit = "other"', "wants init 'other'"),
+        ('stages = ["episodic"]', 'stages = ["episodic"]\nshots = [0]', "0 shots need one of the"),
+        ("shots = [1]", "shots = [0]", "0 shots need one of the stages transfer"),
+        ("shots = [1]", "shots = [-1]", r"shots = \[-1\]; it takes a list of whole numbers"),
+        ("shots = [1]", "shots = 1", "shots = 1; it takes a list"),
     ],
 )
 def test_a_table_that_does_not_hold_is_named(

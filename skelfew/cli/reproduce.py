@@ -24,6 +24,13 @@ from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log
 @click.option(
     "--cache", "caches", metavar="KEY=PATH", multiple=True, help="Where a cache of the table is."
 )
+@click.option(
+    "--init",
+    "inits",
+    metavar="KEY=PATH",
+    multiple=True,
+    help="Where weights to start from, named in the table, are.",
+)
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="For all rows.")
 @click.option(
     "--select-on",
@@ -63,6 +70,7 @@ def main(
     threads: int,
     device: str,
     caches: tuple[str, ...],
+    inits: tuple[str, ...],
     settings: tuple[str, ...],
     classes: str,
     runs: Path,
@@ -82,7 +90,7 @@ def main(
     skelfew-reproduce evidence-real --dataset nw-ucla --show --write docs/results.md
 
     Whatever stops it, the same command goes on: finished units are not repeated. A row whose cache
-    is missing is left out, and the table says which command makes it.
+    or initial weights are missing is left out, and the table says which command makes them.
     """
     from skelfew.reproduce.tables import list_tables, load_table
 
@@ -105,14 +113,19 @@ def main(
         count=seeds or splits,
         classes=classes,
         caches=pairs("--cache", caches),
+        inits=pairs("--init", inits),
         settings=pairs("--set", settings),
         device=device,
         threads=threads,
     )
-    if unknown := sorted(set(request.caches) - set(loaded.caches)):
-        raise click.UsageError(
-            f"--cache {unknown[0]}: table {loaded.id} has {', '.join(loaded.caches) or 'none'}"
-        )
+    for option, given, known in (
+        ("--cache", request.caches, loaded.caches),
+        ("--init", request.inits, loaded.inits),
+    ):
+        if unknown := sorted(set(given) - set(known)):
+            raise click.UsageError(
+                f"{option} {unknown[0]}: table {loaded.id} has {', '.join(known) or 'none'}"
+            )
     return run(request, runs, jobs, keep, plan, show, write, as_json)
 
 
@@ -203,8 +216,8 @@ def show_list(tables: list[Any], as_json: bool) -> int:
                 "datasets": list(t.datasets),
                 "budgets": {k: b.samples for k, b in t.budgets.items()},
                 "rows": [
-                    {"key": r.key, "label": r.label, "stages": list(r.stages), "cache": r.cache,
-                     "missing": r.missing}
+                    {"key": r.key, "label": r.label, "stages": list(r.stages),
+                     "caches": list(r.caches), "init": r.init, "missing": r.missing}
                     for r in t.rows
                 ],
             }

@@ -64,10 +64,10 @@ def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier:
         return False
     if len({r.classifier for r in table.rows}) > 1 and row.classifier != classifier:
         return False
-    if len({r.cache for r in table.rows if r.cache != "none"}) > 1:
-        rule, used = table.caches.get(row.cache), config.inputs.cache
-        wanted = Path(rule.path.format(dataset=dataset)).stem if rule else None
-        if wanted != (Path(used).stem if used else None):
+    if len({r.caches for r in table.rows if r.caches}) > 1:
+        wanted = [table.caches[key].path.format(dataset=dataset) for key in row.caches]
+        used = [config.inputs.cache, *config.inputs.more_caches] if config.inputs.cache else []
+        if [Path(place).stem for place in wanted] != [Path(place or "").stem for place in used]:
             return False
     trained = preset(row.preset or table.preset)
     for settings in (table.common, row.settings):

@@ -25,7 +25,7 @@ def layered(request: Request, row: Row, where: TrainConfig) -> TrainConfig:
             config = override(config, key, value)
     return replace(
         config,
-        inputs=replace(where.inputs, init=config.inputs.init),
+        inputs=replace(where.inputs, init=config.inputs.init or where.inputs.init),
         protocol=where.protocol,
         split=where.split,
         seed=where.seed,

@@ -11,7 +11,7 @@ from typing import Any
 
 from skelfew.report.table import markdown
 from skelfew.reproduce.engine import duration
-from skelfew.reproduce.summary import Summary, summarise
+from skelfew.reproduce.summary import Summary, scored_by, summarise
 from skelfew.reproduce.tables import Table, load_table
 from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks
 from skelfew.reproduce.units import Request, Work
@@ -86,8 +86,9 @@ def _add_scores(line: dict[str, Any], record: Mapping[str, Any], classifier: str
     for classes, by_shots in record.get("scores", {}).items():
         for shots, cells in by_shots.items():
             place = line["scores"].setdefault(classes, {}).setdefault(shots, {})
-            place[classifier] = {
-                mode: {"micro": numbers["micro"]} for mode, numbers in cells[classifier].items()
+            name = scored_by(classifier, shots)
+            place[name] = {
+                mode: {"micro": numbers["micro"]} for mode, numbers in cells[name].items()
             }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from skelfew.reproduce.records import Records
+from skelfew.reproduce.summary import MODES, scored_by
 from skelfew.reproduce.units import Unit
 
 _GRACE = 120.0  # seconds that workers have to save their state
@@ -195,7 +196,7 @@ class _Engine:
         self.say(self._line(unit, value))
 
     def _line(self, unit: Unit, record: dict[str, Any]) -> str:
-        what = f"error: {record['error']}" if "error" in record else _accuracies(record)
+        what = f"error: {record['error']}" if "error" in record else accuracies(unit, record)
         seconds = f", {record['seconds']:.0f} s" if "seconds" in record else ""
         left = self.all - self.outcome.done
         text = f"{self.outcome.done}/{self.all} {', '.join(unit.rows)}, {unit.dataset} "
@@ -207,13 +208,14 @@ class _Engine:
         return text
 
 
-def _accuracies(record: dict[str, Any]) -> str:
+def accuracies(unit: Unit, record: dict[str, Any]) -> str:
+    """Return what the classifiers of a unit's rows reached, by exemplars / draws or by texts."""
     classes = "novel" if "novel" in record["scores"] else "validation"
     parts = []
     for shots, cells in record["scores"][classes].items():
-        numbers = cells["cosine"]
-        modes = [f"{100 * numbers[m]['micro']:.1f}" for m in ("exemplars", "draws") if m in numbers]
-        parts.append(f"{shots}-shot {' / '.join(modes)} %")
+        for name in dict.fromkeys(scored_by(c, shots) for c in unit.classifiers):
+            modes = [f"{100 * cells[name][m]['micro']:.1f}" for m in MODES if m in cells[name]]
+            parts.append(f"{shots}-shot {name} {' / '.join(modes)} %")
     return ", ".join(parts) + (" (validation classes)" if classes == "validation" else "")
 
 

@@ -14,6 +14,7 @@ from skelfew.errors import SkelfewError
 from skelfew.features import file_digest
 from skelfew.fewshot import CLASSIFIERS, build_classifier
 from skelfew.fewshot.trained import settings_of
+from skelfew.files import brief
 from skelfew.inputs import Inputs, find_inputs
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
@@ -23,6 +24,8 @@ from skelfew.reproduce.units import Request, Unit, Work
 RECORD_VERSION = 1
 # Settings that came after the first records; at these values they are not part of a key.
 _LATER: dict[str, Any] = {"episodic.head": "cosine", "episodic.head_settings": []}
+# What was opened, by inputs, split, and whether validation classes are trained on.
+Opened = dict[tuple[InputConfig, str | None, bool], Inputs]
 # Settings that change where or how fast something is computed, but not what.
 _NO_MATTER = ("inputs.", "protocol", "device", "threads", "checkpoint_minutes", "preset")
 
@@ -50,17 +53,22 @@ def expand(request: Request) -> Work:
     rows.sort(key=lambda row: row.features != "raw")  # the floor first, it takes a second
     units: dict[str, Unit] = {}
     by_row: dict[str, list[str]] = {}
-    opened: dict[tuple[str | None, str | None, bool], Inputs] = {}
+    opened: Opened = {}
     for number in range(count):
         case = replace(start, seed=number + bool(splits), split=splits[number] if splits else None)
         for row in rows:
             try:
-                unit = _unit(request, row, _with_cache(request, row, case), opened)
+                unit = _unit(request, row, _with_files(request, row, case), opened)
             except SkelfewError as error:
                 absent[row.key] = str(error)
                 continue
             if unit.key in units:
-                unit = replace(units[unit.key], rows=(*units[unit.key].rows, row.key))
+                first = units[unit.key]
+                unit = replace(
+                    first,
+                    rows=(*first.rows, row.key),
+                    classifiers=(*first.classifiers, row.classifier),
+                )
             units[unit.key] = unit
             by_row.setdefault(row.key, []).append(unit.key)
     return Work(
@@ -91,42 +99,45 @@ def _start(request: Request) -> TrainConfig:
 
 def _absent(request: Request) -> Iterator[tuple[str, str]]:
     """Rows that cannot run, and why."""
+    table = request.table
     for row in request.wanted():
         if row.missing:
             yield row.key, row.missing
-        elif row.cache != "none":
-            place = _cache(request, row.cache)
+            continue
+        rules = [table.caches[key] for key in row.caches]
+        needed = [*zip(request.cache_places(row), rules, strict=True)]
+        if (init := request.init_place(row)) is not None:
+            needed.append((init, table.inits[row.init]))
+        for place, rule in needed:
             if not is_url(place) and not Path(place).exists():
-                make = request.table.caches[row.cache].make.format(dataset=request.dataset)
+                make = rule.make.format(dataset=request.dataset)
                 yield row.key, f"no {place}; make it with: {make}"
+                break
 
 
-def _cache(request: Request, key: str) -> str:
-    rule = request.table.caches[key]
-    return request.caches.get(key) or rule.path.format(dataset=request.dataset)
+def _with_files(request: Request, row: Row, case: TrainConfig) -> TrainConfig:
+    """Return a case with the caches of a row and the weights that it starts from."""
+    caches = [p if is_url(p) else str(Path(p).resolve()) for p in request.cache_places(row)]
+    init = request.init_place(row)
+    return replace(
+        case,
+        inputs=replace(
+            case.inputs,
+            cache=caches[0] if caches else None,
+            more_caches=tuple(caches[1:]),
+            init=None if init is None else str(Path(init).resolve()),
+        ),
+    )
 
 
-def _with_cache(request: Request, row: Row, case: TrainConfig) -> TrainConfig:
-    if row.cache == "none":
-        return case
-    place = _cache(request, row.cache)
-    where = place if is_url(place) else str(Path(place).resolve())
-    return replace(case, inputs=replace(case.inputs, cache=where))
-
-
-def _unit(
-    request: Request,
-    row: Row,
-    where: TrainConfig,
-    opened: dict[tuple[str | None, str | None, bool], Inputs],
-) -> Unit:
+def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Unit:
     """Return the unit of a row and a case; inputs that were opened before are used again."""
     config: TrainConfig | None = None
     samples: dict[str, int] = {}
     if row.features != "raw":
         config = layered(request, row, where)
         where = replace(where, train_on_validation=config.train_on_validation)
-    place = (where.inputs.cache, where.split, where.train_on_validation)
+    place = (where.inputs, where.split, where.train_on_validation)
     if place not in opened:
         opened[place] = find_inputs(where)
     inputs = opened[place]
@@ -136,41 +147,60 @@ def _unit(
                 "trains on the validation classes, which --select-on validation scores"
             )
         config, samples = within_budget(request, row, config, inputs)
-    classifiers = dict(CLASSIFIERS)
+    shots = request.table.shots_of(row)
+    if 0 in shots and inputs.cache is not None and not inputs.cache.class_texts():
+        raise SkelfewError(
+            f"{inputs.cache.path}: has no class texts (array class_text), which 0 shots need"
+        )
     head = "" if row.classifier in CLASSIFIERS else row.classifier
-    if head:
-        classifiers[head] = build_classifier(head)
-    identity = {
-        "record_version": RECORD_VERSION,
-        "features": row.features,
-        "settings": _settings(config),
-        "init": file_digest(Path(config.inputs.init)) if config and config.inputs.init else None,
-        "seed": where.seed,
-        "manifest": inputs.manifest.sha256,
-        "skeletons": inputs.store.attrs.get("digest"),
-        "protocol": inputs.protocol.sha256,
-        "split": inputs.protocol.split,
-        "cache": inputs.cache.attrs.get("digest") if inputs.cache else None,
-        "classes": request.classes,
-        "shots": list(request.table.shots),
-        "draws": request.table.draws,
-        "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
-    }
-    text = json.dumps(identity, sort_keys=True)
+    text = json.dumps(identity(request, row, config, inputs, where.seed), sort_keys=True)
     return Unit(
         key=hashlib.sha256(text.encode()).hexdigest(),
         rows=(row.key,),
+        classifiers=(row.classifier,),
         dataset=request.dataset,
         split=inputs.protocol.split,
         seed=where.seed,
         config=config,
         inputs=where,
         classes=request.classes,
-        shots=request.table.shots,
+        shots=shots,
         draws=request.table.draws,
         samples=samples,
         head=head,
     )
+
+
+def identity(
+    request: Request, row: Row, config: TrainConfig | None, inputs: Inputs, seed: int
+) -> dict[str, Any]:
+    """Return all that determines the numbers of a row, as plain values: its key is their digest."""
+    classifiers = dict(CLASSIFIERS)
+    if row.classifier not in CLASSIFIERS:
+        classifiers[row.classifier] = build_classifier(row.classifier)
+    return {
+        "record_version": RECORD_VERSION,
+        "features": row.features,
+        "settings": _settings(config),
+        "init": _digest(config.inputs.init) if config and config.inputs.init else None,
+        "seed": seed,
+        "manifest": inputs.manifest.sha256,
+        "skeletons": inputs.store.attrs.get("digest"),
+        "protocol": inputs.protocol.sha256,
+        "split": inputs.protocol.split,
+        "cache": inputs.cache.attrs.get("digest") if inputs.cache else None,
+        "classes": request.classes,
+        "shots": list(request.table.shots_of(row)),
+        "draws": request.table.draws,
+        "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
+    }
+
+
+def _digest(init: str) -> str:
+    try:
+        return file_digest(Path(init))
+    except OSError as error:
+        raise SkelfewError(f"{init}: cannot be read as initial weights ({brief(error)})") from None
 
 
 def _settings(config: TrainConfig | None) -> dict[str, Any] | None:

@@ -93,6 +93,8 @@ def commands(unit: Unit, folder: Path) -> list[str]:
             parts += ["--cache", _near(cache)]
     else:
         parts += ["--dataset", unit.dataset]
+    if c.inputs.init is not None:
+        parts += ["--init", _near(c.inputs.init)]
     if c.protocol is not None:
         parts += ["--protocol", _near(c.protocol)]
     if unit.split:
@@ -103,8 +105,9 @@ def commands(unit: Unit, folder: Path) -> list[str]:
         if value != base[key] and not key.startswith(_AUTOMATIC):
             parts += ["--set", f"{key}={_text(value)}"]
     train = shlex.join(parts)
-    evaluations = [_shots(f"skelfew-eval --run {path} --classifier all", k) for k in unit.shots]
-    return [train, *evaluations]
+    classifiers = "--classifier all" + (f" --classifier {unit.head}" if unit.head else "")
+    few = f"skelfew-eval --run {path} {classifiers}"
+    return [train, *(_shots(few if k else f"skelfew-eval --run {path}", k) for k in unit.shots)]
 
 
 def _shots(head: str, shots: int) -> str:

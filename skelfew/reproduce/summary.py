@@ -1,14 +1,18 @@
 """From records to rows with intervals, and to contrasts that say what is resolved."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from skelfew.answers import TEXTS
 from skelfew.reproduce.tables import Row, Table
 from skelfew.statistics import Estimate, student_interval
 
 # How a number came about; "validation" is draws of the validation classes beside novel ones.
-MODES = ("exemplars", "draws", "validation")
+MODES = ("exemplars", "draws", TEXTS, "validation")
+
+
+_NO_TEXTS = "no 0-shot score without a stage that learns from a teacher"
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Line:
         samples: Clips that training passed through the encoder, of the first record.
         seconds: Mean wall time of a unit.
         quoted: The paper's numbers for this data set, by shots.
+        note: Why it has no number where other rows have one, "" if nothing is to be said.
     """
 
     row: Row
@@ -45,6 +50,7 @@ class Line:
     samples: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
     quoted: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Comparison:
         b: Key of the other.
         says: What the contrast is for.
         shots: K.
-        mode: ``exemplars`` or ``draws``.
+        mode: ``exemplars``, ``draws`` or ``texts``.
         difference: Mean of a - b over the pairs, with Student's interval over them.
     """
 
@@ -118,6 +124,8 @@ def summarise(
         for row in table.rows_for(dataset)
         if records.get(row.key) or row.key in absent
     ]
+    if any(shots == "0" for line in lines for shots, _ in line.cells):
+        lines = [line if line.row.knows_texts else replace(line, note=_NO_TEXTS) for line in lines]
     cells = {line.row.key: line.cells for line in lines}
     comparisons = []
     for contrast in table.contrasts:
@@ -161,7 +169,7 @@ def _line(
 ) -> Line:
     scored = [r for r in records if "error" not in r]
     cells: dict[tuple[str, str], Cell] = {}
-    for shots in map(str, table.shots):
+    for shots in map(str, table.shots_of(row)):
         for mode in MODES:
             values = {}
             for record in scored:
@@ -201,10 +209,15 @@ def _number(
     if mode == "validation":
         if classes == "validation":
             return None
-        classes, mode = "validation", "draws"
-    cells = scores.get(classes, {}).get(shots, {}).get(classifier, {})
+        classes, mode = "validation", "draws" if shots != "0" else TEXTS
+    cells = scores.get(classes, {}).get(shots, {}).get(scored_by(classifier, shots), {})
     number: float | None = cells.get(mode, {}).get("micro")
     return number
+
+
+def scored_by(classifier: str, shots: str) -> str:
+    """Return the name under which a record has the score of a row with this classifier."""
+    return classifier if shots != "0" else TEXTS
 
 
 def _unit(record: Mapping[str, Any]) -> str:

@@ -17,11 +17,11 @@ FOLDER = Path(__file__).with_name("tables")
 RAW_KEY = "raw"
 _TABLE_KEYS = {
     "id", "title", "question", "paper", "preset", "seeds", "shots", "draws", "common", "share",
-    "budget", "dataset", "caches", "rows", "contrasts",
+    "budget", "dataset", "caches", "inits", "rows", "contrasts",
 }  # fmt: skip
 _ROW_KEYS = {
-    "key", "label", "stages", "cache", "set", "share", "preset", "classifier", "quoted", "missing",
-    "base_classes", "samples_per_class", "datasets", "features",
+    "key", "label", "stages", "cache", "init", "shots", "set", "share", "preset", "classifier",
+    "quoted", "missing", "base_classes", "samples_per_class", "datasets", "features",
 }  # fmt: skip
 
 
@@ -37,7 +37,9 @@ class Row:
         key: Short name, unique in the table.
         label: What the printed table says.
         stages: Of training; empty where nothing is trained.
-        cache: Key of ``Table.caches``, or ``none``.
+        caches: Keys of ``Table.caches``, joined by sample ID where there are several.
+        init: Key of ``Table.inits``: weights that the encoder starts from; "" for random ones.
+        shots: K; empty for the table's.
         settings: Overrides by dotted name.
         share: Weight of each stage in the budget.
         preset: Preset that the settings start from; None for the table's.
@@ -52,7 +54,9 @@ class Row:
     key: str
     label: str
     stages: tuple[str, ...] = ()
-    cache: str = "none"
+    caches: tuple[str, ...] = ()
+    init: str = ""
+    shots: tuple[int, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     share: Mapping[str, float] = field(default_factory=dict)
     preset: str | None = None
@@ -61,6 +65,11 @@ class Row:
     missing: str = ""
     datasets: tuple[str, ...] = ()
     features: str = "encoder"
+
+    @property
+    def knows_texts(self) -> bool:
+        """Whether training leaves a way from skeletons to class texts, which 0 shots need."""
+        return any(stage in TEACHER_STAGES for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -93,8 +102,13 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class CacheRule:
-    """Where a cache is looked for, and the command that makes it; ``{dataset}`` is filled in."""
+class FileRule:
+    """Where a cache or initial weights are looked for; ``{dataset}`` is filled in.
+
+    Attributes:
+        path: The place, unless the command line names another one.
+        make: The command that puts it there.
+    """
 
     path: str
     make: str
@@ -120,13 +134,14 @@ class Table:
         paper: Where the paper has it.
         preset: That settings start from.
         seeds: How many, unless asked otherwise.
-        shots: K, each scored on the same training.
+        shots: K, each scored on the same training; 0 only on rows that know texts.
         draws: Random draws of exemplars beside the protocol's.
         common: Settings of all rows.
         share: Weights of the stages in the budget, where a row has none.
         budgets: By name; the first is the default.
         datasets: By name; the first is the default.
         caches: By key.
+        inits: Weights to start from, by key.
         rows: In the order of printing.
         contrasts: In the order of printing.
     """
@@ -143,7 +158,8 @@ class Table:
     share: Mapping[str, float]
     budgets: Mapping[str, Budget]
     datasets: Mapping[str, DatasetRule]
-    caches: Mapping[str, CacheRule]
+    caches: Mapping[str, FileRule]
+    inits: Mapping[str, FileRule]
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
 
@@ -157,6 +173,10 @@ class Table:
     def rows_for(self, dataset: str) -> list[Row]:
         """Return the rows that are meant for a data set."""
         return [r for r in self.rows if not r.datasets or dataset in r.datasets]
+
+    def shots_of(self, row: Row) -> tuple[int, ...]:
+        """Return the shots that a row is scored with."""
+        return tuple(k for k in row.shots or self.shots if k > 0 or row.knows_texts)
 
     def budget(self, name: str | None) -> tuple[str, Budget]:
         """Return a budget with its name, the first one for None."""
@@ -208,13 +228,14 @@ def _table(path: Path, document: Mapping[str, Any]) -> Table:
         paper=document.get("paper", ""),
         preset=document.get("preset", "recommended"),
         seeds=int(document.get("seeds", 5)),
-        shots=tuple(document.get("shots", [1])),
+        shots=_shots(path, "the table", document.get("shots", [1])),
         draws=int(document.get("draws", 10)),
         common=document.get("common", {}),
         share=document.get("share", {}),
         budgets={k: _budget(path, k, b) for k, b in document["budget"].items()},
         datasets={k: _dataset(path, k, d) for k, d in document["dataset"].items()},
-        caches={k: CacheRule(c["path"], c["make"]) for k, c in document.get("caches", {}).items()},
+        caches=_files(document.get("caches", {})),
+        inits=_files(document.get("inits", {})),
         rows=tuple(rows),
         contrasts=tuple(Contrast(**c) for c in document.get("contrasts", [])),
     )
@@ -243,7 +264,9 @@ def _row(path: Path, row: Mapping[str, Any]) -> Row:
         key=row["key"],
         label=row["label"],
         stages=tuple(row.get("stages", ())),
-        cache=row.get("cache", "none"),
+        caches=_names(row.get("cache", "none")),
+        init=row.get("init", ""),
+        shots=_shots(path, where, row["shots"]) if "shots" in row else (),
         settings=settings,
         share=row.get("share", {}),
         preset=row.get("preset"),
@@ -265,17 +288,40 @@ def _dataset(path: Path, name: str, rule: Mapping[str, Any]) -> DatasetRule:
     return DatasetRule(rule.get("protocol"), rule.get("validation_protocol"), rule.get("set", {}))
 
 
+def _files(rules: Mapping[str, Mapping[str, Any]]) -> dict[str, FileRule]:
+    return {key: FileRule(rule["path"], rule["make"]) for key, rule in rules.items()}
+
+
+def _names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return one name or a list of names as a tuple; none for ``none``."""
+    return tuple(name for name in ([given] if isinstance(given, str) else given) if name != "none")
+
+
+def _shots(path: Path, where: str, given: object) -> tuple[int, ...]:
+    if not isinstance(given, list) or not given or any(type(k) is not int or k < 0 for k in given):
+        raise TableError(
+            f"{path}: {where} has shots = {given}; it takes a list of whole numbers, 0 for texts"
+        )
+    return tuple(given)
+
+
 def _check_row(path: Path, table: Table, row: Row) -> None:
     where = f"{path}: row {row.key!r}"
+    if not table.shots_of(row) or (0 in row.shots and not row.knows_texts):
+        raise TableError(f"{where}: 0 shots need one of the stages {', '.join(TEACHER_STAGES)}")
     if row.missing or row.features == "raw":
         return
-    if row.cache != "none" and row.cache not in table.caches:
-        known = ", ".join([*table.caches, "none"])
-        raise TableError(f"{where} wants cache {row.cache!r}; the table has {known}")
-    if row.cache == "none" and (needy := [s for s in row.stages if s in TEACHER_STAGES]):
+    for what, keys, files in (
+        ("cache", row.caches, table.caches),
+        ("init", [row.init] if row.init else [], table.inits),
+    ):
+        if unknown := [key for key in keys if key not in files]:
+            known = ", ".join(files) or "none"
+            raise TableError(f"{where} wants {what} {unknown[0]!r}; the table has {known}")
+    if not row.caches and (needy := [s for s in row.stages if s in TEACHER_STAGES]):
         raise TableError(f"{where}: the stage {needy[0]} needs a cache")
-    if unknown := sorted(set(row.share) - set(STAGES)):
-        raise TableError(f"{where} gives a share to {unknown[0]!r}, which is no stage")
+    if strange := sorted(set(row.share) - set(STAGES)):
+        raise TableError(f"{where} gives a share to {strange[0]!r}, which is no stage")
     try:
         config = override(preset(row.preset or table.preset), "stages", row.stages)
         for values in (table.common, row.settings):

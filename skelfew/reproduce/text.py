@@ -26,6 +26,7 @@ def columns(summary: Summary) -> list[tuple[str, str]]:
 _MODE = {
     "exemplars": "protocol exemplars",
     "draws": "random exemplars",
+    "texts": "class texts",
     "validation": "validation classes",
 }
 
@@ -48,6 +49,7 @@ def remarks(line: Line) -> str:
     counts = {cell.estimate.count for cell in line.cells.values()}
     parts = [f"n = {max(counts)}"] if counts else []
     parts += [f"{count} {what}" for what, count in line.failed.items()]
+    parts += [line.note] if parts and line.note else []
     return ", ".join(parts) or "not run yet"
 
 
@@ -151,6 +153,7 @@ def summary_document(request: Request, work: Work, summary: Summary) -> dict[str
                 "quoted_percent": dict(line.quoted),
                 "failed": dict(line.failed),
                 "absent": line.absent,
+                "note": line.note,
             }
             for line in summary.lines
         ],

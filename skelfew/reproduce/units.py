@@ -1,10 +1,11 @@
 """What is asked for and what it comes to: requests, units of work, and the rows they serve."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from skelfew.config import TrainConfig
-from skelfew.reproduce.tables import Row, Table
+from skelfew.reproduce.tables import FileRule, Row, Table
 
 
 @dataclass(frozen=True)
@@ -14,13 +15,14 @@ class Unit:
     Attributes:
         key: Digest of everything that determines the numbers.
         rows: Keys of the rows, first the one that names the folder.
+        classifiers: By which each of them is scored.
         dataset: Name of the data set.
         split: Name of the split, "" if the protocol has one only.
         seed: Of training and draws.
         config: What is trained, resolved; None for raw skeletons.
         inputs: Where data, protocol and cache are, as a configuration.
         classes: ``novel`` or ``validation``: which classes are scored.
-        shots: K, all scored.
+        shots: K, all scored; 0 by class texts.
         draws: Random draws of exemplars.
         samples: Clips that each stage passes through the encoder.
         head: Head that is scored besides ``skelfew.fewshot.CLASSIFIERS``, "" for none.
@@ -28,6 +30,7 @@ class Unit:
 
     key: str
     rows: tuple[str, ...]
+    classifiers: tuple[str, ...]
     dataset: str
     split: str
     seed: int
@@ -79,6 +82,7 @@ class Request:
         count: Number of seeds or splits; None for the table's seeds, or all splits.
         classes: ``novel`` or ``validation``.
         caches: Paths by cache key, where they are not the table's.
+        inits: Likewise of weights to start from.
         settings: Overrides of all rows, e.g. from the command line.
         device: See ``TrainConfig``.
         threads: Of each worker.
@@ -92,9 +96,21 @@ class Request:
     count: int | None = None
     classes: str = "novel"
     caches: dict[str, str] = field(default_factory=dict)
+    inits: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     device: str = "auto"
     threads: int = 1
+
+    def cache_places(self, row: Row) -> list[str]:
+        """Return where the caches of a row are looked for."""
+        return [self._place(key, self.table.caches, self.caches) for key in row.caches]
+
+    def init_place(self, row: Row) -> str | None:
+        """Return where the weights that a row starts from are looked for, None for random ones."""
+        return self._place(row.init, self.table.inits, self.inits) if row.init else None
+
+    def _place(self, key: str, rules: Mapping[str, FileRule], given: Mapping[str, str]) -> str:
+        return given.get(key) or rules[key].path.format(dataset=self.dataset)
 
     def wanted(self) -> list[Row]:
         """Return the rows asked for, those that cannot run among them."""

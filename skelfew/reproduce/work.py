@@ -10,9 +10,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from skelfew.answers import TEXTS
 from skelfew.data.protocols import Protocol
 from skelfew.errors import SkelfewError
-from skelfew.evaluate import Features, Result, score_draws, score_exemplars
+from skelfew.evaluate import Features, Result, score_draws, score_exemplars, score_texts
 from skelfew.fewshot import CLASSIFIERS, Classifier, build_classifier
 from skelfew.fewshot.trained import bind
 from skelfew.inputs import find_inputs
@@ -21,6 +22,7 @@ from skelfew.results import class_features
 from skelfew.runs import Run, environment
 from skelfew.subjects import Subject, raw_subject, run_subject
 from skelfew.training import resume, train
+from skelfew.zeroshot import text_subject
 
 _PATIENCE = 3.0  # seconds to wait for another process that does the same unit
 _LARGE = ("*.safetensors", "features")
@@ -56,6 +58,7 @@ def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
     inputs = find_inputs(unit.inputs)
     path = folder / unit.name
     training: dict[str, Any] = {}
+    texts: Subject | None = None
     if unit.config is None:
         subject = raw_subject(inputs.manifest, inputs.store)
     else:
@@ -67,8 +70,11 @@ def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
             train(unit.config, run_path=path)
         run = Run.open(path)
         subject = run_subject(run, unit.config.inputs, unit.config.device, unit.config.protocol)
+        if 0 in unit.shots:
+            c = unit.config
+            texts = text_subject(run, c.inputs, c.device, c.protocol)
         training = _training(run, resumed)
-    scores, about = score(unit, subject, inputs.protocol)
+    scores, about = score(unit, subject, inputs.protocol, texts)
     if unit.config is not None and not keep:
         for pattern in _LARGE:
             for item in path.glob(pattern):
@@ -136,12 +142,13 @@ def _training(run: Run, resumed: bool) -> dict[str, Any]:
 
 
 def score(
-    unit: Unit, subject: Subject, protocol: Protocol
+    unit: Unit, subject: Subject, protocol: Protocol, texts: Subject | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return {classes: {shots: {classifier: {mode: accuracy}}}} and what it rests on.
 
     Novel classes are scored by the protocol's exemplars and by random draws, validation classes by
-    random draws; with ``unit.classes`` validation the novel ones are not touched.
+    random draws; with ``unit.classes`` validation the novel ones are not touched. Zero shots have
+    ``TEXTS`` for classifier and mode and are scored on the subject ``texts``.
     """
     scores: dict[str, Any] = {}
     about: dict[str, Any] = {}
@@ -152,17 +159,21 @@ def score(
             "a score would mean nothing"
         )
     if unit.classes == "novel":
-        scores["novel"] = _scores(unit, subject, protocol.novel, protocol)
+        scores["novel"] = _scores(unit, subject, texts, protocol.novel, protocol)
         about["chance"] = 1 / len(protocol.novel)
         about["novel_classes"] = len(protocol.novel)
     if protocol.validation and (len(protocol.validation) > 1 or unit.classes == "validation"):
-        scores["validation"] = _scores(unit, subject, protocol.validation, None)
+        scores["validation"] = _scores(unit, subject, texts, protocol.validation, None)
         about["validation_chance"] = 1 / len(protocol.validation)
     return scores, about
 
 
 def _scores(
-    unit: Unit, subject: Subject, classes: Sequence[int], exemplars_of: Protocol | None
+    unit: Unit,
+    subject: Subject,
+    texts: Subject | None,
+    classes: Sequence[int],
+    exemplars_of: Protocol | None,
 ) -> dict[str, Any]:
     pooled = class_features(subject, classes)
     scored: dict[str, tuple[Classifier, Features]] = {
@@ -177,6 +188,13 @@ def _scores(
     table: dict[str, Any] = {}
     for shots in unit.shots:
         cells = table[str(shots)] = {}
+        if shots == 0:
+            assert texts is not None and texts.texts is not None
+            told = score_texts(
+                class_features(texts, classes), classes, texts.texts(classes), unit.seed
+            )
+            cells[TEXTS] = {TEXTS: _numbers(told)}
+            continue
         for name, (classifier, features) in scored.items():
             drawn = score_draws(features, classes, classifier, shots, unit.draws, unit.seed)
             cells[name] = {"draws": _numbers(drawn)}
