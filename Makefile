@@ -5,7 +5,7 @@ DATASET ?= demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare extract-teacher test lint format docs bench clean
+.PHONY: help setup demo prepare extract-teacher test test-tables lint format docs bench clean
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /|/' | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ extract-teacher: .venv/.run ## Run the teacher once over the videos: DATASET=pku
 
 test: .venv/.dev lint ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+test-tables: .venv/.dev ## Run the rows of every table, hardly trained, in build/tables: ARGS='IX XII'
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python pipeline/run_tables.py build/tables $(ARGS)
 
 lint: .venv/.dev ## Check style and types
 	$(BIN)/ruff check .
