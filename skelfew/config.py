@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from skelfew.encoders import IMAGE_ENCODERS
+from skelfew.encoders import OWN_SETTINGS
 from skelfew.settings import ConfigError, flatten, from_plain, override_value
 from skelfew.stage_config import (
     HEADS,
@@ -94,12 +94,10 @@ class EncoderConfig:
         validate(self)
 
     @property
-    def of_image(self) -> dict[str, Any]:
-        """Settings that only encoders of images have; nothing for the others."""
-        if self.name not in IMAGE_ENCODERS:
-            return {}
-        found = {"image": self.image, "image_size": self.image_size}
-        return found if self.embedding is None else {**found, "embedding": self.embedding}
+    def own(self) -> dict[str, Any]:
+        """Settings that this encoder has and others do not, those that are None left out."""
+        values = {key: getattr(self, key) for key in OWN_SETTINGS.get(self.name, ())}
+        return {key: value for key, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -271,7 +271,7 @@ def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonE
             width=config.encoder.width,
             body_pool=config.encoder.body_pool,
             feature_dim=feature_dim,
-            **config.encoder.of_image,
+            **config.encoder.own,
         )
     if config.inputs.init is not None:
         classes_seen_by(config.inputs.init, inputs)

@@ -17,9 +17,10 @@ ENCODERS: dict[str, str] = {
     "stgcn": "skelfew.encoders.stgcn:stgcn",
     "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
     "resnet18": "skelfew.encoders.resnet18:SkeletonResNet",
+    "tcn": "skelfew.encoders.tcn:SkeletonTCN",
 }
-# Those that look at an image of the skeleton and have settings of it.
-IMAGE_ENCODERS = ("resnet18",)
+# Settings that one encoder has and the others do not.
+OWN_SETTINGS: dict[str, tuple[str, ...]] = {"resnet18": ("image", "image_size", "embedding")}
 
 
 def build_encoder(
@@ -31,7 +32,7 @@ def build_encoder(
     width: float = 1.0,
     body_pool: str = "mean",
     feature_dim: int | None = None,
-    **image: Any,
+    **own: Any,
 ) -> "SkeletonEncoder":
     """Return a freshly initialised encoder of skeletons (N, C, T, V, M) to features (N, D).
 
@@ -47,8 +48,7 @@ def build_encoder(
         width: Factor on the number of channels; 1 is the published size, D = 256.
         body_pool: ``mean`` or ``masked_mean``, see the encoder.
         feature_dim: D, if the last block is to be of another width than the others make it.
-        image: Settings of ``IMAGE_ENCODERS`` alone: ``image``, ``image_size``, ``embedding``, see
-            ``skelfew.encoders.resnet18.SkeletonResNet``.
+        own: Settings of this encoder alone, see ``OWN_SETTINGS`` and the encoder.
 
     Raises:
         SkelfewError: No such encoder or layout, or an impossible size.
@@ -57,9 +57,9 @@ def build_encoder(
         raise SkelfewError(f"no encoder {name!r}; there are {', '.join(ENCODERS)}")
     module, function = ENCODERS[name].split(":")
     layout = load_layout(layout) if isinstance(layout, str) else layout
-    if image and name not in IMAGE_ENCODERS:
-        raise SkelfewError(f"{name} looks at no image, so it has no {', '.join(sorted(image))}")
+    if foreign := sorted(set(own) - set(OWN_SETTINGS.get(name, ()))):
+        raise SkelfewError(f"the encoder {name} has no setting {', '.join(foreign)}")
     encoder: SkeletonEncoder = getattr(importlib.import_module(module), function)(
-        layout, channels, bodies, width, body_pool, feature_dim, **image
+        layout, channels, bodies, width, body_pool, feature_dim, **own
     )
     return encoder

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skelfew.data.layouts import LAYOUTS, layout_from_dict
-from skelfew.encoders import IMAGE_ENCODERS, build_encoder
+from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
@@ -186,7 +186,7 @@ def load_public(path: str | Path, model: SkeletonEncoder | Classifier) -> list[s
         state["fc.bias"] = state.pop("fcn.bias")
     left_out = [key for key in state if key.startswith("fc.")]
     head = {key.removeprefix("fc."): state.pop(key) for key in left_out}
-    if name in IMAGE_ENCODERS:
+    if name == "resnet18":
         own = encoder.state_dict()
         absent = {key: own[key] for key in own if key.startswith("embedder.")}
         # Files older than PyTorch 0.4.1 do not count batches.

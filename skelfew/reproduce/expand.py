@@ -10,6 +10,7 @@ from typing import Any
 from skelfew.cache.places import is_url
 from skelfew.config import STAGES, InputConfig, TrainConfig
 from skelfew.data.protocols import split_names
+from skelfew.encoders import OWN_SETTINGS
 from skelfew.errors import SkelfewError
 from skelfew.features import file_digest
 from skelfew.fewshot import CLASSIFIERS, build_classifier
@@ -208,8 +209,9 @@ def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
     if config is None:
         return None
     idle = [f"{s}." for s in STAGES if s not in config.stages]
-    if not config.encoder.of_image:
-        idle += ["encoder.image", "encoder.embedding"]
+    for name, settings in OWN_SETTINGS.items():
+        if name != config.encoder.name:
+            idle += [f"encoder.{key}" for key in settings]
     return {
         key: value
         for key, value in config.flat().items()

@@ -60,8 +60,8 @@ class Unit:
         if c is None:
             return ()
         head = () if c.episodic.head == "cosine" else (c.episodic.head,)
-        image = c.encoder.of_image.values()
-        return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages, *head, *image)
+        own = c.encoder.own.values()
+        return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages, *head, *own)
 
     @property
     def total(self) -> int:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from skelfew.data.layouts import LAYOUTS, layout_from_dict, load_layout
-from skelfew.encoders import ENCODERS, IMAGE_ENCODERS, build_encoder
+from skelfew.encoders import ENCODERS, build_encoder
 from skelfew.encoders.agcn import AdaptiveGraphConv
 from skelfew.encoders.ctrgcn import ChannelGraphConv
 from skelfew.encoders.stgcn import GraphConv
 from skelfew.errors import SkelfewError
 
-GCNS = [name for name in ENCODERS if name not in IMAGE_ENCODERS]
+GCNS = [name for name in ENCODERS if name.startswith(("agcn", "ctrgcn", "stgcn"))]
 
 
 def randomised(module: torch.nn.Module) -> torch.nn.Module:

@@ -192,5 +192,5 @@ def test_places_of_the_image_are_in_the_order_of_time() -> None:
 def test_impossible_images(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SkelfewError, match=message):
         resnet(**changes)
-    with pytest.raises(SkelfewError, match="agcn looks at no image, so it has no image_size"):
+    with pytest.raises(SkelfewError, match="the encoder agcn has no setting image_size"):
         build_encoder("agcn", "joints-15", image_size=64)
