@@ -81,6 +81,7 @@ class EncoderConfig:
         image: What ``resnet18`` looks at: the ``sl-dml`` or the ``skeleton-dml`` image.
         image_size: Its height and width.
         embedding: Width of a linear layer that ends ``resnet18``, None for none.
+        fusion: How ``gca-lstm`` fuses parts of the body: ``average``, ``fc`` or ``attention``.
     """
 
     name: str = "agcn"
@@ -89,6 +90,7 @@ class EncoderConfig:
     image: str = "sl-dml"
     image_size: int = 256
     embedding: int | None = None
+    fusion: str = "average"
 
     def __post_init__(self) -> None:
         validate(self)

@@ -32,6 +32,7 @@ _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {
     ("EpisodicConfig", "head"): HEADS,
     ("EncoderConfig", "body_pool"): ("mean", "masked_mean"),
     ("EncoderConfig", "image"): ("sl-dml", "skeleton-dml"),
+    ("EncoderConfig", "fusion"): ("average", "fc", "attention"),
     ("DataConfig", "stream"): ("joint", "bone", "joint_motion", "bone_motion"),
     ("DataConfig", "missing_body"): ("auto", "zeros", "duplicate", "mask"),
     ("TrainConfig", "select"): ("last", "validation"),

@@ -18,9 +18,13 @@ ENCODERS: dict[str, str] = {
     "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
     "resnet18": "skelfew.encoders.resnet18:SkeletonResNet",
     "tcn": "skelfew.encoders.tcn:SkeletonTCN",
+    "gca-lstm": "skelfew.encoders.gca_lstm:SkeletonGCALSTM",
 }
 # Settings that one encoder has and the others do not.
-OWN_SETTINGS: dict[str, tuple[str, ...]] = {"resnet18": ("image", "image_size", "embedding")}
+OWN_SETTINGS: dict[str, tuple[str, ...]] = {
+    "resnet18": ("image", "image_size", "embedding"),
+    "gca-lstm": ("fusion",),
+}
 
 
 def build_encoder(

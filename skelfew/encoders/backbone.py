@@ -73,7 +73,8 @@ class SkeletonGCN(SkeletonEncoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (N, D) of skeletons x (N, C, T, V, M)."""
-        present = self._present(x)
+        self.check(x)
+        present = self.present(x)
         pooled = self._run(x, present).mean(dim=(2, 3))
         if present is None:
             return pooled.unflatten(0, (len(x), self.bodies)).mean(dim=1)
@@ -86,7 +87,8 @@ class SkeletonGCN(SkeletonEncoder):
 
         T' is T / 4, rounded up. Bodies left out by ``masked_mean`` are zero.
         """
-        present = self._present(x)
+        self.check(x)
+        present = self.present(x)
         maps = self._run(x, present)
         if present is not None:
             maps = maps.new_zeros(present.numel(), *maps.shape[1:]).index_copy(
@@ -99,7 +101,7 @@ class SkeletonGCN(SkeletonEncoder):
 
         Those of ``forward``, if the maps are those of ``forward_features``.
         """
-        bodies, present = maps.mean(dim=(3, 4)), self._present(x)
+        bodies, present = maps.mean(dim=(3, 4)), self.present(x)
         if present is None:
             return bodies.mean(dim=1)
         return bodies.sum(dim=1) / present.sum(dim=1, keepdim=True)
@@ -110,21 +112,12 @@ class SkeletonGCN(SkeletonEncoder):
         The mean over bodies is that of ``forward``, which is the mean of this over T' and V.
         """
         maps = self.forward_features(x)
-        present = self._present(x)
+        present = self.present(x)
         if present is None:
             bodies = maps.mean(dim=1)
         else:
             bodies = maps.sum(dim=1) / present.sum(dim=1)[:, None, None, None]
         return bodies.permute(0, 2, 3, 1)
-
-    def _present(self, x: Tensor) -> Tensor | None:
-        """Return which bodies to compute (N, M), or None for all of them."""
-        self.check(x)
-        if self.body_pool == "mean" or self.bodies == 1:
-            return None
-        present = (x != 0).any(dim=3).any(dim=2).any(dim=1)
-        present[:, 0] |= ~present.any(dim=1)
-        return present
 
     def _run(self, x: Tensor, present: Tensor | None) -> Tensor:
         n, c, t, v, m = x.shape

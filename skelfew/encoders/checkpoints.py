@@ -32,6 +32,7 @@ _CONFIG: dict[str, tuple[type, ...]] = {
     "name": (str,), "layout": (str, dict), "channels": (int,), "bodies": (int,),
     "width": (int, float), "body_pool": (str,), "feature_dim": (int,),
     "image": (str,), "image_size": (int,), "embedding": (int,),
+    "fusion": (str,),
 }  # fmt: skip
 
 

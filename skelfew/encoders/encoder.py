@@ -84,7 +84,16 @@ class SkeletonEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward_sequence(self, x: Tensor) -> Tensor:
-        """Return features in places (N, T', V', D) of skeletons x; their mean is ``forward``."""
+        """Return features in places (N, T', V', D) of skeletons x; if the encoder pools by a mean
+        over frames and joints, their mean is ``forward``."""
+
+    def present(self, x: Tensor) -> Tensor | None:
+        """Return which bodies of x count (N, M), at least one of a clip; None if all do."""
+        if self.body_pool == "mean" or self.bodies == 1:
+            return None
+        present = (x != 0).any(dim=3).any(dim=2).any(dim=1)
+        present[:, 0] |= ~present.any(dim=1)
+        return present
 
     def check(self, x: Tensor) -> None:
         """Raise SkelfewError unless x is (N, C, T, V, M) with the encoder's C, V and M."""
