@@ -41,7 +41,8 @@ class Portable(nn.Module):
             self.encoder.body_pool == "masked_mean"
         )
         if self.encoder is not None:
-            self.encoder.body_pool = "mean"  # which bodies count is seen to below
+            if self.masked:
+                self.encoder.body_pool = "mean"  # which bodies count is seen to below
             self.encoder.cpu().eval().requires_grad_(False)
         self.register_buffer("prototypes", F.normalize(recogniser.prototypes, dim=1))
         self.scale = recogniser.scale
