@@ -81,10 +81,10 @@ def traversal(layout: Layout) -> list[int]:
         children[parent].append(child)
     walk, ahead = [layout.centre], [iter(children[layout.centre])]
     while ahead:
-        child = next(ahead[-1], None)
-        if child is not None:
-            walk.append(child)
-            ahead.append(iter(children[child]))
+        following = next(ahead[-1], None)
+        if following is not None:
+            walk.append(following)
+            ahead.append(iter(children[following]))
         else:
             ahead.pop()
             if ahead:
