@@ -20,6 +20,7 @@ from skelfew.inputs import find_inputs
 from skelfew.reproduce.document import write_results
 from skelfew.reproduce.expand import expand
 from skelfew.reproduce.plan import plan_document
+from skelfew.reproduce.published import adopt
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import paired, summarise
 from skelfew.reproduce.tables import TableError, list_tables, load_table
@@ -90,6 +91,18 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     assert page.read_text().count("### tiny") == 2, "other settings stand beside"
     plan = plan_document(asked, work, records, world / "runs")
     assert {u["state"] for u in plan["units"]} == {"done"}
+
+    elsewhere = Records(world / "elsewhere")
+    assert len(adopt(elsewhere, work.units, page.with_suffix(""))) == len(work.units)
+    assert all(elsewhere.settled(u.key) for u in work.units) and not elsewhere.path.exists()
+    again = summarise(asked.table, "tiny", found(work, elsewhere), {}, work.over, "novel")
+    assert [line.cells for line in again.lines] == [line.cells for line in summary.lines]
+    other = expand(request(world, rows=("episodic",), settings={"episodic.queries": "3"})).units
+    five = [replace(u, shots=(5,)) for u in work.units]
+    assert not adopt(Records(world / "nowhere"), [*other, *five], page.with_suffix(""))
+    (world / "docs" / "results" / "bad.jsonl").write_text("[1]\n")
+    with pytest.raises(SkelfewError, match=r"bad\.jsonl: line 1 is no published unit"):
+        adopt(elsewhere, work.units, page.with_suffix(""))
 
 
 def test_validation_mode_never_scores_novel_classes(world: Path) -> None:

@@ -57,6 +57,12 @@ from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log
     type=click.Path(path_type=Path),
     help="Then write the results beside this page and the page anew, e.g. docs/results.md.",
 )
+@click.option(
+    "--known",
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="Units published there count as measured, e.g. docs/results.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @guarded
 def main(
@@ -79,6 +85,7 @@ def main(
     plan: bool,
     show: bool,
     write: Path | None,
+    known: Path | None,
     as_json: bool,
 ) -> int:
     """Run the rows of a table over seeds or splits and say what is resolved.
@@ -126,7 +133,7 @@ def main(
             raise click.UsageError(
                 f"{option} {unknown[0]}: table {loaded.id} has {', '.join(known) or 'none'}"
             )
-    return run(request, runs, jobs, keep, plan, show, write, as_json)
+    return run(request, runs, jobs, keep, plan, show, write, known, as_json)
 
 
 def run(
@@ -137,6 +144,7 @@ def run(
     plan: bool,
     show: bool,
     write: Path | None,
+    known: Path | None,
     as_json: bool,
 ) -> int:
     """Plan, run, print and write, as the options say; return the exit status."""
@@ -151,6 +159,11 @@ def run(
 
     records = Records(folder)
     work = expand(request)
+    if known is not None:
+        from skelfew.reproduce.published import adopt
+
+        adopted = adopt(records, work.units, known)
+        log(f"{len(adopted)} of {len(work.units)} units are published in {known}")
     if plan:
         document = plan_document(request, work, records, folder)
         click.echo(json.dumps(document, indent=1) if as_json else describe_plan(document))

@@ -23,6 +23,7 @@ class Records:
     def __init__(self, folder: Path):
         self.path = folder / "records.jsonl"
         self._lines: dict[str, dict[str, Any]] = {}
+        self._adopted: dict[str, dict[str, Any]] = {}
         self._read = 0
         self.refresh()
 
@@ -48,16 +49,20 @@ class Records:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """Return the record of a key."""
-        return self._lines.get(key)
+        return self._lines.get(key) or self._adopted.get(key)
 
     def settled(self, key: str) -> bool:
         """Whether a unit need not run again: scored, or failed as it always will."""
-        record = self._lines.get(key)
+        record = self.get(key)
         return record is not None and ("error" not in record or record["kind"] in FINAL_ERRORS)
 
     def all(self) -> list[dict[str, Any]]:
-        """Return all records, oldest first."""
+        """Return all records of this folder, oldest first."""
         return list(self._lines.values())
+
+    def adopt(self, record: Mapping[str, Any]) -> None:
+        """Let a record from elsewhere stand where there is none; it is not written to the file."""
+        self._adopted[str(record["key"])] = dict(record)
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record in one write, so that others reading and writing see whole lines."""
