@@ -125,13 +125,13 @@ def main(
         device=device,
         threads=threads,
     )
-    for option, given, known in (
+    for option, given, named in (
         ("--cache", request.caches, loaded.caches),
         ("--init", request.inits, loaded.inits),
     ):
-        if unknown := sorted(set(given) - set(known)):
+        if unknown := sorted(set(given) - set(named)):
             raise click.UsageError(
-                f"{option} {unknown[0]}: table {loaded.id} has {', '.join(known) or 'none'}"
+                f"{option} {unknown[0]}: table {loaded.id} has {', '.join(named) or 'none'}"
             )
     return run(request, runs, jobs, keep, plan, show, write, known, as_json)
 
