@@ -117,11 +117,45 @@ class PlainArray:
         if self._summed and extend(value(wanted), rest[:-_SUM_BYTES]) != _sum(rest):
             raise ValueError(f"a chunk of {self._array.basename} does not have its checksum")
 
+    def packed(self, count: int) -> np.ndarray | None:
+        """Return the first strings as bytes, uint8 (``count``, L); None unless all have L.
+
+        Raises:
+            ValueError: As ``read``.
+            OSError: As ``read``.
+        """
+        parts: list[np.ndarray] = []
+        for first in range(0, count, self.rows):
+            content = self._text_of(first // self.rows)
+            rows = min(self.rows, count - first)
+            if content is None or len(content) < 8:
+                return None
+            head = content[4:8]
+            size = 4 + int.from_bytes(head, "little")
+            body = content[4 : 4 + rows * size]
+            # The last chunk is filled up with empty strings.
+            if len(body) != rows * size or content[4 + len(body) :].strip(b"\0"):
+                return None
+            table = np.frombuffer(body, np.uint8).reshape(rows, size)
+            if (table[:, :4] != np.frombuffer(head, np.uint8)).any():
+                return None
+            if parts and parts[0].shape[1] != size - 4:
+                return None
+            parts.append(table[:, 4:])
+        return np.concatenate(parts) if parts else None
+
     def _strings(self, chunk: int) -> np.ndarray:
         """Return all rows of a chunk of strings, as objects."""
+        content = self._text_of(chunk)
+        if content is None:
+            return np.full(self.rows, self._fill, dtype=object)
+        return np.asarray(VLenUTF8().decode(content))
+
+    def _text_of(self, chunk: int) -> bytes | None:
+        """Return what is stored of a chunk: how many strings, then length and bytes of each."""
         file = self._open(chunk)
         if file is None:
-            return np.full(self.rows, self._fill, dtype=object)
+            return None
         most = self.rows * (ID_BYTES + 4) + _PAGE
         with file:
             content = read_limited(file, most)
@@ -131,7 +165,7 @@ class PlainArray:
             content = content[:-_SUM_BYTES]
         if int.from_bytes(content[:4], "little") != self.rows:
             raise ValueError(f"a chunk of {self._array.basename} does not hold {self.rows} strings")
-        return np.asarray(VLenUTF8().decode(content))
+        return content
 
 
 def _sum(content: bytes) -> int:

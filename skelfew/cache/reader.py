@@ -1,6 +1,6 @@
 """Reading a cache into memory."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from skelfew.cache.checks import CacheError, brief, check_budget, check_format
 from skelfew.cache.matching import rename
 from skelfew.cache.places import is_url
+from skelfew.cache.sample_rows import SampleRows
 from skelfew.cache.storage import (
     DAMAGE,
     DONE,
@@ -18,9 +19,9 @@ from skelfew.cache.storage import (
     PENDING,
     DoneRows,
     arrays_of,
-    numbers_of,
     open_group,
     read,
+    rows_of,
 )
 
 Form = Literal["raw", "unit"]
@@ -45,7 +46,7 @@ class TeacherCache:
         path: Where it was read from.
     """
 
-    row: dict[str, int]
+    row: Mapping[str, int]
     video: np.ndarray | None
     text: np.ndarray
     attrs: dict[str, Any]
@@ -81,7 +82,7 @@ class TeacherCache:
                 for name in ("video", "text")
                 if name in arrays
             }
-            row = numbers_of(arrays)
+            ids = rows_of(arrays)
             with ThreadPoolExecutor(_THREADS, thread_name_prefix="cache") as pool:
                 parts = [
                     pool.submit(rows.read, part)
@@ -95,16 +96,13 @@ class TeacherCache:
             raise
         except DAMAGE as error:
             raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
-        ids = list(row)
-        if len(done) != len(ids):
-            row = {ids[number]: place for place, number in enumerate(done.tolist())}
         return cls(
-            row=row,
+            row=ids if len(done) == len(ids) else ids.only(done),
             video=features["video"].values if "video" in features else None,
             text=features["text"].values,
             attrs=attrs,
             class_text=class_text,
-            failed=tuple(ids[i] for i in np.flatnonzero(status == FAILED)),
+            failed=tuple(ids.names(np.flatnonzero(status == FAILED))),
             pending=int((status == PENDING).sum()),
             path=path,
         )
@@ -153,6 +151,8 @@ class TeacherCache:
     def rows(self, sample_ids: Sequence[str]) -> np.ndarray:
         """Return the row of each sample ID; raise CacheError naming those that are missing."""
         try:
+            if isinstance(self.row, SampleRows):
+                return self.row.find(sample_ids)
             return np.fromiter(map(self.row.__getitem__, sample_ids), np.int64, len(sample_ids))
         except KeyError:
             pass

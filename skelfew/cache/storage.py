@@ -2,9 +2,9 @@
 
 import hashlib
 import json
-import math
 import shutil
 import stat
+import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from zarr.storage import LocalStore, WrapperStore, ZipStore
 from skelfew.cache.checks import (
     FORMAT,
     FORMAT_VERSION,
+    ID_BYTES,
     METADATA_BYTES,
     CacheError,
     brief,
@@ -30,6 +31,7 @@ from skelfew.cache.checks import (
 )
 from skelfew.cache.chunks import ChunkLimit
 from skelfew.cache.plain import PlainArray, aligned
+from skelfew.cache.sample_rows import SampleRows
 from skelfew.cache.zips import entries
 from skelfew.data.manifest import bad_id
 
@@ -37,6 +39,8 @@ PENDING, DONE, FAILED = 0, 1, 2
 ARRAYS = ("sample_id", "status", "video", "text", "class_text")
 BLOCK_ROWS = 8192
 _CHUNK_ROWS = 1024
+# Bytes of IDs that need no further look: no control character, and no part of a path.
+_HARMLESS = (string.ascii_letters + string.digits + "_-").encode()
 # What zarr, numpy and json raise on metadata or chunks that are not what they should be.
 DAMAGE = (
     ValueError,
@@ -265,20 +269,31 @@ def _decoded(action: Callable[[], Any]) -> np.ndarray:
         raise ValueError(f"damaged chunk, {type(error).__name__}: {brief(error)}") from None
 
 
-def numbers_of(arrays: Mapping[str, Array]) -> dict[str, int]:
+def rows_of(arrays: Mapping[str, Array]) -> SampleRows:
     """Return the row number of each sample ID, in stored order; raise CacheError as ``ids_of``."""
-    ids: list[str] = read(arrays["sample_id"]).tolist()
-    numbers = dict(zip(ids, range(len(ids)), strict=True))
-    if len(numbers) != len(ids) or "" in numbers:
-        raise CacheError(f"{arrays['sample_id'].store_path}: sample IDs are not unique and whole")
-    if (fault := bad_id(ids)) is not None:
-        raise CacheError(f"{arrays['sample_id'].store_path}: sample ID {fault}")
-    return numbers
+    plain = plain_of(arrays["sample_id"])
+    packed = None if plain is None else plain.packed(arrays["sample_id"].shape[0])
+    if packed is not None and _ascend(packed):
+        return SampleRows(packed)
+    return SampleRows(ids_of(arrays))
+
+
+def _ascend(packed: np.ndarray) -> bool:
+    """Whether IDs of one length are beyond doubt different and none of them ``bad_id``."""
+    if not 0 < packed.shape[1] <= ID_BYTES or packed.tobytes().translate(None, _HARMLESS):
+        return False
+    names = packed.view(f"S{packed.shape[1]}")[:, 0]
+    return bool((names[1:] > names[:-1]).all())
 
 
 def ids_of(arrays: Mapping[str, Array]) -> list[str]:
     """Return all sample IDs in stored order; raise CacheError if they are not unique."""
-    return list(numbers_of(arrays))
+    ids: list[str] = read(arrays["sample_id"]).tolist()
+    if len(set(ids)) != len(ids) or "" in ids:
+        raise CacheError(f"{arrays['sample_id'].store_path}: sample IDs are not unique and whole")
+    if (fault := bad_id(ids)) is not None:
+        raise CacheError(f"{arrays['sample_id'].store_path}: sample ID {fault}")
+    return ids
 
 
 class DoneRows:
@@ -323,7 +338,6 @@ class DoneRows:
             DAMAGE: One of these, if a chunk cannot be read.
         """
         array, step = self._arrays[self._name], part.step
-        zeros = np.zeros(step * math.prod(array.shape[1:]), dtype=np.float32)
         scratch = aligned((step, *array.shape[1:]), array.dtype)
         for start in part:
             stop = min(start + step, array.shape[0])
@@ -341,8 +355,12 @@ class DoneRows:
                 )
             if block is not values:
                 values[...] = block if whole else block[rows - start]
-            if np.dot(values.reshape(-1), zeros[: values.size]) != 0:  # 0 times either is NaN
-                finite = np.isfinite(values).all(axis=(1, 2))
+            flat = values.reshape(-1)
+            with np.errstate(over="ignore", invalid="ignore"):
+                if np.isfinite(np.dot(flat, flat)):
+                    continue
+            finite = np.isfinite(values).all(axis=(1, 2))  # squares of large numbers overflow too
+            if not finite.all():
                 raise CacheError(self._not_finite(int(rows[np.flatnonzero(~finite)[0]])))
 
     def _not_finite(self, row: int) -> str:
