@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skelfew.data.layouts import Layout
 from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
+from skelfew.encoders.frames_first import normalised, pointwise
 from skelfew.encoders.graph import SUBSETS, adjacency
 
 
@@ -69,6 +70,27 @@ class AdaptiveGraphConv(nn.Module):
         mixed = torch.conv2d(passed.view(n, SUBSETS * c, t, v), *stacked(self.conv_d, dim=1))
         return (self.bn(mixed) + self.down(x)).relu_()
 
+    def frames_first(self, x: Tensor) -> Tensor:
+        """Return (T, N, V, C_out) for x (T, N, V, C_in): ``forward`` in matrix products."""
+        t, n, v, c = x.shape
+        weight, bias = stacked((*self.conv_a, *self.conv_b))
+        embedded = torch.addmm(bias, x.view(-1, c), weight.flatten(1).T)
+        # Each joint's embedding over all frames is a row.
+        rows = embedded.view(t, n, v, 2 * SUBSETS, -1).permute(1, 3, 2, 0, 4).flatten(3)
+        theta, phi = rows.unflatten(1, (2, SUBSETS)).unbind(dim=1)
+        likeness = theta @ phi.transpose(-1, -2) / theta.shape[-1]
+        edges = likeness.softmax(dim=-2) + (self.A + self.PA)
+        # Row (w, k) of the left matrix has the weights of what joint w gets from the others, so the
+        # product is already what conv_d of the three subsets, as one matrix, wants.
+        left = edges.permute(0, 3, 1, 2).flatten(1, 2).expand(t, -1, -1, -1).flatten(0, 1)
+        passed = torch.bmm(left, x.view(t * n, v, c)).view(-1, SUBSETS * c)
+        weight, bias = stacked(self.conv_d, dim=1)
+        mixed = torch.addmm(bias, passed, weight.flatten(1).T).view(t, n, v, -1)
+        if isinstance(self.down, nn.Sequential):
+            convolution, norm = self.down
+            x = normalised(norm, pointwise(convolution, x))
+        return normalised(self.bn, mixed).add_(x).relu_()
+
 
 class AGCNBlock(nn.Module):
     """ReLU(TCN(GCN(x)) + residual(x)); no residual in the first block."""
@@ -89,6 +111,15 @@ class AGCNBlock(nn.Module):
         """Return (N, C_out, T / stride, V) for x (N, C_in, T, V)."""
         y = self.tcn1(self.gcn1(x))
         return (y if self.residual is None else y + self.residual(x)).relu_()
+
+    def frames_first(self, x: Tensor) -> Tensor:
+        """Return (T / stride, N, V, C_out) for x (T, N, V, C_in)."""
+        y = self.tcn1.frames_first(self.gcn1.frames_first(x))
+        if isinstance(self.residual, TemporalConv):
+            y += self.residual.frames_first(x)
+        elif self.residual is not None:
+            y += x
+        return y.relu_()
 
 
 def agcn(

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from skelfew.data.layouts import Layout
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.encoders.frames_first import normalised, pays, pointwise
+from skelfew.encoders.temporal import temporal_convolution
 
 # Output channels as multiples of the first block's, and temporal strides, of the ten blocks.
 _MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
@@ -39,7 +41,11 @@ class SkeletonGCN(SkeletonEncoder):
     Attributes:
         feature_dim: D, 256 at full width.
         config: What ``skelfew.encoders.build_encoder`` needs to build this encoder again.
+        fast: Whether blocks may take their faster form where they have one and it pays, equal to
+            rounding; see ``skelfew.encoders.frames_first``.
     """
+
+    fast = True
 
     def __init__(
         self,
@@ -131,8 +137,14 @@ class SkeletonGCN(SkeletonEncoder):
 
     def _through(self, x: Tensor) -> Tensor:
         """Return what the blocks make of x (N, C, T, V)."""
-        for name in self._blocks:
-            x = self.get_submodule(name)(x)
+        blocks = [self.get_submodule(name) for name in self._blocks]
+        if self.fast and hasattr(blocks[0], "frames_first") and pays(x, self.base):
+            x = x.permute(2, 0, 3, 1).contiguous()
+            for block in blocks:
+                x = cast(Any, block).frames_first(x)
+            return x.permute(1, 3, 0, 2)
+        for block in blocks:
+            x = block(x)
         return x
 
 
@@ -175,6 +187,15 @@ class TemporalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the filtered features, not rectified."""
         return self.bn(self.conv(x))
+
+    def frames_first(self, x: Tensor) -> Tensor:
+        """Return (T', N, V, C_out) for x (T, N, V, C_in); without dilation."""
+        stride = self.conv.stride[0]
+        if self.conv.kernel_size[0] == 1:
+            return normalised(self.bn, pointwise(self.conv, x[::stride]))
+        assert self.conv.bias is not None
+        y = temporal_convolution(x, self.conv.weight, self.conv.bias, stride)
+        return normalised(self.bn, y)
 
 
 def stacked(convolutions: Iterable[nn.Module], dim: int = 0) -> tuple[Tensor, Tensor]:

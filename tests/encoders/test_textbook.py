@@ -1,0 +1,100 @@
+"""The encoders and their faster forms against the equations as they stand."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skelfew.data.layouts import load_layout
+from skelfew.encoders import build_encoder
+from skelfew.encoders.temporal import temporal_convolution
+
+TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "support" / "textbook.py"
+
+
+@pytest.fixture(scope="module")
+def textbook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("textbook", TEXTBOOK)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", ["agcn", "ctrgcn"])
+def test_encoders_equal_the_textbook(textbook: ModuleType, name: str) -> None:
+    torch.manual_seed(0)
+    layout = load_layout("kinect-v2")
+    encoder = build_encoder(name, layout).double()
+    with torch.no_grad():
+        for key, parameter in encoder.named_parameters():
+            if key.endswith(("bn.weight", "alpha")):  # start at about zero
+                parameter.fill_(0.5)
+    plain = textbook.Textbook(name, layout).double()
+    plain.load_state_dict(encoder.state_dict())
+    x = torch.randn(2, 3, 20, 25, 2).double().cumsum(dim=2)
+    weights = torch.randn(2, 256).double()
+    features, expected = encoder(x), plain(x)
+    torch.testing.assert_close(features, expected, atol=1e-11, rtol=1e-9)
+    (features * weights).sum().backward()
+    (expected * weights).sum().backward()
+    largest = max(float(p.grad.abs().max()) for p in plain.parameters())
+    for (key, ours), theirs in zip(encoder.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(
+            ours.grad,
+            theirs.grad,
+            atol=1e-12 * largest,
+            rtol=1e-8,
+            msg=lambda m, k=key: f"{k}: {m}",
+        )
+    for key, buffer in plain.state_dict().items():  # running statistics among them
+        torch.testing.assert_close(encoder.state_dict()[key], buffer)
+
+
+def test_one_body_of_clips_with_one_equals_the_textbook_on_it(textbook: ModuleType) -> None:
+    """Absent bodies are left out: what the textbook makes of the body that is there alone."""
+    torch.manual_seed(0)
+    layout = load_layout("kinect-v2")
+    encoder = build_encoder("agcn", layout, body_pool="masked_mean").eval()
+    x = torch.randn(2, 3, 8, 25, 2)
+    x[..., 1] = 0
+    state = encoder.state_dict()
+    for key in [key for key in state if key.startswith("data_bn") and state[key].ndim]:
+        state[key] = state[key][:75]  # those of the first body
+    alone = textbook.Textbook("agcn", layout, bodies=1).eval()
+    alone.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), alone(x[..., :1]), atol=1e-5, rtol=1e-4)
+
+
+def as_it_stands(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    pad = (weight.shape[2] // 2, 0)
+    y = F.conv2d(x.permute(1, 3, 0, 2), weight, bias, (stride, 1), pad)
+    return y.permute(2, 0, 3, 1)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("frames", [1, 5, 16, 33])
+def test_temporal_convolution(frames: int, stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skelfew.encoders.temporal._GROUP", 1)  # bodies in several groups
+    torch.manual_seed(0)
+    x, weight = torch.randn(frames, 5, 7, 16).double(), torch.randn(6, 16, 9, 1).double()
+    bias = torch.randn(6).double()
+    inputs = [t.requires_grad_() for t in (x, weight, bias)]
+    ours, theirs = temporal_convolution(*inputs, stride), as_it_stands(*inputs, stride)
+    torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-10)
+    gradient = torch.randn_like(ours)
+    found, expected = (torch.autograd.grad(y, inputs, gradient) for y in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=1e-11, rtol=1e-10)
+
+
+def test_temporal_convolution_keeps_single_precision() -> None:
+    torch.manual_seed(0)
+    x, weight = torch.randn(64, 2, 25, 64), torch.randn(64, 64, 9, 1) / 24
+    exact = as_it_stands(x.double(), weight.double(), torch.zeros(64).double(), 1)
+    error = (temporal_convolution(x, weight, torch.zeros(64)) - exact).square().mean().sqrt()
+    assert error < 1e-6 * exact.square().mean().sqrt()
