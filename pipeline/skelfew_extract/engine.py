@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -53,17 +54,8 @@ def decode_clips(
         workers: Number of processes, started as they are needed.
         ahead: Clips that may be decoded before the caller takes them.
     """
-    pump = _Pump(iter(tasks), settings, workers, max(ahead, workers))
-    pump.start()
-    try:
-        while (item := pump.results.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            pump.room.release()
-            yield item
-    finally:
-        pump.stop.set()
-        pump.join()
+    with closing(Crew(settings, workers)) as crew:
+        yield from crew.decode(tasks, ahead)
 
 
 @dataclass
@@ -75,20 +67,64 @@ class _Worker:
     position: int | None = None  # of the task it works on
 
 
+class Crew:
+    """Decoding processes that serve one stream of clips after the other, until ``close``."""
+
+    def __init__(self, settings: DecodeSettings, count: int):
+        self.settings, self.count = settings, count
+        self.workers: list[_Worker] = []
+        self._context = multiprocessing.get_context("spawn")  # forked decoders deadlock
+
+    def decode(self, tasks: Iterable[ClipTask], ahead: int = 16) -> Generator[Clip, None, None]:
+        """Yield the clips of ``tasks`` in their order, as :func:`decode_clips` does.
+
+        One stream at a time. Closing the iterator early ends the processes that are at work.
+        """
+        pump = _Pump(iter(tasks), self, max(ahead, self.count))
+        pump.start()
+        try:
+            while (item := pump.results.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                pump.room.release()
+                yield item
+        finally:
+            pump.stop.set()
+            pump.join()
+
+    def hire(self, work: int) -> None:
+        """Start processes until there is one for each of ``work`` clips, or ``count``."""
+        while len(self.workers) < min(self.count, work):
+            ours, theirs = self._context.Pipe()
+            process = self._context.Process(target=serve, args=(theirs, self.settings), daemon=True)
+            process.start()
+            theirs.close()  # so that the worker's end closes when it dies
+            self.workers.append(_Worker(process, ours, time.monotonic() + _START_LIMIT))
+
+    def dismiss(self, worker: _Worker) -> None:
+        """End a process, whatever it does."""
+        self.workers.remove(worker)
+        if worker.process.is_alive():
+            worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+
+    def close(self) -> None:
+        """End all processes."""
+        for worker in list(self.workers):
+            self.dismiss(worker)
+
+
 class _Pump(threading.Thread):
     """Moves tasks to workers and results, in order, to ``results``."""
 
-    def __init__(
-        self, tasks: Iterator[ClipTask], settings: DecodeSettings, workers: int, ahead: int
-    ):
+    def __init__(self, tasks: Iterator[ClipTask], crew: Crew, ahead: int):
         super().__init__(name="decode-pump", daemon=True)
         self.results: queue.Queue[Clip | BaseException | None] = queue.Queue()
         self.room = threading.Semaphore(ahead)
         self.stop = threading.Event()
-        self._context = multiprocessing.get_context("spawn")  # forked decoders deadlock
-        self._settings, self._count = settings, workers
+        self._crew, self._settings = crew, crew.settings
         self._tasks: Iterator[ClipTask] | None = tasks
-        self._workers: list[_Worker] = []
         self._waiting: deque[tuple[int, ClipTask]] = deque()
         self._given: dict[int, ClipTask] = {}
         self._finished: dict[int, Clip] = {}
@@ -96,26 +132,28 @@ class _Pump(threading.Thread):
         self._taken = self._passed_on = self._bad_starts = 0
 
     def run(self) -> None:
-        """Serve until every task is answered or ``stop`` is set; then end the workers."""
+        """Serve until every task is answered or ``stop`` is set; then end who is still at work."""
         try:
             while not self.stop.is_set():
                 self._draw()
                 if self._tasks is None and not self._waiting and not self._given:
                     break
-                self._hire()
+                self._crew.hire(len(self._waiting) + len(self._given))
                 self._dispatch()
                 self._listen()
             self.results.put(None)
         except BaseException as error:  # raised again in the thread that waits for clips
             self.results.put(error)
         finally:
-            for worker in self._workers:
-                _end(worker)
+            for worker in [w for w in self._crew.workers if w.position is not None]:
+                self._crew.dismiss(worker)
 
     def _draw(self) -> None:
         """Take tasks while the caller has room for their results."""
         while (
-            self._tasks and len(self._waiting) < self._count and self.room.acquire(blocking=False)
+            self._tasks
+            and len(self._waiting) < self._crew.count
+            and self.room.acquire(blocking=False)
         ):
             task = next(self._tasks, None)
             if task is None:
@@ -124,20 +162,8 @@ class _Pump(threading.Thread):
             self._waiting.append((self._taken, task))
             self._taken += 1
 
-    def _hire(self) -> None:
-        """Start as many workers as there is work for."""
-        wanted = min(self._count, len(self._waiting) + len(self._given))
-        while len(self._workers) < wanted:
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(
-                target=serve, args=(theirs, self._settings), daemon=True
-            )
-            process.start()
-            theirs.close()  # so that the worker's end closes when it dies
-            self._workers.append(_Worker(process, ours, time.monotonic() + _START_LIMIT))
-
     def _dispatch(self) -> None:
-        for worker in self._workers:
+        for worker in self._crew.workers:
             if worker.ready and worker.position is None and self._waiting:
                 position, task = self._waiting.popleft()
                 self._given[position] = task
@@ -149,7 +175,7 @@ class _Pump(threading.Thread):
 
     def _listen(self) -> None:
         """Wait a moment for messages, deaths and missed deadlines."""
-        busy = [w for w in self._workers if not w.ready or w.position is not None]
+        busy = [w for w in self._crew.workers if not w.ready or w.position is not None]
         if not busy:
             self.stop.wait(_TICK / 10)  # the caller has all it can hold
             return
@@ -184,15 +210,14 @@ class _Pump(threading.Thread):
 
     def _bury(self, worker: _Worker, died: bool) -> None:
         """Remove a dead or hanging worker; its clip is tried once more if it died, else failed."""
-        _end(worker)
-        self._workers.remove(worker)
+        self._crew.dismiss(worker)
         code = worker.process.exitcode
         if not worker.ready:
             self._bad_starts += 1
             if self._bad_starts >= _START_ATTEMPTS:
                 raise SkelfewError(
                     f"decoding processes do not start (exit code {code}); is there memory for "
-                    f"{self._count} of them? try --workers 1"
+                    f"{self._crew.count} of them? try --workers 1"
                 )
         if worker.position is None:
             return
@@ -217,10 +242,3 @@ class _Pump(threading.Thread):
         while self._passed_on in self._finished:
             self.results.put(self._finished.pop(self._passed_on))
             self._passed_on += 1
-
-
-def _end(worker: _Worker) -> None:
-    if worker.process.is_alive():
-        worker.process.kill()
-    worker.process.join()
-    worker.pipe.close()

@@ -1,0 +1,38 @@
+"""How an extraction is done, whichever engine does it. Loads neither torch nor a decoder."""
+
+from dataclasses import dataclass
+
+from skelfew_extract.clips import DecodeSettings
+from skelfew_extract.shard import Shard
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a run is done.
+
+    Attributes:
+        decode: Decoder, time limit, crop.
+        workers: Decoding processes.
+        batch: Clips per batch of the teacher.
+        store_dtype: ``float16`` or ``float32``.
+        retry_failed: Whether samples that failed earlier are tried again.
+        limit: Only the first so many samples of the manifest; None for all.
+        shard: Only this part of the manifest; None for all.
+        licence_note: What a receiver of the cache should know about the data's licence.
+        repair: First look for damaged rows in the cache and extract those again.
+    """
+
+    decode: DecodeSettings
+    workers: int = 1
+    batch: int = 8
+    store_dtype: str = "float16"
+    retry_failed: bool = False
+    limit: int | None = None
+    shard: Shard | None = None
+    licence_note: str = ""
+    repair: bool = False
+
+    def rows(self, count: int) -> tuple[int, int]:
+        """Return first row and one past the last that are to be done, of ``count`` rows."""
+        first, stop = (0, count) if self.shard is None else self.shard.rows(count)
+        return first, stop if self.limit is None else min(stop, self.limit)
