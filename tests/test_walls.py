@@ -33,6 +33,7 @@ HEAVY = {
     "PIL",
     "matplotlib",
     "captum",
+    "ray",
 }
 
 COMMANDS = sorted(e.name for e in entry_points(group="console_scripts") if "skelfew" in e.value)
@@ -92,6 +93,11 @@ def test_the_network_stands_behind_two_files() -> None:
 def test_decoding_stands_behind_one_file() -> None:
     allowed = {EXTRACTOR / "frames.py", EXTRACTOR / "demoworld" / "video.py"}
     assert offenders(EXTRACTOR, {"decord", "av"}, allowed) == []
+
+
+def test_ray_stands_behind_one_file() -> None:
+    assert offenders(TRAINER, {"ray"}) == []
+    assert offenders(EXTRACTOR, {"ray"}, {EXTRACTOR / "ray_engine.py"}) == []
 
 
 def test_extractor_uses_only_the_open_rooms() -> None:

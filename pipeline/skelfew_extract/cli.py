@@ -1,6 +1,7 @@
 """``skelfew-extract``: videos to a teacher cache."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ _OF_VIDEOS = (
     "workers",
     "decoder",
     "timeout",
+    "engine",
     "preview",
     "preview_count",
     "preview_only",
@@ -117,6 +119,13 @@ _OF_VIDEOS = (
     show_default=True,
     help="Of the stored features.",
 )
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="ray: on the Ray cluster at RAY_ADDRESS, or on one started here (docs/cluster.md).",
+)
 @click.option("--retry-failed", is_flag=True, help="Try samples again that failed earlier.")
 @click.option(
     "--repair", is_flag=True, help="Look for damaged rows first, and extract just those again."
@@ -162,7 +171,7 @@ def main(**options: Any) -> int:
     others as they are. What could not be read goes to cache/DATASET.zarr.damaged.
 
     On three machines, --shard 1/3, 2/3 and 3/3 share the work; `skelfew-cache merge` makes of the
-    shards what one machine alone would have made.
+    shards what one machine alone would have made. Or let Ray spread it: --engine ray.
     """
     return _extract(**options)
 
@@ -187,6 +196,7 @@ def _extract(
     workers: int | None,
     decoder: str,
     timeout: float,
+    engine: str,
     store_dtype: str,
     retry_failed: bool,
     repair: bool,
@@ -235,21 +245,18 @@ def _extract(
 
     from skelfew_extract.clips import DecodeSettings
     from skelfew_extract.crop import CropSettings
-    from skelfew_extract.extract import Settings, choose_device, choose_precision, default_workers
+    from skelfew_extract.extract import build_chosen, choose_device, default_workers
     from skelfew_extract.extract import extract as run
     from skelfew_extract.extract import preview as write_sheets
-    from skelfew_extract.teachers import build_teacher, shape_of
+    from skelfew_extract.settings import Settings
+    from skelfew_extract.teachers import shape_of
 
-    device = choose_device(device)
-    shape = shape_of(teacher)
-    computed_in = choose_precision(precision, device, shape.width)
-
-    def settings(frames: int, size: int, interpolation: str) -> Settings:
+    def settings(frames: int, size: int, interpolation: str, many: int, on: str) -> Settings:
         cut = CropSettings(frames, size, margin, crop, interpolation, views)
         return Settings(
             decode=DecodeSettings(cut, decoder, timeout),
-            workers=workers or default_workers(device),
-            batch=batch or (64 if device.startswith("cuda") else 8),
+            workers=workers or many,
+            batch=batch or (64 if on.startswith("cuda") else 8),
             store_dtype=store_dtype,
             retry_failed=retry_failed,
             repair=repair,
@@ -259,25 +266,40 @@ def _extract(
         )
 
     if preview is not None:  # needs no weights, only what the teacher takes
-        how = settings(shape.frames, shape.image_size, shape.interpolation)
+        shape, many = shape_of(teacher), default_workers(choose_device(device))
+        how = settings(shape.frames, shape.image_size, shape.interpolation, many, "cpu")
         sheets = write_sheets(recordings, how, preview, preview_count)
         log(f"{len(sheets)} contact sheets in {preview}")
         if preview_only:
             if as_json:
                 click.echo(json.dumps({"sheets": [str(sheet) for sheet in sheets]}, indent=2))
             return OK if sheets else PARTIAL
-    model = build_teacher(
-        teacher,
-        weights=weights,
-        untrained=untrained,
-        seed=seed,
-        device=device,
-        precision=computed_in,
+    build = partial(
+        build_chosen, teacher, precision=precision, weights=weights, untrained=untrained, seed=seed
     )
-    how = settings(model.frames, model.image_size, model.interpolation)
-    kind = "untrained, random weights" if untrained else "with weights"
-    log(f"{teacher} ({kind}), {computed_in} on {device}, {how.workers} decoding processes")
-    summary = run(recordings, model, out, how)
+    called = f"{teacher} ({'untrained, random weights' if untrained else 'with weights'})"
+    if engine == "ray":
+        from skelfew_extract.ray_engine import Troupe, extract_on, introduce, joined
+
+        with joined() as cluster:
+            on, labels = cluster.choose_device(device), list(recordings.manifest.classes.values())
+            troupe = Troupe.from_here(partial(build, device=on), on)
+            card = introduce(troupe, labels)
+            many = cluster.default_workers(on)
+            how = settings(card.frames, card.image_size, card.interpolation, many, on)
+            log(
+                f"{called}, {card.description['precision']} on {on}, {how.workers} decoding "
+                f"processes and {cluster.teachers(on)} teachers at most on {cluster.name}"
+            )
+            summary = extract_on(cluster, recordings, troupe, card, out, how)
+    else:
+        on = choose_device(device)
+        model = build(device=on)
+        many = default_workers(on)
+        how = settings(model.frames, model.image_size, model.interpolation, many, on)
+        computed_in = model.describe()["precision"]
+        log(f"{called}, {computed_in} on {on}, {how.workers} decoding processes")
+        summary = run(recordings, model, out, how)
     _report(summary, as_json)
     if summary.centred:
         log(f"{summary.centred} clips were cut from the picture's centre, without joints")

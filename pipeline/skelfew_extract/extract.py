@@ -26,7 +26,7 @@ from skelfew_extract.interruption import Interruption
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.settings import Settings
 from skelfew_extract.summary import Summary, software
-from skelfew_extract.teachers import Precision, Teacher
+from skelfew_extract.teachers import Precision, Teacher, build_teacher, shape_of
 from skelfew_extract.text import prompts
 from skelfew_extract.windows import Block, Card, Encoder, collect, windows_of
 
@@ -212,6 +212,19 @@ def choose_precision(asked: str, device: str, width: int) -> Precision:
     except OSError:
         return "float32"
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(flags) else "float32"
+
+
+def build_chosen(name: str, *, device: str, precision: str, **how: Any) -> Teacher:
+    """Return the teacher ``name``, with the precision chosen in the process that calls this.
+
+    Args:
+        name: As for ``build_teacher``.
+        device: As torch names it.
+        precision: As for :func:`choose_precision`.
+        how: The other arguments of ``build_teacher``.
+    """
+    chosen = choose_precision(precision, device, shape_of(name).width)
+    return build_teacher(name, device=device, precision=chosen, **how)
 
 
 def default_workers(device: str) -> int:
