@@ -140,32 +140,31 @@ def _connect(address: str) -> None:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-        if address == "local":
-            raise SkelfewError(f"no Ray cluster could be started here ({brief(error)})") from error
-        raise SkelfewError(
-            f"RAY_ADDRESS {address}: the Ray cluster cannot be joined ({brief(error)}); this "
-            "command must run on one of its nodes, with the same versions of Ray and Python"
-        ) from error
+        what = "started here" if address == "local" else f"joined at RAY_ADDRESS {address}"
+        raise SkelfewError(f"no Ray cluster could be {what} ({brief(error)})") from error
 
 
 def _look_for(address: str) -> None:
-    """Raise SkelfewError unless a cluster answers at ``address``; ray.init may wait for ever."""
+    """Raise SkelfewError unless another process can connect; ray.init may wait for ever."""
     try:
         if address != "auto":
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
-        command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
-        subprocess.run(command, capture_output=True, text=True, timeout=_ANSWER, check=True)
+        code = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
+        trial = [sys.executable, "-c", code, address]
+        subprocess.run(trial, capture_output=True, text=True, timeout=_ANSWER, check=True)
         return
     except subprocess.TimeoutExpired:
-        why = f"nothing that speaks Ray's language answers there, {_ANSWER:g} s long"
+        why = f"nothing that Ray understands has answered for {_ANSWER:g} s"
     except subprocess.CalledProcessError as error:
         why = brief((error.stderr or error.stdout).strip().split("\n")[-1])
     except (OSError, ValueError, OverflowError) as error:
         why = brief(error)
     raise SkelfewError(
-        f"RAY_ADDRESS {address}: no Ray cluster there ({why}); it is the host:port that `ray start "
-        "--head` printed, and without RAY_ADDRESS a cluster is started here"
+        f"RAY_ADDRESS {address}: no Ray cluster can be joined there ({why}); it is the host:port "
+        "that `ray start --head` printed, to be used on one of the nodes, with the same Ray and "
+        "Python, and RAY_AUTH_MODE=token if the cluster asks for a token; without "
+        "RAY_ADDRESS a cluster is started here"
     )
 
 

@@ -193,8 +193,8 @@ def test_what_a_cluster_is_too_small_for(cluster: Cluster) -> None:
 @pytest.mark.parametrize(
     ("address", "why"),
     [
-        ("127.0.0.1:1", "no Ray cluster there .*refused"),
-        ("nonsense", "no Ray cluster there"),
+        ("127.0.0.1:1", "no Ray cluster can be joined there .*refused"),
+        ("nonsense", "no Ray cluster can be joined there"),
         ("ray://127.0.0.1:10001", "the only writer must be on a node"),
     ],
 )
