@@ -1,12 +1,14 @@
 """Runs benchmark scripts one after the other and writes what they print to docs/benchmarks.md.
 
 Usage: python benchmarks/support/collect.py SCRIPT.py ... [--out FILE]
-    A script may bring arguments: "heads.py --json". Scripts of benchmarks/ that are not named are
-    listed in the page as not run. One that fails is shown with its last words, and exit status 1.
+    A script may bring arguments: "heads.py --json". Sections of scripts that are not named stay as
+    they are, each with its own date and commit; those of which there is none are listed as not run.
+    One that fails is shown with its last words, and exit status 1.
 """
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -18,7 +20,10 @@ HEAD = """# Benchmarks
 
 What the scripts of `benchmarks/` printed, written by `make bench`. Most print a ratio to a named
 alternative that was measured in the same run. Numbers of other pages come from the same scripts.
+A line below each command says where and when it ran.
 """
+_SECTION = re.compile(r"^## (?=[a-z_0-9]+\.py$)", re.MULTILINE)
+_MISSING = "## Not run"
 
 
 def claim(script: Path) -> str:
@@ -27,33 +32,44 @@ def claim(script: Path) -> str:
 
 
 def described() -> str:
-    """Return the machine, the date and the commit as a list in Markdown."""
+    """Return machine, versions, date, commit and load in one sentence."""
     from skelfew.runs import environment
 
     found = environment()
     changed = subprocess.run(
-        ["git", "status", "--porcelain", "--untracked-files=no"],
+        ["git", "status", "--porcelain", "--untracked-files=no", ":!docs"],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
     ).stdout
-    commit = str(found["git_commit"]) + (", with changes that are not committed" if changed else "")
-    rows = {
-        "Machine": f"{found['processor']}, {found['cores']} cores, {found['platform']}",
-        "Graphics cards": ", ".join(found["gpus"]) or "none",
-        "Versions": ", ".join(f"{name} {v}" for name, v in found["versions"].items()),
-        "Date": time.strftime("%Y-%m-%d %H:%M %z"),
-        "Commit": commit,
-        "Load when it began": f"{os.getloadavg()[0]:.1f}",
-        "Threads": os.environ.get("OMP_NUM_THREADS", "as many as PyTorch takes"),
-    }
-    return "\n".join(f"- {name}: {value}" for name, value in rows.items())
+    commit = str(found["git_commit"])[:7] + (" with uncommitted changes" if changed else "")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    return ", ".join(
+        [
+            f"{found['processor']}, {found['cores']} cores",
+            ", ".join(found["gpus"]) or "no graphics card",
+            f"{threads} thread{'s' if threads != '1' else ''}" if threads else "PyTorch's threads",
+            f"load {os.getloadavg()[0]:.1f} before",
+            *(f"{name} {found['versions'][name]}" for name in ("python", "torch")),
+            time.strftime("%Y-%m-%d %H:%M %z"),
+            f"commit {commit}",
+        ]
+    )
+
+
+def sections(page: Path) -> dict[str, str]:
+    """Return the sections of a page by script; empty if there is no page yet."""
+    if not page.is_file():
+        return {}
+    text = page.read_text(encoding="utf-8").partition(_MISSING)[0]
+    return {part.partition("\n")[0]: f"## {part}" for part in _SECTION.split(text)[1:]}
 
 
 def run(line: str) -> tuple[str, bool]:
     """Return the section of one script and whether it succeeded."""
     words = shlex.split(line)
     script = REPOSITORY / "benchmarks" / Path(words[0]).name
+    about = described()
     began = time.monotonic()
     done = subprocess.run(
         [sys.executable, str(script), *words[1:]],
@@ -67,7 +83,7 @@ def run(line: str) -> tuple[str, bool]:
     shown = " ".join(["python", f"benchmarks/{script.name}", *words[1:]])
     state = f"{took:.0f} s" if good else f"**failed**, exit status {done.returncode}"
     return (
-        f"## {script.name}\n\n{claim(script)}.\n`{shown}`, {state}:\n\n```text\n"
+        f"## {script.name}\n\n{claim(script)}.\n`{shown}`, {state}; {about}:\n\n```text\n"
         f"{printed.strip()}\n```\n",
         good,
     )
@@ -82,16 +98,17 @@ def main() -> None:
     scripts = sorted((REPOSITORY / "benchmarks").glob("*.py"))
     if unknown := chosen - {script.name for script in scripts}:
         sys.exit(f"benchmarks/ has no {', '.join(sorted(unknown))}")
-    parts, fine = [HEAD, described() + "\n"], True
+    found, fine = sections(arguments.out), True
     for line in arguments.scripts:
         print(f"== {line}", file=sys.stderr, flush=True)
-        section, good = run(line)
-        parts.append(section)
+        name = Path(shlex.split(line)[0]).name
+        found[name], good = run(line)
         fine &= good
-    if missing := [script for script in scripts if script.name not in chosen]:
+    parts = [HEAD, *(found[script.name] for script in scripts if script.name in found)]
+    if missing := [script for script in scripts if script.name not in found]:
         rows = "\n".join(f"- `{script.name}`: {claim(script)}" for script in missing)
-        parts.append(f"## Not run this time\n\n{rows}\n")
-    arguments.out.write_text("\n".join(parts), encoding="utf-8")
+        parts.append(f"{_MISSING}\n\n{rows}\n")
+    arguments.out.write_text("\n".join(part.strip() + "\n" for part in parts), encoding="utf-8")
     print(arguments.out)
     sys.exit(not fine)
 
