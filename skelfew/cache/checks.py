@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief
+from skelfew.files import brief, shown
 
 FORMAT = "skelfew-teacher-cache"
 FORMAT_VERSION = 1
@@ -36,10 +36,10 @@ def check_format(path: Path | str, attrs: dict[str, Any]) -> dict[str, Any]:
         raise CacheError(f"{path}: a Zarr store, but not a {FORMAT}")
     version = attrs.get("format_version")
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise CacheError(f"{path}: format_version is {version!r}, expected a number from 1")
+        raise CacheError(f"{path}: format_version is {shown(version)}, expected a number from 1")
     if version > FORMAT_VERSION:
         raise CacheError(
-            f"{path}: format version {version}, this skelfew reads up to {FORMAT_VERSION}; "
+            f"{path}: format version {shown(version)}, this skelfew reads up to {FORMAT_VERSION}; "
             "upgrade skelfew to read it"
         )
     return attrs
@@ -68,7 +68,7 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
         metadata = array.metadata.to_dict()
         if metadata["data_type"] not in types:
             raise CacheError(
-                f"{path}: {name} is of type {metadata['data_type']!r}, expected "
+                f"{path}: {name} is of type {shown(metadata['data_type'])}, expected "
                 f"{' or '.join(types)}"
             )
         if expected is not None and array.shape != expected:
@@ -76,7 +76,7 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
         codecs = [codec["name"] for codec in metadata["codecs"]]
         if not set(codecs) <= _CODECS:
             raise CacheError(
-                f"{path}: {name} uses codec {min(set(codecs) - _CODECS)!r}, which a cache may not "
+                f"{path}: {name} uses codec {shown(min(set(codecs) - _CODECS))}, which a cache may not "
                 "use"
             )
         if sum(codec in _COMPRESSORS for codec in codecs) > 1:
