@@ -75,10 +75,8 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
             raise CacheError(f"{path}: {name} has shape {array.shape}, expected {expected}")
         codecs = [codec["name"] for codec in metadata["codecs"]]
         if not set(codecs) <= _CODECS:
-            raise CacheError(
-                f"{path}: {name} uses codec {shown(min(set(codecs) - _CODECS))}, which a cache may not "
-                "use"
-            )
+            odd = shown(min(set(codecs) - _CODECS))
+            raise CacheError(f"{path}: {name} uses codec {odd}, which a cache may not use")
         if sum(codec in _COMPRESSORS for codec in codecs) > 1:
             raise CacheError(f"{path}: {name} is compressed more than once ({', '.join(codecs)})")
         chunk, size = tuple(array.chunks), 4 if name == "sample_id" else array.dtype.itemsize
