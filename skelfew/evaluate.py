@@ -198,7 +198,7 @@ def score_episodes(
     labels = features.labels[of]
     generator = torch.Generator().manual_seed(seed)
     support, query = sample_episodes(labels, ways, shots, queries, episodes, generator)
-    correct, changed = episode_hits(features.values[of], support, query, ways, classifier)
+    correct, changed = episode_hits(features.values[of], support, query, ways, classifier, labels)
     hits = torch.zeros(max(classes) + 1, dtype=torch.float64)
     tries = hits.clone()
     asked = labels[query].flatten()
@@ -218,7 +218,12 @@ def score_episodes(
 
 
 def episode_hits(
-    values: Tensor, support: Tensor, query: Tensor, ways: int, classifier: Classifier
+    values: Tensor,
+    support: Tensor,
+    query: Tensor,
+    ways: int,
+    classifier: Classifier,
+    labels: Tensor | None = None,
 ) -> tuple[Tensor, int]:
     """Return which queries of episodes are classified correctly.
 
@@ -228,6 +233,7 @@ def episode_hits(
         query: Rows (E, N * Q), class by class.
         ways: N.
         classifier: Made by ``skelfew.fewshot.build_classifier``.
+        labels: Class number of every row (n,), for classifiers that ask for it.
 
     Returns:
         (E, N * Q) bool, and how many predictions fine-tuning changed.
@@ -237,7 +243,8 @@ def episode_hits(
     block = max(1, most // (query.shape[1] * values[0].numel()))
     hits, changed = [], 0
     for s, q in zip(support.split(block), query.split(block), strict=True):
-        scores = classifier.scores(_take(values, s), _take(values, q), ways)
+        classes = None if labels is None else labels[s[:, :: s.shape[1] // ways]]
+        scores = classifier.scores(_take(values, s), _take(values, q), ways, classes)
         hits.append(scores.logits.argmax(dim=-1) == truth)
         changed += int(scores.changed.sum())
     return torch.cat(hits), changed
@@ -265,7 +272,8 @@ def _score_all(
 ) -> tuple[np.ndarray, int]:
     """Confusion matrix of one episode that has all queries, and changes by fine-tuning."""
     values = features.values
-    scores = classifier.scores(values[support][None], values[query][None], len(classes))
+    numbers = torch.tensor(classes, device=values.device)[None]
+    scores = classifier.scores(values[support][None], values[query][None], len(classes), numbers)
     predicted = scores.logits[0].argmax(dim=-1).cpu().numpy()
     return _count(features, classes, query, predicted, answers), int(scores.changed.sum())
 

@@ -117,7 +117,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
     for subject, protocol in tasks:
         features: dict[str, Features] = {}
         for name, classifier in classifiers.items():
-            classifier = bind(classifier, subject.head)
+            classifier = bind(classifier, subject.head, manifest.name)
             output = getattr(classifier, "reads", "pooled")
             if output not in features:
                 features[output] = class_features(subject, plan.scored(protocol), output)

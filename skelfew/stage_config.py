@@ -6,7 +6,7 @@ from typing import Any
 from skelfew.files import shown
 from skelfew.settings import ConfigError
 
-HEADS = ("cosine", "protonet", "feat", "subspace", "soft-dtw", "dastm", "smam", "jeanie")
+HEADS = ("cosine", "protonet", "feat", "subspace", "soft-dtw", "dastm", "smam", "jeanie", "apsr")
 _REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t", "auto")
 _FORMS = ("raw", "unit")
 _CHOICES: dict[tuple[str, str], tuple[str, ...]] = {

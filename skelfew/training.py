@@ -176,6 +176,19 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
         )
 
     data = read(ids, protocol.base)
+    head = build_head(config.episodic.head, config.episodic.head_settings)
+    if "episodic" in config.stages and head.needs_relevance:
+        if inputs.cache is None:
+            raise SkelfewError(
+                f"the head {config.episodic.head} needs class texts: give --cache, e.g. of "
+                f"skelfew-extract {inputs.dataset} --teacher text"
+            )
+        data = data.with_relevance(inputs.cache)
+        notes.append(
+            f"relevance of parts of the body from {inputs.cache.path}: {about(inputs.cache)}"
+        )
+        if inputs.cache.attrs.get("teacher", {}).get("trained") is False:
+            notes.append("what read the texts is UNTRAINED: relevances are random")
     validation = None
     if protocol.validation:
         held_out = inputs.manifest.subset(protocol.validation).ids
@@ -238,7 +251,8 @@ def _stages(
         save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
         if stage.scored_by is not None:
             name, width = config.episodic.head, start.encoder.feature_dim
-            save_head(run.head, name, stage.scored_by, width, {"run": run.name})
+            about = {"run": run.name, "dataset": inputs.dataset}
+            save_head(run.head, name, stage.scored_by, width, about)
         if isinstance(stage, Bridging) and inputs.cache is not None:
             bridge = bridge_of(stage, inputs.cache, getattr(config, stage.name))
             save_bridge(bridge_path(run.path, stage.name), bridge)

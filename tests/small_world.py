@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -104,14 +105,19 @@ def write_cache(
     pending: tuple[str, ...],
     trained: bool,
     classes: np.ndarray | None = None,
+    **more: Any,
 ) -> None:
-    """Write a cache of f_v ``features`` and f_t, the same backwards, as are the ``classes``."""
+    """Write a cache of f_v ``features`` and f_t, the same backwards, as are the ``classes``.
+
+    ``more`` are further attributes.
+    """
     provenance = {
         "dataset": manifest.name,
         "manifest_sha256": manifest.sha256,
         "teacher": {"name": "toy", "trained": trained},
         "preprocessing": {},
         "classes": [{"class_id": c, "label": n, "prompt": n} for c, n in manifest.classes.items()],
+        **more,
     }
     settled = np.array([i for i, s in enumerate(manifest.ids) if s not in pending])
     status = np.array([2 if manifest.ids[i] in failed else 1 for i in settled], dtype=np.uint8)

@@ -3,16 +3,19 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
-from small_world import FAST, make_world
+from small_world import FAST, make_world, write_cache
 
 from skelfew.cli.evaluate import main as evaluate
 from skelfew.cli.train import main as train
 from skelfew.data.augment import mirror
+from skelfew.data.body_parts import PARTS, body_parts
 from skelfew.data.layouts import load_layout
+from skelfew.data.manifest import Manifest
 from skelfew.encoders import build_encoder
 from skelfew.encoders.outputs import read
 from skelfew.runs import Run
@@ -82,6 +85,37 @@ def test_runs_with_other_heads(name: str, world: Path, monkeypatch: pytest.Monke
     assert f"head.safetensors holds '{name}'; train with --set episodic.head=smam" in result.output
 
 
+def test_a_run_with_apsr(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file has the relevances of all classes; a cache without them, or none, is refused."""
+    monkeypatch.chdir(world)
+    manifest, draw = Manifest.read("manifests/tiny.csv"), np.random.default_rng(0)
+    cosines = draw.uniform(-1, 1, (len(manifest.classes), len(PARTS)))
+    relevance = {"parts": list(PARTS)[::-1], "cosines": cosines[:, ::-1].tolist()}
+    features = draw.normal(size=(len(manifest), 4))
+    write_cache(Path("texts.zarr"), manifest, features, (), (), True, relevance=relevance)
+    run = train_with("apsr", "--select=validation", "--cache=texts.zarr")
+    kept = load_file(run.head)
+    assert kept["classes"].tolist() == sorted(manifest.classes)
+    assert torch.equal(kept["cosines"], torch.tensor(cosines, dtype=torch.float32))
+    line = [f"--run={run.path}", "--json", "--mode=draws", "--draws=1", "--classifier=apsr"]
+    one, other = (
+        json.loads(call(evaluate, *line, f"--set=sharpness={s}"))["rows"][0]["results"][0][
+            "answers"
+        ]
+        for s in (10, 0)
+    )
+    assert one != other, "parts count for something"
+    for more, message in (
+        ([], "the head apsr needs class texts: give --cache"),
+        (["--cache=cache/tiny.zarr"], "tiny.zarr: has no relevance of parts of the body"),
+        (["--cache=texts.zarr", "--encoder=tcn"], "SkeletonTCN gives no features of parts"),
+    ):
+        given = [*PROTOCOL, "--stages=episodic", *FAST, "--queries=2", "--run=runs/refused"]
+        asked = ["--dataset=tiny", "--set=episodic.head=apsr", *given, *more]
+        result = CliRunner().invoke(train, asked)
+        assert result.exit_code == 1 and message in result.output, result.output
+
+
 def test_sequences_and_mirror_images() -> None:
     """The mean of a sequence is the pooled feature; mirroring twice is nothing."""
     layout = load_layout("kinect-v2")
@@ -94,6 +128,12 @@ def test_sequences_and_mirror_images() -> None:
         pooled = encoder(skeletons)
         torch.testing.assert_close(joints.mean(dim=(1, 2)), pooled)
         torch.testing.assert_close(read(encoder, skeletons, "frames").mean(dim=1), pooled)
+        sizes = torch.tensor([len(joints) for joints in body_parts(layout).values()]) / 25
+        parts = read(encoder, skeletons, "parts")
+        torch.testing.assert_close(torch.einsum("p,npd->nd", sizes, parts), pooled)
+        torch.testing.assert_close(
+            parts[:, 0], joints[:, :, layout.joints.index("head")].mean(dim=1)
+        )
         both = read(encoder, skeletons, "mirrored")
         torch.testing.assert_close(both[:, 0], pooled)
         image = mirror(skeletons, layout)

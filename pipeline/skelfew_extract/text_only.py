@@ -14,6 +14,7 @@ import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
 from skelfew.cache.history import declared, step
+from skelfew.data.body_parts import PART_TEXTS
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
@@ -62,6 +63,16 @@ def encode_classes(teacher: TextTeacher, texts: Mapping[int, list[str]]) -> np.n
     return vectors
 
 
+def relevance(teacher: TextTeacher, vectors: np.ndarray) -> dict[str, Any]:
+    """Return the cosines of classes (C, D), of length one, with the texts of parts of the body."""
+    parts = encode_classes(teacher, dict(enumerate([text] for text in PART_TEXTS.values())))
+    return {
+        "parts": list(PART_TEXTS),
+        "texts": list(PART_TEXTS.values()),
+        "cosines": (vectors @ parts.T).astype(float).round(6).tolist(),
+    }
+
+
 def extract_text(
     manifest: Manifest, teacher: TextTeacher, out: Path, settings: TextSettings
 ) -> Summary:
@@ -83,7 +94,10 @@ def extract_text(
         dtype=settings.store_dtype,
         class_text=vectors,
         video=False,
-        provenance=provenance(manifest, teacher, settings),
+        provenance={
+            **provenance(manifest, teacher, settings),
+            "relevance": relevance(teacher, vectors),
+        },
         mend=settings.repair,
     ) as writer:
         todo = writer.pending(retry_failed=True)

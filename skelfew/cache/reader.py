@@ -138,6 +138,33 @@ class TeacherCache:
         vectors = unit(self.class_text) if form == "unit" else self.class_text
         return dict(zip(numbers, vectors, strict=True))
 
+    def relevance(self) -> dict[int, dict[str, float]]:
+        """Return the cosine of the text of every class, by number, with that of each body part.
+
+        Raises:
+            CacheError: The cache says nothing on parts, or nothing that can be.
+        """
+        found, texts = self.attrs.get("relevance"), self.attrs.get("classes")
+        if found is None:
+            raise CacheError(
+                f"{self.path}: has no relevance of parts of the body to its classes (attribute "
+                "relevance); a text teacher writes it: skelfew-extract "
+                f"{self.attrs.get('dataset', 'DATASET')} --teacher text"
+            )
+        try:
+            parts = [str(part) for part in found["parts"]]
+            values = np.array(found["cosines"], dtype=np.float64)
+            numbers = [int(entry["class_id"]) for entry in texts]  # type: ignore[union-attr]
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise CacheError(f"{self.path}: damaged attribute relevance ({brief(error)})") from None
+        if values.shape != (len(numbers), len(parts)) or not (np.abs(values) <= 1.01).all():
+            raise CacheError(
+                f"{self.path}: the attribute relevance does not hold a cosine for each of "
+                f"{len(numbers)} classes and {len(parts)} parts; extract it again"
+            )
+        rows = values.tolist()
+        return {c: dict(zip(parts, row, strict=True)) for c, row in zip(numbers, rows, strict=True)}
+
     def renamed(self, rule: str) -> "TeacherCache":
         """Return this cache with other sample IDs, see ``skelfew.cache.matching.rename``."""
         names = [*self.row, *self.failed]

@@ -21,6 +21,22 @@ PARTS = {
     for side in ("left", "right")
 }
 
+# What a teacher reads of a part; the names alone say too little to a sentence encoder.
+_TEXTS = {
+    "head": "movement of the head: nodding, shaking, looking, eating, drinking",
+    "torso": "movement of the torso: bending, turning, leaning, bowing",
+    "hips": "movement of the hips: sitting down, standing up",
+    "{side} arm": "movement of the {side} arm: raising, swinging, reaching, throwing",
+    "{side} hand": "movement of the {side} hand: holding, grasping, writing, waving",
+    "{side} leg": "movement of the {side} leg: walking, kicking, squatting",
+    "{side} foot": "movement of the {side} foot: stepping, jumping, stamping",
+}
+PART_TEXTS = {
+    part.format(side=side): text.format(side=side)
+    for part, text in _TEXTS.items()
+    for side in ("left", "right")
+}
+
 
 def body_parts(layout: Layout) -> dict[str, tuple[int, ...]]:
     """Return the joints (0-based) of each part that a layout has, eleven at most.

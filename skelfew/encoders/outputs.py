@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.data.augment import mirror, turned
+from skelfew.data.body_parts import body_parts
+from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.encoders.gca_lstm import SkeletonGCALSTM
 from skelfew.errors import SkelfewError
 
 MOST_VIEWS = 31  # along each axis
@@ -25,6 +28,19 @@ def _joints(encoder: nn.Module, x: Tensor) -> Tensor:
 
 def _frames(encoder: nn.Module, x: Tensor) -> Tensor:
     return _joints(encoder, x).mean(dim=2)
+
+
+def _parts(encoder: nn.Module, x: Tensor) -> Tensor:
+    if isinstance(encoder, SkeletonGCALSTM):
+        return encoder.forward_parts(x)
+    if not isinstance(encoder, SkeletonGCN):
+        raise SkelfewError(
+            f"{type(encoder).__name__} gives no features of parts of the body; gca-lstm and the "
+            "graph networks do (--encoder)"
+        )
+    joints = encoder.forward_sequence(x).mean(dim=1)
+    parts = body_parts(encoder.layout).values()
+    return torch.stack([joints[:, list(of)].mean(dim=1) for of in parts], dim=1)
 
 
 def _mirrored(encoder: nn.Module, x: Tensor) -> Tensor:
@@ -68,6 +84,7 @@ OUTPUTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "pooled": _pooled,  # (N, D)
     "frames": _frames,  # (N, T', D), mean over joints
     "joints": _joints,  # (N, T', V, D)
+    "parts": _parts,  # (N, P, D), mean over frames and the joints of each part of the body
     "mirrored": _mirrored,  # (N, 2, D), pooled, of the clip and of its mirror image
 }
 

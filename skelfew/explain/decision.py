@@ -1,6 +1,7 @@
 """What is explained: the way from one recording to the logits of the classes, with gradients."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +68,7 @@ class Decision:
         exemplars: Network input (N * K, C, T, V, M), class by class.
         ways: N.
         device: Where it runs.
+        classes: Numbers of the N classes, for classifiers that ask for them.
 
     Raises:
         SkelfewError: A classifier that looks at all queries before it decides.
@@ -79,6 +81,7 @@ class Decision:
         exemplars: Tensor,
         ways: int,
         device: torch.device | str = "cpu",
+        classes: Sequence[int] | None = None,
     ):
         if getattr(classifier, "transductive", False):
             raise SkelfewError(
@@ -88,6 +91,7 @@ class Decision:
         self._encoder = copy.deepcopy(encoder).to(device).double().eval().requires_grad_(False)
         self._classifier, self._ways, self.device = classifier, ways, device
         self._output = getattr(classifier, "reads", "pooled")
+        self._classes = None if classes is None else torch.tensor(classes, device=device)[None]
         self._learned: nn.Module | None = None
         if isinstance(classifier, HeadClassifier) and classifier.learned is not None:
             learned = copy.deepcopy(classifier.learned).to(device).double().eval()
@@ -104,6 +108,7 @@ class Decision:
         query = self._features(x)[None]
         if isinstance(self._classifier, HeadClassifier):
             head = self._classifier.head
-            return head.logits(self._support, query, self._ways, self._learned)[0]
+            learned = self._learned
+            return head.logits(self._support, query, self._ways, learned, self._classes)[0]
         logits: Tensor = self._classifier.scores(self._support, query, self._ways).logits[0]
         return logits

@@ -222,7 +222,7 @@ def find_method(
             classifier that the run has no weights for.
     """
     name = name or head_name(subject.head) or "cosine"
-    classifier = bind(build_classifier(name, settings), subject.head)
+    classifier = bind(build_classifier(name, settings), subject.head, subject.manifest.name)
     found = protocols_of(subject, Plan({name: classifier}, shots, protocol, split))
     if len(found) > 1:
         splits = ", ".join(p.split for p in found)
@@ -275,8 +275,8 @@ def explain(
     ids = [*support, *sample_ids]
     bank = SkeletonBank.from_store(subject.store, ids, subject.pipeline, subject.encoder.bodies)
     exemplars = bank.batch(torch.arange(len(support)), train=False)
-    ways = len(method.protocol.novel)
-    decision = Decision(subject.encoder, method.classifier, exemplars, ways, device)
+    novel = method.protocol.novel
+    decision = Decision(subject.encoder, method.classifier, exemplars, len(novel), device, novel)
     for i, sample_id in enumerate(sample_ids):
         clip = Clip.of(bank, len(support) + i)
         x, movable = clip.values.to(device), clip.movable.to(device)

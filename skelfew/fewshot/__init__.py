@@ -2,10 +2,11 @@
 
 A classifier is a frozen dataclass of its settings with one method,
 
-    scores(support, query, ways) -> Scores
+    scores(support, query, ways, classes) -> Scores
 
-support (E, N * K, D), class by class, and query (E, M, D) of E independent episodes. To add one,
-write its module and add a line to CLASSIFIERS.
+support (E, N * K, D), class by class, and query (E, M, D) of E independent episodes; classes
+(E, N), if given, are their class numbers, which hardly any needs. To add one, write its module and
+add a line to CLASSIFIERS.
 
 A head (``skelfew.fewshot.head``) is one that the episodic stage can train through as well; to add
 one, write its module and add a line to HEADS and its name to ``skelfew.config.HEADS``.
@@ -18,6 +19,7 @@ from typing import Protocol
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.fewshot.apsr import APSR
 from skelfew.fewshot.cosine import CosineClassifier, CosineHead
 from skelfew.fewshot.dastm import DASTM
 from skelfew.fewshot.feat import FEAT
@@ -47,7 +49,9 @@ __all__ = [
 class Classifier(Protocol):
     """What evaluate needs of a classifier."""
 
-    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+    def scores(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
+    ) -> Scores:
         """Return the logits of the queries, (E, M, N)."""
         ...
 
@@ -73,6 +77,7 @@ HEADS: dict[str, Head] = {
     "dastm": DASTM(),
     "smam": SMAM(),
     "jeanie": JEANIE(),
+    "apsr": APSR(),
 }
 
 

@@ -53,7 +53,9 @@ class CosineClassifier:
         """Whether the unlabelled queries take part in fine-tuning."""
         return self.tuning.transductive
 
-    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+    def scores(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
+    ) -> Scores:
         """Return scale * cos(w, query) + b, (E, M, N)."""
         if self.rule == "class_mean":
             support = F.normalize(support, dim=-1, eps=EPS)
@@ -105,7 +107,12 @@ class CosineHead(Head):
         return True
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return the cosines, (E, M, N)."""
         return episode_cosines(support, query, ways)

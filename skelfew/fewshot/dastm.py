@@ -111,7 +111,12 @@ class DASTM(Head):
         return SpatialActivation(width, self.dropout, self.values)
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return minus the soft-DTW values, (E, M, N)."""
         rows = class_means(support, ways)

@@ -83,7 +83,12 @@ class FEAT(Head):
         return SetAttention(width, self.attention_dropout, self.dropout)
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return minus the squared distances to the adapted prototypes, (E, M, N)."""
         assert learned is not None

@@ -18,12 +18,16 @@ class Head(ABC):
     Attributes:
         reads: What it takes from the encoder, a key of ``skelfew.encoders.outputs.OUTPUTS``; below,
             F stands for the shape of that.
-        learns: Whether it has weights of its own, so that it must be trained before it can score.
+        learns: Whether it has weights or tables of its own, which a run must have made before it
+            can score.
+        needs_relevance: Whether it needs the relevance of parts of the body to classes, which the
+            class texts of a cache give, and the numbers of an episode's classes.
         rate: Factor on their learning rate.
     """
 
     reads: ClassVar[str] = "pooled"
     learns: ClassVar[bool] = False
+    needs_relevance: ClassVar[bool] = False
     rate: float = 1.0
 
     @property
@@ -37,7 +41,12 @@ class Head(ABC):
 
     @abstractmethod
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return logits (E, M, N), the larger the likelier, with gradients.
 
@@ -46,6 +55,7 @@ class Head(ABC):
             query: Of the queries (E, M, *F).
             ways: N.
             learned: What ``module`` made.
+            classes: Class number of each of the N, (E, N); most heads do not ask.
         """
 
     def penalty(
@@ -82,12 +92,14 @@ class HeadClassifier:
         """What the head takes from the encoder."""
         return self.head.reads
 
-    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+    def scores(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
+    ) -> Scores:
         """Return the logits of queries (E, M, *F), (E, M, N)."""
         size = len(query) * (ways + 1) * query[0, 0].numel()
         with torch.no_grad():
             parts = [
-                self.head.logits(support, part, ways, self.learned)
+                self.head.logits(support, part, ways, self.learned, classes)
                 for part in query.split(max(1, _BLOCK_VALUES // size), dim=1)
             ]
         return Scores.untuned(torch.cat(parts, dim=1))

@@ -107,7 +107,12 @@ class JEANIE(Head):
         return views_output(self.yaws, self.pitches, self.degrees)
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return minus the costs over the number of frames, (E, M, N)."""
         episodes, count, views, frames, _ = query.shape

@@ -37,7 +37,9 @@ class LinearClassifier:
         """Whether the unlabelled queries take part in fine-tuning."""
         return self.tuning.transductive
 
-    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+    def scores(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
+    ) -> Scores:
         """Return W q + b, (E, M, N)."""
         rows = class_means(support, ways)
         before = query @ rows.transpose(1, 2)

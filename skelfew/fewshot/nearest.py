@@ -13,7 +13,9 @@ from skelfew.fewshot.tuning import class_means
 class NearestNeighbour:
     """The class of the nearest single exemplar, on raw features."""
 
-    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+    def scores(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
+    ) -> Scores:
         """Return minus the squared distance to the nearest exemplar of each class, (E, M, N)."""
         distances = squared_distances(query, support)
         return Scores.untuned(-distances.unflatten(-1, (ways, -1)).amin(dim=-1))
@@ -23,7 +25,9 @@ class NearestNeighbour:
 class NearestPrototype:
     """The class of the nearest mean exemplar (Snell et al., 2017), on raw features."""
 
-    def scores(self, support: Tensor, query: Tensor, ways: int) -> Scores:
+    def scores(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
+    ) -> Scores:
         """Return minus the squared distance to the mean exemplar of each class, (E, M, N)."""
         return Scores.untuned(-squared_distances(query, class_means(support, ways)))
 

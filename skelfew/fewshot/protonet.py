@@ -34,7 +34,12 @@ class ProtoNet(Head):
         return self.metric == "cosine"
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return minus the squared distances, or the cosines, (E, M, N)."""
         rows = class_means(support, ways)

@@ -49,7 +49,12 @@ class SMAM(Head):
         return nn.Linear(width, 1)
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return the cosines, (E, M, N)."""
         assert learned is not None

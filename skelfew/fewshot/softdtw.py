@@ -202,7 +202,12 @@ class SoftDTW(Head):
         return "joints" if self.frame == "joints" else "frames"
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return minus the soft-DTW values, (E, M, N)."""
         support, query = support.flatten(3), query.flatten(3)

@@ -59,7 +59,12 @@ class Subspace(Head):
         return "mirrored" if self.second == "mirror" else "pooled"
 
     def logits(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
+        self,
+        support: Tensor,
+        query: Tensor,
+        ways: int,
+        learned: nn.Module | None = None,
+        classes: Tensor | None = None,
     ) -> Tensor:
         """Return minus the distances, (E, M, N)."""
         if self.second == "mirror":

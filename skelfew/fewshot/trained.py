@@ -43,7 +43,7 @@ def head_name(path: Path | None) -> str | None:
     return None if path is None or not path.is_file() else str(_read(path)["name"])
 
 
-def bind(classifier: Any, path: Path | None) -> Any:
+def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
     """Return a classifier as it is scored on the encoder of a run.
 
     A head takes the settings it was trained with, unless they were given by name, and its weights;
@@ -52,9 +52,11 @@ def bind(classifier: Any, path: Path | None) -> Any:
     Args:
         classifier: Made by ``build_classifier``.
         path: Head of the run; None, or a file that is not there, if it has none.
+        dataset: What is scored; None where only its features are known.
 
     Raises:
-        SkelfewError: The head has to be trained, but the run has another one or none.
+        SkelfewError: The head has to be trained, but the run has another one or none; or it knows
+            the classes of another data set.
     """
     if not isinstance(classifier, HeadClassifier):
         return classifier
@@ -68,6 +70,11 @@ def bind(classifier: Any, path: Path | None) -> Any:
                 f"with --set episodic.head={name}, or choose another --classifier"
             )
         return classifier
+    if classifier.head.needs_relevance and dataset not in (None, found.get("dataset")):
+        raise SkelfewError(
+            f"{path}: the head {name!r} has texts of the classes of {found.get('dataset')}, but "
+            f"{dataset} is scored; choose another --classifier"
+        )
     given = {key: classifier.settings[key] for key in classifier.given}
     head = build_head(name, {**found["settings"], **given})
     learned = head.module(found["width"])

@@ -4,7 +4,7 @@ Whatever trains gets a ``TrainingData``, and only ``admit`` makes one: it looks 
 every single sample in the manifest, whoever chose the samples and however.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from skelfew.cache import TeacherCache
 from skelfew.data.bank import SkeletonBank
+from skelfew.data.body_parts import body_parts
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.pipeline import Pipeline
 from skelfew.data.protocols import Protocol
@@ -49,6 +50,8 @@ class TrainingData:
         device: Where batches are made.
         performances: Which samples show the same performance, by different cameras, (n,) int64;
             all different where the manifest does not say.
+        relevance: What texts say of each class and of each part of the body of the layout, by
+            class number; None if nobody asked.
     """
 
     ids: tuple[str, ...]
@@ -58,9 +61,29 @@ class TrainingData:
     targets: Tensor | None
     device: torch.device
     performances: Tensor
+    relevance: Mapping[int, Sequence[float]] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def numbers(self) -> Tensor:
+        """The class number of every sample, (n,) int64, on the processor."""
+        return torch.tensor(self.classes)[self.labels]
+
+    def with_relevance(self, cache: TeacherCache) -> "TrainingData":
+        """Return the same samples with ``TeacherCache.relevance`` of the layout's parts.
+
+        The texts are those of all classes of the cache, novel ones too: texts, not samples.
+
+        Raises:
+            SkelfewError: The cache has none, or none of a class of the samples.
+        """
+        parts, known = body_parts(self.bank.layout), cache.relevance()
+        if absent := [c for c in self.classes if c not in known]:
+            raise SkelfewError(f"{cache.path}: has no text of class {absent[0]}, which is trained")
+        relevance = {c: [of[part] for part in parts] for c, of in known.items()}
+        return replace(self, relevance=relevance)
 
     def with_targets(
         self, cache: TeacherCache, representation: str, target_form: str

@@ -10,6 +10,7 @@ from skelfew.config import EpisodicConfig
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.encoders.outputs import check_output, read
 from skelfew.fewshot import Head, HeadClassifier, build_head
+from skelfew.fewshot.apsr import Relevance
 from skelfew.pretrain.admission import TrainingData
 from skelfew.pretrain.stage import Batch, Step
 from skelfew.seeding import generator, seeded
@@ -41,11 +42,12 @@ class Episodes(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
 
     def forward(
-        self, skeletons: Tensor, episodes: int, ways: int, shots: int
+        self, skeletons: Tensor, episodes: int, ways: int, shots: int, classes: Tensor
     ) -> tuple[Tensor, Tensor | None]:
         """Return logits (E, N * Q, N) and the head's penalty, if it has one.
 
-        The B clips are all supports, then all queries.
+        The B clips are all supports, then all queries; classes (E, N) are the numbers of the
+        episodes' classes.
         """
         features = read(self.encoder, skeletons, self.head.reads)
         with torch.autocast(skeletons.device.type, enabled=False):
@@ -53,7 +55,7 @@ class Episodes(nn.Module):
             supports = episodes * ways * shots
             support = features[:supports].unflatten(0, (episodes, -1))
             query = features[supports:].unflatten(0, (episodes, -1))
-            logits = self.head.logits(support, query, ways, self.learned)
+            logits = self.head.logits(support, query, ways, self.learned, classes)
             penalty = self.head.penalty(support, query, ways, self.learned)
         return self.log_scale.exp() * logits, penalty
 
@@ -77,11 +79,14 @@ class Episodic:
             raise ValueError("ways must be resolved before training")
         self.data, self.config, self.seed, self.ways = data, config, seed, config.ways
         self.optimizer, self.epochs = config.optimizer, config.epochs
+        self.numbers = data.numbers
         self.memory: dict[str, float] = {}
         head = build_head(config.head, config.head_settings)
         check_output(head.reads, data.bank.pipeline.coordinates)
         with seeded(seed, self.name, "head"):
             learned = head.module(encoder.feature_dim) if head.learns else None  # type: ignore[arg-type]
+        if head.needs_relevance:
+            learned = Relevance(data.relevance)
         self.module = Episodes(encoder, head, learned, config.scale, config.learn_scale)
         self.module.to(data.device)
         # Classes too small for K + Q samples cannot take part.
@@ -145,10 +150,12 @@ class Episodic:
         """Return cross-entropy, with the head's penalty, and accuracy of the queries."""
         c = self.config
         episodes = len(batch.rows) // (self.ways * (c.shots + c.queries))
+        firsts = batch.rows[: episodes * self.ways * c.shots : c.shots]
+        classes = self.numbers[firsts].view(episodes, self.ways).to(batch.skeletons.device)
         # Dropout, if the head has any, depends on the batch alone, so that a run can be resumed.
         device = batch.skeletons.device
         with seeded(self.seed, self.name, *batch.rows.tolist(), device=device):
-            logits, penalty = self.module(batch.skeletons, episodes, self.ways, c.shots)
+            logits, penalty = self.module(batch.skeletons, episodes, self.ways, c.shots, classes)
         logits = logits.flatten(0, 1)
         labels = episode_labels(self.ways, c.queries).repeat(episodes).to(logits.device)
         accuracy = (logits.argmax(dim=-1) == labels).float().mean()

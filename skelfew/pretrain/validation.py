@@ -76,7 +76,8 @@ class Validation:
             head.learned.eval()
         features = encode(encoder, self.data, head.reads).to(self.data.device)
         support, query = self.support.to(features.device), self.query.to(features.device)
-        hits, _ = episode_hits(features, support, query, self.ways, head)
+        numbers = self.data.numbers.to(features.device)
+        hits, _ = episode_hits(features, support, query, self.ways, head, numbers)
         if head.learned is not None:
             head.learned.train(training)
         return float(hits.double().mean())

@@ -13,7 +13,7 @@ from skelfew.data.protocols import split_names
 from skelfew.encoders import OWN_SETTINGS
 from skelfew.errors import SkelfewError
 from skelfew.features import file_digest
-from skelfew.fewshot import CLASSIFIERS, build_classifier
+from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier
 from skelfew.fewshot.trained import settings_of
 from skelfew.files import brief
 from skelfew.inputs import Inputs, find_inputs
@@ -153,6 +153,10 @@ def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Uni
         raise SkelfewError(
             f"{inputs.cache.path}: has no class texts (array class_text), which 0 shots need"
         )
+    if _relevant(config) and inputs.cache is None:
+        raise SkelfewError(
+            "the head needs the relevance of parts of the body: name a cache of texts"
+        )
     head = "" if row.classifier in CLASSIFIERS else row.classifier
     text = json.dumps(identity(request, row, config, inputs, where.seed), sort_keys=True)
     return Unit(
@@ -190,11 +194,19 @@ def identity(
         "protocol": inputs.protocol.sha256,
         "split": inputs.protocol.split,
         "cache": inputs.cache.attrs.get("digest") if inputs.cache else None,
+        **({"relevance": inputs.cache.relevance()} if _relevant(config) and inputs.cache else {}),
         "classes": request.classes,
         "shots": list(request.table.shots_of(row)),
         "draws": request.table.draws,
         "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
     }
+
+
+def _relevant(config: TrainConfig | None) -> bool:
+    """Whether training needs what a cache says of parts of the body."""
+    if config is None or "episodic" not in config.stages:
+        return False
+    return HEADS[config.episodic.head].needs_relevance
 
 
 def _digest(init: str) -> str:

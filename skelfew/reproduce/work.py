@@ -180,7 +180,7 @@ def _scores(
         name: (classifier, pooled) for name, classifier in CLASSIFIERS.items()
     }
     if unit.head:
-        head = bind(build_classifier(unit.head), subject.head)
+        head = bind(build_classifier(unit.head), subject.head, subject.manifest.name)
         features = (
             pooled if head.reads == "pooled" else class_features(subject, classes, head.reads)
         )

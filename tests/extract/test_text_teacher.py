@@ -23,6 +23,7 @@ from small_world import BASE, FAST, make_world
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
 from skelfew.cli.train import main as train_command
+from skelfew.data.body_parts import PART_TEXTS, PARTS
 from skelfew.data.facts import class_names
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.encoders.checkpoints import read_metadata
@@ -183,6 +184,10 @@ def test_the_whole_way(folder: Path, manifest: Manifest, teacher: SentenceEncode
     assert cache.class_text is not None
     expected = teacher.encode_text(list(LABELS.values())).numpy()
     np.testing.assert_allclose(cache.class_text, expected, atol=1e-6)
+    texts = teacher.encode_text(list(PART_TEXTS.values())).numpy()
+    found = [list(cache.relevance()[c].values()) for c in LABELS]
+    np.testing.assert_allclose(found, expected @ texts.T, atol=1e-5)
+    assert list(cache.relevance()[2]) == list(PARTS) == list(PART_TEXTS)
     rows = expected[[s.class_id - 1 for s in manifest]]
     np.testing.assert_allclose(cache.targets(manifest.ids, "f_t")[:, 0], rows, atol=1e-3)
 

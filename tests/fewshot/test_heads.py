@@ -14,6 +14,7 @@ from skelfew.config import HEADS as HEAD_NAMES
 from skelfew.data.episodes import episode_labels
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier, build_head
+from skelfew.fewshot.apsr import Relevance
 from skelfew.fewshot.dastm import CrossAttention, rank_penalty
 from skelfew.fewshot.feat import FEAT, SetAttention
 from skelfew.fewshot.softdtw import alignment, soft_dtw
@@ -21,6 +22,7 @@ from skelfew.fewshot.subspace import Subspace
 from skelfew.fewshot.trained import bind, save_head
 
 SHAPES = {"pooled": (16,), "frames": (4, 16), "joints": (4, 5, 16), "mirrored": (2, 16)}
+SHAPES["parts"] = (3, 16)
 SHAPES[HEADS["jeanie"].reads] = (5, 4, 16)
 
 
@@ -33,6 +35,8 @@ def outputs(reads: str, *leading: int, seed: int = 0) -> Tensor:
 def learned(name: str) -> Any:
     torch.manual_seed(0)
     module = HEADS[name].module(16) if HEADS[name].learns else None
+    if HEADS[name].needs_relevance:
+        module = Relevance({c: torch.rand(3).tolist() for c in range(2, 9)})
     return None if module is None else module.double().eval()
 
 
@@ -79,7 +83,8 @@ def test_every_head(name: str, shots: int) -> None:
     support = centres.repeat_interleave(shots, 0) + 0.1 * outputs(head.reads, 2, ways * shots)
     query = centres.repeat_interleave(5, 0) + 0.1 * outputs(head.reads, 2, ways * 5, seed=1)
     support.requires_grad_(), query.requires_grad_()
-    logits = head.logits(support, query, ways, weights)
+    classes = torch.tensor([[5, 3, 8, 2], [2, 3, 4, 6]])
+    logits = head.logits(support, query, ways, weights, classes)
     assert logits.shape == (2, ways * 5, ways) and support.shape[2:] == shape
     assert (logits.argmax(-1) == episode_labels(ways, 5)).double().mean() > (
         0.5 if head.learns else 0.95
@@ -90,7 +95,7 @@ def test_every_head(name: str, shots: int) -> None:
     (loss if penalty is None else loss + penalty).backward()
     for side in (support, query):
         assert side.grad is not None and side.grad.isfinite().all() and side.grad.abs().sum() > 0
-    alone = head.logits(support[1:], query[1:, 3:5], ways, weights)
+    alone = head.logits(support[1:], query[1:, 3:5], ways, weights, classes[1:])
     torch.testing.assert_close(alone[0], logits[1, 3:5], rtol=0, atol=1e-9)
 
 
@@ -99,7 +104,7 @@ def test_empty_features_do_not_become_nan(name: str) -> None:
     """Also not in the gradient."""
     head, weights = HEADS[name], learned(name)
     zeros = torch.zeros(1, 6, *SHAPES[head.reads], dtype=torch.float64, requires_grad=True)
-    head.logits(zeros, zeros[:, :4], 3, weights).sum().backward()
+    head.logits(zeros, zeros[:, :4], 3, weights, torch.tensor([[4, 2, 6]])).sum().backward()
     assert zeros.grad is not None and zeros.grad.isfinite().all()
 
 
