@@ -18,7 +18,7 @@ from skelfew.reproduce.tables import Row, Table, load_table
 
 # Of our own table the rows that have what no other has: class texts and joined caches.
 TABLES: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("II", "VII", "VIII", "IX", "X", "XI", "XII", "fig6"), ()),
+    **dict.fromkeys(("II", "V", "VII", "VIII", "IX", "X", "XI", "XII", "fig6"), ()),
     "evidence-demo": ("texts", "texts-f_t", "still-joined"),
     **dict.fromkeys(("I", "III", "IV", "VI"), ()),
 }
@@ -28,7 +28,7 @@ WEIGHTS = "weights/random-resnet18.pth"
 _RANDOM = f"""import torch, torchvision
 torch.manual_seed(0)
 torch.save(torchvision.models.resnet18().state_dict(), "{WEIGHTS}")"""
-WORLD = "skelfew-prepare demo --option subjects=3 --option views=2"
+WORLD = "skelfew-prepare demo --option subjects=5 --option views=2"
 _TEACHER = "skelfew-extract demo --teacher xclip-demo"
 _TEXT = "skelfew-extract demo --teacher text --out cache/demo-text.zarr"
 _EXPORT = "skelfew-cache export cache/demo.zarr --out demo.npz --overwrite"
