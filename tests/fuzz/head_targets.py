@@ -12,6 +12,7 @@ from engine import Target
 from torch import nn
 
 from skelfew.fewshot import HEADS, HeadClassifier, build_classifier
+from skelfew.fewshot.apsr import Relevance
 from skelfew.fewshot.trained import bind, head_name, save_head
 from skelfew.pretrain.bridge import Bridge, load_bridge, save_bridge
 from skelfew.report.collect import find_runs, read_run
@@ -21,7 +22,7 @@ from skelfew.report.table import rows_of
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from report_world import make_report_world
 
-_LEARNING = ("feat", "dastm", "smam")
+_LEARNING = ("feat", "dastm", "smam", "apsr")
 
 
 @cache
@@ -30,7 +31,10 @@ def heads() -> list[Files]:
     for name in _LEARNING:
         classifier = build_classifier(name)
         assert isinstance(classifier, HeadClassifier)
-        trained = HeadClassifier(classifier.head, learned=classifier.head.module(16))
+        learned = classifier.head.module(16)
+        if classifier.head.needs_relevance:
+            learned = Relevance({1: [0.1, 0.2], 4: [0.3, -0.1]})
+        trained = HeadClassifier(classifier.head, learned=learned)
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "h.safetensors"
             save_head(path, name, trained, 16, {"run": "r"})
