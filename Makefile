@@ -18,14 +18,22 @@ help: ## Show this list
 		|| { echo "skelfew needs Python 3.11 or newer; say make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
-# The stamps stand for what is installed: everything to run, and everything to test.
+# pip compiles what it installs on one core; the second line does it on all. Files of packages that
+# are no Python (templates) fail to compile, as they do in pip.
+define install
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '$(1)'
+@$(BIN)/python -m compileall -qq -j 0 .venv/lib >/dev/null 2>&1 || true
+endef
+
+# The stamps stand for what is installed: everything to run, and everything to test, which holds
+# the former, so that `make test` installs once.
 .venv/.run: .venv/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[prepare,extract]'
+	$(call install,.[prepare,extract])
 	@touch $@
 
-.venv/.dev: .venv/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@touch $@
+.venv/.dev: .venv/bin/python pyproject.toml
+	$(call install,.[dev])
+	@touch .venv/.run $@
 
 setup: .venv/.run ## Install skelfew with teacher and decoders into .venv
 
@@ -39,7 +47,7 @@ extract-teacher: .venv/.run ## Run the teacher once over the videos: DATASET=pku
 	$(BIN)/skelfew-extract $(DATASET) $(ARGS)
 
 test: .venv/.dev lint ## Run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-tables: .venv/.dev ## Run the rows of every table, hardly trained, in build/tables: ARGS='IX XII'
 	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python pipeline/run_tables.py build/tables $(ARGS)

@@ -83,7 +83,7 @@ def make_run(root: Path, name: str = "tiny-a", **changes: Any) -> Path:
         document["cache"] = {"path": "gone.zarr", "teacher": changes["teacher"]}
     write_json(run.path / "inputs.json", document)
     torch.manual_seed(0)
-    encoder = build_encoder("ctrgcn", LAYOUT, bodies=1, width=0.125)
+    encoder = build_encoder(changes.get("encoder", "agcn"), LAYOUT, bodies=1, width=0.125)
     metadata = {
         "dataset": "tiny",
         "manifest_sha256": inputs.manifest.sha256,

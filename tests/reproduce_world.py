@@ -19,7 +19,7 @@ shots = [1]
 draws = 3
 
 [common]
-"encoder.name" = "ctrgcn"
+"encoder.name" = "agcn"
 "encoder.width" = 0.125
 "data.frames" = 8
 "transfer.hidden_dim" = 16

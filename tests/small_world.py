@@ -17,7 +17,7 @@ EACH, DIM = 10, 24
 LAYOUT = "joints-15"
 # What makes a run take a second.
 FAST = [
-    "--encoder=ctrgcn",
+    "--encoder=agcn",
     "--width=0.125",
     "--frames=8",
     "--threads=1",

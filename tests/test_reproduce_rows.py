@@ -73,7 +73,7 @@ def other_cache(root: Path) -> Path:
 def start_weights(root: Path, seed: int) -> Path:
     """Write what a run of the row could start from: the weights of such an encoder."""
     torch.manual_seed(seed)
-    encoder = build_encoder("ctrgcn", load_layout("joints-15"), bodies=1, width=0.125)
+    encoder = build_encoder("agcn", load_layout("joints-15"), bodies=1, width=0.125)
     path = root / "weights" / "start.pth"
     path.parent.mkdir(exist_ok=True)
     torch.save(encoder.state_dict(), path)
@@ -207,7 +207,8 @@ def test_keys_of_earlier_versions_stay(world: Path, monkeypatch: pytest.MonkeyPa
         return kept[-1]
 
     monkeypatch.setattr(expansion, "identity", keep)
-    asked = request(world, rows=("transfer",), count=1)
+    settings = {"encoder.name": "ctrgcn"}
+    asked = request(world, rows=("transfer",), count=1, settings=settings)
     expand(replace(asked, table=replace(asked.table, shots=(1,))))
     (identity,) = kept
     identity |= dict.fromkeys(("manifest", "skeletons", "cache", "protocol"), "")

@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from small_world import BASE, FAST, NOVEL, VALIDATION, make_world
 
+from skelfew.cli.train import main as train_command
 from skelfew.config import TrainConfig, override, preset
 from skelfew.data.pipeline import Pipeline
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
@@ -34,7 +36,7 @@ from skelfew.training import resume, train
 
 TIMING = ("seconds", "samples_per_second", "waiting_share")
 SMALL = {
-    "encoder.name": "ctrgcn",
+    "encoder.name": "agcn",
     "encoder.width": 0.125,
     "data.frames": 8,
     "threads": 1,
@@ -479,38 +481,33 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
 def test_killed_and_interrupted_runs_end_like_an_undisturbed_one(
     world: Path, tmp_path: Path
 ) -> None:
-    options = ["--epochs=4", "--episodes=15", "--select=validation"]
-    whole = tmp_path / "whole"
-    done = subprocess.run(
-        command(world, *options, f"--run={whole}"), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-
-    run = tmp_path / "stopped"
+    options = ["--epochs=3", "--episodes=20", "--select=validation"]
+    whole, run = tmp_path / "whole", tmp_path / "stopped"
+    done = CliRunner().invoke(train_command, command(world, *options, f"--run={whole}")[3:])
+    assert done.exit_code == 0, done.output
     metrics = run / "metrics.jsonl"
 
     def rows() -> int:
         return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
     process = start(command(world, *options, f"--run={run}"))
-    wait_for(lambda: rows() >= 2, process)
+    wait_for(lambda: rows() >= 1, process)
     assert stop(process, signal.SIGKILL) == -signal.SIGKILL
     again = [sys.executable, "-m", "skelfew.cli.train", f"--resume={run}"]
-    for enough, how in ((3, signal.SIGTERM), (5, signal.SIGINT), (6, signal.SIGKILL)):
+    for enough, how in ((2, signal.SIGTERM), (4, signal.SIGINT)):
         process = start(again)
         wait_for(lambda enough=enough: rows() >= enough, process)
-        status = stop(process, how)
-        assert status == (-how if how == signal.SIGKILL else 130)
+        assert stop(process, how) == 130
     final = subprocess.run(again, capture_output=True, text=True, check=False)
     assert final.returncode == 0, final.stderr
     assert final.stdout.strip() == str(run)
     assert numbers(run) == numbers(whole)
     assert_same_weights(run, whole)
     sessions = json.loads((run / "environment.json").read_text())["sessions"]
-    assert len(sessions) == 5
+    assert len(sessions) == 4
 
 
-@pytest.mark.parametrize("encoder", ["ctrgcn", "stgcn"])  # the latter with dropout
+@pytest.mark.parametrize("encoder", ["agcn", "stgcn"])  # the latter with dropout
 def test_interrupted_in_the_middle_of_an_epoch(encoder: str, world: Path, tmp_path: Path) -> None:
     changes = {"transfer__batch": 4, "stages": "transfer", "encoder__name": encoder}
     whole = train(config(world, **changes), tmp_path)

@@ -32,7 +32,7 @@ def with_views(path: Path, out: Path, views: int) -> Path:
 def test_a_view_is_drawn_for_every_sample_and_step_by_the_seed(tmp_path: Path) -> None:
     cache = with_views(make_world(tmp_path), tmp_path / "cache" / "views.zarr", 4)
     settings = tuple(f.removeprefix("--set=") for f in FAST if f.startswith("--set="))
-    given = {"cache": str(cache), "stages": "direct", "encoder": "ctrgcn", "width": 0.125}
+    given = {"cache": str(cache), "stages": "direct", "encoder": "agcn", "width": 0.125}
     given |= {"frames": 8, "target_form": "raw", "representation": "f_v", "threads": 1}
     given["protocol"] = str(tmp_path / "manifests" / "protocols" / "tiny.json")
     config = configure("recommended", given, settings)

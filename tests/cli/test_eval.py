@@ -1,4 +1,4 @@
-"""skelfew-eval as a person uses it: a process, its output and its exit status."""
+"""skelfew-eval as a person uses it: its output and its exit status."""
 
 import json
 import os
@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from evaluation_world import make_data, make_run
 
+from skelfew.cli.evaluate import main
 from skelfew.data.manifest import Manifest
 
 
@@ -31,14 +33,18 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "skelfew.cli.evaluate", *arguments]
+def run(folder: Path, *arguments: str) -> Result:
+    """Run the command in this process: a new one spends seconds on importing torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return CliRunner(env={"COLUMNS": "120"}).invoke(main, list(arguments))
+
+
+def test_the_newest_run_in_a_process_of_its_own(world: Path) -> None:
+    """The only one: what goes to which stream, as a shell sees it."""
+    command = [sys.executable, "-m", "skelfew.cli.evaluate", "--shots", "1", "-v"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
-
-
-def test_the_newest_run_in_one_command(world: Path) -> None:
-    done = run(world, "--shots", "1", "-v")
+    done = subprocess.run(command, cwd=world, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "tiny: 3-way 1-shot, tiny" in done.stdout
     assert "newer" in done.stdout and "older" not in done.stdout
@@ -53,7 +59,7 @@ def test_the_newest_run_in_one_command(world: Path) -> None:
 
 def test_json_is_one_document_and_all_classifiers_are_rows(world: Path) -> None:
     done = run(world, "--json", "--run", "runs/older", "--classifier", "all", "--raw")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)
     rows = [(row["features"], row["classifier"]) for row in document["rows"]]
     assert len(rows) == 10 and ("raw skeletons", "linear") in rows and ("older", "cosine") in rows
@@ -64,7 +70,7 @@ def test_json_is_one_document_and_all_classifiers_are_rows(world: Path) -> None:
 
 def test_two_runs_are_compared(world: Path) -> None:
     done = run(world, "--run", "runs/older", "--run", "runs/newer", "--mode", "draws")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "older" in done.stdout and "newer" in done.stdout
     assert "95 % interval over 10 draws" in done.stdout
 
@@ -74,7 +80,7 @@ def test_an_encoder_without_its_run(world: Path, tmp_path: Path) -> None:
     encoder = "runs/older/encoder.safetensors"
     episodes = ("--mode", "episodes", "--ways", "2", "--queries", "4", "--episodes", "50")
     done = run(world, "--encoder", encoder, *episodes, "--out", str(out))
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "2-way 1-shot" in done.stdout and "interval over 50 episodes" in done.stdout
     assert json.loads(out.read_text())["mode"] == "episodes"
 
@@ -82,7 +88,7 @@ def test_an_encoder_without_its_run(world: Path, tmp_path: Path) -> None:
 def test_raw_needs_no_run(world: Path, tmp_path: Path) -> None:
     make_data(tmp_path)
     done = run(tmp_path, "--raw", "--dataset", "tiny")
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert "raw skeletons" in done.stdout
 
 
@@ -90,7 +96,7 @@ def test_changed_data_are_noticed(tmp_path: Path) -> None:
     manifest, _ = make_data(tmp_path)
     Manifest("tiny", manifest.samples[:-1]).write(tmp_path / "manifests" / "tiny.csv")
     done = run(tmp_path, "--raw", "--dataset", "tiny")
-    assert done.returncode == 1 and "data/tiny.h5 was made with a manifest" in done.stderr
+    assert done.exit_code == 1 and "data/tiny.h5 was made with a manifest" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,7 @@ def test_errors_are_one_line(
     world: Path, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     done = run(world, *arguments)
-    assert done.returncode == status, done.stderr
+    assert done.exit_code == status, done.stderr
     assert message in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == ""
     if status == 1:
@@ -123,5 +129,5 @@ def test_errors_are_one_line(
 
 def test_without_runs_it_says_which_command_makes_one(tmp_path: Path) -> None:
     done = run(tmp_path)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stderr == "error: runs: no finished run; train one with skelfew-train\n"

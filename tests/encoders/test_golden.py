@@ -96,16 +96,20 @@ def test_names_and_shapes(golden: Path, name: str) -> None:
 def test_features_and_logits(golden: Path, name: str, frames: int) -> None:
     expected = read(golden / f"{name}.json")[f"T{frames}"]
     model = filled(name).eval()
-    x = clips(2, frames)
+    x, seen = clips(2, frames), []
+    model.encoder.register_forward_hook(lambda module, given, features: seen.append(features))
     with torch.no_grad():
-        features, logits = model.encoder(x), model(x)
-        maps = model.encoder.forward_features(x)
+        logits = model(x)
+    (features,) = seen
     torch.testing.assert_close(
         features, features.new_tensor(expected["feat256"]), atol=1e-8, rtol=0
     )
     torch.testing.assert_close(logits, logits.new_tensor(expected["logits"]), atol=1e-8, rtol=0)
-    assert maps.shape == (2, 2, 256, frames // 4, 25)
-    torch.testing.assert_close(maps.mean(dim=(1, 3, 4)), features)
+    if frames == 20:  # once is enough: a pass takes a second
+        with torch.no_grad():
+            maps = model.encoder.forward_features(x)
+        assert maps.shape == (2, 2, 256, frames // 4, 25)
+        torch.testing.assert_close(maps.mean(dim=(1, 3, 4)), features)
 
 
 @pytest.mark.parametrize("name", NAMES)

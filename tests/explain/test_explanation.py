@@ -33,7 +33,7 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     make_data(root)
     patch = pytest.MonkeyPatch()
     patch.chdir(root)
-    run = Run.open(make_run(root))
+    run = Run.open(make_run(root, encoder="ctrgcn"))
     torch.manual_seed(0)
     head = build_head("dastm")
     save_head(run.head, "dastm", HeadClassifier(head, head.module(WIDTH)), WIDTH, {})
