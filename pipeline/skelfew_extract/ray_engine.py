@@ -3,16 +3,16 @@
 Ray Data streams windows of rows through two stages: tasks that decode (each with a decoding
 process of its own, watched by the rules of engine.py) and actors that hold a teacher each. It
 starts no more tasks than memory has room for, runs again what dies with a process or a node, and
-hands over blocks as they get ready; ``extract.fill`` commits them in this process. This is the only
-importer of ray.
+hands over blocks as they get ready; ``extract.fill`` commits them in this process.
+
+Errors of ours travel in the rows: Ray would wrap them beyond recognition.
 """
 
 import json
 import logging
 import os
 import socket
-import subprocess
-import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -30,142 +30,20 @@ from skelfew.errors import SkelfewError
 from skelfew.files import brief
 from skelfew_extract.engine import Crew
 from skelfew_extract.extract import fill
+from skelfew_extract.ray_cluster import Cluster, ray
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.settings import Settings
 from skelfew_extract.summary import Summary
 from skelfew_extract.teachers import Teacher
 from skelfew_extract.windows import Block, Card, Encoder, Window, collect, windows_of
 
-try:
-    import ray
-    import ray.data
-except ImportError as missing:
-    raise SkelfewError(
-        f"--engine ray needs {missing.name}, which is not installed; pip install 'skelfew[ray]'"
-    ) from None
-
-_KNOCK, _ANSWER = 10.0, 60.0  # seconds for a computer to answer at all, and for Ray
 _PATIENCE = 30.0  # seconds between words about waiting for a place
 _ATTEMPTS = 4  # at a window that ends the teacher's process; Ray itself would go on for ever
 _MOST_PARTS = 10_000  # what Ray Data keeps a list of; beyond, a task decodes several windows
 
+_NOTHING = np.zeros(1, dtype=np.uint8)  # in place of pictures or features that there are not
+
 Columns = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The Ray cluster that this process is connected to.
-
-    Attributes:
-        name: How errors call it.
-        nodes: Machines.
-        cpus: Processor cores that Ray may give away, of all nodes.
-        gpus: The same for GPUs.
-    """
-
-    name: str
-    nodes: int
-    cpus: int
-    gpus: int
-
-    def choose_device(self, asked: str) -> str:
-        """Return ``cpu`` or ``cuda``; raise SkelfewError if the cluster cannot have it so."""
-        if asked not in ("auto", "cpu", "cuda"):
-            raise SkelfewError(
-                f"--device {asked}: Ray picks a GPU for each copy of the teacher; --device cuda"
-            )
-        device = ("cuda" if self.gpus else "cpu") if asked == "auto" else asked
-        if device == "cuda" and not self.gpus:
-            raise SkelfewError(
-                f"--device cuda: {self.name} has no GPU; start a node that has, or --device cpu"
-            )
-        needed = 1 if device == "cuda" else 2
-        if self.cpus < needed:
-            what = "one to decode" + ("" if device == "cuda" else ", one for the teacher")
-            raise SkelfewError(
-                f"{self.name} has {self.cpus} processor cores, but {needed} are needed ({what}); "
-                "start another node, or ray start --num-cpus"
-            )
-        return device
-
-    def default_workers(self, device: str) -> int:
-        """Return how many clips to decode at once: processors must also encode, GPUs wait."""
-        return self.cpus if device == "cuda" else max(self.cpus // 2, 1)
-
-    def teachers(self, device: str) -> int:
-        """Return how many copies of the teacher may run: one a GPU, or one a node."""
-        return self.gpus if device == "cuda" else min(self.nodes, self.cpus // 2)
-
-
-@contextmanager
-def joined() -> Iterator[Cluster]:
-    """Connect to the cluster at RAY_ADDRESS; without that, start one here and end it afterwards.
-
-    Raises:
-        SkelfewError: If there is no cluster at that address, or it is of another version.
-    """
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(os.environ.get("RAY_ADDRESS") or "local")
-    try:
-        total = ray.cluster_resources()
-        nodes = sum(1 for node in ray.nodes() if node["Alive"])
-        address = ray.get_runtime_context().gcs_address
-        yield Cluster(
-            f"the Ray cluster at {address}",
-            nodes,
-            int(total.get("CPU", 0)),
-            int(total.get("GPU", 0)),
-        )
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _connect(address: str) -> None:
-    if address.startswith("ray://"):
-        raise SkelfewError(
-            f"RAY_ADDRESS {address}: the only writer must be on a node of the cluster; run this "
-            "command there, with the address as host:port"
-        )
-    options: dict[str, Any] = {}
-    if address == "local":
-        # On a single core, too, decoding and encoding take turns.
-        cores = max(os.cpu_count() or 1, 2)
-        options = {"num_cpus": cores, "include_dashboard": False}
-    else:
-        _look_for(address)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report itself to its makers
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of its Python side
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
-    except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
-        what = "started here" if address == "local" else f"joined at RAY_ADDRESS {address}"
-        raise SkelfewError(f"no Ray cluster could be {what} ({brief(error)})") from error
-
-
-def _look_for(address: str) -> None:
-    """Raise SkelfewError unless another process can connect; ray.init may wait for ever."""
-    try:
-        if address != "auto":
-            host, _, port = address.rpartition(":")
-            socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
-        code = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-        trial = [sys.executable, "-c", code, address]
-        subprocess.run(trial, capture_output=True, text=True, timeout=_ANSWER, check=True)
-        return
-    except subprocess.TimeoutExpired:
-        why = f"nothing that Ray understands has answered for {_ANSWER:g} s"
-    except subprocess.CalledProcessError as error:
-        why = brief((error.stderr or error.stdout).strip().split("\n")[-1])
-    except (OSError, ValueError, OverflowError) as error:
-        why = brief(error)
-    raise SkelfewError(
-        f"RAY_ADDRESS {address}: no Ray cluster can be joined there ({why}); it is the host:port "
-        "that `ray start --head` printed, to be used on one of the nodes, with the same Ray and "
-        "Python, and RAY_AUTH_MODE=token if the cluster asks for a token; without "
-        "RAY_ADDRESS a cluster is started here"
-    )
 
 
 @dataclass(frozen=True)
@@ -286,7 +164,7 @@ def _stream(
     window_bytes = batch * crop.pictures * 3 * crop.size**2
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray.data", "ray.util"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     one_window: dict[str, Any] = {
         "batch_size": 1,
         "batch_format": "numpy",
@@ -311,6 +189,7 @@ def _stream(
         **one_window,
     )
     for columns in data.iter_batches(batch_size=1, batch_format="numpy"):
+        _raise_what_is_told(columns)
         yield _block(columns)
 
 
@@ -332,17 +211,16 @@ _decoder: _Decoder | None = None
 
 def _decode(columns: Columns, plan: list["ray.ObjectRef"]) -> Columns:
     """Return the pictures of a window, and what became of its rows. Runs in a task."""
-    here = _decoder_for(plan[0])
-    manifest, settings = here.known.manifest, here.known.settings
-    rows = [int(row) for row in columns["rows"][0]]
-    tasks = [here.recordings.task(row) for row in rows if manifest.samples[row].video]
-    clips = here.crew.decode(tasks, len(rows))
-    window = collect(int(columns["start"][0]), rows, manifest, clips, settings)
-    return {
-        "start": np.array([window.start]),
-        "pictures": window.pictures[None],
-        "notes": _notes(window),
-    }
+    try:
+        here = _decoder_for(plan[0])
+        manifest, settings = here.known.manifest, here.known.settings
+        rows = [int(row) for row in columns["rows"][0]]
+        tasks = [here.recordings.task(row) for row in rows if manifest.samples[row].video]
+        clips = here.crew.decode(tasks, len(rows))
+        window = collect(int(columns["start"][0]), rows, manifest, clips, settings)
+        return _columns(columns["start"], _notes(window), pictures=window.pictures)
+    except Exception as error:
+        return _columns(columns["start"], _told(error), pictures=_NOTHING)
 
 
 def _decoder_for(plan: "ray.ObjectRef") -> _Decoder:
@@ -374,54 +252,93 @@ class _Seat:
     """The place of a copy of the teacher: an actor, and the GPU that Ray gives to it."""
 
     def __init__(self, plan: list["ray.ObjectRef"], attempts: Any):
-        known: _Plan = ray.get(plan[0])
+        self.plan, self.attempts = plan[0], attempts
+        self.encoder: Encoder | None = None
+
+    def __call__(self, columns: Columns) -> Columns:
+        """Return the features of a window, float32 (1, 2, B, V, D), and what became of its rows."""
+        if "error" in _read(columns):
+            return _columns(columns["start"], _read(columns), features=_NOTHING)
+        try:
+            return self._encode(columns)
+        except Exception as error:
+            return _columns(columns["start"], _told(error), features=_NOTHING)
+
+    def _encode(self, columns: Columns) -> Columns:
+        start, pictures = int(columns["start"][0]), columns["pictures"][0]
+        rows, reasons, centred = _of_notes(_read(columns))
+        if ray.get(self.attempts.begin.remote(start)) > _ATTEMPTS:
+            raise SkelfewError(
+                f"the teacher's process ended {_ATTEMPTS} times at rows {rows[0]} to {rows[-1]}; "
+                "is there memory for it? try a smaller --batch"
+            )
+        self.encoder = self.encoder or self._take_the_teacher_in()
+        block = self.encoder.encode(Window(start, tuple(rows), pictures, reasons, centred))
+        shape = (2, len(pictures), *block.video.shape[1:])
+        features = np.zeros(shape, dtype=np.float32)  # of one shape, as columns have
+        features[:, block.rows - start] = block.video, block.text
+        return _columns(columns["start"], _notes(block), features=features)
+
+    def _take_the_teacher_in(self) -> Encoder:
+        known: _Plan = ray.get(self.plan)
         teacher = known.troupe.member()
         if teacher.describe() != known.card.description:
             raise SkelfewError(
                 f"the teacher on the node {socket.gethostname()} is not that of the others; are "
                 "weights and versions the same on all nodes?"
             )
-        self.attempts = attempts
-        self.encoder = Encoder(teacher, known.card, known.manifest, known.settings)
-
-    def __call__(self, columns: Columns) -> Columns:
-        """Return the features of a window, float32 (1, 2, B, V, D), and what became of its rows."""
-        start, pictures = int(columns["start"][0]), columns["pictures"][0]
-        rows, reasons, centred = _read(columns)
-        if ray.get(self.attempts.begin.remote(start)) > _ATTEMPTS:
-            raise SkelfewError(
-                f"the teacher's process ended {_ATTEMPTS} times at rows {rows[0]} to {rows[-1]}; "
-                "is there memory for it? try a smaller --batch"
-            )
-        window = Window(start, tuple(rows), pictures, reasons, centred)
-        block = self.encoder.encode(window)
-        shape = (2, len(pictures), *block.video.shape[1:])
-        features = np.zeros(shape, dtype=np.float32)  # of one shape, as columns have
-        features[:, block.rows - start] = block.video, block.text
-        return {"start": columns["start"], "features": features[None], "notes": _notes(block)}
+        return Encoder(teacher, known.card, known.manifest, known.settings)
 
 
-def _block(columns: Columns) -> Block:
-    rows, reasons, centred = _read(columns)
-    places = np.array(rows) - int(columns["start"][0])
-    video, text = columns["features"][0][:, places]
-    return Block(np.array(rows), video, text, reasons, centred)
+def _columns(start: np.ndarray, notes: dict[str, Any], **arrays: np.ndarray) -> Columns:
+    """Return the row of a window: arrays of one row each."""
+    rows = {name: array[None] for name, array in arrays.items()}
+    return {"start": start, "notes": np.array([json.dumps(notes)]), **rows}
 
 
-def _notes(found: Window | Block) -> np.ndarray:
-    """Return rows and reasons as a column of one text."""
-    notes = {
+def _notes(found: Window | Block) -> dict[str, Any]:
+    """Return rows and reasons as JSON can hold them."""
+    return {
         "rows": [int(row) for row in found.rows],
         "reasons": [[int(row), *reason] for row, reason in found.reasons.items()],
         "centred": found.centred,
     }
-    return np.array([json.dumps(notes)])
 
 
-def _read(columns: Columns) -> tuple[list[int], dict[int, tuple[str, str]], int]:
-    notes = json.loads(columns["notes"][0])
+def _read(columns: Columns) -> dict[str, Any]:
+    notes: dict[str, Any] = json.loads(columns["notes"][0])
+    return notes
+
+
+def _of_notes(notes: dict[str, Any]) -> tuple[list[int], dict[int, tuple[str, str]], int]:
     reasons = {row: (stage, message) for row, stage, message in notes["reasons"]}
     return notes["rows"], reasons, notes["centred"]
+
+
+def _told(error: Exception) -> dict[str, Any]:
+    """Return an error as JSON can hold it; if it is a bug, with its traceback."""
+    if isinstance(error, SkelfewError):
+        return {"error": str(error), "traceback": ""}
+    where = f"{type(error).__name__}: {error} (on the node {socket.gethostname()})"
+    return {"error": where, "traceback": traceback.format_exc()}
+
+
+def _raise_what_is_told(columns: Columns) -> None:
+    notes = _read(columns)
+    if "error" not in notes:
+        return
+    if not notes["traceback"]:
+        raise SkelfewError(notes["error"])
+    bug = RuntimeError(notes["error"])
+    bug.add_note(notes["traceback"])
+    raise bug
+
+
+def _block(columns: Columns) -> Block:
+    rows, reasons, centred = _of_notes(_read(columns))
+    places = np.array(rows) - int(columns["start"][0])
+    video, text = columns["features"][0][:, places]
+    return Block(np.array(rows), video, text, reasons, centred)
 
 
 def _go_to(folder: Path) -> None:
@@ -437,18 +354,15 @@ def _go_to(folder: Path) -> None:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Raise what a person can mend as such, without Ray's wrapping."""
+    """Raise what Ray raises in words that say what to do."""
     try:
         yield
-    except ray.exceptions.RayError as error:
-        cause: BaseException | None = error
-        while isinstance(cause, ray.exceptions.RayError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
+    except (ray.exceptions.RayError, ray.data.exceptions.SystemException) as error:
+        cause = getattr(error, "cause", None)
         if isinstance(cause, SkelfewError):
             raise SkelfewError(str(cause)) from error
-        if isinstance(cause, Exception):
-            raise cause from error
+        shown = error.__cause__ or error
         raise SkelfewError(
-            f"Ray gave up ({type(error).__name__}: {brief(error)}); what was done is kept, and the "
+            f"Ray gave up ({type(shown).__name__}: {brief(shown)}); what was done is kept, and the "
             "same command goes on from there"
         ) from error

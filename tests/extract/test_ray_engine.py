@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +18,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from extraction_world import LABELS, SmallTeacher, make_world, open_world, settings
-from skelfew_extract import ray_engine
+from skelfew_extract import ray_cluster
 from skelfew_extract.cli import main
 from skelfew_extract.extract import extract
-from skelfew_extract.ray_engine import Cluster, Troupe, extract_on, introduce, joined
+from skelfew_extract.ray_cluster import Cluster, joined
+from skelfew_extract.ray_engine import Troupe, extract_on, introduce
+from skelfew_extract.windows import Card
 from torch import Tensor
 
 from skelfew.cache import CacheWriter, TeacherCache
@@ -168,7 +171,9 @@ def reasons(cache: Path) -> dict[str, tuple[str, str]]:
         return {r["sample_id"]: (r["stage"], r["message"]) for r in csv.DictReader(file)}
 
 
-def test_what_fails_on_a_node_is_told_in_one_line(cluster: Cluster) -> None:
+def test_what_fails_on_a_node_is_told_in_one_line(
+    world: Path, cluster: Cluster, tmp_path: Path
+) -> None:
     def build() -> SmallTeacher:
         raise SkelfewError("weights.pth: no such file")
 
@@ -176,6 +181,11 @@ def test_what_fails_on_a_node_is_told_in_one_line(cluster: Cluster) -> None:
         introduce(Troupe.from_here(build, "cpu"), ["wave"])
     with pytest.raises(SkelfewError, match=r"^/nowhere: cannot be entered on the node"):
         introduce(Troupe(SmallTeacher, "cpu", Path("/nowhere"), 1), ["wave"])
+    elsewhere = replace(open_world(world), videos=tmp_path / "videos")
+    troupe = Troupe.from_here(SmallTeacher, "cpu")
+    card = Card.of(SmallTeacher(), list(LABELS.values()))
+    with pytest.raises(SkelfewError, match=rf"^{tmp_path}/videos: no such folder .* on the node"):
+        extract_on(cluster, elsewhere, troupe, card, tmp_path / "spots.zarr", settings())
 
 
 def test_what_a_cluster_is_too_small_for(cluster: Cluster) -> None:
@@ -199,7 +209,7 @@ def test_what_a_cluster_is_too_small_for(cluster: Cluster) -> None:
     ],
 )
 def test_a_wrong_address(address: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray_engine.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray_cluster.ray, "is_initialized", lambda: False)
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(SkelfewError, match=f"RAY_ADDRESS {address}: {why}"), joined():
         pass
@@ -210,7 +220,7 @@ def test_without_ray_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.chdir(world)
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "skelfew_extract.ray_engine")
+    monkeypatch.delitem(sys.modules, "skelfew_extract.ray_cluster")
     result = CliRunner().invoke(main, ["spots", "--videos", "videos", "--engine", "ray"])
     assert result.exit_code == 1
     assert result.output == (
