@@ -107,7 +107,7 @@ def test_a_run_with_apsr(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert one != other, "parts count for something"
     for more, message in (
         ([], "the head apsr needs class texts: give --cache"),
-        (["--cache=cache/tiny.zarr"], "tiny.zarr: has no relevance of parts of the body"),
+        (["--cache=cache/tiny.zarr"], "--teacher text --out cache/tiny-text.zarr"),
         (["--cache=texts.zarr", "--encoder=tcn"], "SkeletonTCN gives no features of parts"),
     ):
         given = [*PROTOCOL, "--stages=episodic", *FAST, "--queries=2", "--run=runs/refused"]

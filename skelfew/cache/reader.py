@@ -146,10 +146,14 @@ class TeacherCache:
         """
         found, texts = self.attrs.get("relevance"), self.attrs.get("classes")
         if found is None:
+            name = self.attrs.get("dataset", "DATASET")
+            make = f"skelfew-extract {name} --teacher text --out"
+            how = f"a text teacher writes it: {make} cache/{name}-text.zarr"
+            if self.video is None:  # a finished cache is not opened for writing again
+                how = f"if it is older than that, remove it and run {make} {self.path} again"
             raise CacheError(
                 f"{self.path}: has no relevance of parts of the body to its classes (attribute "
-                "relevance); a text teacher writes it: skelfew-extract "
-                f"{self.attrs.get('dataset', 'DATASET')} --teacher text"
+                f"relevance); {how}"
             )
         try:
             parts = [str(part) for part in found["parts"]]
