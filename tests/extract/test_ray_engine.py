@@ -53,7 +53,8 @@ def cluster() -> Iterator[Cluster]:
         patch.setattr(os, "cpu_count", lambda: 2)
         with joined() as found:
             yield found
-    assert eventually(lambda: not descendants()), "processes are left behind"
+            started = set(descendants())
+    assert eventually(lambda: not started & set(processes())), "processes are left behind"
     shutil.rmtree(room, ignore_errors=True)
 
 
@@ -71,22 +72,27 @@ class Mortal(SmallTeacher):
         return super().encode_clips(frames)
 
 
-def descendants() -> dict[int, int]:
-    """Return the running processes that this one or those of it have started, and their parents."""
-    parents = {}
+def processes() -> dict[int, int]:
+    """Return the processes that run on this machine, and their parents."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
         except OSError:
             continue
         if state != "Z":
-            parents[int(stat.parent.name)] = int(parent)
-    found: dict[int, int] = {}
-    while new := {p: q for p, q in parents.items() if (q == os.getpid() or q in found)} | found:
-        if new == found:
-            return {p: q for p, q in found.items() if "resource_tracker" not in command(p)}
-        found = new
+            found[int(stat.parent.name)] = int(parent)
     return found
+
+
+def descendants() -> dict[int, int]:
+    """Return those that this one or descendants of it have started, and their parents."""
+    running, found = processes(), dict[int, int]()
+    while new := {
+        p: q for p, q in running.items() if p not in found and q in {os.getpid(), *found}
+    }:
+        found |= new
+    return {p: q for p, q in found.items() if "resource_tracker" not in command(p)}
 
 
 def command(pid: int) -> str:
