@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,13 @@ SCRIPT = Path(run_tables.__file__)
 
 
 def test_a_table_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Videos and teacher are left to `make test-tables` itself: their steps count as done."""
+    """Videos and teacher are left to `make test-tables` itself: their steps count as done.
+
+    The world is the smallest whose classes all have exemplar and query.
+    """
     monkeypatch.chdir(tmp_path)
-    small = run_tables.WORLD.replace("subjects=5", "subjects=3")
-    world = [*small.split()[1:], "--option", "video=false"]
+    smaller = "--option video=false --option subjects=2 --option views=1"
+    world = [*run_tables.WORLD.split()[1:], *smaller.split()]
     made = CliRunner().invoke(prepare_command, world)
     assert made.exit_code == 0, made.output
     manifest = Manifest.read("manifests/demo.csv")
@@ -66,6 +70,6 @@ def test_what_became_of_a_row(key: str, line: dict | None, state: str) -> None: 
 
 def test_rows_without_an_implementation_did_not_run() -> None:
     table = load_table("II")
-    row = table.row("sl-dml-60")
+    row = replace(table.row("sl-dml-60"), missing="nobody has written it")
     line = {"absent": row.missing}
-    assert row.missing and run_tables.verdict(table, row, line) == ("not run", row.missing)
+    assert run_tables.verdict(table, row, line) == ("not run", row.missing)
