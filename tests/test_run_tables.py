@@ -22,10 +22,10 @@ SCRIPT = Path(run_tables.__file__)
 def test_a_table_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Videos and teacher are left to `make test-tables` itself: their steps count as done.
 
-    The world is the smallest whose classes all have exemplar and query.
+    The world is the smallest with the six samples of a class that an episode takes.
     """
     monkeypatch.chdir(tmp_path)
-    smaller = "--option video=false --option subjects=2 --option views=1"
+    smaller = "--option video=false --option subjects=3 --option views=2"
     world = [*run_tables.WORLD.split()[1:], *smaller.split()]
     made = CliRunner().invoke(prepare_command, world)
     assert made.exit_code == 0, made.output
