@@ -17,7 +17,7 @@ traditional="$traditional --set traditional.optimizer.nesterov=false"
 traditional="$traditional --set traditional.optimizer.decay_all=false"
 traditional="$traditional --set traditional.optimizer.clip=1"
 if [ "${DEMO:-}" = quick ]; then
-    world="--option subjects=2 --option views=1 --option size=96 --option fps=10"
+    world="--option subjects=2 --option views=1 --option size=96"
     passes="--epochs 1 --batch 16" after="--episodes 2 --queries 1" instead="--episodes 4 --queries 1"
     common="--encoder agcn --width 0.125 --frames 8 --body-pool masked_mean"
 fi
