@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
-from torch.optim import Optimizer
 
 from skelfew.errors import SkelfewError
 from skelfew.files import brief, check_file, parse_json, shown
+from skelfew.optim import Optimizer
 
 FORMAT = "skelfew-checkpoint"
 FORMAT_VERSION = 1
@@ -32,23 +31,22 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
     Learning rates and decays are left out: they follow from the configuration and the step.
     """
-    flat = {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for name, value in state.items():
-            if value is not None:
-                flat[f"{index}.{name}"] = torch.as_tensor(value)
-    return flat
+    return {
+        f"{index}.{name}": value
+        for index, parameter in enumerate(optimizer.parameters)
+        for name, value in optimizer.state.get(parameter, {}).items()
+    }
 
 
 def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what ``optimizer_tensors`` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
+    """Put back what ``optimizer_tensors`` returned, on the devices of the parameters."""
+    parameters = optimizer.parameters
+    optimizer.state.clear()
     for key, value in tensors.items():
         index, _, name = key.partition(".")
-        state.setdefault(int(index), {})[name] = value
-    document = optimizer.state_dict()
-    document["state"] = state
-    optimizer.load_state_dict(document)
+        parameter = parameters[int(index)]
+        kept = value.clone() if name == "step" else value.to(parameter, copy=True)
+        optimizer.state.setdefault(parameter, {})[name] = kept
 
 
 def save_checkpoint(

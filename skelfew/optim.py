@@ -1,14 +1,122 @@
 """Optimisers, their parameter groups and the learning-rate schedule."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from skelfew.config import OptimizerConfig
+
+
+class Optimizer:
+    """Groups of parameters that move together; the part of ``torch.optim.Optimizer`` used here.
+
+    Making one of torch's imports its compiler, which takes longer than all that precedes the first
+    batch of a run, and nothing here is compiled. The arithmetic is torch's, in functional form.
+
+    Args:
+        groups: Dicts with ``params`` and settings of their own, or parameters.
+        defaults: Settings of groups that have none of their own.
+
+    Attributes:
+        param_groups: The groups, with all settings.
+        state: What is remembered of every parameter.
+    """
+
+    def __init__(self, groups: Iterable[Any], **defaults: Any):
+        listed = list(groups)
+        if not all(isinstance(group, dict) for group in listed):
+            listed = [{"params": listed}]
+        self.param_groups: list[dict[str, Any]] = [
+            {**defaults, **group, "params": list(group["params"])} for group in listed
+        ]
+        self.state: dict[Tensor, dict[str, Tensor]] = {}
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """All parameters, group by group."""
+        return [p for group in self.param_groups for p in group["params"]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for p in self.parameters:
+            if set_to_none:
+                p.grad = None
+            elif p.grad is not None:
+                p.grad.zero_()
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move all parameters that have a gradient once."""
+        for group in self.param_groups:
+            moving = [p for p in group["params"] if p.grad is not None]
+            if moving:
+                self._move(group, moving, [p.grad for p in moving])
+
+    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+        raise NotImplementedError
+
+    def _remembered(self, params: list[Tensor], name: str) -> list[Tensor]:
+        """Return a part of the state of parameters, zero at first; ``step`` is a number."""
+        found = []
+        for p in params:
+            state = self.state.setdefault(p, {})
+            if name not in state:
+                state[name] = torch.zeros(()) if name == "step" else torch.zeros_like(p)
+            found.append(state[name])
+        return found
+
+
+class Adam(Optimizer):
+    """Kingma & Ba, 2015; with ``decoupled`` decay AdamW (Loshchilov & Hutter, 2019)."""
+
+    def __init__(self, groups: Iterable[Any], lr: float, decoupled: bool):
+        super().__init__(groups, lr=lr, weight_decay=0.0)
+        self.decoupled = decoupled
+
+    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+        adam(
+            params,
+            gradients,
+            self._remembered(params, "exp_avg"),
+            self._remembered(params, "exp_avg_sq"),
+            [],
+            self._remembered(params, "step"),
+            decoupled_weight_decay=self.decoupled,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=1e-8,
+            maximize=False,
+        )
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum."""
+
+    def __init__(self, groups: Iterable[Any], lr: float, momentum: float, nesterov: bool):
+        super().__init__(groups, lr=lr, weight_decay=0.0)
+        self.momentum, self.nesterov = momentum, nesterov
+
+    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+        velocities = self._remembered(params, "momentum_buffer") if self.momentum else []
+        sgd(
+            params,
+            gradients,
+            [*velocities] or [None for _ in params],
+            weight_decay=group["weight_decay"],
+            momentum=self.momentum,
+            lr=group["lr"],
+            dampening=0.0,
+            nesterov=self.nesterov,
+            maximize=False,
+        )
 
 
 class LARS(Optimizer):
@@ -32,29 +140,18 @@ class LARS(Optimizer):
         weight_decay: float = 0.0,
         trust: float = 1e-3,
     ):
-        super().__init__(
-            params,
-            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust},
-        )
+        super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Move the parameters once; ``closure`` is not used."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                step = p.grad.add(p, alpha=group["weight_decay"])
-                if p.ndim > 1:
-                    weight, length = p.norm(), step.norm()
-                    scaled = group["trust"] * weight / length
-                    step = step * torch.where((weight > 0) & (length > 0), scaled, 1.0)
-                state = self.state[p]
-                if "momentum_buffer" not in state:
-                    state["momentum_buffer"] = torch.zeros_like(p)
-                velocity = state["momentum_buffer"]
-                velocity.mul_(group["momentum"]).add_(step)
-                p.sub_(velocity, alpha=group["lr"])
+    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+        velocities = self._remembered(params, "momentum_buffer")
+        for p, gradient, velocity in zip(params, gradients, velocities, strict=True):
+            step = gradient.add(p, alpha=group["weight_decay"])
+            if p.ndim > 1:
+                weight, length = p.norm(), step.norm()
+                scaled = group["trust"] * weight / length
+                step = step * torch.where((weight > 0) & (length > 0), scaled, 1.0)
+            velocity.mul_(group["momentum"]).add_(step)
+            p.sub_(velocity, alpha=group["lr"])
 
 
 def parameter_groups(
@@ -85,12 +182,10 @@ def parameter_groups(
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
     """Return the optimiser; ``set_learning_rate`` gives every group its rate before a step."""
     lr, momentum = config.lr, config.momentum
-    if config.name == "adam":
-        return Adam(groups, lr=lr)
-    if config.name == "adamw":
-        return AdamW(groups, lr=lr)
+    if config.name in ("adam", "adamw"):
+        return Adam(groups, lr, decoupled=config.name == "adamw")
     if config.name == "sgd":
-        return SGD(groups, lr=lr, momentum=momentum, nesterov=config.nesterov)
+        return SGD(groups, lr, momentum, config.nesterov)
     return LARS(groups, lr=lr, momentum=momentum)
 
 

@@ -15,10 +15,10 @@ from skelfew.checkpoint import (
     save_checkpoint,
 )
 from skelfew.config import OptimizerConfig
-from skelfew.optim import build_optimizer, parameter_groups
+from skelfew.optim import Optimizer, build_optimizer, parameter_groups
 
 
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, seed: int) -> None:
+def train(model: nn.Module, optimizer: Optimizer, steps: int, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     for _ in range(steps):
         loss = model(torch.randn(8, 3, generator=draw)).square().sum()

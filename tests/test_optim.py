@@ -1,6 +1,8 @@
 """Optimisers, groups and schedule."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -66,6 +68,49 @@ def test_lars_step_is_a_share_of_the_weights_norm() -> None:
     moved = (model.weight.detach() - before).norm()
     torch.testing.assert_close(moved, 1e-2 * before.norm(), rtol=1e-5, atol=0)
     torch.testing.assert_close(model.bias.detach(), bias - model.bias.grad)
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_steps_are_those_of_torch(name: str) -> None:
+    ours, theirs = net(), net()
+    config = OptimizerConfig(name, lr=0.05, weight_decay=0.1, decay_all=True)
+    optimizer = build_optimizer(parameter_groups([(ours, 1.0)], config), config)
+    reference: torch.optim.Optimizer
+    if name == "sgd":
+        reference = torch.optim.SGD(
+            theirs.parameters(),
+            lr=0.05,
+            momentum=config.momentum,
+            nesterov=config.nesterov,
+            weight_decay=0.1,
+        )
+    else:
+        kind = torch.optim.Adam if name == "adam" else torch.optim.AdamW
+        reference = kind(theirs.parameters(), lr=0.05, weight_decay=0.1)
+    x = torch.randn(8, 3)
+    for _ in range(5):
+        for model, stepper in ((ours, optimizer), (theirs, reference)):
+            stepper.zero_grad()
+            model(x).square().sum().backward()
+            stepper.step()
+    for p, q in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_training_does_not_load_the_compiler_of_torch() -> None:
+    """It would be the longest part of the start of a run."""
+    code = """
+import sys, torch, skelfew.loop
+from skelfew.config import OptimizerConfig
+from skelfew.optim import build_optimizer, parameter_groups
+model = torch.nn.Linear(2, 2)
+optimizer = build_optimizer(parameter_groups([(model, 1.0)], OptimizerConfig()), OptimizerConfig())
+model(torch.ones(1, 2)).sum().backward()
+torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+optimizer.step()
+assert "torch._dynamo" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "lars"])
