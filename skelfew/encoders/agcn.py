@@ -5,14 +5,16 @@ Recognition", CVPR 2019; layer by layer in spec A.2.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from skelfew.data.layouts import Layout
 from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
-from skelfew.encoders.frames_first import normalised, pointwise
 from skelfew.encoders.graph import SUBSETS, adjacency
+from skelfew.encoders.processor import normalised, pointwise
 
 
 class AdaptiveGraphConv(nn.Module):
@@ -75,25 +77,47 @@ class AdaptiveGraphConv(nn.Module):
         t, n, v, c = x.shape
         weight, bias = stacked((*self.conv_a, *self.conv_b))
         embedded = torch.addmm(bias, x.view(-1, c), weight.flatten(1).T)
-        # Each joint's embedding over all frames is a row.
-        rows = embedded.view(t, n, v, 2 * SUBSETS, -1).permute(1, 3, 2, 0, 4).flatten(3)
-        theta, phi = rows.unflatten(1, (2, SUBSETS)).unbind(dim=1)
-        likeness = theta @ phi.transpose(-1, -2) / theta.shape[-1]
-        edges = likeness.softmax(dim=-2) + (self.A + self.PA)
+        # Each joint's embedding over all frames is a row (theta or phi, k, n, v).
+        rows = embedded.view(t, n, v, 2 * SUBSETS, -1).permute(3, 1, 2, 0, 4)
+        rows = rows.reshape(2, SUBSETS * n, v, -1)
+        likeness: Tensor = _Likeness.apply(rows)  # type: ignore[no-untyped-call]
+        edges = likeness.view(SUBSETS, n, v, v).softmax(dim=-2) + (self.A + self.PA).unsqueeze(1)
         # Row (w, k) of the left matrix has the weights of what joint w gets from the others, so the
         # product is already what conv_d of the three subsets, as one matrix, wants.
-        left = edges.permute(0, 3, 1, 2).flatten(1, 2).expand(t, -1, -1, -1).flatten(0, 1)
+        left = edges.permute(1, 3, 0, 2).flatten(1, 2).expand(t, -1, -1, -1).flatten(0, 1)
         passed = torch.bmm(left, x.view(t * n, v, c)).view(-1, SUBSETS * c)
         weight, bias = stacked(self.conv_d, dim=1)
         mixed = torch.addmm(bias, passed, weight.flatten(1).T).view(t, n, v, -1)
         if isinstance(self.down, nn.Sequential):
             convolution, norm = self.down
             x = normalised(norm, pointwise(convolution, x))
-        return normalised(self.bn, mixed).add_(x).relu_()
+        return (normalised(self.bn, mixed) + x).relu_()
+
+
+class _Likeness(torch.autograd.Function):
+    """theta phi^T / size of rows (2, B, V, size): by autograd, slices would be copied."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return torch.bmm(rows[0], rows[1].transpose(1, 2)).div_(rows.shape[-1])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (rows,) = ctx.saved_tensors
+        found = torch.empty_like(rows)
+        gradient = gradient / rows.shape[-1]
+        torch.bmm(gradient, rows[1], out=found[0])
+        torch.bmm(gradient.transpose(1, 2), rows[0], out=found[1])
+        return found
 
 
 class AGCNBlock(nn.Module):
     """ReLU(TCN(GCN(x)) + residual(x)); no residual in the first block."""
+
+    frames_first = True  # see skelfew.encoders.processor
+    least_width = 64  # channels of the first block from which on that form is faster
 
     def __init__(
         self, in_channels: int, out_channels: int, stride: int, layout: Layout, residual: bool
@@ -112,14 +136,14 @@ class AGCNBlock(nn.Module):
         y = self.tcn1(self.gcn1(x))
         return (y if self.residual is None else y + self.residual(x)).relu_()
 
-    def frames_first(self, x: Tensor) -> Tensor:
+    def by_products(self, x: Tensor) -> Tensor:
         """Return (T / stride, N, V, C_out) for x (T, N, V, C_in)."""
         y = self.tcn1.frames_first(self.gcn1.frames_first(x))
+        if self.residual is None:
+            return y.relu()
         if isinstance(self.residual, TemporalConv):
-            y += self.residual.frames_first(x)
-        elif self.residual is not None:
-            y += x
-        return y.relu_()
+            x = self.residual.frames_first(x)
+        return (y + x).relu_()
 
 
 def agcn(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skelfew.data.layouts import Layout
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.frames_first import normalised, pays, pointwise
+from skelfew.encoders.processor import mixed, normalised, pays, pointwise
 from skelfew.encoders.temporal import temporal_convolution
 
 # Output channels as multiples of the first block's, and temporal strides, of the ten blocks.
@@ -42,7 +42,7 @@ class SkeletonGCN(SkeletonEncoder):
         feature_dim: D, 256 at full width.
         config: What ``skelfew.encoders.build_encoder`` needs to build this encoder again.
         fast: Whether blocks may take their faster form where they have one and it pays, equal to
-            rounding; see ``skelfew.encoders.frames_first``.
+            rounding; see ``skelfew.encoders.processor``.
     """
 
     fast = True
@@ -137,12 +137,14 @@ class SkeletonGCN(SkeletonEncoder):
 
     def _through(self, x: Tensor) -> Tensor:
         """Return what the blocks make of x (N, C, T, V)."""
-        blocks = [self.get_submodule(name) for name in self._blocks]
-        if self.fast and hasattr(blocks[0], "frames_first") and pays(x, self.base):
-            x = x.permute(2, 0, 3, 1).contiguous()
+        blocks: list[Any] = [self.get_submodule(name) for name in self._blocks]
+        least = getattr(blocks[0], "least_width", math.inf)
+        if self.fast and self.base >= least and pays(x, blocks[0].frames_first):
+            frames_first = blocks[0].frames_first
+            x = x.permute(2, 0, 3, 1).contiguous() if frames_first else x
             for block in blocks:
-                x = cast(Any, block).frames_first(x)
-            return x.permute(1, 3, 0, 2)
+                x = block.by_products(x)
+            return x.permute(1, 3, 0, 2) if frames_first else x
         for block in blocks:
             x = block(x)
         return x
@@ -187,6 +189,10 @@ class TemporalConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the filtered features, not rectified."""
         return self.bn(self.conv(x))
+
+    def pointwise(self, x: Tensor) -> Tensor:
+        """Return ``forward`` in matrix products, for a kernel of 1."""
+        return self.bn(mixed(self.conv, x))
 
     def frames_first(self, x: Tensor) -> Tensor:
         """Return (T', N, V, C_out) for x (T, N, V, C_in); without dilation."""

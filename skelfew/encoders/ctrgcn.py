@@ -5,13 +5,15 @@ Action Recognition", ICCV 2021; layer by layer in spec A.3.
 """
 
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from skelfew.data.layouts import Layout
-from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions
+from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
 from skelfew.encoders.graph import SUBSETS, adjacency
+from skelfew.encoders.processor import mixed
 
 _BRANCHES = 4
 
@@ -38,6 +40,12 @@ class RefinedGraphConv(nn.Module):
         p, q = self.conv1(mean).squeeze(2), self.conv2(mean).squeeze(2)
         differences = torch.tanh(p.unsqueeze(-1) - q.unsqueeze(-2))
         return alpha * self.conv4(differences) + shared
+
+    def left(self, alpha: Tensor) -> Tensor:
+        """Return (C_out, r + 2): times differences, ones and A it is alpha * conv4 + A."""
+        assert self.conv4.bias is not None
+        own = torch.cat([self.conv4.weight.flatten(1), self.conv4.bias[:, None]], dim=1)
+        return torch.cat([alpha * own, own.new_ones(len(own), 1)], dim=1)
 
     def forward(self, x: Tensor, mean: Tensor, shared: Tensor, alpha: Tensor) -> Tensor:
         """Return (N, C_out, T, V): joint u gathers from all v (in AGCN it sends to all)."""
@@ -80,6 +88,29 @@ class ChannelGraphConv(nn.Module):
             total = passed if total is None else total + passed
         return (self.bn(total) + self.down(x)).relu_()
 
+    def by_products(self, x: Tensor) -> Tensor:
+        """Return ``forward`` in matrix products."""
+        n, _, t, v = x.shape
+        convs = [cast(RefinedGraphConv, conv) for conv in self.convs]
+        weight, bias = stacked([conv.conv1 for conv in convs] + [conv.conv2 for conv in convs])
+        weight = weight.flatten(1).expand(n, -1, -1)
+        compared = torch.baddbmm(bias[:, None], weight, x.mean(dim=2))
+        p, q = compared.view(n, 2, SUBSETS, -1, v).unbind(dim=1)
+        differences = torch.tanh(p.unsqueeze(-2) - q.unsqueeze(-1)).flatten(3)  # (n, k, r, [v, u])
+        shared = self.PA.transpose(1, 2).reshape(SUBSETS, 1, -1).expand(n, -1, -1, -1)
+        rows = torch.cat([differences, torch.ones_like(shared), shared], dim=2)
+        total: Tensor | None = None
+        for conv, right in zip(convs, rows.unbind(dim=1), strict=True):
+            edges = torch.bmm(conv.left(self.alpha).expand(n, -1, -1), right).view(-1, v, v)
+            sent = mixed(conv.conv3, x).view(-1, t, v)
+            total = sent @ edges if total is None else torch.baddbmm(total, sent, edges)
+        assert total is not None
+        y = self.bn(total.view(n, -1, t, v))
+        if isinstance(self.down, nn.Sequential):
+            convolution, norm = self.down
+            x = norm(mixed(convolution, x))
+        return y.add_(x).relu_()
+
 
 class MultiScaleTemporalConv(nn.Module):
     """Four branches of C_out / 4 channels: dilations 1 and 2, max-pooling, and a plain 1x1.
@@ -119,9 +150,24 @@ class MultiScaleTemporalConv(nn.Module):
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
         return y.relu_() if self.rectify else y
 
+    def by_products(self, x: Tensor) -> Tensor:
+        """Return ``forward`` with the 1x1 convolutions as matrix products."""
+        parts = []
+        for branch in self.branches:
+            first, *rest = cast(nn.Sequential, branch)
+            part = mixed(first, x)
+            for module in rest:
+                part = module(part)
+            parts.append(part)
+        y = torch.cat(parts, dim=1)
+        return y.relu_() if self.rectify else y
+
 
 class CTRGCNBlock(nn.Module):
     """ReLU(MS-TCN(GCN(x)) + residual(x)); no residual in the first block."""
+
+    frames_first = False
+    least_width = 0
 
     def __init__(
         self,
@@ -144,6 +190,15 @@ class CTRGCNBlock(nn.Module):
         """Return (N, C_out, T / stride, V) for x (N, C_in, T, V)."""
         y = self.tcn1(self.gcn1(x))
         return y.relu() if self.residual is None else (y + self.residual(x)).relu_()
+
+    def by_products(self, x: Tensor) -> Tensor:
+        """Return ``forward`` in matrix products."""
+        y = self.tcn1.by_products(self.gcn1.by_products(x))
+        if self.residual is None:
+            return y.relu()
+        if isinstance(self.residual, TemporalConv):
+            x = self.residual.pointwise(x)
+        return (y + x).relu_()
 
 
 def ctrgcn(

@@ -71,6 +71,18 @@ def test_one_body_of_clips_with_one_equals_the_textbook_on_it(textbook: ModuleTy
         torch.testing.assert_close(encoder(x), alone(x[..., :1]), atol=1e-5, rtol=1e-4)
 
 
+def test_bfloat16_is_that_of_the_plain_form() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder("ctrgcn", "kinect-v2", width=0.25, bodies=1)
+    x = torch.randn(2, 3, 16, 25, 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = encoder(x)
+        encoder.fast = False
+        plain = encoder(x)
+    assert not torch.equal(fast, plain), "both forms are the same"
+    torch.testing.assert_close(fast, plain, atol=0.02 * float(plain.abs().max()), rtol=0)
+
+
 def as_it_stands(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     pad = (weight.shape[2] // 2, 0)
     y = F.conv2d(x.permute(1, 3, 0, 2), weight, bias, (stride, 1), pad)

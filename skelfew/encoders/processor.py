@@ -1,0 +1,50 @@
+"""Layers as matrix products, which on a processor are faster than 1x1 convolutions.
+
+Blocks have such a form beside their plain one, ``by_products``, equal to rounding. AGCN's is for
+tensors (T, N, V, C), frames first and channels last: there a 1x1 convolution is one product over
+all frames, bodies and joints, and a few frames are a matrix without a copy
+(``skelfew.encoders.temporal``). CTR-GCN's is for (N, C, T, V), as every channel has a graph.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def pays(x: Tensor, frames_first: bool) -> bool:
+    """Return whether products are the faster form for x.
+
+    Not on a GPU, whose libraries choose for themselves, and not in a graph that is exported, which
+    shall be read by others. With the frames first not in bfloat16 either: Fourier transforms want
+    single precision, and the processor's units for bfloat16 are fast enough without.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not (frames_first and torch.is_autocast_enabled("cpu"))
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+    )
+
+
+def pointwise(convolution: nn.Module, x: Tensor) -> Tensor:
+    """Return what a 1x1 convolution, whatever its stride, makes of x (T, N, V, C)."""
+    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+    rows = x.reshape(-1, x.shape[-1])
+    mixed = torch.addmm(convolution.bias, rows, convolution.weight.flatten(1).T)
+    return mixed.view(*x.shape[:-1], -1)
+
+
+def mixed(convolution: nn.Module, x: Tensor) -> Tensor:
+    """Return what a 1x1 convolution, with its stride, makes of x (N, C, T, V)."""
+    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
+    x = x[:, :, :: convolution.stride[0]]
+    n, _, t, v = x.shape
+    weight = convolution.weight.flatten(1).expand(n, -1, -1)
+    y = torch.baddbmm(convolution.bias[:, None], weight, x.flatten(2))
+    return y.view(n, -1, t, v)
+
+
+def normalised(norm: nn.Module, x: Tensor) -> Tensor:
+    """Return what a BatchNorm layer makes of x (T, N, V, C): a view, not to be changed in place."""
+    y: Tensor = norm(x.permute(0, 3, 1, 2))
+    return y.permute(0, 2, 3, 1)
