@@ -6,16 +6,20 @@ own; peaks are VmHWM (ru_maxrss is inherited), less what was resident before. Ti
 processor time, which suffers less from what else the machine does.
 
 - prepare: `skelfew-prepare demo` without videos, one worker (66 samples a subject)
+- extract: xclip-demo (4 MB of weights) over the 66 videos of a demo world, again and again, one
+  decoding process; its start is in it
 - store: skeletons of 20 frames of 25 joints written; load: read into a bank of one body
 - step: a batch of 32 made, and forward and backward of a CTR-GCN of 1/8 width, 16 frames
 - cache write, cache load: f_v and f_t of 64 numbers in float16
 
 Usage: python benchmarks/growth.py [--samples 1000 10000 100000] [--rows 10000 100000 1000000]
-           [--prepare 1000 10000] [--json]
+           [--prepare 1000 10000] [--extract 100 1000] [--json]
 """
 
 import argparse
 import contextlib
+import io
+import itertools
 import json
 import math
 import os
@@ -24,12 +28,29 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 FRAMES, DIM, BATCH, STEPS = 20, 64, 32, 8
+
+
+class Repeated:
+    """Skeletons under many IDs: ``A_1``, ``A_2`` ... are those of A."""
+
+    def __init__(self, skeletons: Any):
+        self._skeletons = skeletons
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._skeletons, name)
+
+    def __contains__(self, sample_id: str) -> bool:
+        return sample_id.rpartition("_")[0] in self._skeletons
+
+    def __getitem__(self, sample_id: str) -> Any:
+        return self._skeletons[sample_id.rpartition("_")[0]]
 
 
 def resident(key: str) -> float:
@@ -61,16 +82,37 @@ def child(what: str, count: int, root: Path) -> None:
         with SkeletonStore(store) as opened:
             return SkeletonBank.from_store(opened, opened.ids, Pipeline(length=16), bodies=1)
 
-    def prepared() -> None:
-        options = [f"--option=subjects={math.ceil(count / 66)}", "--option=video=false"]
+    def prepared(count: int = count, video: bool = False) -> None:
+        options = [f"--option=subjects={math.ceil(count / 66)}"]
         options += ["--option=views=1", "--option=replications=1"]
+        options += [] if video else ["--option=video=false"]
         places = ["--out", str(root / "p.csv"), "--data", str(root / "p.h5")]
         line = ["demo", "--raw", str(root / "raw"), *places, "--workers=1", *options]
         with contextlib.suppress(SystemExit):  # of a command that ends
             prepare(line)
         assert len(Manifest.read(root / "p.csv")) >= count
 
-    if what == "step":
+    if what == "extract":
+        from skelfew_extract import extract as extraction
+        from skelfew_extract.clips import DecodeSettings
+        from skelfew_extract.crop import CropSettings
+        from skelfew_extract.recordings import Recordings
+        from skelfew_extract.teachers import build_teacher
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            prepared(66, video=True)
+        few = Recordings.open(root / "p.csv", root / "p.h5", None)
+        samples = few.manifest.samples
+        many = tuple(
+            replace(sample, sample_id=f"{sample.sample_id}_{i:07d}")
+            for i, sample in zip(range(count), itertools.cycle(samples), strict=False)
+        )
+        recordings = Recordings(Manifest("demo", many), Repeated(few.skeletons), few.videos)  # type: ignore[arg-type]
+        teacher = build_teacher("xclip-demo")
+        crop = CropSettings(frames=teacher.frames, size=teacher.image_size)
+        settings = extraction.Settings(DecodeSettings(crop), batch=8, workers=1)
+        action: Any = lambda: extraction.extract(recordings, teacher, cache, settings)  # noqa: E731
+    elif what == "step":
         repeat = STEPS
         bank = load()
         encoder = build_encoder("ctrgcn", "kinect-v2", bodies=1, width=0.125).train()
@@ -81,7 +123,7 @@ def child(what: str, count: int, root: Path) -> None:
             encoder(bank.batch(index, train=True, generator=draw)).square().mean().backward()
 
         step()
-        action: Any = step
+        action = step
     elif what == "cache write":
         ids = [f"s{i:08d}" for i in range(count)]
         action = lambda: write_features(cache, ids, DIM)  # noqa: E731
@@ -115,10 +157,11 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--prepare", type=int, nargs="*", default=[1000, 10_000])
+    parser.add_argument("--extract", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     chains = [(arguments.prepare, ["prepare"]), (arguments.samples, ["store", "load", "step"])]
-    chains += [(arguments.rows, ["cache write", "cache load"])]
+    chains += [(arguments.extract, ["extract"]), (arguments.rows, ["cache write", "cache load"])]
     rows: list[dict[str, Any]] = []
     for sizes, names in chains:
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
