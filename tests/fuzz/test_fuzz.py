@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
-GROUPS = {
-    "caches": "cache-store cache-zip cache-commands cache-fetch cache-attributes cache-import "
-    "address",
-    "recordings": "ntu nw-ucla raw-zip utd-mhad pku msr pyskl ctrgcn-npz own",
-    "tables": "manifest protocol layout skeletons descriptions run-tables settings",
-    "weights": "encoder head bridge checkpoint run-folder teacher-weights report",
+GROUPS = {  # few, for each is a process that imports everything
+    "data": "cache-store cache-zip cache-commands cache-fetch cache-attributes cache-import "
+    "address ntu nw-ucla raw-zip utd-mhad pku msr pyskl ctrgcn-npz own",
+    "runs": "manifest protocol layout skeletons descriptions run-tables settings encoder head "
+    "bridge checkpoint run-folder teacher-weights report",
 }
 
 
