@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from skelfew.data.layouts import Layout
 from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
 from skelfew.encoders.graph import SUBSETS, adjacency
-from skelfew.encoders.processor import normalised, pointwise
+from skelfew.encoders.processor import normalised, on_processor, pointwise, product
 
 
 class AdaptiveGraphConv(nn.Module):
@@ -58,18 +58,24 @@ class AdaptiveGraphConv(nn.Module):
     def edges(self, x: Tensor) -> Tensor:
         """Return A_k + PA_k + C_k (N, 3, V, V) for x (N, C_in, T, V)."""
         # One convolution for all six embeddings; each joint's is a column of length e * T.
-        embedded = torch.conv2d(x, *stacked((*self.conv_a, *self.conv_b)))
+        embedded = self._pointwise(x, *stacked((*self.conv_a, *self.conv_b)))
         theta_phi = embedded.view(len(x), 2, SUBSETS, -1, x.shape[-1])
         theta, phi = theta_phi.unbind(dim=1)
         likeness = theta.transpose(-1, -2) @ phi / theta.shape[-2]
         return likeness.softmax(dim=-2) + (self.A + self.PA)
+
+    @staticmethod
+    def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        one: Tensor = (product if on_processor(x) else torch.conv2d)(x, weight, bias)
+        return one
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, T, V) for x (N, C_in, T, V)."""
         n, c, t, v = x.shape
         passed = x.reshape(n, 1, c * t, v) @ self.edges(x)
         # conv_d of the three subsets and their sum are one convolution over 3 * C_in channels.
-        mixed = torch.conv2d(passed.view(n, SUBSETS * c, t, v), *stacked(self.conv_d, dim=1))
+        passed = passed.view(n, SUBSETS * c, t, v)
+        mixed = self._pointwise(passed, *stacked(self.conv_d, dim=1))
         return (self.bn(mixed) + self.down(x)).relu_()
 
     def frames_first(self, x: Tensor) -> Tensor:

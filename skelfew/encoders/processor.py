@@ -18,12 +18,15 @@ def pays(x: Tensor, frames_first: bool) -> bool:
     single precision, and the processor's units for bfloat16 are fast enough without.
     """
     return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
+        x.dtype in (torch.float32, torch.float64)
         and not (frames_first and torch.is_autocast_enabled("cpu"))
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
+        and on_processor(x)
     )
+
+
+def on_processor(x: Tensor) -> bool:
+    """Return whether x is computed on a processor, now."""
+    return not (x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing())
 
 
 def pointwise(convolution: nn.Module, x: Tensor) -> Tensor:
@@ -37,10 +40,13 @@ def pointwise(convolution: nn.Module, x: Tensor) -> Tensor:
 def mixed(convolution: nn.Module, x: Tensor) -> Tensor:
     """Return what a 1x1 convolution, with its stride, makes of x (N, C, T, V)."""
     assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
-    x = x[:, :, :: convolution.stride[0]]
+    return product(x[:, :, :: convolution.stride[0]], convolution.weight, convolution.bias)
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return a 1x1 convolution of x (N, C, T, V) by weights (C', C, 1, 1) as a matrix product."""
     n, _, t, v = x.shape
-    weight = convolution.weight.flatten(1).expand(n, -1, -1)
-    y = torch.baddbmm(convolution.bias[:, None], weight, x.flatten(2))
+    y = torch.baddbmm(bias[:, None], weight.flatten(1).expand(n, -1, -1), x.flatten(2))
     return y.view(n, -1, t, v)
 
 
