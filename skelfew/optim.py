@@ -1,6 +1,7 @@
 """Optimisers, their parameter groups and the learning-rate schedule."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch.optim.sgd import sgd
 from skelfew.config import OptimizerConfig
 
 
-class Optimizer:
+class Optimizer(ABC):
     """Groups of parameters that move together; the part of ``torch.optim.Optimizer`` used here.
 
     Making one of torch's imports its compiler, which takes longer than all that precedes the first
@@ -57,8 +58,9 @@ class Optimizer:
             if moving:
                 self._move(group, moving, [p.grad for p in moving])
 
+    @abstractmethod
     def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
-        raise NotImplementedError
+        """Move the parameters of a group once."""
 
     def _remembered(self, params: list[Tensor], name: str) -> list[Tensor]:
         """Return a part of the state of parameters, zero at first; ``step`` is a number."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from skelfew.cache import DONE, FAILED, CacheError, CacheWriter, TeacherCache
-from skelfew.cache.sample_rows import SampleRows
-from skelfew.cache.storage import arrays_of, open_group, rows_of
+from skelfew.cache.sample_rows import SampleRows, rows_of
+from skelfew.cache.storage import arrays_of, open_group
 
 COUNT = 1300  # more than one chunk, the last of them not full
 NTU = [f"S001C{i // 100:03d}P001R001A{i % 100:03d}" for i in range(COUNT)]

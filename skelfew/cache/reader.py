@@ -11,7 +11,7 @@ import numpy as np
 from skelfew.cache.checks import CacheError, brief, check_budget, check_format
 from skelfew.cache.matching import rename
 from skelfew.cache.places import is_url
-from skelfew.cache.sample_rows import SampleRows
+from skelfew.cache.sample_rows import SampleRows, rows_of
 from skelfew.cache.storage import (
     DAMAGE,
     DONE,
@@ -21,7 +21,6 @@ from skelfew.cache.storage import (
     arrays_of,
     open_group,
     read,
-    rows_of,
 )
 
 Form = Literal["raw", "unit"]

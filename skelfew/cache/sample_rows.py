@@ -1,10 +1,16 @@
 """Row numbers by sample ID, without a Python string for each of them until they are needed."""
 
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 
+from skelfew.cache.checks import ID_BYTES
+from skelfew.cache.storage import Array, ids_of, plain_of
+
+# Bytes of IDs that need no further look: no control character, and no part of a path.
+_HARMLESS = (string.ascii_letters + string.digits + "_-").encode()
 _SMALL = 16  # a dictionary pays once more than this part of the rows has been looked up
 
 
@@ -71,3 +77,20 @@ def _decoded(packed: np.ndarray) -> list[str]:
     length = packed.shape[1]
     text = packed.tobytes().decode("ascii")
     return [text[start : start + length] for start in range(0, len(text), length)]
+
+
+def rows_of(arrays: Mapping[str, Array]) -> SampleRows:
+    """Return the row number of each sample ID, in stored order; raise CacheError as ``ids_of``."""
+    plain = plain_of(arrays["sample_id"])
+    packed = None if plain is None else plain.packed(arrays["sample_id"].shape[0])
+    if packed is not None and _ascend(packed):
+        return SampleRows(packed)
+    return SampleRows(ids_of(arrays))
+
+
+def _ascend(packed: np.ndarray) -> bool:
+    """Whether IDs of one length are beyond doubt different and none of them ``bad_id``."""
+    if not 0 < packed.shape[1] <= ID_BYTES or packed.tobytes().translate(None, _HARMLESS):
+        return False
+    names = packed.view(f"S{packed.shape[1]}")[:, 0]
+    return bool((names[1:] > names[:-1]).all())

@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import stat
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,6 @@ from zarr.storage import LocalStore, WrapperStore, ZipStore
 from skelfew.cache.checks import (
     FORMAT,
     FORMAT_VERSION,
-    ID_BYTES,
     METADATA_BYTES,
     CacheError,
     brief,
@@ -31,7 +29,6 @@ from skelfew.cache.checks import (
 )
 from skelfew.cache.chunks import ChunkLimit
 from skelfew.cache.plain import PlainArray, aligned
-from skelfew.cache.sample_rows import SampleRows
 from skelfew.cache.zips import entries
 from skelfew.data.manifest import bad_id
 
@@ -39,8 +36,6 @@ PENDING, DONE, FAILED = 0, 1, 2
 ARRAYS = ("sample_id", "status", "video", "text", "class_text")
 BLOCK_ROWS = 8192
 _CHUNK_ROWS = 1024
-# Bytes of IDs that need no further look: no control character, and no part of a path.
-_HARMLESS = (string.ascii_letters + string.digits + "_-").encode()
 # What zarr, numpy and json raise on metadata or chunks that are not what they should be.
 DAMAGE = (
     ValueError,
@@ -267,23 +262,6 @@ def _decoded(action: Callable[[], Any]) -> np.ndarray:
         raise
     except Exception as error:
         raise ValueError(f"damaged chunk, {type(error).__name__}: {brief(error)}") from None
-
-
-def rows_of(arrays: Mapping[str, Array]) -> SampleRows:
-    """Return the row number of each sample ID, in stored order; raise CacheError as ``ids_of``."""
-    plain = plain_of(arrays["sample_id"])
-    packed = None if plain is None else plain.packed(arrays["sample_id"].shape[0])
-    if packed is not None and _ascend(packed):
-        return SampleRows(packed)
-    return SampleRows(ids_of(arrays))
-
-
-def _ascend(packed: np.ndarray) -> bool:
-    """Whether IDs of one length are beyond doubt different and none of them ``bad_id``."""
-    if not 0 < packed.shape[1] <= ID_BYTES or packed.tobytes().translate(None, _HARMLESS):
-        return False
-    names = packed.view(f"S{packed.shape[1]}")[:, 0]
-    return bool((names[1:] > names[:-1]).all())
 
 
 def ids_of(arrays: Mapping[str, Array]) -> list[str]:
