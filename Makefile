@@ -18,9 +18,11 @@ help: ## Show this list
 		|| { echo "skelfew needs Python 3.11 or newer; say make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
+# In a variable, because a comma would end the argument of a call.
+RUN_EXTRAS := prepare,extract
+
 # pip compiles what it installs on one core; the second line does it on all. Files of packages that
 # are no Python (templates) fail to compile, as they do in pip.
-RUN := prepare,extract
 define install
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '$(1)'
 @$(BIN)/python -m compileall -qq -j 0 .venv/lib >/dev/null 2>&1 || true
@@ -29,7 +31,7 @@ endef
 # The stamps stand for what is installed: everything to run, and everything to test, which holds
 # the former, so that `make test` installs once.
 .venv/.run: .venv/bin/python pyproject.toml
-	$(call install,.[$(RUN)])
+	$(call install,.[$(RUN_EXTRAS)])
 	@touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml
