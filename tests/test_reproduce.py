@@ -48,6 +48,16 @@ def test_every_row_spends_the_same(world: Path) -> None:
     assert by_key[work.by_row["nearest"][0]].rows == ("transfer", "nearest")
     assert [u.unit for u in work.units] == ["seed 0"] * 4 + ["seed 1"] * 4
 
+    asked = request(world, rows=("traditional", "transfer"), count=1)
+    few = replace(
+        asked.table.budgets["tiny"], share={"traditional": 1, "episodic": 3, "transfer": 9}
+    )
+    work = expand(replace(asked, table=replace(asked.table, budgets={"tiny": few})))
+    assert [u.samples for u in work.units] == [
+        {"traditional": 40, "episodic": 78},
+        {"transfer": 80, "episodic": 42},  # by its own share
+    ]
+
 
 def test_a_table_from_runs_to_page(world: Path) -> None:
     asked = request(world, rows=("episodic", "transfer", "nearest", "raw"))
@@ -88,7 +98,9 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     assert f"| {percent(by_row['transfer'].cells['1', 'draws'].estimate)} |" in text
     assert f"| {difference(draws)} |" in text
     write_results(replace(asked, settings={"transfer.batch": "10"}), work, {}, page)
-    assert page.read_text().count("### tiny") == 2, "other settings stand beside"
+    write_results(replace(asked, caches={"teacher": "sent.zarr"}), work, {}, page)
+    assert page.read_text().count("### tiny") == 3, "other settings and caches stand beside"
+    assert " --cache teacher=sent.zarr " in page.read_text()
     plan = plan_document(asked, work, records, world / "runs")
     assert {u["state"] for u in plan["units"]} == {"done"}
 
@@ -238,6 +250,7 @@ def test_the_tables_of_the_package_hold(name: str) -> None:
         ("shots = [1]", "shots = [0]", "0 shots need one of the stages transfer"),
         ("shots = [1]", "shots = [-1]", r"shots = \[-1\]; it takes a list of whole numbers"),
         ("shots = [1]", "shots = 1", "shots = 1; it takes a list"),
+        ("samples = 120", "share = { rest = 1 }", "'tiny' gives a share to 'rest', which is no"),
     ],
 )
 def test_a_table_that_does_not_hold_is_named(

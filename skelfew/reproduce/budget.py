@@ -43,9 +43,11 @@ def within_budget(
         config = override(config, "data.base_classes", None)  # all: the same unit as without
     failed = set(inputs.cache.failed) if inputs.cache is not None else set()
     count = sum(i not in failed for i in base_samples(config, inputs))
-    total = request.table.budgets[request.budget].total(request.dataset)
+    budget = request.table.budgets[request.budget]
+    total = budget.total(request.dataset)
     if total is not None:
-        share = {s: row.share.get(s, request.table.share.get(s, 1.0)) for s in row.stages}
+        given = {**request.table.share, **budget.share, **row.share}
+        share = {stage: given.get(stage, 1.0) for stage in row.stages}
         config = spend(config, total, count, share)
     return config, spent(config, count)
 

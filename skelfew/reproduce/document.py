@@ -17,7 +17,7 @@ from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, re
 from skelfew.reproduce.units import Request, Work
 from skelfew.runs import replace_text
 
-_GROUP = ("dataset", "budget", "classes", "settings")
+_GROUP = ("dataset", "budget", "classes", "settings", "caches")
 _KEPT = (
     "key", "split", "seed", "samples", "seconds", "cpu_seconds", "resumed", "finished",
     "machine", "versions", "commit", "chance", "validation_chance", "error", "kind",
@@ -55,6 +55,7 @@ def write_results(
         "budget": request.budget,
         "classes": request.classes,
         "settings": dict(sorted(request.settings.items())),
+        "caches": dict(sorted(request.caches.items())),
         "protocol": work.protocol,
         "over": work.over,
         "count": work.count,
@@ -96,9 +97,14 @@ def _others(path: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Lines of the file that belong to other data sets, budgets or settings."""
     kept: list[dict[str, Any]] = []
     for group, units in _groups(path):
-        if any(group[k] != head[k] for k in _GROUP):
+        if _identity(group) != _identity(head):
             kept += [group, *units]
     return kept
+
+
+def _identity(group: Mapping[str, Any]) -> list[Any]:
+    """What tells a group from others; files of earlier versions do not name caches."""
+    return [group.get(key, {}) for key in _GROUP]
 
 
 def _groups(path: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -117,7 +123,7 @@ def make_page(folder: Path, page: Path) -> str:
     """Return the page of all records in a folder."""
     parts = [_TOP.format(page=_short(page))]
     for path in sorted(folder.glob("*.jsonl")):
-        groups = sorted(_groups(path), key=lambda g: json.dumps([g[0][k] for k in _GROUP]))
+        groups = sorted(_groups(path), key=lambda g: json.dumps(_identity(g[0])))
         if not groups:
             continue
         table = load_table(groups[0][0]["table"])
@@ -169,6 +175,7 @@ def _command(table: Table, head: Mapping[str, Any], page: Path) -> str:
     parts.append(f"--budget {head['budget']} --{head['over']} {head['count']}")
     if head["classes"] != "novel":
         parts.append(f"--select-on {head['classes']}")
+    parts += [f"--cache {k}={v}" for k, v in head.get("caches", {}).items()]
     parts += [f"--set {k}={v}" for k, v in head["settings"].items()]
     wanted = [r.key for r in table.rows_for(head["dataset"])]
     run = [k for k in wanted if k in head["rows"] or k in head["absent"]]

@@ -90,11 +90,13 @@ class Budget:
             epochs and episodes as preset and settings have them.
         settings: Overrides that belong to the budget.
         by_dataset: ``samples`` of single data sets.
+        share: Weights of stages, where they are not the table's.
     """
 
     samples: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_dataset: Mapping[str, int] = field(default_factory=dict)
+    share: Mapping[str, float] = field(default_factory=dict)
 
     def total(self, dataset: str) -> int | None:
         """Return the clips for a data set."""
@@ -244,6 +246,8 @@ def _table(path: Path, document: Mapping[str, Any]) -> Table:
         raise TableError(f"{path}: row {twice[0]!r} is there twice")
     for contrast in table.contrasts:
         table.row(contrast.a), table.row(contrast.b)
+    for name, budget in table.budgets.items():
+        _check_share(f"{path}: budget {name!r}", budget.share)
     for row in rows:
         _check_row(path, table, row)
     return table
@@ -279,8 +283,13 @@ def _row(path: Path, row: Mapping[str, Any]) -> Row:
 
 
 def _budget(path: Path, name: str, budget: Mapping[str, Any]) -> Budget:
-    _known(path, f"budget {name!r}", budget, {"samples", "set", "datasets"})
-    return Budget(budget.get("samples"), budget.get("set", {}), budget.get("datasets", {}))
+    _known(path, f"budget {name!r}", budget, {"samples", "set", "datasets", "share"})
+    return Budget(
+        budget.get("samples"),
+        budget.get("set", {}),
+        budget.get("datasets", {}),
+        budget.get("share", {}),
+    )
 
 
 def _dataset(path: Path, name: str, rule: Mapping[str, Any]) -> DatasetRule:
@@ -320,8 +329,7 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
             raise TableError(f"{where} wants {what} {unknown[0]!r}; the table has {known}")
     if not row.caches and (needy := [s for s in row.stages if s in TEACHER_STAGES]):
         raise TableError(f"{where}: the stage {needy[0]} needs a cache")
-    if strange := sorted(set(row.share) - set(STAGES)):
-        raise TableError(f"{where} gives a share to {strange[0]!r}, which is no stage")
+    _check_share(where, row.share)
     try:
         config = override(preset(row.preset or table.preset), "stages", row.stages)
         for values in (table.common, row.settings):
@@ -329,6 +337,11 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
                 config = override(config, key, value)
     except SkelfewError as error:
         raise TableError(f"{where}: {error}") from None
+
+
+def _check_share(where: str, share: Mapping[str, float]) -> None:
+    if strange := sorted(set(share) - set(STAGES)):
+        raise TableError(f"{where} gives a share to {strange[0]!r}, which is no stage")
 
 
 def _known(path: Path, where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
