@@ -220,12 +220,17 @@ def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
     """The settings that determine the numbers; what does not take part is left out."""
     if config is None:
         return None
-    idle = [f"{s}." for s in STAGES if s not in config.stages]
-    for name, settings in OWN_SETTINGS.items():
-        if name != config.encoder.name:
-            idle += [f"encoder.{key}" for key in settings]
     return {
         key: value
         for key, value in config.flat().items()
-        if not key.startswith((*_NO_MATTER, *idle)) and _LATER.get(key, ...) != value
+        if not key.startswith((*_NO_MATTER, *idle(config))) and _LATER.get(key, ...) != value
     }
+
+
+def idle(config: TrainConfig) -> tuple[str, ...]:
+    """Return how the names of settings begin that do not take part: other stages and encoders."""
+    found = [f"{stage}." for stage in STAGES if stage not in config.stages]
+    for name, settings in OWN_SETTINGS.items():
+        if name != config.encoder.name:
+            found += [f"encoder.{key}" for key in settings]
+    return tuple(found)

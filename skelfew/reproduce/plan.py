@@ -9,6 +9,7 @@ from typing import Any
 from skelfew.cli.common import log
 from skelfew.config import preset
 from skelfew.reproduce.engine import duration
+from skelfew.reproduce.expand import idle
 from skelfew.reproduce.measure import seconds_of
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.text import grid
@@ -102,7 +103,7 @@ def commands(unit: Unit, folder: Path) -> list[str]:
     parts += ["--stages", ",".join(c.stages), "--threads", str(c.threads)]
     base = preset(c.preset).flat()
     for key, value in c.flat().items():
-        if value != base[key] and not key.startswith(_AUTOMATIC):
+        if value != base[key] and not key.startswith((*_AUTOMATIC, *idle(c))):
             parts += ["--set", f"{key}={_text(value)}"]
     train = shlex.join(parts)
     classifiers = "--classifier all" + (f" --classifier {unit.head}" if unit.head else "")
