@@ -112,7 +112,8 @@ def main(runs: list[Path]) -> None:
         moving = page.copy()
         for i, pair in enumerate(stages):
             for x, drawn in zip((first, second), pair, strict=True):
-                frame = evenly(drawn.points.shape[1], moments)[k]
+                frames = evenly(drawn.points.shape[1], moments)  # fewer where a clip has fewer
+                frame = frames[k * len(frames) // moments]
                 moving.paste(drawn.draw(frame), (x + 2 * WIDTH, 96 + i * (HEIGHT + GAP)))
         sheets.append(moving.resize((moving.width * 2 // 3, moving.height * 2 // 3)))
     save_animation(sheets, folder / "moving.gif", 3.0 / moments)

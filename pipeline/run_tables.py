@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stand_in_teachers import MODELS
+
 from skelfew.reproduce.tables import Row, Table, load_table
 
 # Of our own table the rows that have what no other has: class texts and joined caches.
@@ -22,39 +24,65 @@ TABLES: dict[str, tuple[str, ...]] = {
     "evidence-demo": ("texts", "texts-f_t", "still-joined"),
     **dict.fromkeys(("I", "III", "IV", "VI"), ()),
 }
-STAND_INS = """Stand-ins: X-Florence has the demo teacher's features, exported and imported again,
-and ImageNet's weights are random ones of torchvision's ResNet-18."""
+STAND_INS = """Stand-ins: X-Florence has the demo teacher's features, exported and imported again;
+ImageNet's weights are random ones of torchvision's ResNet-18; ActionCLIP (ViT-B/32) and the models
+of open_clip have random weights, those of open_clip also fewer blocks (stand_in_teachers.py)."""
 WEIGHTS = "weights/random-resnet18.pth"
 _RANDOM = f"""import torch, torchvision
 torch.manual_seed(0)
 torch.save(torchvision.models.resnet18().state_dict(), "{WEIGHTS}")"""
 WORLD = "skelfew-prepare demo --option subjects=5 --option views=2"
+# Large towers watch every clip: a folder of its own, with the fewest clips that episodes take.
+_TEACHERS = "XII"
+_FEW = " --option subjects=3"
 _TEACHER = "skelfew-extract demo --teacher xclip-demo"
 _TEXT = "skelfew-extract demo --teacher text --out cache/demo-text.zarr"
 _EXPORT = "skelfew-cache export cache/demo.zarr --out demo.npz --overwrite"
 _IMPORT = """skelfew-cache import demo.npz --out cache/demo-florence.zarr --overwrite
 --manifest manifests/demo.csv --class-text class_text --teacher stand-in --weights none
 --preprocessing unknown=yes"""
+_MODELS = Path(__file__).with_name("stand_in_teachers.py")
 _RESULTS = {"collapsed", "diverged"}  # training came to its end, if not to a good one
 
 
 def main(folder: Path, names: Sequence[str], jobs: int) -> int:
     """Make what is missing, run the tables, print what came out; return the exit status."""
-    (folder / "weights").mkdir(parents=True, exist_ok=True)
-    once(folder, "world", WORLD.split())
-    once(folder, "teacher", _TEACHER.split())
-    once(folder, "text", _TEXT.split(), optional=True)
-    once(folder, "export", _EXPORT.split())
-    once(folder, "import", _IMPORT.split())
-    once(folder, "weights", [sys.executable, "-c", _RANDOM])
+    if any(name != _TEACHERS for name in names):
+        make_world(folder, WORLD)
+    if _TEACHERS in names:
+        make_world(folder / _TEACHERS, WORLD + _FEW)
+        make_teachers(folder / _TEACHERS)
     found: dict[str, list[str]] = {"ran": [], "not run": [], "failed": []}
     for name in names:
-        for row, (state, why) in outcomes(folder, name, jobs).items():
+        place = folder / _TEACHERS if name == _TEACHERS else folder
+        for row, (state, why) in outcomes(place, name, jobs).items():
             found[state].append(f"{name} {row}" + (f": {why}" if why else ""))
     for state, rows in found.items():
         print(f"\n{len(rows)} rows {state}", *rows, sep="\n  ")
     print(f"\n{STAND_INS}")
     return 1 if found["failed"] else 0
+
+
+def make_world(folder: Path, world: str) -> None:
+    """Make clips and what the teachers that come with skelfew say of them."""
+    (folder / "weights").mkdir(parents=True, exist_ok=True)
+    once(folder, "world", world.split())
+    once(folder, "teacher", _TEACHER.split())
+    once(folder, "text", _TEXT.split(), optional=True)
+    once(folder, "export", _EXPORT.split())
+    once(folder, "import", _IMPORT.split())
+    once(folder, "weights", [sys.executable, "-c", _RANDOM])
+
+
+def make_teachers(folder: Path) -> None:
+    """Make what random models of the other families say; SigLIP 2 needs the extra ``text``."""
+    once(folder, "models", [sys.executable, str(_MODELS), "weights"])
+    command = ["skelfew-extract", "demo", "--out"]
+    for key in MODELS:
+        ours = ["--teacher", f"open_clip:weights/{key}"]
+        once(folder, key, [*command, f"cache/demo-{key}.zarr", *ours], optional=key == "siglip2")
+    ours = ["--teacher", "actionclip-base-patch32", "--untrained"]
+    once(folder, "actionclip", [*command, "cache/demo-actionclip.zarr", *ours])
 
 
 def once(folder: Path, name: str, command: Sequence[str], optional: bool = False) -> None:

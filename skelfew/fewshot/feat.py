@@ -14,6 +14,8 @@ from skelfew.fewshot.head import Head
 from skelfew.fewshot.nearest import squared_distances
 from skelfew.fewshot.tuning import class_means
 
+_WIDTH_PER_TEMPERATURE = 10  # of the source: D = 640 and a temperature of 64
+
 
 class SetAttention(nn.Module):
     """One head of self-attention over a set: LN(dropout(FC(A x W_v)) + x).
@@ -53,18 +55,20 @@ class FEAT(Head):
     """Minus the squared distance to prototypes adapted by self-attention, over a temperature.
 
     Attributes:
-        temperature: Divides the squared distances.
+        temperature: Divides the squared distances; 0 for D / 10, the source's 64 at its D of 640.
+            Adapted prototypes are as long as sqrt(D), so a narrow encoder hardly learns at 64.
         balance: Weight of the auxiliary loss in training; the source has 0.01 for one exemplar and
             0.1 for five.
-        auxiliary_temperature: Divides its squared distances; 64 for one exemplar, 32 for five.
+        auxiliary_temperature: Divides its squared distances; the source has 64 for one exemplar, 32
+            for five; 0 as above.
         attention_dropout: Dropout of the attention.
         dropout: Dropout of its output.
         rate: Factor on the learning rate of the attention.
     """
 
-    temperature: float = 64.0
+    temperature: float = 0.0
     balance: float = 0.01
-    auxiliary_temperature: float = 64.0
+    auxiliary_temperature: float = 0.0
     attention_dropout: float = 0.1
     dropout: float = 0.5
     rate: float = 10.0
@@ -72,10 +76,10 @@ class FEAT(Head):
     learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if min(self.temperature, self.auxiliary_temperature, self.rate) <= 0 or self.balance < 0:
+        if min(self.temperature, self.auxiliary_temperature, self.balance) < 0 or self.rate <= 0:
             raise SkelfewError(
-                "temperature, auxiliary_temperature and rate must be greater than 0, balance not "
-                f"negative; got {self}"
+                "temperature, auxiliary_temperature and balance must not be negative, rate must be "
+                f"greater than 0; got {self}"
             )
 
     def module(self, width: int) -> SetAttention:
@@ -92,7 +96,8 @@ class FEAT(Head):
     ) -> Tensor:
         """Return minus the squared distances to the adapted prototypes, (E, M, N)."""
         assert learned is not None
-        return -squared_distances(query, learned(class_means(support, ways))) / self.temperature
+        temperature = self.temperature or support.shape[-1] / _WIDTH_PER_TEMPERATURE
+        return -squared_distances(query, learned(class_means(support, ways))) / temperature
 
     def penalty(
         self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
@@ -108,6 +113,7 @@ class FEAT(Head):
         sides = [x.unflatten(1, (ways, -1)) for x in (support, query)]
         samples = torch.cat(sides, dim=2)  # (E, N, K + Q, D)
         centres = learned(samples).mean(dim=2)
-        logits = -squared_distances(samples.flatten(1, 2), centres) / self.auxiliary_temperature
+        temperature = self.auxiliary_temperature or support.shape[-1] / _WIDTH_PER_TEMPERATURE
+        logits = -squared_distances(samples.flatten(1, 2), centres) / temperature
         labels = episode_labels(ways, samples.shape[2]).to(logits.device).repeat(len(logits))
         return self.balance * F.cross_entropy(logits.flatten(0, 1), labels)

@@ -15,6 +15,7 @@ from skelfew_extract.open_clip_door import open_clip
 from skelfew_extract.teachers import build_teacher, shape_of
 from skelfew_extract.teachers.frame_averaged import TEMPLATES
 from skelfew_extract.weights import file_sha256
+from stand_in_teachers import MODELS, write
 
 from skelfew.cache import TeacherCache
 from skelfew.errors import SkelfewError
@@ -150,6 +151,26 @@ def test_errors(
 ) -> None:
     with pytest.raises(SkelfewError, match=said):
         build_teacher(asked.format(folder=folder, empty=tmp_path), **options)
+
+
+def test_every_family_of_table_xii_has_a_small_random_one(tmp_path: Path) -> None:
+    """What `make test-tables` puts in the place of weights that cannot be had."""
+    clip = torch.randint(0, 256, (1, 8, 3, 32, 32), dtype=torch.uint8)
+    for key in ("clip", "siglip2", "eva"):
+        write(tmp_path / key, MODELS[key], seed=0)
+        teacher = build_teacher(f"open_clip:{tmp_path / key}")
+        side = teacher.image_size
+        video, _ = teacher.encode_clips(
+            F.interpolate(clip.flatten(0, 1), side).unflatten(0, (1, 8))
+        )
+        assert video.shape == (1, teacher.dim) and video.norm() > 0
+        assert teacher.encode_text(["kick a ball"]).norm() > 0
+
+    config = json.loads((tmp_path / "eva" / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = 32
+    (tmp_path / "eva" / "open_clip_config.json").write_text(json.dumps(config))
+    with pytest.raises(SkelfewError, match=r"image_size 32, but eva02_tiny_patch14_224 takes 224"):
+        build_teacher(f"open_clip:{tmp_path / 'eva'}")
 
 
 def test_weights_of_another_model(folder: Path) -> None:

@@ -137,8 +137,10 @@ def test_feat_equals_the_reference(reference: dict[str, Any]) -> None:
     prototypes = attention(support.unflatten(1, (5, 5)).mean(dim=2))
     close = {"rtol": 0, "atol": 1e-8}
     torch.testing.assert_close(prototypes[0], numbers(reference["feat"]["proto_out"]), **close)
-    logits = FEAT().logits(support, query, 5, attention)
+    logits = FEAT(temperature=64).logits(support, query, 5, attention)
     torch.testing.assert_close(logits[0], numbers(reference["feat"]["logits_euclid_T64"]), **close)
+    by_width = FEAT().logits(support, query, 5, attention)  # D = 16
+    torch.testing.assert_close(by_width, logits * 40, rtol=1e-12, atol=0)
 
 
 def test_the_auxiliary_loss_of_feat() -> None:
@@ -154,8 +156,11 @@ def test_the_auxiliary_loss_of_feat() -> None:
         for x in samples:
             logits = torch.stack([-(x - centre).square().sum() / 64 for centre in centres])
             losses.append(-logits.log_softmax(dim=0)[c])
-    penalty = FEAT(balance=0.1).penalty(support, query, 3, attention)
+    penalty = FEAT(balance=0.1, auxiliary_temperature=64).penalty(support, query, 3, attention)
     torch.testing.assert_close(penalty, 0.1 * torch.stack(losses).mean())
+    by_width = FEAT(balance=0.1).penalty(support, query, 3, attention)  # D = 16
+    same = FEAT(balance=0.1, auxiliary_temperature=1.6).penalty(support, query, 3, attention)
+    torch.testing.assert_close(by_width, same)
 
 
 def test_subspace_equals_the_reference_with_two_views(reference: dict[str, Any]) -> None:

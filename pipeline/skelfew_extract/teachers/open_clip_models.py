@@ -106,11 +106,27 @@ def _create(asked: Asked, what: str, **options: Any) -> Any:
     from skelfew_extract.open_clip_door import open_clip
 
     try:
-        return open_clip.create_model(asked.model, **options)
+        model = open_clip.create_model(asked.model, **options)
     except Exception as error:  # RuntimeError, UnpicklingError, SafetensorError, OSError, ...
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         line = " ".join(lines[:2])[:300] or type(error).__name__
         raise SkelfewError(f"{what}: not the weights of {asked.model} ({line})") from None
+    _check_side(asked, model)
+    return model
+
+
+def _check_side(asked: Asked, model: Any) -> None:
+    """Towers of timm have the side of their pictures whatever a configuration says."""
+    patches = getattr(getattr(model.visual, "trunk", None), "patch_embed", None)
+    side = getattr(patches, "img_size", None)
+    if side is None or not getattr(patches, "strict_img_size", False):
+        return
+    if tuple(side) != tuple(model.visual.image_size):
+        vision = asked.config()["vision_cfg"]
+        raise SkelfewError(
+            f"{asked.folder or asked.model}: its configuration has image_size "
+            f"{vision['image_size']}, but {vision.get('timm_model_name')} takes {side[0]}"
+        )
 
 
 def _only_weights(folder: Path) -> Path:
