@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from skelfew.data.layouts import Layout
-from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
+from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions
 from skelfew.encoders.graph import SUBSETS, adjacency
-from skelfew.encoders.processor import normalised, on_processor, pointwise, product
+from skelfew.encoders.processor import normalised, on_processor, pointwise, product, stacked
 
 
 class AdaptiveGraphConv(nn.Module):

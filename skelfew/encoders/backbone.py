@@ -1,20 +1,23 @@
 """What AGCN, CTR-GCN and ST-GCN share: input normalisation, ten blocks, pooling (spec A)."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from skelfew.data.layouts import Layout
+from skelfew.encoders.channel_rows import normed_rows, pointwise_rows, temporal_rows
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.processor import mixed, normalised, pays, pointwise
+from skelfew.encoders.processor import normalised, pays, pointwise
 from skelfew.encoders.temporal import temporal_convolution
 
 # Output channels as multiples of the first block's, and temporal strides, of the ten blocks.
 _MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
 _STRIDES = (1, 1, 1, 1, 2, 1, 1, 2, 1, 1)
+
+# Axes of (N, C, T, V) in the order of the faster forms, and back: with frames first or not.
+_ORDERS = {True: ((2, 0, 3, 1), (1, 3, 0, 2)), False: ((1, 0, 3, 2), (1, 0, 3, 2))}
 
 BlockBuilder = Callable[[int, int, int, Layout, bool], nn.Module]
 
@@ -140,11 +143,11 @@ class SkeletonGCN(SkeletonEncoder):
         blocks: list[Any] = [self.get_submodule(name) for name in self._blocks]
         least = getattr(blocks[0], "least_width", math.inf)
         if self.fast and self.base >= least and pays(x, blocks[0].frames_first):
-            frames_first = blocks[0].frames_first
-            x = x.permute(2, 0, 3, 1).contiguous() if frames_first else x
+            there, back = _ORDERS[blocks[0].frames_first]
+            x = x.permute(there).contiguous()
             for block in blocks:
                 x = block.by_products(x)
-            return x.permute(1, 3, 0, 2) if frames_first else x
+            return x.permute(back)
         for block in blocks:
             x = block(x)
         return x
@@ -190,9 +193,13 @@ class TemporalConv(nn.Module):
         """Return the filtered features, not rectified."""
         return self.bn(self.conv(x))
 
-    def pointwise(self, x: Tensor) -> Tensor:
-        """Return ``forward`` in matrix products, for a kernel of 1."""
-        return self.bn(mixed(self.conv, x))
+    def rows(self, x: Tensor) -> Tensor:
+        """Return (C_out, N, V, T') for x (C_in, N, V, T)."""
+        if self.conv.kernel_size[0] == 1:
+            (y,) = pointwise_rows(x, self.conv)
+        else:
+            y = temporal_rows(x, self.conv)
+        return normed_rows(y, self.bn)
 
     def frames_first(self, x: Tensor) -> Tensor:
         """Return (T', N, V, C_out) for x (T, N, V, C_in); without dilation."""
@@ -202,18 +209,6 @@ class TemporalConv(nn.Module):
         assert self.conv.bias is not None
         y = temporal_convolution(x, self.conv.weight, self.conv.bias, stride)
         return normalised(self.bn, y)
-
-
-def stacked(convolutions: Iterable[nn.Module], dim: int = 0) -> tuple[Tensor, Tensor]:
-    """Return the weights of several 1x1 convolutions side by side, to run them as one.
-
-    ``dim`` 0 gives all their outputs; ``dim`` 1 gives the sum of their outputs, each on its own
-    input channels.
-    """
-    modules = list(convolutions)
-    weights = [cast(Tensor, module.weight) for module in modules]
-    biases = torch.stack([cast(Tensor, module.bias) for module in modules])
-    return torch.cat(weights, dim=dim), biases.flatten() if dim == 0 else biases.sum(dim=0)
 
 
 def initialise_convolutions(module: nn.Module) -> None:

@@ -5,15 +5,22 @@ Action Recognition", ICCV 2021; layer by layer in spec A.3.
 """
 
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from skelfew.data.layouts import Layout
-from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions, stacked
+from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions
+from skelfew.encoders.channel_rows import (
+    joined_rows,
+    largest_of_three,
+    normed_rows,
+    pointwise_rows,
+    refined_rows,
+)
 from skelfew.encoders.graph import SUBSETS, adjacency
-from skelfew.encoders.processor import mixed
+from skelfew.encoders.processor import stacked
 
 _BRANCHES = 4
 
@@ -88,28 +95,24 @@ class ChannelGraphConv(nn.Module):
             total = passed if total is None else total + passed
         return (self.bn(total) + self.down(x)).relu_()
 
-    def by_products(self, x: Tensor) -> Tensor:
-        """Return ``forward`` in matrix products."""
-        n, _, t, v = x.shape
+    def rows(self, x: Tensor) -> Tensor:
+        """Return (C_out, N, V, T) for x (C_in, N, V, T): ``forward`` in matrix products."""
+        c, n, v, _ = x.shape
         convs = [cast(RefinedGraphConv, conv) for conv in self.convs]
         weight, bias = stacked([conv.conv1 for conv in convs] + [conv.conv2 for conv in convs])
-        weight = weight.flatten(1).expand(n, -1, -1)
-        compared = torch.baddbmm(bias[:, None], weight, x.mean(dim=2))
-        p, q = compared.view(n, 2, SUBSETS, -1, v).unbind(dim=1)
-        differences = torch.tanh(p.unsqueeze(-2) - q.unsqueeze(-1)).flatten(3)  # (n, k, r, [v, u])
-        shared = self.PA.transpose(1, 2).reshape(SUBSETS, 1, -1).expand(n, -1, -1, -1)
-        rows = torch.cat([differences, torch.ones_like(shared), shared], dim=2)
-        total: Tensor | None = None
-        for conv, right in zip(convs, rows.unbind(dim=1), strict=True):
-            edges = torch.bmm(conv.left(self.alpha).expand(n, -1, -1), right).view(-1, v, v)
-            sent = mixed(conv.conv3, x).view(-1, t, v)
-            total = sent @ edges if total is None else torch.baddbmm(total, sent, edges)
-        assert total is not None
-        y = self.bn(total.view(n, -1, t, v))
+        compared = torch.addmm(bias[:, None], weight.flatten(1), x.mean(dim=3).view(c, -1))
+        p, q = compared.view(2, SUBSETS, -1, n, v)
+        differences = torch.tanh(p.unsqueeze(-2) - q.unsqueeze(-1))  # (k, r, n, v, u)
+        shared = self.PA.transpose(1, 2)[:, None, None].expand(-1, -1, n, -1, -1)
+        right = torch.cat([differences, torch.ones_like(shared), shared], dim=1)
+        left = torch.stack([conv.left(self.alpha) for conv in convs])
+        weight, bias = stacked([conv.conv3 for conv in convs])
+        y = refined_rows(x, weight.view(SUBSETS, -1, c), bias.view(SUBSETS, -1), left, right)
         if isinstance(self.down, nn.Sequential):
             convolution, norm = self.down
-            x = norm(mixed(convolution, x))
-        return y.add_(x).relu_()
+            (x,) = pointwise_rows(x, convolution)
+            x = normed_rows(x, norm)
+        return joined_rows([normed_rows(y, self.bn)], x)
 
 
 class MultiScaleTemporalConv(nn.Module):
@@ -150,17 +153,20 @@ class MultiScaleTemporalConv(nn.Module):
         y = torch.cat([branch(x) for branch in self.branches], dim=1)
         return y.relu_() if self.rectify else y
 
-    def by_products(self, x: Tensor) -> Tensor:
-        """Return ``forward`` with the 1x1 convolutions as matrix products."""
-        parts = []
-        for branch in self.branches:
-            first, *rest = cast(nn.Sequential, branch)
-            part = mixed(first, x)
-            for module in rest:
-                part = module(part)
-            parts.append(part)
-        y = torch.cat(parts, dim=1)
-        return y.relu_() if self.rectify else y
+    def rows(self, x: Tensor) -> list[Tensor]:
+        """Return what the branches make of x (C_in, N, V, T): (C_out / 4, N, V, T / stride)."""
+        narrow, wide, pooled, plain = (cast(Any, branch) for branch in self.branches)
+        firsts = [narrow[0], wide[0], pooled[0]]
+        if plain[0].stride == narrow[0].stride:
+            a, b, c, d = pointwise_rows(x, *firsts, plain[0])
+        else:
+            (a, b, c), (d,) = pointwise_rows(x, *firsts), pointwise_rows(x, plain[0])
+        a = narrow[3].rows(normed_rows(a, narrow[1], rectify=True))
+        b = wide[3].rows(normed_rows(b, wide[1], rectify=True))
+        c = normed_rows(c, pooled[1], rectify=True)
+        c = normed_rows(largest_of_three(c, pooled[3].stride[0]), pooled[4])
+        parts = [a, b, c, normed_rows(d, plain[1])]
+        return [part.relu() for part in parts] if self.rectify else parts
 
 
 class CTRGCNBlock(nn.Module):
@@ -192,13 +198,11 @@ class CTRGCNBlock(nn.Module):
         return y.relu() if self.residual is None else (y + self.residual(x)).relu_()
 
     def by_products(self, x: Tensor) -> Tensor:
-        """Return ``forward`` in matrix products."""
-        y = self.tcn1.by_products(self.gcn1.by_products(x))
-        if self.residual is None:
-            return y.relu()
+        """Return (C_out, N, V, T / stride) for x (C_in, N, V, T)."""
+        parts = self.tcn1.rows(self.gcn1.rows(x))
         if isinstance(self.residual, TemporalConv):
-            x = self.residual.pointwise(x)
-        return (y + x).relu_()
+            return joined_rows(parts, self.residual.rows(x))
+        return joined_rows(parts, None if self.residual is None else x)
 
 
 def ctrgcn(

@@ -3,8 +3,12 @@
 Blocks have such a form beside their plain one, ``by_products``, equal to rounding. AGCN's is for
 tensors (T, N, V, C), frames first and channels last: there a 1x1 convolution is one product over
 all frames, bodies and joints, and a few frames are a matrix without a copy
-(``skelfew.encoders.temporal``). CTR-GCN's is for (N, C, T, V), as every channel has a graph.
+(``skelfew.encoders.temporal``). CTR-GCN's is for (C, N, V, T), as every channel has a graph
+(``skelfew.encoders.channel_rows``).
 """
+
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +41,6 @@ def pointwise(convolution: nn.Module, x: Tensor) -> Tensor:
     return mixed.view(*x.shape[:-1], -1)
 
 
-def mixed(convolution: nn.Module, x: Tensor) -> Tensor:
-    """Return what a 1x1 convolution, with its stride, makes of x (N, C, T, V)."""
-    assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
-    return product(x[:, :, :: convolution.stride[0]], convolution.weight, convolution.bias)
-
-
 def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return a 1x1 convolution of x (N, C, T, V) by weights (C', C, 1, 1) as a matrix product."""
     n, _, t, v = x.shape
@@ -54,3 +52,15 @@ def normalised(norm: nn.Module, x: Tensor) -> Tensor:
     """Return what a BatchNorm layer makes of x (T, N, V, C): a view, not to be changed in place."""
     y: Tensor = norm(x.permute(0, 3, 1, 2))
     return y.permute(0, 2, 3, 1)
+
+
+def stacked(convolutions: Iterable[nn.Module], dim: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the weights of several 1x1 convolutions side by side, to run them as one.
+
+    ``dim`` 0 gives all their outputs; ``dim`` 1 gives the sum of their outputs, each on its own
+    input channels.
+    """
+    modules = list(convolutions)
+    weights = [cast(Tensor, module.weight) for module in modules]
+    biases = torch.stack([cast(Tensor, module.bias) for module in modules])
+    return torch.cat(weights, dim=dim), biases.flatten() if dim == 0 else biases.sum(dim=0)

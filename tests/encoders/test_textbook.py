@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from skelfew.data.layouts import load_layout
 from skelfew.encoders import build_encoder
+from skelfew.encoders.channel_rows import largest_of_three
 from skelfew.encoders.temporal import temporal_convolution
 
 TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "support" / "textbook.py"
@@ -74,6 +75,45 @@ def test_one_body_of_clips_with_one_equals_the_textbook_on_it(textbook: ModuleTy
     alone.load_state_dict(state)
     with torch.no_grad():
         torch.testing.assert_close(encoder(x), alone(x[..., :1]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("name", ["ctrgcn", "ctrgcn-pyskl"])
+def test_rows_equal_the_plain_form(name: str, train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups of two bodies and of one, frames that no stride divides; evaluation too."""
+    monkeypatch.setattr("skelfew.encoders.channel_rows._GROUP", 2 * 3 * 16 * 13 * 15)
+    torch.manual_seed(0)
+    encoder = build_encoder(name, "joints-15", width=0.25, bodies=1).double()
+    awake(encoder)
+    x = torch.randn(5, 3, 13, 15, 1).double().requires_grad_()
+    for module in encoder.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = 1.0
+    encoder(x)  # running statistics of these clips
+    encoder.train(train)
+    state = {key: value.clone() for key, value in encoder.state_dict().items()}
+    found = []
+    for encoder.fast in (True, False):
+        encoder.load_state_dict(state)
+        maps = encoder.forward_features(x)
+        inputs = [x, *encoder.parameters()]
+        found.append([maps, *torch.autograd.grad(maps.square().mean(), inputs)])
+        found[-1] += [buffer.clone() for buffer in encoder.buffers()]
+    assert not torch.equal(found[0][0], found[1][0]), "both are the same form"
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-8)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_largest_of_three_is_max_pooling(stride: int) -> None:
+    """Of equals, and there are many, the first gets the gradient."""
+    torch.manual_seed(0)
+    x = torch.randint(3, (2, 5, 4, 9)).double().requires_grad_()
+    ours, theirs = largest_of_three(x, stride), F.max_pool2d(x, (1, 3), (1, stride), (0, 1))
+    assert torch.equal(ours, theirs)
+    gradient = torch.randn_like(ours)
+    found, expected = (torch.autograd.grad(y, x, gradient) for y in (ours, theirs))
+    torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-14)
 
 
 def test_bfloat16_is_as_exact_as_in_the_plain_form() -> None:
