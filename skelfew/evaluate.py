@@ -151,35 +151,68 @@ def score_draws(
     shots: int,
     draws: int,
     seed: int,
+    groups: Sequence[str] | None = None,
 ) -> Result:
-    """Score all other samples against K random exemplars a class, several times."""
+    """Score all other samples against K random exemplars a class, several times.
+
+    Args:
+        features: Of the samples, n.
+        classes: Class numbers.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
+        shots: K.
+        draws: How many times.
+        seed: Of the draws.
+        groups: What group each sample is of, n. Then K exemplars a class are drawn in each group,
+            and the group's other samples are scored against them alone.
+
+    Raises:
+        SkelfewError: A class has no more than K samples (in a group).
+    """
     classes = tuple(classes)
     generator = torch.Generator().manual_seed(seed)
-    members = [(features.labels == c).nonzero().flatten() for c in classes]
-    for class_id, rows in zip(classes, members, strict=True):
-        if len(rows) <= shots:
-            raise SkelfewError(
-                f"class {class_id} has {len(rows)} samples; {shots} exemplars leave no query"
-            )
+    parts = _members(features, classes, shots, groups)
     total, changed, micro, macro = np.zeros((len(classes),) * 2, dtype=np.int64), 0, [], []
     answers = Answers()
     for _ in range(draws):
-        orders = [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
-        support = torch.cat([order[:shots] for order in orders])
-        query = torch.cat([order[shots:] for order in orders])
-        confusion, n_changed = _score_all(features, classes, classifier, support, query, answers)
-        total, changed = total + confusion, changed + n_changed
-        micro.append(np.diag(confusion).sum() / confusion.sum())
-        macro.append(np.nanmean(per_class(confusion)))
+        drawn = np.zeros_like(total)
+        for members in parts:
+            orders = [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
+            support = torch.cat([order[:shots] for order in orders])
+            query = torch.cat([order[shots:] for order in orders])
+            confusion, n = _score_all(features, classes, classifier, support, query, answers)
+            drawn, changed = drawn + confusion, changed + n
+        total += drawn
+        micro.append(np.diag(drawn).sum() / drawn.sum())
+        macro.append(np.nanmean(per_class(drawn)))
     return _result(
         mean_interval(micro, "draws"),
         mean_interval(macro, "draws"),
         classes,
         total,
         changed,
-        len(query),
+        int(drawn.sum()),
         answers,
     )
+
+
+def _members(
+    features: Features, classes: Sequence[int], shots: int, groups: Sequence[str] | None
+) -> list[list[Tensor]]:
+    """Return the positions of each class's samples, group by group."""
+    names = sorted(set(groups)) if groups is not None else [""]
+    parts = []
+    for name in names:
+        inside = torch.tensor([groups is None or group == name for group in groups or features.ids])
+        part = [((features.labels == c) & inside).nonzero().flatten() for c in classes]
+        for class_id, rows in zip(classes, part, strict=True):
+            if len(rows) <= shots:
+                where = f" in {name}" if name else ""
+                raise SkelfewError(
+                    f"class {class_id} has {len(rows)} samples{where}; {shots} exemplars leave no "
+                    "query"
+                )
+        parts.append(part)
+    return parts
 
 
 def score_episodes(

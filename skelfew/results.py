@@ -28,6 +28,7 @@ from skelfew.statistics import Estimate, mean_interval
 from skelfew.subjects import Subject
 
 MODES = ("exemplars", "draws", "episodes")
+WITHIN = ("view", "subject", "replication", "setup")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Plan:
         seed: Of draws, episodes and bootstrap.
         average: Give the mean over several runs, usually a split each, instead of a row each.
         classes: ``novel`` or ``validation``: which classes are scored.
+        within: Column of the manifest, one of ``WITHIN``: draws compare a query with exemplars of
+            the same view, performer, ... only.
     """
 
     classifiers: dict[str, Classifier]
@@ -64,6 +67,7 @@ class Plan:
     seed: int = 0
     average: bool = False
     classes: str = "novel"
+    within: str | None = None
 
     def scored(self, protocol: Protocol) -> tuple[int, ...]:
         """Return the class numbers that are told apart."""
@@ -111,6 +115,10 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         raise SkelfewError(
             f"leaving out {', '.join(plan.exclude)} is for --mode exemplars, not for {mode}"
         )
+    if plan.within and mode != "draws":
+        raise SkelfewError(
+            f"exemplars within a {plan.within} are drawn: give --mode draws, not {mode}"
+        )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
     scored: dict[tuple[str, str], Classifier | None] = {}
     classifiers: dict[str, Classifier | None] = {**plan.classifiers} or {TEXTS: None}
@@ -124,7 +132,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
             if classifier is None:
                 result = _against_texts(subject, features[output], protocol, plan)
             else:
-                result = _score(features[output], protocol, classifier, plan, mode)
+                result = _score(subject, features[output], protocol, classifier, plan, mode)
             label = subject.name
             if plan.average and label != RAW:
                 label = f"{len(learned)} runs"
@@ -155,6 +163,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         "classes": plan.classes,
         "seed": plan.seed,
         "excluded_queries": list(plan.exclude) if mode == "exemplars" else [],
+        "within": plan.within,
         "teacher_untrained": _untrained(subjects),
         "subjects": [{"name": s.name, **s.about, "notes": list(s.notes)} for s in subjects],
         "notes": _notes(subjects, tasks, plan, mode, results),
@@ -222,13 +231,19 @@ def class_features(subject: Subject, classes: Sequence[int], output: str = "pool
 
 
 def _score(
-    features: Features, protocol: Protocol, classifier: Classifier, plan: Plan, mode: str
+    subject: Subject,
+    features: Features,
+    protocol: Protocol,
+    classifier: Classifier,
+    plan: Plan,
+    mode: str,
 ) -> Result:
     if mode == "exemplars":
         return score_exemplars(features, protocol, classifier, plan.shots, plan.exclude, plan.seed)
     classes = plan.scored(protocol)
     if mode == "draws":
-        return score_draws(features, classes, classifier, plan.shots, plan.draws, plan.seed)
+        groups = _groups(subject.manifest, features.ids, plan.within) if plan.within else None
+        return score_draws(features, classes, classifier, plan.shots, plan.draws, plan.seed, groups)
     fixed = protocol.episodes
     return score_episodes(
         features,
@@ -240,6 +255,17 @@ def _score(
         plan.episodes or fixed.get("episodes", 1000) * fixed.get("repeats", 1),
         plan.seed,
     )
+
+
+def _groups(manifest: Manifest, ids: Sequence[str], column: str) -> list[str]:
+    """Return which view, performer, ... each sample is of, in words."""
+    values = [str(getattr(manifest[i], column)) for i in ids]
+    if unknown := [i for i, value in zip(ids, values, strict=True) if not value]:
+        raise SkelfewError(
+            f"{manifest.name}: the {column} of {len(unknown)} samples is not known, first "
+            f"{unknown[0]}; exemplars cannot be drawn within it"
+        )
+    return [f"{column} {value}" for value in values]
 
 
 def _against_texts(subject: Subject, features: Features, protocol: Protocol, plan: Plan) -> Result:
@@ -299,6 +325,8 @@ def _notes(
                 f"{got:,} queries, but the complete data set has {expected:,}: not comparable "
                 "with published numbers"
             )
+    if plan.within:
+        notes.append(f"queries are compared with exemplars of the same {plan.within} only")
     for name, classifier in plan.classifiers.items():
         if getattr(classifier, "transductive", False):
             notes.append(f"{name} is transductive: it looks at all queries before it decides")

@@ -41,7 +41,7 @@ def make_data(root: Path, classes: int = 5, each: int = 8) -> tuple[Manifest, Sk
     """Write manifests/tiny.csv, data/tiny.h5 and two protocols: every class a motion of its own."""
     rng = np.random.default_rng(0)
     samples = [
-        Sample(f"c{c}_s{s}", c, f"action {c}", 12 + s, subject=f"s{s}")
+        Sample(f"c{c}_s{s}", c, f"action {c}", 12 + s, subject=f"s{s}", view=f"{s % 2}")
         for c in range(1, classes + 1)
         for s in range(1, each + 1)
     ]

@@ -171,6 +171,23 @@ def test_draws_vary_the_exemplars_and_score_all_others() -> None:
         score_draws(features, [1, 3], CLASSIFIERS["cosine"], 30, draws=1, seed=0)
 
 
+def test_draws_within_groups_compare_with_exemplars_of_the_group_alone() -> None:
+    """Two cameras that disagree about which class is which: within one, all is told apart."""
+    labels = torch.tensor([1, 3] * 8)
+    views = ["left"] * 8 + ["right"] * 8
+    towards = torch.where(labels == 1, 1.0, -1.0) * torch.tensor([1.0] * 8 + [-1.0] * 8)
+    values = torch.stack([towards, torch.full((16,), 0.1)], dim=1)
+    features = Features(values, tuple(f"s{i:02}" for i in range(16)), labels)
+    cosine = CLASSIFIERS["cosine"]
+    mixed = score_draws(features, [1, 3], cosine, 1, draws=20, seed=0)
+    within = score_draws(features, [1, 3], cosine, 1, draws=20, seed=0, groups=views)
+    assert mixed.micro.value < 0.7 and within.micro.value == 1.0
+    assert mixed.queries == 14 and within.queries == 12
+    assert within.confusion is not None and within.confusion.sum() == 20 * 12
+    with pytest.raises(SkelfewError, match="class 1 has 4 samples in left; 4 exemplars leave no"):
+        score_draws(features, [1, 3], cosine, 4, draws=1, seed=0, groups=views)
+
+
 def test_broken_features_are_refused() -> None:
     values = torch.zeros(3, 2)
     values[1, 0] = torch.nan

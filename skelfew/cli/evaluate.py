@@ -13,8 +13,8 @@ FREE = ("cosine", "cosine-paper", "linear", "nearest", "prototype")
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
 # Options about exemplars, which zero shots do not have.
 _OF_EXEMPLARS = (
-    *SETTINGS, "encoder", "raw", "mode", "exclude_synchronised_views", "draws", "episodes", "ways",
-    "queries", "classifiers", "pairs",
+    *SETTINGS, "encoder", "raw", "mode", "exclude_synchronised_views", "within", "draws",
+    "episodes", "ways", "queries", "classifiers", "pairs",
 )  # fmt: skip
 
 
@@ -60,6 +60,11 @@ def option(*names: str, **attributes: Any) -> Any:
     "--exclude-synchronised-views",
     is_flag=True,
     help="Leave out queries that show an exemplar's own performance from another camera.",
+)
+@option(
+    "--within",
+    type=click.Choice(["view", "subject", "replication", "setup"]),
+    help="With --mode draws: compare a query with exemplars of the same view, ... only.",
 )
 @click.option(
     "--classes",

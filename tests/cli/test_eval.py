@@ -75,6 +75,19 @@ def test_two_runs_are_compared(world: Path) -> None:
     assert "95 % interval over 10 draws" in done.stdout
 
 
+def test_draws_within_a_view(world: Path) -> None:
+    within = ("--run", "runs/older", "--within", "view")
+    done = run(world, *within, "--mode", "draws", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["within"] == "view" and "of the same view only" in document["notes"][-1]
+    assert document["rows"][0]["results"][0]["queries"] == 3 * 2 * (4 - 1)
+    refused = run(world, *within)
+    assert refused.exit_code == 1 and "give --mode draws, not exemplars" in refused.stderr
+    unknown = run(world, "--run", "runs/older", "--within", "setup", "--mode", "draws")
+    assert "the setup of 24 samples is not known, first c3_s1" in unknown.stderr
+
+
 def test_an_encoder_without_its_run(world: Path, tmp_path: Path) -> None:
     out = tmp_path / "result.json"
     encoder = "runs/older/encoder.safetensors"
