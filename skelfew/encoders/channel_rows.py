@@ -65,8 +65,9 @@ class _Pointwise(torch.autograd.Function):
         for group in _groups(x.shape[1], x[0, 0].numel() * max(weight.shape)):
             rows = torch.cat([gradient[:, group] for gradient in gradients]).flatten(1)
             if ctx.needs_input_grad[1]:
-                to_bias += rows.sum(dim=1)
                 to_weight.addmm_(rows, x[:, group].flatten(1).T)
+            if ctx.needs_input_grad[2]:
+                to_bias += rows.sum(dim=1)
             torch.mm(weight.T, rows, out=to_x[:, group].flatten(1))
         return to_x, to_weight, to_bias, None
 

@@ -104,6 +104,21 @@ def test_rows_equal_the_plain_form(name: str, train: bool, monkeypatch: pytest.M
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-8)
 
 
+def test_rows_with_frozen_weights() -> None:
+    """Biases and the input get the gradients that they get in the plain form."""
+    torch.manual_seed(0)
+    encoder = build_encoder("ctrgcn", "joints-15", width=0.125, bodies=1).double().eval()
+    awake(encoder)
+    for key, parameter in encoder.named_parameters():
+        parameter.requires_grad_(key.endswith("bias"))
+    x = torch.randn(3, 3, 8, 15, 1).double().requires_grad_()
+    inputs = [x, *(p for p in encoder.parameters() if p.requires_grad)]
+    found = []
+    for encoder.fast in (True, False):
+        found.append(torch.autograd.grad(encoder(x).norm(), inputs))
+    torch.testing.assert_close(*found, atol=1e-11, rtol=1e-8)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_largest_of_three_is_max_pooling(stride: int) -> None:
     """Of equals, and there are many, the first gets the gradient."""
