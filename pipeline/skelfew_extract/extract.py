@@ -220,10 +220,14 @@ def build_chosen(name: str, *, device: str, precision: str, **how: Any) -> Teach
     Args:
         name: As for ``build_teacher``.
         device: As torch names it.
-        precision: As for :func:`choose_precision`.
+        precision: As for :func:`choose_precision`; ``auto`` is float32 for a teacher whose features
+            bfloat16 changes.
         how: The other arguments of ``build_teacher``.
     """
-    chosen = choose_precision(precision, device, shape_of(name).width)
+    shape = shape_of(name)
+    if precision == "auto" and not shape.near_in_bfloat16:
+        precision = "float32"
+    chosen = choose_precision(precision, device, shape.width)
     return build_teacher(name, device=device, precision=chosen, **how)
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from extraction_world import make_world
+from skelfew_extract import extract as extraction
 from skelfew_extract.cli import main
 from skelfew_extract.open_clip_door import open_clip
 from skelfew_extract.teachers import build_teacher, shape_of
@@ -98,6 +99,18 @@ def test_bfloat16_is_near(folder: Path) -> None:
     near = build_teacher(f"open_clip:{folder}", precision="bfloat16").encode_clips(clip)[0]
     assert near.dtype == torch.float32 and not torch.equal(near, exact)
     assert F.cosine_similarity(near, exact).item() > 0.999
+
+
+def test_bfloat16_is_for_those_who_ask(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its residual stream is rounded too, which X-CLIP's is not."""
+    monkeypatch.setattr(
+        extraction, "choose_precision", lambda asked, *_: "bfloat16" if asked == "auto" else asked
+    )
+    for asked, taken in (("auto", "float32"), ("bfloat16", "bfloat16")):
+        teacher = extraction.build_chosen(f"open_clip:{folder}", device="cpu", precision=asked)
+        assert teacher.describe()["precision"] == taken
+    demo = extraction.build_chosen("xclip-demo", device="cpu", precision="auto", untrained=True)
+    assert demo.describe()["precision"] == "bfloat16"
 
 
 def test_a_name_with_a_file_of_weights(tmp_path: Path) -> None:

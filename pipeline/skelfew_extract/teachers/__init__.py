@@ -45,12 +45,15 @@ class Shape:
         image_size: S, side of a frame in pixels.
         width: Channels of its vision tower.
         interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
+        near_in_bfloat16: Whether features in bfloat16 have a cosine of 0.9999 with those in
+            float32, so that ``auto`` may choose it.
     """
 
     frames: int
     image_size: int
     width: int
     interpolation: str = "bilinear"
+    near_in_bfloat16: bool = True
 
 
 class Teacher(Protocol):

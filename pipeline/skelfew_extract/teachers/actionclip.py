@@ -178,7 +178,7 @@ def build(
 def shape_of(name: str) -> Shape:
     """Return what the teacher takes, without its weights."""
     variant = ACTION_VARIANTS[name]
-    return Shape(variant.frames, variant.image_size, variant.width, "bicubic")
+    return Shape(variant.frames, variant.image_size, variant.width, "bicubic", False)
 
 
 def _load(checkpoint: ActionCheckpoint, variant: ActionVariant) -> ActionCLIP:

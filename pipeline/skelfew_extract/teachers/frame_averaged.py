@@ -109,7 +109,7 @@ def shape_of(name: str) -> Shape:
         prepared = open_clip.get_pretrained_cfg(asked.model, asked.source)
     size = _side(vision.get("image_size", 224), name)
     interpolation = str(prepared.get("interpolation") or "bicubic")
-    return Shape(FRAMES, size, int(vision.get("width", 768)), interpolation)
+    return Shape(FRAMES, size, int(vision.get("width", 768)), interpolation, False)
 
 
 def _side(size: Any, name: str) -> int:
