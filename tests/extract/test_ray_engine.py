@@ -102,7 +102,7 @@ def command(pid: int) -> str:
         return ""
 
 
-def eventually(condition: Callable[[], object], seconds: float = 60) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 240) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -111,18 +111,25 @@ def eventually(condition: Callable[[], object], seconds: float = 60) -> bool:
     return False
 
 
+def waits_for(pid: int) -> str:
+    """Return in which call of the kernel a process sleeps, "" if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        return ""
+
+
 def kill_the_decoder_of(hanging: Path, content: bytes, killed: list[str]) -> None:
     """Kill Ray's process whose decoding process hangs at a named pipe; then mend that."""
 
-    def decoders() -> list[int]:
+    def kill() -> bool:
         found = descendants()
-        waits = [p for p in found if "partner" in Path(f"/proc/{p}/wchan").read_text()]
-        return [found[p] for p in waits]
+        for waiting in (p for p in found if "partner" in waits_for(p)):
+            killed.append(command(found[waiting]))
+            os.kill(found[waiting], signal.SIGKILL)
+        return bool(killed)
 
-    if eventually(decoders):
-        for pid in decoders():
-            killed.append(command(pid))
-            os.kill(pid, signal.SIGKILL)
+    eventually(kill)
     end = os.open(hanging, os.O_RDWR | os.O_NONBLOCK)  # lets the orphan go on, and end
     hanging.unlink()
     hanging.write_bytes(content)
