@@ -37,6 +37,7 @@ _TEACHERS = "XII"
 _FEW = " --option subjects=3"
 _TEACHER = "skelfew-extract demo --teacher xclip-demo"
 _TEXT = "skelfew-extract demo --teacher text --out cache/demo-text.zarr"
+_NO_MEANING = "skelfew-extract demo --teacher text --untrained --out cache/demo-random.zarr"
 _EXPORT = "skelfew-cache export cache/demo.zarr --out demo.npz --overwrite"
 _IMPORT = """skelfew-cache import demo.npz --out cache/demo-florence.zarr --overwrite
 --manifest manifests/demo.csv --class-text class_text --teacher stand-in --weights none
@@ -69,6 +70,7 @@ def make_world(folder: Path, world: str) -> None:
     once(folder, "world", world.split())
     once(folder, "teacher", _TEACHER.split())
     once(folder, "text", _TEXT.split(), optional=True)
+    once(folder, "random", _NO_MEANING.split(), optional=True)
     once(folder, "export", _EXPORT.split())
     once(folder, "import", _IMPORT.split())
     once(folder, "weights", [sys.executable, "-c", _RANDOM])

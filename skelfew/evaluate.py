@@ -199,10 +199,10 @@ def _members(
     features: Features, classes: Sequence[int], shots: int, groups: Sequence[str] | None
 ) -> list[list[Tensor]]:
     """Return the positions of each class's samples, group by group."""
-    names = sorted(set(groups)) if groups is not None else [""]
+    owners = [""] * len(features.ids) if groups is None else list(groups)
     parts = []
-    for name in names:
-        inside = torch.tensor([groups is None or group == name for group in groups or features.ids])
+    for name in sorted(set(owners)):
+        inside = torch.tensor([owner == name for owner in owners])
         part = [((features.labels == c) & inside).nonzero().flatten() for c in classes]
         for class_id, rows in zip(classes, part, strict=True):
             if len(rows) <= shots:

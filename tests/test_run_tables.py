@@ -36,7 +36,7 @@ def test_a_table_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     seen = texts[[place[s.class_id] for s in manifest]]
     seen += 0.1 * draw.normal(size=seen.shape)
     write_cache(Path("cache/demo.zarr"), manifest, seen, (), (), True, texts)
-    for step in ("world", "teacher", "text", "export", "import", "weights"):
+    for step in ("world", "teacher", "text", "random", "export", "import", "weights"):
         Path(f".{step}").touch()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
