@@ -64,7 +64,8 @@ def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier:
         return False
     if len({r.classifier for r in table.rows}) > 1 and row.classifier != classifier:
         return False
-    if len({r.caches for r in table.rows if r.caches}) > 1:
+    # Rows of ours, which quote nothing, may have other teachers.
+    if len({r.caches for r in table.rows if r.caches and r.quoted}) > 1:
         wanted = [table.caches[key].path.format(dataset=dataset) for key in row.caches]
         used = [config.inputs.cache, *config.inputs.more_caches] if config.inputs.cache else []
         if [Path(place).stem for place in wanted] != [Path(place or "").stem for place in used]:
