@@ -1,5 +1,8 @@
 """Settings that depend on the inputs and the machine: filled in before a run starts."""
 
+import importlib.util
+import os
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -62,6 +65,18 @@ def pick_device(name: str) -> str:
         first = str(error).splitlines()[0]
         raise SkelfewError(f"device {name!r} cannot be used ({first}); --device cpu can") from None
     return name
+
+
+def check_compiler(device: str) -> None:
+    """Raise SkelfewError if torch.compile has no compiler for a device."""
+    if torch.device(device).type == "cpu":
+        what = "a C++ compiler (g++ or clang++)"
+        names = [os.environ.get("CXX") or "g++", "clang++"]
+        found = any(shutil.which(name) for name in names)
+    else:
+        what, found = "the package triton", importlib.util.find_spec("triton") is not None
+    if not found:
+        raise SkelfewError(f"--compile needs {what}, and there is none; leave --compile out")
 
 
 def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:

@@ -37,7 +37,7 @@ from skelfew.pretrain.admission import TrainingData, admit
 from skelfew.pretrain.bridge import Bridging, bridge_of, bridge_path, save_bridge
 from skelfew.pretrain.stage import Stage
 from skelfew.pretrain.validation import Validation
-from skelfew.resolve import pick_device, pipeline_of, resolve
+from skelfew.resolve import check_compiler, pick_device, pipeline_of, resolve
 from skelfew.runs import Run, read_json, write_json
 from skelfew.seeding import seeded
 from skelfew.world import World, current, refuse, share
@@ -200,6 +200,9 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
             + (" or --hold-out-validation" if config.train_on_validation else "")
         )
     encoder = _build(config, inputs, data).to(config.device)
+    if config.compile:
+        check_compiler(config.device)
+        encoder.compile()
     return Start(data, validation, encoder, cache, tuple(notes))
 
 

@@ -38,6 +38,7 @@ SETTINGS: dict[str, str] = {
     "device": "device",
     "threads": "threads",
     "precision": "precision",
+    "compile": "compile",
 }
 # Options that go to the stages before the episodes, as far as these have such a setting.
 PASSES = {
@@ -88,6 +89,7 @@ _GROUPS: dict[str, tuple[str, ...]] = {
         "device",
         "threads",
         "precision",
+        "compile",
         "json",
     ),
 }
@@ -224,6 +226,10 @@ def option(*names: str, **attributes: Any) -> Any:
 @option("--device", help="cpu, cuda, cuda:1 [cuda if there is one].")
 @option("--threads", type=int, help="Processor threads.")
 @option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[float32]")
+@option(
+    "--compile/--no-compile",
+    help="Compile the encoder: slow to start, for GPUs [not].",
+)
 @click.option("--json", is_flag=True, help="Print one JSON document about the finished run.")
 @guarded
 def main(

@@ -80,6 +80,16 @@ class SkeletonGCN(SkeletonEncoder):
             self.add_module(name, block)
         return names
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Hand each block to torch.compile, in its plain form; arguments are those of that.
+
+        Blocks of one shape share what is compiled, and a change in the number of bodies, which
+        ``masked_mean`` brings, does not reach the rest of the network.
+        """
+        self.fast = False
+        for name in self._blocks:
+            self.get_submodule(name).compile(*args, **kwargs)
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (N, D) of skeletons x (N, C, T, V, M)."""
         self.check(x)

@@ -28,7 +28,9 @@ _LATER: dict[str, Any] = {"episodic.head": "cosine", "episodic.head_settings": [
 # What was opened, by inputs, split, and whether validation classes are trained on.
 Opened = dict[tuple[InputConfig, str | None, bool], Inputs]
 # Settings that change where or how fast something is computed, but not what.
-_NO_MATTER = ("inputs.", "protocol", "device", "threads", "checkpoint_minutes", "preset")
+_NO_MATTER = (
+    "inputs.", "protocol", "device", "threads", "compile", "checkpoint_minutes", "preset",
+)  # fmt: skip
 
 
 def expand(request: Request) -> Work:
