@@ -67,8 +67,8 @@ format: .venv/.dev ## Mend style
 docs: .venv/.dev ## Build the site of docs/ into site/; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Counting faults and inputs takes long, and reject.py wants a run: those are started by hand.
-BY_HAND = faults fuzz reject
+# Counting faults and inputs takes long, reject.py wants a run, gpu.py a card: started by hand.
+BY_HAND = faults fuzz reject gpu
 BENCHMARKS = $(filter-out $(BY_HAND:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
 
 bench: .venv/.dev ## Measure what benchmarks/ claims, into docs/benchmarks.md
