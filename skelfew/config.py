@@ -173,8 +173,8 @@ class TrainConfig:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1`` ...
         threads: Of the processor, None for PyTorch's choice.
         precision: ``bfloat16`` runs the encoder in autocast.
-        compile: Hand the encoder to torch.compile: a minute or more before the first step, steps
-            of a GPU faster afterwards. On a processor skelfew's own forms are faster.
+        compile: Hand the encoder to torch.compile, which takes a minute or more before the first
+            step. Meant for GPUs, not measured there; a processor has skelfew's own faster forms.
         checkpoint_minutes: Longest time between two checkpoints; each epoch ends with one.
     """
 

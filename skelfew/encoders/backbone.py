@@ -83,8 +83,8 @@ class SkeletonGCN(SkeletonEncoder):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Hand each block to torch.compile, in its plain form; arguments are those of that.
 
-        Blocks of one shape share what is compiled, and a change in the number of bodies, which
-        ``masked_mean`` brings, does not reach the rest of the network.
+        Blocks are small graphs of few shapes; with ``masked_mean`` the number of bodies changes
+        from batch to batch.
         """
         self.fast = False
         for name in self._blocks:
