@@ -23,6 +23,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from skelfew_extract.teachers.xclip_teacher import build_xclip
+from support import rows as printed
 from support.encoder_speed import judged
 from support.textbook import Textbook
 from support.their_xclip import their_xclip
@@ -177,10 +178,7 @@ def main() -> None:
         print(json.dumps({"benchmark": "gpu", **about, **found}, indent=2))
         return
     print("  ".join(f"{key} {value}" for key, value in about.items()))
-    for part, rows in found.items():
-        print(f"\n{part}")
-        for row in rows:
-            print("  ".join(f"{key} {value}" for key, value in row.items()))
+    printed.show(found)
 
 
 if __name__ == "__main__":

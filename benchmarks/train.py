@@ -36,6 +36,7 @@ from typing import Any
 
 import torch
 from support import encoder_speed, online
+from support import rows as printed
 from support.encoder_speed import judged
 
 from skelfew.config import STAGES as NAMES
@@ -193,10 +194,7 @@ def main() -> None:
         print(json.dumps(document, indent=2))
         return
     print(f"rounds {arguments.rounds}  load {load:.1f}  threads {torch.get_num_threads()}")
-    for part, rows in found.items():
-        print(f"\n{part}")
-        for row in rows:
-            print("  ".join(f"{key} {value}" for key, value in row.items()))
+    printed.show(found)
 
 
 if __name__ == "__main__":
