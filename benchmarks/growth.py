@@ -5,7 +5,7 @@ step takes the same time however many samples there are. Each size is measured i
 own; peaks are VmHWM (ru_maxrss is inherited), less what was resident before. Time is the process's
 processor time, which suffers less from what else the machine does.
 
-- prepare: `skelfew-prepare demo` without videos, one worker (66 samples a subject)
+- prepare: `skelfew-prepare demo` without videos, one worker (66 samples a subject and repetition)
 - extract: xclip-demo (4 MB of weights) over the 66 videos of a demo world, again and again, one
   decoding process; its start is in it
 - store: skeletons of 20 frames of 25 joints written; load: read into a bank of one body
@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 
 FRAMES, DIM, BATCH, STEPS = 20, 64, 32, 8
+MOST_SUBJECTS = 999  # of a demo world
 
 
 class Repeated:
@@ -83,8 +84,10 @@ def child(what: str, count: int, root: Path) -> None:
             return SkeletonBank.from_store(opened, opened.ids, Pipeline(length=16), bodies=1)
 
     def prepared(count: int = count, video: bool = False) -> None:
-        options = [f"--option=subjects={math.ceil(count / 66)}"]
-        options += ["--option=views=1", "--option=replications=1"]
+        performances = math.ceil(count / 66)
+        times = math.ceil(performances / MOST_SUBJECTS)
+        options = [f"--option=subjects={math.ceil(performances / times)}"]
+        options += ["--option=views=1", f"--option=replications={times}"]
         options += [] if video else ["--option=video=false"]
         places = ["--out", str(root / "p.csv"), "--data", str(root / "p.h5")]
         line = ["demo", "--raw", str(root / "raw"), *places, "--workers=1", *options]
