@@ -162,8 +162,12 @@ def run(
     if known is not None:
         from skelfew.reproduce.published import adopt
 
+        here = sum(records.get(unit.key) is not None for unit in work.units)
         adopted = adopt(records, work.units, known)
-        log(f"{len(adopted)} of {len(work.units)} units are published in {known}")
+        log(
+            f"of {len(work.units)} units {here} are recorded here, {len(adopted)} more are taken "
+            f"from {known}"
+        )
     if plan:
         document = plan_document(request, work, records, folder)
         click.echo(json.dumps(document, indent=1) if as_json else describe_plan(document))
