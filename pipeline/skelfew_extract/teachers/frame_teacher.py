@@ -14,6 +14,17 @@ from skelfew_extract.teachers.clips import check_precision, parts_of
 from skelfew_extract.text import prompts
 
 
+def _keep_sums_in_float32(model: nn.Module) -> None:
+    """Let the residual stream of a vision transformer begin in float32.
+
+    Under autocast the patch embedding, a convolution, gives bfloat16, and a tower that casts all
+    that is added to what is there stays in it, rounding the sum after every block.
+    """
+    embedding = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
+    if embedding is not None:
+        embedding.register_forward_hook(lambda module, given, patches: patches.float())
+
+
 class FrameTeacher(ABC):
     """A frozen model of frames and texts (see ``Teacher``); f_t is the text of the class alone.
 
@@ -53,6 +64,8 @@ class FrameTeacher(ABC):
         self.frames, self.image_size, self.mean, self.std = frames, image_size, mean, std
         self.precision, self.device = precision, torch.device(device)
         self.model = model.eval().requires_grad_(False).float().to(self.device)
+        if precision == "bfloat16":
+            _keep_sums_in_float32(self.model)
         self._mean = torch.tensor(mean, device=self.device).view(3, 1, 1) * 255
         self._std = torch.tensor(std, device=self.device).view(3, 1, 1) * 255
         self._encode = torch.compile(self.encode_video, dynamic=False) if compile else None
