@@ -6,6 +6,9 @@ where the processor has it, class texts encoded once, the cache written. Both de
 of the demo world with the same decoder and joint crop, and have the same random weights.
 torch.compile is off. Stages are printed; so is the cosine of bfloat16 to float32 features.
 
+The decoding process imports this file again, so what it does not need is imported where it is used,
+as in the command.
+
 Usage: python benchmarks/extract.py [VARIANT] [--clips 8] [--json]   (default xclip-base-patch16)
 """
 
@@ -19,21 +22,17 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from skelfew_extract import extract as extraction
 from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.crop import CropSettings, clip_box, crop_and_resize, segment_midpoints
 from skelfew_extract.decode_worker import decode_clip
 from skelfew_extract.frames import probe, read_frames
-from skelfew_extract.recordings import Recordings
-from skelfew_extract.teachers.xclip_teacher import XCLIPTeacher, build_xclip
-from support.their_xclip import their_xclip
 
-from skelfew.cache import CacheWriter
+if TYPE_CHECKING:
+    from skelfew_extract.teachers.xclip_teacher import XCLIPTeacher
 
 STAGES: dict[str, float] = {}
 
@@ -87,7 +86,7 @@ def alone(tasks: list[ClipTask], crop: CropSettings) -> tuple[float, float]:
 @torch.inference_mode()
 def as_a_user(
     model: Any,
-    exact: XCLIPTeacher,
+    exact: "XCLIPTeacher",
     labels: list[str],
     own: list[int],
     tasks: list[ClipTask],
@@ -113,10 +112,17 @@ def both_times() -> tuple[float, float]:
 
 
 def least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
-    return float(F.cosine_similarity(a.double(), b.double()).min())
+    return float(torch.cosine_similarity(a.double(), b.double()).min())
 
 
 def measure(name: str, count: int, root: Path) -> dict[str, Any]:
+    from skelfew_extract import extract as extraction
+    from skelfew_extract.recordings import Recordings
+    from skelfew_extract.teachers.xclip_teacher import build_xclip
+    from support.their_xclip import their_xclip
+
+    from skelfew.cache import CacheWriter
+
     options = ["--option=subjects=1", "--option=views=1", "--option=replications=1"]
     places = ["--raw", str(root / "raw"), "--out", str(root / "m.csv"), "--data"]
     line = ["demo", *places, str(root / "d.h5"), "--workers=1", *options]
