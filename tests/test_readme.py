@@ -102,6 +102,7 @@ def test_demo(folder: Path) -> None:
     (line,) = commands()["demo"]
     table = run(line, folder)
     assert "demo-transfer" in table
+    assert "demo-contrast" in table
     assert "demo-labels" in table
     assert "demo-episodes" in table
     assert (folder / "runs" / "demo-transfer" / "pictures" / "answers.png").is_file()
@@ -121,9 +122,9 @@ def again(folder: Path) -> None:
     found = run(f"DEMO=quick PATH={stubs}:$PATH sh pipeline/demo.sh", folder)
     assert "132 of 132 samples done, 0 by this run" in found
     asked = (folder / "asked.txt").read_text().splitlines()
-    names = ("transfer", "labels", "episodes")
-    assert asked[:3] == [f"skelfew-train --resume runs/demo-{name}" for name in names]
-    assert len(asked) == 7 and not any("prepare" in line for line in asked)
+    names = ("transfer", "contrast", "labels", "episodes")
+    assert asked[:4] == [f"skelfew-train --resume runs/demo-{name}" for name in names]
+    assert len(asked) == 8 and not any("prepare" in line for line in asked)
 
 
 def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
