@@ -1,6 +1,6 @@
-"""Draw what two runs of `make demo` say: exemplar, query and answers, a row for each novel action.
+"""Draw what the runs of `make demo` say: exemplar, query and answers, a row for each novel action.
 
-    python pipeline/demo_pictures.py runs/demo-transfer runs/demo-episodic
+    python pipeline/demo_pictures.py runs/demo-transfer runs/demo-episodes
 
 writes runs/demo-transfer/pictures/answers.png, and moving.gif with the same queries in motion.
 """
@@ -77,7 +77,7 @@ def sheet(found: list[Row], shares: list[float], names: list[str]) -> tuple[Imag
     columns = [second + strip + 3 * GAP + i * 232 for i in range(len(names))]
     page = Image.new("RGB", (columns[-1] + 224, 96 + len(found) * (HEIGHT + GAP) + GAP), PAPER)
     pen = ImageDraw.Draw(page)
-    pen.text((GAP, GAP), "Actions that neither encoder was trained on", INK, font(22))
+    pen.text((GAP, GAP), "Actions that no encoder was trained on", INK, font(22))
     for x, title in ((GAP, "action"), (first, "the one exemplar"), (second, "a query")):
         pen.text((x, 64), title, FAINT, font(14))
     for x, name, share in zip(columns, names, shares, strict=True):
