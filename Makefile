@@ -41,7 +41,7 @@ endef
 setup: .venv/.run ## Install skelfew with teacher and decoders into .venv
 
 demo: .venv/.run ## Few-shot learning from start to end on a small world made on the fly
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh pipeline/demo.sh
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/demo.sh
 
 prepare: .venv/.run ## Raw recordings to manifest and skeletons: DATASET=nw-ucla ARGS='--raw PATH'
 	$(BIN)/skelfew-prepare $(DATASET) $(ARGS)
@@ -53,7 +53,7 @@ test: .venv/.dev lint ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(ARGS)
 
 test-tables: .venv/.dev ## Run the rows of every table, hardly trained, in build/tables: ARGS='IX XII'
-	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python pipeline/run_tables.py build/tables $(ARGS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" OMP_NUM_THREADS=1 $(BIN)/python tools/run_tables.py build/tables $(ARGS)
 
 lint: .venv/.dev ## Check style and types
 	$(BIN)/ruff check .

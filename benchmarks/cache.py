@@ -25,8 +25,8 @@ import h5py
 import numpy as np
 
 from skelfew.cache import DONE, CacheWriter, TeacherCache
-from skelfew.cache.stored import StoredCache
-from skelfew.runs import environment
+from skelfew.cache.format.stored import StoredCache
+from skelfew.runs.folder import environment
 
 ROWS, WIDTH, BLOCK, BATCH = 114_480, 512, 8192, 128
 MANY, NARROW = 10_000_000, 64  # a block of these is as large as 1,024 rows of 512
@@ -36,7 +36,7 @@ PROVENANCE: dict[str, Any] = {"dataset": "many", "manifest_sha256": "a" * 64, "c
 STREAM = r"""
 import re, sys, time
 import numpy as np
-from skelfew.cache.stored import StoredCache
+from skelfew.cache.format.stored import StoredCache
 began = time.perf_counter()
 cache = StoredCache.open(sys.argv[1])
 cache.read("text", np.arange(128))

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.crop import CropSettings, clip_box, crop_and_resize, segment_midpoints
-from skelfew_extract.decode_worker import decode_clip
+from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.frames import probe, read_frames
 
 if TYPE_CHECKING:

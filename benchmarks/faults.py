@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from support.disturbed import BATCH, CLIPS, Commands, Extractions, Trainings
 
-from skelfew.cache.stored import StoredCache
-from skelfew.cache.verify import verify
+from skelfew.cache.format.stored import StoredCache
+from skelfew.cache.tools.verify import verify
 
 Fault = dict[str, Any]
 

@@ -29,7 +29,7 @@ from support.textbook import Textbook
 from support.their_xclip import their_xclip
 from torch import Tensor, nn
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 
 TEACHER = "xclip-base-patch16"

@@ -69,9 +69,9 @@ def child(what: str, count: int, root: Path) -> None:
 
     from skelfew.cache import TeacherCache
     from skelfew.cli.prepare import main as prepare
-    from skelfew.data.bank import SkeletonBank
+    from skelfew.data.input.bank import SkeletonBank
+    from skelfew.data.input.pipeline import Pipeline
     from skelfew.data.manifest import Manifest
-    from skelfew.data.pipeline import Pipeline
     from skelfew.data.store import SkeletonStore
     from skelfew.encoders import build_encoder
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from tslearn.metrics import soft_dtw
 
 from skelfew.data.episodes import episode_labels, sample_episodes
-from skelfew.evaluate import Features, episode_hits, score_draws, score_episodes
+from skelfew.evaluation.scoring import Features, episode_hits, score_draws, score_episodes
 from skelfew.fewshot import HEADS, Classifier, HeadClassifier, build_classifier
 from skelfew.fewshot.apsr import Relevance
 

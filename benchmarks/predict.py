@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from skelfew.data.layouts import load_layout
-from skelfew.data.pipeline import Pipeline
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 from skelfew.predict.model import Model
 from skelfew.predict.recogniser import Recogniser

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelfew.data.prepare import usable_cpus
+from skelfew.data.prepare.walk import usable_cpus
 from skelfew.data.readers.ntu_text import parse
 
 PARSER_ROUNDS, COPIES, NTU120_FILES = 9, 8, 114_480
@@ -39,7 +39,7 @@ Parsed = list[tuple[bytes, np.ndarray, np.ndarray]]
 COMMAND = """
 import json, resource, sys, time
 from pathlib import Path
-from skelfew.data.prepare import Outputs, prepare
+from skelfew.data.prepare.walk import Outputs, prepare
 from skelfew.data.readers import RawFolder
 if __name__ == "__main__":
     raw, out, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

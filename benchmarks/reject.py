@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from skelfew.config import InputConfig
+from skelfew.evaluation.statistics import mean_interval
+from skelfew.evaluation.subjects import raw_subject, run_subject
 from skelfew.predict.rejection import learn_rejection
 from skelfew.predict.similarity import class_means, confidence_scale, cosines
-from skelfew.runs import Run, newest_run
-from skelfew.statistics import mean_interval
-from skelfew.subjects import raw_subject, run_subject
+from skelfew.runs.folder import Run, newest_run
 
 SHOTS = (1, 3, 5)
 

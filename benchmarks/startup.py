@@ -39,9 +39,9 @@ def marked(function):
     return call
 
 from skelfew.cli.train import main
-from skelfew import training
+from skelfew.training.run import run as training
 from skelfew.encoders.backbone import SkeletonGCN
-from skelfew.optim import Optimizer
+from skelfew.training.optim import Optimizer
 
 mark()
 training.find_inputs = marked(training.find_inputs)

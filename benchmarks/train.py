@@ -41,15 +41,15 @@ from support.encoder_speed import judged
 
 from skelfew.config import STAGES as NAMES
 from skelfew.config import TEACHER_STAGES, TrainConfig, override
-from skelfew.data.bank import SkeletonBank
-from skelfew.data.layouts import load_layout
-from skelfew.data.pipeline import Pipeline
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import SkeletonGCN
-from skelfew.loop import StageLoop, StopRequest
-from skelfew.pretrain import STAGES
-from skelfew.pretrain.admission import TrainingData
-from skelfew.runs import Run
+from skelfew.runs.folder import Run
+from skelfew.training.data import TrainingData
+from skelfew.training.loop import StageLoop, StopRequest
+from skelfew.training.stages import STAGES
 
 SAMPLES, CLASSES, FRAMES, BATCH, DIM = 64, 4, 32, 32, 512
 PARTS = ("encoders", "online", "loader", "strategies")

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skelfew.cache import TeacherCache
-    from skelfew.data.layouts import load_layout
+    from skelfew.data.joints.layouts import load_layout
     from skelfew.encoders.checkpoints import load_encoder
     from skelfew.errors import SkelfewError
     from skelfew.predict.model import Model
     from skelfew.predict.recogniser import Prediction, Recogniser
     from skelfew.predict.sliding import Stream
-    from skelfew.runs import Run
+    from skelfew.runs.folder import Run
 
 __all__ = [
     "Model",
@@ -32,12 +32,12 @@ _HOMES = {
     "Model": "skelfew.predict.model",
     "Prediction": "skelfew.predict.recogniser",
     "Recogniser": "skelfew.predict.recogniser",
-    "Run": "skelfew.runs",
+    "Run": "skelfew.runs.folder",
     "SkelfewError": "skelfew.errors",
     "Stream": "skelfew.predict.sliding",
     "TeacherCache": "skelfew.cache",
     "load_encoder": "skelfew.encoders.checkpoints",
-    "load_layout": "skelfew.data.layouts",
+    "load_layout": "skelfew.data.joints.layouts",
 }
 
 

@@ -17,6 +17,6 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def golden(shared: Path) -> Path:
-    """Numbers of the reference implementations."""
-    return shared / "spec" / "golden"
+def golden() -> Path:
+    """Numbers of the reference implementations, and the published protocols."""
+    return REPOSITORY / "tests" / "golden"

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from skelfew.config import InputConfig, TrainConfig
+from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.pipeline import Pipeline
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import save_encoder
-from skelfew.inputs import find_inputs
-from skelfew.runs import Run, write_json
+from skelfew.runs.folder import Run, write_json
+from skelfew.runs.inputs import find_inputs
 
 LAYOUT, JOINTS = "kinect-v1", 20
 BASE, NOVEL = (1, 2), (3, 4, 5)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from skelfew.cache import CacheWriter
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.protocol_files import write_protocol
+from skelfew.data.protocols.files import write_protocol
 from skelfew.data.store import Skeleton, SkeletonStoreWriter
 
 BASE, VALIDATION, NOVEL = (1, 2, 3, 4), (5, 6), (7, 8)

@@ -23,20 +23,21 @@ from skelfew_extract.failures import Failures
 from test_cache import filled
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from skelfew.cache import CacheError, TeacherCache, fetch
-from skelfew.cache.stored import StoredCache
-from skelfew.cache.zips import write_zip
+from skelfew.cache import CacheError, TeacherCache
+from skelfew.cache.format.stored import StoredCache
+from skelfew.cache.format.zips import write_zip
+from skelfew.cache.transport import fetch
 from skelfew.data.hdf5 import plain_dataset
 from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_name
-from skelfew.data.patterns import compiled
-from skelfew.data.protocol_files import ProtocolError, read_protocol
+from skelfew.data.protocols.files import ProtocolError, read_protocol
+from skelfew.data.protocols.patterns import compiled
 from skelfew.data.readers import Dropped, RawFolder, load_reader, plain_pickle
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind
-from skelfew.files import brief, parse_json, read_text, shown
-from skelfew.pretrain.bridge import load_bridge
+from skelfew.io.files import brief, parse_json, read_text, shown
+from skelfew.training.stages.bridge import load_bridge
 
 BOMB = 60_000_000
 

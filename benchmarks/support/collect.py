@@ -33,7 +33,7 @@ def claim(script: Path) -> str:
 
 def described() -> str:
     """Return machine, versions, date, commit and load in one sentence."""
-    from skelfew.runs import environment
+    from skelfew.runs.folder import environment
 
     found = environment()
     changed = subprocess.run(

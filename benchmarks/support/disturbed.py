@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests"))
 from small_world import FAST, make_world
 
 from skelfew.cache import DONE
-from skelfew.cache.stored import StoredCache
+from skelfew.cache.format.stored import StoredCache
 
 CLIPS, BATCH = 24, 2
 EXTRACT = ["demo", "--teacher", "xclip-demo", "--workers", "1", "--limit", str(CLIPS)]
@@ -28,11 +28,11 @@ TIMING = ("seconds", "samples_per_second", "waiting_share")
 FORKS = """
 import importlib, json, multiprocessing, os, resource, sys
 from multiprocessing import forkserver
-import torch, skelfew.training, skelfew.cli.train, skelfew_extract.cli, skelfew_extract.extract
+import torch, skelfew.training.run, skelfew.cli.train, skelfew_extract.cli, skelfew_extract.extract
 from skelfew_extract.teachers import build_teacher
 torch.set_num_threads(1)
 build_teacher("xclip-demo")  # imports what it needs
-multiprocessing.set_forkserver_preload(["skelfew_extract.decode_worker"])
+multiprocessing.set_forkserver_preload(["skelfew_extract.engines.decode_worker"])
 forkserver.ensure_running()
 plain = multiprocessing.get_context
 multiprocessing.get_context = lambda kind=None: plain("forkserver" if kind == "spawn" else kind)

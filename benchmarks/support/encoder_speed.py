@@ -9,7 +9,7 @@ import torch
 from support.textbook import Textbook
 from torch import Tensor, nn
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 
 CLIPS, FRAMES = 8, 64

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from skelfew.cache import DONE, CacheWriter
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.protocol_files import write_protocol
+from skelfew.data.protocols.files import write_protocol
 from skelfew.data.store import Skeleton, SkeletonStoreWriter
 
 NAME, LAYOUT, CLASSES = "large", "kinect-v2", 20

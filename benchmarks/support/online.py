@@ -16,20 +16,20 @@ import torch
 import torch.nn.functional as F
 from skelfew_extract.clips import DecodeSettings
 from skelfew_extract.crop import CropSettings
-from skelfew_extract.decode_worker import decode_clip
+from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.extract import choose_precision
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.teachers.xclip_teacher import build_xclip
 from torch import Tensor
 
 from skelfew.config import TrainConfig
-from skelfew.data.bank import SkeletonBank
-from skelfew.data.pipeline import Pipeline
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
 from skelfew.encoders import build_encoder
-from skelfew.optim import build_optimizer, parameter_groups
-from skelfew.pretrain.admission import TrainingData
-from skelfew.pretrain.stage import Batch
-from skelfew.pretrain.transfer import Transfer
+from skelfew.training.data import TrainingData
+from skelfew.training.optim import build_optimizer, parameter_groups
+from skelfew.training.stages.base import Batch
+from skelfew.training.stages.transfer import Transfer
 
 TEACHER = "xclip-base-patch16"
 

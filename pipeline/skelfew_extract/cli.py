@@ -279,8 +279,8 @@ def _extract(
     )
     called = f"{teacher} ({'untrained, random weights' if untrained else 'with weights'})"
     if engine == "ray":
-        from skelfew_extract.ray_cluster import joined
-        from skelfew_extract.ray_engine import Troupe, extract_on, introduce
+        from skelfew_extract.engines.ray_cluster import joined
+        from skelfew_extract.engines.ray_engine import Troupe, extract_on, introduce
 
         with joined() as cluster:
             on, labels = cluster.choose_device(device), list(recordings.manifest.classes.values())

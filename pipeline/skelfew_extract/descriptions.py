@@ -8,7 +8,7 @@ from pathlib import Path
 from skelfew.data.facts import description_files
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, parse_json, read_text, shown
+from skelfew.io.files import brief, check_file, parse_json, read_text, shown
 from skelfew_extract.weights import file_sha256
 
 _FORMS = (

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
-from skelfew.cache.history import declared, step
+from skelfew.cache.format.history import declared, step
 from skelfew.progress import Progress
-from skelfew_extract.engine import decode_clips
+from skelfew_extract.engines.pool import decode_clips
 from skelfew_extract.failures import Failures
 from skelfew_extract.interruption import Interruption
 from skelfew_extract.recordings import Recordings

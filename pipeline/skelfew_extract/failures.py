@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file
+from skelfew.io.files import brief, check_file
 
 COLUMNS = ("sample_id", "stage", "message")
 UNRECORDED = ("unknown", "failed in a run whose failures file is gone")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, check_member
+from skelfew.io.files import brief, check_file, check_member
 
 _ZIP = b"PK\x03\x04"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch before 1.6

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
-from skelfew.cache.history import declared, step
-from skelfew.data.body_parts import PART_TEXTS
+from skelfew.cache.format.history import declared, step
+from skelfew.data.joints.body_parts import PART_TEXTS
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 from skelfew.progress import Progress

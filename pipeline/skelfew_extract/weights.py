@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, read_json_object, shown
+from skelfew.io.files import brief, check_file, read_json_object, shown
 from skelfew_extract.restricted_pickle import read_checkpoint
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip_names import State, to_native

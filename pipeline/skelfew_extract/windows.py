@@ -16,7 +16,7 @@ import torch
 
 from skelfew.cache import DONE, FAILED
 from skelfew.data.manifest import Manifest
-from skelfew_extract.engine import Clip
+from skelfew_extract.engines.pool import Clip
 from skelfew_extract.settings import Settings
 from skelfew_extract.teachers import Teacher
 

@@ -3,10 +3,10 @@
 The on-disk format is specified in cache/README.md; this package is its reference reader and writer.
 """
 
-from skelfew.cache.checks import CacheError
+from skelfew.cache.format.checks import CacheError
+from skelfew.cache.format.storage import DONE, FAILED, PENDING, content_digest
 from skelfew.cache.join import JoinedCache, join
 from skelfew.cache.reader import REPRESENTATIONS, TeacherCache
-from skelfew.cache.storage import DONE, FAILED, PENDING, content_digest
 from skelfew.cache.writer import IDENTITY, CacheWriter
 
 __all__ = [

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skelfew.cache.checks import CacheError, brief
+from skelfew.cache.format.checks import CacheError, brief
 from skelfew.cache.writer import lock_beside
 
 

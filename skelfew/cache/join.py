@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skelfew.cache.checks import CacheError
+from skelfew.cache.format.checks import CacheError
 from skelfew.cache.reader import REPRESENTATIONS, Form, TeacherCache, unit
 
 JOINS = ("concat", "mean")

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from skelfew.cache.checks import CacheError
+from skelfew.cache.format.checks import CacheError
 
 _TRIED = 300  # IDs from which a rule is guessed
 _EXAMPLES = 3

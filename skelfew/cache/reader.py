@@ -8,11 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from skelfew.cache.checks import CacheError, brief, check_budget, check_format
-from skelfew.cache.matching import rename
-from skelfew.cache.places import is_url
-from skelfew.cache.sample_rows import SampleRows, rows_of
-from skelfew.cache.storage import (
+from skelfew.cache.format.checks import CacheError, brief, check_budget, check_format
+from skelfew.cache.format.sample_rows import SampleRows, rows_of
+from skelfew.cache.format.storage import (
     DAMAGE,
     DONE,
     FAILED,
@@ -22,6 +20,8 @@ from skelfew.cache.storage import (
     open_group,
     read,
 )
+from skelfew.cache.matching import rename
+from skelfew.cache.transport.places import is_url
 
 Form = Literal["raw", "unit"]
 REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t")
@@ -59,13 +59,13 @@ class TeacherCache:
         """Load the finished samples of a cache (4 KiB each at D = 512).
 
         Args:
-            path: A folder, a zip file, or an address as ``skelfew.cache.fetch`` takes it.
+            path: A folder, a zip file, or an address as ``skelfew.cache.transport.fetch`` takes it.
 
         Raises:
             CacheError: If it is absent, not a cache, newer than this skelfew or damaged.
         """
         if is_url(path):
-            from skelfew.cache.fetch import local_path
+            from skelfew.cache.transport.fetch import local_path
 
             path = local_path(path)
         path = Path(path)

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
-from skelfew.cache.checks import FEATURE_DTYPES, CacheError, brief, check_format, check_same
-from skelfew.cache.repair import lost_digest, repair
-from skelfew.cache.storage import (
+from skelfew.cache.format.checks import FEATURE_DTYPES, CacheError, brief, check_format, check_same
+from skelfew.cache.format.storage import (
     DAMAGE,
     DONE,
     FAILED,
@@ -26,6 +25,7 @@ from skelfew.cache.storage import (
     open_group,
     read,
 )
+from skelfew.cache.tools.repair import lost_digest, repair
 from skelfew.errors import SkelfewError
 
 # Equal for a store to be continued; everything else in the attributes is for the record.

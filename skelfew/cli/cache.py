@@ -49,7 +49,7 @@ def info(cache: str, as_json: bool) -> int:
 
     Reads no features. The digest shown is the recorded one; `verify` compares it with the content.
     """
-    from skelfew.cache.card import card, lines
+    from skelfew.cache.tools.card import card, lines
 
     document = card(local(cache))
     rows = lines(document)
@@ -84,7 +84,7 @@ def verify(
     extract the damaged rows again. Equal f_v of two samples fail, equal f_t do not: a text may be
     the same for all samples of a class.
     """
-    from skelfew.cache.verify import verify as run
+    from skelfew.cache.tools.verify import verify as run
     from skelfew.data.manifest import Manifest
 
     report = run(local(cache), None if manifest is None else Manifest.read(manifest), digest)
@@ -126,7 +126,7 @@ def compare(a: str, b: str, min_cosine: float | None, table: Path | None, as_jso
     skelfew-cache compare cache/pku.zarr cache/pku-bf16.zarr
     skelfew-cache compare old.zarr new.zarr --min-cosine 0.999 --table cosines.csv
     """
-    from skelfew.cache.compare import compare as run
+    from skelfew.cache.tools.compare import compare as run
 
     report = run(local(a), local(b), table)
     result(report, as_json, _compared(report))

@@ -43,7 +43,7 @@ def merge(
     The shards of `skelfew-extract --shard i/n` give the digest of the undivided extraction. Caches
     of other teachers or data are refused, and so are different values for one sample, by name.
     """
-    from skelfew.cache.merge import merge as run
+    from skelfew.cache.tools.merge import merge as run
     from skelfew.data.manifest import Manifest
 
     samples = None if manifest is None else Manifest.read(manifest)
@@ -84,7 +84,7 @@ def subset(
 
     With --manifest, the result is a cache for that manifest: its order, its name, its hash.
     """
-    from skelfew.cache.merge import subset as run
+    from skelfew.cache.tools.merge import subset as run
     from skelfew.data.manifest import Manifest
 
     if ids is None and manifest is None:
@@ -119,7 +119,7 @@ def class_mean_command(
     What the teacher saw of a class is kept, what it saw of one clip (room, clothes, camera) is
     averaged out. docs/results.md compares both as targets.
     """
-    from skelfew.cache.class_mean import class_mean
+    from skelfew.cache.tools.class_mean import class_mean
     from skelfew.data.manifest import Manifest
 
     done = class_mean(local(cache), out, Manifest.read(manifest), overwrite)
@@ -205,7 +205,7 @@ def import_command(
     feature a sample, of whatever kind, store it as f_t (--text). Samples that the file leaves out
     stay pending. No pickle is read.
     """
-    from skelfew.cache.importing import Origin, Source, import_features
+    from skelfew.cache.tools.importing import Origin, Source, import_features
     from skelfew.data.manifest import Manifest
 
     made_by = dict(_pair(entry) for entry in preprocessing)
@@ -253,7 +253,7 @@ def export_command(
     .npz and .h5 hold sample_id, video, text, class_text and the provenance as JSON; beside a .npy
     the sample IDs go to a text file.
     """
-    from skelfew.cache.exporting import export_features
+    from skelfew.cache.tools.exporting import export_features
 
     done = export_features(local(cache), out, representation, overwrite)
     result(done, as_json, f"{done['file']}: {done['samples']:,} samples, {done['bytes']:,} bytes")

@@ -28,7 +28,7 @@ def result(document: dict[str, Any], as_json: bool, text: str) -> None:
 
 def local(address: str) -> Path:
     """Return where a cache lies on this machine, fetching it if it is an address."""
-    from skelfew.cache.fetch import local_path
+    from skelfew.cache.transport.fetch import local_path
 
     return local_path(address, log)
 

@@ -20,7 +20,7 @@ def pack(cache: Path, out: Path | None, overwrite: bool, as_json: bool) -> int:
     \b
     skelfew-cache pack cache/pku.zarr            makes cache/pku.zarr.zip
     """
-    from skelfew.cache.pack import pack as run
+    from skelfew.cache.tools.pack import pack as run
 
     done = run(cache, out, overwrite)
     result(done, as_json, f"{done['cache']}: {done['bytes']:,} bytes\ndigest {done['digest']}")
@@ -42,7 +42,7 @@ def unpack(cache: Path, out: Path | None, overwrite: bool, as_json: bool) -> int
     Entries that lead out of the folder, links and encrypted ones are refused. skelfew-train reads
     a zip as it is; a folder is only needed to go on with an extraction.
     """
-    from skelfew.cache.pack import unpack as run
+    from skelfew.cache.tools.pack import unpack as run
 
     done = run(cache, out, overwrite)
     result(done, as_json, f"{done['cache']}: {done['bytes']:,} bytes\ndigest {done['digest']}")
@@ -66,7 +66,7 @@ def push(cache: Path, address: str, overwrite: bool, as_json: bool) -> int:
     An ADDRESS that ends in a slash is a folder to put it into; one that ends in .zip gets one file.
     The last line printed is what the receiver types.
     """
-    from skelfew.cache.push import push as run
+    from skelfew.cache.transport.push import push as run
 
     done = run(cache, address, overwrite)
     pinned = f"{done['to']}#digest={done['digest']}" if done["digest"] else done["to"]
@@ -97,7 +97,7 @@ def pull(address: str, out: Path | None, digest: str | None, overwrite: bool, as
     A transfer that broke off goes on where it was. Without a digest from its sender, the content is
     compared with the digest that the cache itself records, which shows damage but not deceit.
     """
-    from skelfew.cache.fetch import pull as run
+    from skelfew.cache.transport.fetch import pull as run
 
     done = run(address, out, digest, overwrite, log)
     text = f"{done['cache']}: {done['bytes']:,} bytes\ndigest {done['digest'] or 'not recorded'}"

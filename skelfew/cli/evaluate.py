@@ -169,10 +169,10 @@ def main(
     import torch
 
     from skelfew.config import InputConfig
-    from skelfew.results import Plan, evaluate
-    from skelfew.runs import Run, newest_run
-    from skelfew.subjects import encoder_subject, find_data, raw_subject, run_subject
-    from skelfew.training import pick_device
+    from skelfew.evaluation.document import Plan, evaluate
+    from skelfew.evaluation.subjects import encoder_subject, find_data, raw_subject, run_subject
+    from skelfew.runs.folder import Run, newest_run
+    from skelfew.training.run import pick_device
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -194,7 +194,7 @@ def main(
         for run in [Run.open(path) for path in runs] or [newest_run()]:
             log(f"run {run.path}")
             if zero:
-                from skelfew.zeroshot import text_subject
+                from skelfew.evaluation.zeroshot import text_subject
 
                 subject = text_subject(run, given, device, plan.protocol, texts, shift)
             else:
@@ -263,7 +263,7 @@ def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict
 
 def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> list[Path]:
     """Write the result to the run folders and to ``out``; return the paths."""
-    from skelfew.runs import write_json
+    from skelfew.runs.folder import write_json
 
     protocol, splits = document["protocol"], document["protocol"]["splits"]
     parts = [protocol["name"]]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from skelfew.statistics import Estimate
+from skelfew.evaluation.statistics import Estimate
 
 _CONFUSIONS = 10
 

@@ -129,11 +129,11 @@ def main(
 
     from skelfew.config import InputConfig
     from skelfew.errors import SkelfewError
+    from skelfew.evaluation.subjects import run_subject
     from skelfew.explain.boundary import NoBoundary
     from skelfew.explain.explanation import Search, explain, find_method
-    from skelfew.runs import Run, newest_run
-    from skelfew.subjects import run_subject
-    from skelfew.training import pick_device
+    from skelfew.runs.folder import Run, newest_run
+    from skelfew.training.run import pick_device
 
     try:
         from skelfew.explain.heatmap import Look

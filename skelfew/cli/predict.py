@@ -176,7 +176,7 @@ def learn(
     """Open the run and read the support folder."""
     from skelfew.predict.model import Model
     from skelfew.predict.recogniser import Recogniser
-    from skelfew.resolve import pick_device
+    from skelfew.training.resolve import pick_device
 
     device = pick_device(device)
     given = dict(_pair(text) for text in options)

@@ -11,7 +11,7 @@ from skelfew.cli.prepare_options import FILE, output_options
 from skelfew.data.readers import READERS
 
 if TYPE_CHECKING:
-    from skelfew.data.prepare import Prepared
+    from skelfew.data.prepare.walk import Prepared
 
 
 class _DataSets(click.Group):
@@ -83,7 +83,7 @@ def _prepare(
     options: tuple[str, ...],
     as_json: bool,
 ) -> int:
-    from skelfew.data.prepare import Outputs, prepare, usable_cpus
+    from skelfew.data.prepare.walk import Outputs, prepare, usable_cpus
     from skelfew.data.readers import RawFolder, load_reader, parse_options
 
     reader = load_reader(name)
@@ -104,13 +104,13 @@ def _prepare(
 
 def report(prepared: "Prepared", as_json: bool) -> int:
     """Print what was prepared and return the exit status."""
-    from skelfew.data.prepare import summary
+    from skelfew.data.prepare.walk import summary
 
     document = summary(prepared)
     if as_json:
         click.echo(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        from skelfew.data.tables import print_summary
+        from skelfew.cli.prepare_table import print_summary
 
         print_summary(document, prepared.manifest.classes)
     if prepared.damaged:
@@ -154,15 +154,15 @@ def list_data_sets(as_json: bool) -> int:
 @guarded
 def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) -> int:
     """Count and compare what was prepared; exit status 3 if something does not fit."""
-    from skelfew.data.check import check as run
-    from skelfew.data.prepare import Outputs
+    from skelfew.data.prepare.check import check as run
+    from skelfew.data.prepare.walk import Outputs
 
     outputs = Outputs(manifest or Path(f"manifests/{name}.csv"), data or Path(f"data/{name}.h5"))
     document, classes = run(outputs)
     if as_json:
         click.echo(json.dumps(document, indent=1, ensure_ascii=False))
     else:
-        from skelfew.data.tables import print_summary
+        from skelfew.cli.prepare_table import print_summary
 
         print_summary(document, classes)
     problems = document["problems"]
@@ -197,8 +197,8 @@ def split(
     A single number draws so many classes; a list with commas, like "3," or "3,7", names them.
     """
     from skelfew.data.manifest import Manifest
-    from skelfew.data.protocol_files import write_protocol
-    from skelfew.data.splits import make_split
+    from skelfew.data.protocols.files import write_protocol
+    from skelfew.data.protocols.splits import make_split
     from skelfew.errors import SkelfewError
 
     target = out or Path(f"manifests/protocols/{name}.json")

@@ -52,7 +52,7 @@ def own(
     table. docs/own-data.md walks through it, docs/datasets.md has the details.
     """
     from skelfew.cli.prepare import report
-    from skelfew.data.prepare import Outputs, prepare, usable_cpus
+    from skelfew.data.prepare.walk import Outputs, prepare, usable_cpus
     from skelfew.data.readers import RawFolder, load_reader, parse_options
     from skelfew.errors import SkelfewError
 

@@ -58,7 +58,7 @@ def main(
                 raise click.UsageError(f"--{name} is for the page; give --html FILE too")
     from skelfew.report.collect import find_runs, read_run
     from skelfew.report.table import as_text, rows_of
-    from skelfew.runs import newest_run, replace_text
+    from skelfew.runs.folder import newest_run, replace_text
 
     facts = [read_run(run) for run in (find_runs(runs) if runs else [newest_run()])]
     rows = rows_of(facts)

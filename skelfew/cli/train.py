@@ -275,10 +275,10 @@ def main(
     folder = Path("runs") / name if name else run
     if resume_or_start and folder is None:
         raise click.UsageError("--resume-or-start needs --run or --name, to know which run")
-    from skelfew.loop import Interrupted
-    from skelfew.training import resume as resume_run
-    from skelfew.training import train
-    from skelfew.world import joined
+    from skelfew.training.distributed import joined
+    from skelfew.training.loop import Interrupted
+    from skelfew.training.run import resume as resume_run
+    from skelfew.training.run import train
 
     try:
         with joined() as world:
@@ -334,7 +334,7 @@ def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> 
 def check_same(folder: Path, config: Any) -> None:
     """Raise SkelfewError if the run in ``folder`` was started with other settings."""
     from skelfew.errors import SkelfewError
-    from skelfew.runs import Run
+    from skelfew.runs.folder import Run
 
     old, new = Run.open(folder).config().flat(), config.flat()
     for key, value in new.items():
@@ -355,7 +355,7 @@ def report(folder: Path, as_json: bool) -> None:
         return
     import json as encoder
 
-    from skelfew.runs import Run
+    from skelfew.runs.folder import Run
 
     run = Run.open(folder)
     last = {row["stage"]: row for row in run.rows()}

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, shown
+from skelfew.io.files import brief, check_file, shown
 
 _MAX_EXPANSION = 256  # bytes of an array for each byte of the file
 _MAX_CHUNK_BYTES = 1 << 28

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, shown
+from skelfew.io.files import brief, check_file, shown
 
 
 class ManifestError(SkelfewError):

@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_attributes, read_values
-from skelfew.data.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
+from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
 from skelfew.data.manifest import bad_id
-from skelfew.data.packing import FILTERS, PackedRows
+from skelfew.data.prepare.packing import FILTERS, PackedRows
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, parse_json
+from skelfew.io.files import brief, parse_json
 
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from PIL import Image, ImageDraw
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample
 from skelfew.data.store import Skeleton, SkeletonStore
 from skelfew.draw.sheets import Heading, Panel, animation, strip

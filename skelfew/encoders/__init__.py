@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.errors import SkelfewError
 
 if TYPE_CHECKING:

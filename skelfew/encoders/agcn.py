@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions
+from skelfew.encoders.fast.processor import normalised, on_processor, pointwise, product, stacked
 from skelfew.encoders.graph import SUBSETS, adjacency
-from skelfew.encoders.processor import normalised, on_processor, pointwise, product, stacked
 
 
 class AdaptiveGraphConv(nn.Module):
@@ -122,7 +122,7 @@ class _Likeness(torch.autograd.Function):
 class AGCNBlock(nn.Module):
     """ReLU(TCN(GCN(x)) + residual(x)); no residual in the first block."""
 
-    frames_first = True  # see skelfew.encoders.processor
+    frames_first = True  # see skelfew.encoders.fast.processor
     least_width = 64  # channels of the first block from which on that form is faster
 
     def __init__(

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
-from skelfew.encoders.channel_rows import normed_rows, pointwise_rows, temporal_rows
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.processor import normalised, pays, pointwise
-from skelfew.encoders.temporal import temporal_convolution
+from skelfew.encoders.fast.channel_rows import normed_rows, pointwise_rows, temporal_rows
+from skelfew.encoders.fast.processor import normalised, pays, pointwise
+from skelfew.encoders.fast.temporal import temporal_convolution
 
 # Output channels as multiples of the first block's, and temporal strides, of the ten blocks.
 _MULTIPLES = (1, 1, 1, 1, 2, 2, 2, 4, 4, 4)
@@ -45,7 +45,7 @@ class SkeletonGCN(SkeletonEncoder):
         feature_dim: D, 256 at full width.
         config: What ``skelfew.encoders.build_encoder`` needs to build this encoder again.
         fast: Whether blocks may take their faster form where they have one and it pays, equal to
-            rounding; see ``skelfew.encoders.processor``.
+            rounding; see ``skelfew.encoders.fast.processor``.
     """
 
     fast = True

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
 
 _TORSO = 0.4  # what the torso is scaled to

@@ -13,12 +13,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skelfew.data.layouts import LAYOUTS, layout_from_dict
+from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, check_member, parse_json, shown
+from skelfew.io.files import brief, check_file, check_member, parse_json, shown
 
 FORMAT = "skelfew-encoder"
 FORMAT_VERSION = 1

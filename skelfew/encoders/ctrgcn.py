@@ -10,17 +10,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.backbone import SkeletonGCN, TemporalConv, initialise_convolutions
-from skelfew.encoders.channel_rows import (
+from skelfew.encoders.fast.channel_rows import (
     joined_rows,
     largest_of_three,
     normed_rows,
     pointwise_rows,
     refined_rows,
 )
+from skelfew.encoders.fast.processor import stacked
 from skelfew.encoders.graph import SUBSETS, adjacency
-from skelfew.encoders.processor import stacked
 
 _BRANCHES = 4
 

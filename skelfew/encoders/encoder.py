@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from skelfew.data.layouts import LAYOUTS, Layout
+from skelfew.data.joints.layouts import LAYOUTS, Layout
 from skelfew.errors import SkelfewError
 
 BODY_POOLS = ("mean", "masked_mean")

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data.body_parts import body_parts
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.body_parts import body_parts
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.stlstm import STLSTM, traversal
 from skelfew.errors import SkelfewError
@@ -50,7 +50,7 @@ class SkeletonGCALSTM(SkeletonEncoder):
     means over that layer are therefore scaled to a mean square of 1.
 
     Args:
-        layout: Its joints must belong to known parts, see ``skelfew.data.body_parts``.
+        layout: Its joints must belong to known parts, see ``skelfew.data.joints.body_parts``.
         channels: C.
         bodies: M.
         width: Factor on the hidden width, 128.

@@ -7,7 +7,7 @@ and CTR-GCN (spec A.1).
 import torch
 from torch import Tensor
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 
 SUBSETS = 3
 

@@ -6,8 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.augment import mirror, turned
-from skelfew.data.body_parts import body_parts
+from skelfew.data.input.augment import mirror, turned
+from skelfew.data.joints.body_parts import body_parts
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.gca_lstm import SkeletonGCALSTM

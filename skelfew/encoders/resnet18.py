@@ -7,7 +7,7 @@ torchvision's names, so that its weights fit; at full width all but ``fc`` are t
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.backbone import initialise_convolutions
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.images import SkeletonImage

@@ -7,7 +7,7 @@ Recognition", AAAI 2018; layer by layer in spec A.4. Modules have the names of i
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.graph import SUBSETS, partition
 

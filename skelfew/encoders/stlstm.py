@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 
 _GATES = 5  # input, forget by joint, forget by frame, output, candidate
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.body_features import BodyFeatures
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.bank import SkeletonBank
+from skelfew.data.input.bank import SkeletonBank
 from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HeadClassifier

@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from skelfew.data.bank import SkeletonBank
 from skelfew.data.find import find_sample
-from skelfew.data.layouts import Layout
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample
-from skelfew.data.protocols import Protocol
+from skelfew.data.protocols.protocol import Protocol
 from skelfew.errors import SkelfewError
+from skelfew.evaluation.document import Plan, protocols_of
+from skelfew.evaluation.subjects import Subject
 from skelfew.explain.attribution import Attribution, integrate
 from skelfew.explain.boundary import Boundary, NoBoundary, nearest_boundary
 from skelfew.explain.decision import Clip, Decision
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind, head_name, settings_of
-from skelfew.results import Plan, protocols_of
-from skelfew.subjects import Subject
 
 FORMAT = "skelfew-explanation"
 

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from skelfew.config.fields import override_value
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.apsr import APSR
 from skelfew.fewshot.cosine import CosineClassifier, CosineHead
@@ -32,7 +33,6 @@ from skelfew.fewshot.scores import Scores
 from skelfew.fewshot.smam import SMAM
 from skelfew.fewshot.softdtw import SoftDTW
 from skelfew.fewshot.subspace import Subspace
-from skelfew.settings import override_value
 
 __all__ = [
     "CLASSIFIERS",

@@ -11,7 +11,7 @@ from safetensors.torch import save
 
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, HeadClassifier, build_head
-from skelfew.files import brief, parse_json, shown
+from skelfew.io.files import brief, parse_json, shown
 
 FORMAT = "skelfew-head"
 FILE = "head.safetensors"

@@ -1,7 +1,7 @@
 """A recogniser as one graph of PyTorch or ONNX, preparation included, for use without skelfew.
 
-``skelfew.data.bank`` prepares many recordings at once and branches on what it finds; here are the
-same steps for one recording without a branch, so that ``torch.export`` can write them down.
+``skelfew.data.input.bank`` prepares many recordings at once and branches on what it finds; here
+are the same steps for one recording without a branch, so that ``torch.export`` can write them down.
 """
 
 import copy
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data import preprocess
+from skelfew.data.input import preprocess
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser

@@ -9,16 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skelfew.data.bank import SkeletonBank
-from skelfew.data.joint_maps import joint_map, project
-from skelfew.data.layouts import Layout, layout_from_dict, load_layout
-from skelfew.data.pipeline import Pipeline
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.joint_maps import joint_map, project
+from skelfew.data.joints.layouts import Layout, layout_from_dict, load_layout
 from skelfew.encoders.checkpoints import load_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.encoders.features import flat_positions, raw_pipeline
 from skelfew.errors import SkelfewError
-from skelfew.features import flat_positions, raw_pipeline
 from skelfew.predict.recordings import Clip
-from skelfew.runs import Run, newest_run
+from skelfew.runs.folder import Run, newest_run
 
 _BATCH = 128
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.readers.arrays import to_bodies
 from skelfew.data.readers.own import coordinates_of
 from skelfew.errors import SkelfewError
@@ -18,7 +18,7 @@ from skelfew.predict.recordings import Clip, read_clip, usable
 from skelfew.predict.rejection import Rejection, learn_rejection
 from skelfew.predict.similarity import class_means, confidence_scale, cosines
 from skelfew.predict.support import read_folder
-from skelfew.runs import Run
+from skelfew.runs.folder import Run
 
 Source = str | Path | np.ndarray | Clip
 

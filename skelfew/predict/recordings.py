@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
 from skelfew.data.readers.bodies import fill_missing, most_seen
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, parse_json
+from skelfew.io.files import brief, check_file, parse_json
 
 SUFFIXES = (
     ".npy", ".npz", ".csv", ".json", ".skeleton", ".mat", ".txt", ".txt.gz", ".pkl", ".pickle",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
 from skelfew.predict.recordings import SUFFIXES, Clip, is_recording, read_clips
 

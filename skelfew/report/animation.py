@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.data.store import SkeletonStore
 from skelfew.draw.stage import Stage, evenly
 from skelfew.errors import SkelfewError

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from skelfew.evaluation.statistics import Estimate
 from skelfew.report.markup import Safe, percent, tag
-from skelfew.statistics import Estimate
 
 _WIDTH, _HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skelfew.answers import FORMAT, FORMAT_VERSION, RAW
 from skelfew.config import TrainConfig
-from skelfew.files import brief
-from skelfew.runs import Run, RunError, read_json
-from skelfew.statistics import Estimate
+from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, RAW
+from skelfew.evaluation.statistics import Estimate
+from skelfew.io.files import brief
+from skelfew.runs.folder import Run, RunError, read_json
 
 _NEED = "score the run again with skelfew-eval, or remove the file"
 

@@ -48,8 +48,8 @@ def embed(
         SkelfewError: The run is not finished, or its data are not there.
     """
     from skelfew.config import InputConfig
-    from skelfew.results import class_features
-    from skelfew.subjects import run_subject
+    from skelfew.evaluation.document import class_features
+    from skelfew.evaluation.subjects import run_subject
 
     given = InputConfig()
     if manifest or store or facts.config.inputs.dataset != score.dataset:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from skelfew.answers import RAW
+from skelfew.evaluation.answers import RAW
 from skelfew.report.charts import scale
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, data_block, join, percent, tag

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.files import check_file
+from skelfew.io.files import check_file
 from skelfew.report.charts import curves, metrics_table
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.confusion import Pair, class_bars, matrix, most_confused, name_of

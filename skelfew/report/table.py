@@ -5,10 +5,10 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skelfew.answers import RAW
+from skelfew.evaluation.answers import RAW
+from skelfew.evaluation.statistics import Estimate
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.quoted import Quote, quotes
-from skelfew.statistics import Estimate
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 _HEAD = ("run", "test", "classifier", "accuracy [95 %]", "mean over classes", "chance", "quoted")

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from skelfew.base_samples import base_samples
 from skelfew.config import TrainConfig, override, preset
-from skelfew.inputs import Inputs
 from skelfew.reproduce.tables import Row
 from skelfew.reproduce.units import Request
-from skelfew.resolve import resolve
+from skelfew.runs.inputs import Inputs
+from skelfew.training.base_samples import base_samples
+from skelfew.training.resolve import resolve
 
 
 def layered(request: Request, row: Row, where: TrainConfig) -> TrainConfig:

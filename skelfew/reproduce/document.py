@@ -15,7 +15,7 @@ from skelfew.reproduce.summary import Summary, scored_by, summarise
 from skelfew.reproduce.tables import Table, load_table
 from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks
 from skelfew.reproduce.units import Request, Work
-from skelfew.runs import replace_text
+from skelfew.runs.folder import replace_text
 
 _GROUP = ("dataset", "budget", "classes", "settings", "caches")
 _KEPT = (

@@ -7,19 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from skelfew.cache.places import is_url
+from skelfew.cache.transport.places import is_url
 from skelfew.config import STAGES, InputConfig, TrainConfig
-from skelfew.data.protocols import split_names
+from skelfew.data.protocols.protocol import split_names
 from skelfew.encoders import OWN_SETTINGS
+from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
-from skelfew.features import file_digest
 from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier
 from skelfew.fewshot.trained import settings_of
-from skelfew.files import brief
-from skelfew.inputs import Inputs, find_inputs
+from skelfew.io.files import brief
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
 from skelfew.reproduce.units import Request, Unit, Work
+from skelfew.runs.inputs import Inputs, find_inputs
 
 # Raised when training or scoring changes so that old records no longer stand for the code.
 RECORD_VERSION = 1

@@ -9,8 +9,8 @@ from pathlib import Path
 from skelfew.config import override
 from skelfew.reproduce.budget import views
 from skelfew.reproduce.units import Unit
-from skelfew.runs import Run
-from skelfew.training import train
+from skelfew.runs.folder import Run
+from skelfew.training.run import train
 
 _EPISODES = 4
 

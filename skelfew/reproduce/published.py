@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, parse_json
+from skelfew.io.files import brief, parse_json
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import scored_by
 from skelfew.reproduce.units import Unit

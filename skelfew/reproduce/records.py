@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, parse_json
+from skelfew.io.files import brief, check_file, parse_json
 
 # Outcomes that come out the same every time: they are results, not accidents.
 FINAL_ERRORS = ("CollapseError", "NotFiniteError")

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from skelfew.answers import TEXTS
+from skelfew.evaluation.answers import TEXTS
+from skelfew.evaluation.statistics import Estimate, student_interval
 from skelfew.reproduce.tables import Row, Table
-from skelfew.statistics import Estimate, student_interval
 
 # How a number came about; "validation" is draws of the validation classes beside novel ones.
 MODES = ("exemplars", "draws", TEXTS, "validation")

@@ -11,7 +11,7 @@ from typing import Any
 
 from skelfew.config import STAGES, TEACHER_STAGES, override, preset
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, read_text
+from skelfew.io.files import brief, read_text
 
 FOLDER = Path(__file__).with_name("tables")
 RAW_KEY = "raw"

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from skelfew.evaluation.statistics import Estimate
 from skelfew.reproduce.summary import MODES, Comparison, Line, Summary
 from skelfew.reproduce.tables import Table
 from skelfew.reproduce.units import Request, Work
-from skelfew.statistics import Estimate
 
 
 def percent(estimate: Estimate) -> str:

@@ -10,19 +10,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skelfew.answers import TEXTS
-from skelfew.data.protocols import Protocol
+from skelfew.data.protocols.protocol import Protocol
 from skelfew.errors import SkelfewError
-from skelfew.evaluate import Features, Result, score_draws, score_exemplars, score_texts
+from skelfew.evaluation.answers import TEXTS
+from skelfew.evaluation.document import class_features
+from skelfew.evaluation.scoring import Features, Result, score_draws, score_exemplars, score_texts
+from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
+from skelfew.evaluation.zeroshot import text_subject
 from skelfew.fewshot import CLASSIFIERS, Classifier, build_classifier
 from skelfew.fewshot.trained import bind
-from skelfew.inputs import find_inputs
 from skelfew.reproduce.units import Unit
-from skelfew.results import class_features
-from skelfew.runs import Run, environment
-from skelfew.subjects import Subject, raw_subject, run_subject
-from skelfew.training import resume, train
-from skelfew.zeroshot import text_subject
+from skelfew.runs.folder import Run, environment
+from skelfew.runs.inputs import find_inputs
+from skelfew.training.run import resume, train
 
 _PATIENCE = 3.0  # seconds to wait for another process that does the same unit
 _LARGE = ("*.safetensors", "features")

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from test_cache import DIM, GOLDEN, GOLDEN_DIGEST, PROVENANCE, features, filled, ids, writer
 
 from skelfew.cache import DONE, FAILED, CacheWriter, TeacherCache, content_digest
-from skelfew.cache.history import CONVENTIONS, STEPS, steps_of
+from skelfew.cache.format.history import CONVENTIONS, STEPS, steps_of
 from skelfew.cli.cache import main
 from skelfew.data.manifest import Manifest, Sample
 

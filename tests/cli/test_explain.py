@@ -15,9 +15,9 @@ from evaluation_world import enliven, make_data, make_run
 from PIL import Image
 
 from skelfew.cli.explain import main
-from skelfew.data.bank import SkeletonBank
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.manifest import Manifest
-from skelfew.data.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import load_encoder, save_encoder

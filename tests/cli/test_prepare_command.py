@@ -197,7 +197,7 @@ def test_check_names_what_has_no_video(home: Path) -> None:
 
 def test_split_writes_a_protocol_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from skelfew.data.manifest import Manifest, Sample
-    from skelfew.data.protocols import load_protocol
+    from skelfew.data.protocols.protocol import load_protocol
 
     monkeypatch.chdir(tmp_path)
     samples = [Sample(f"c{c}n{i}", c, f"action {c}", 9) for c in range(1, 7) for i in range(4)]

@@ -105,7 +105,7 @@ def test_without_what_reads_videos_it_draws_the_skeleton_and_says_so(
 
 @pytest.mark.parametrize("sample_id", ["S001C001P001R001A001", "a12_s3_t1", "a01_s02_e01_v01"])
 def test_real_recordings(shared: Path, home: Path, sample_id: str) -> None:
-    from skelfew.data.prepare import Outputs, prepare
+    from skelfew.data.prepare.walk import Outputs, prepare
     from skelfew.data.readers import RawFolder, load_reader
 
     raw, name = {

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from small_world import FAST, make_world
 
 from skelfew.cli.train import main
-from skelfew.runs import Run
+from skelfew.runs.folder import Run
 
 
 @pytest.fixture(scope="module")

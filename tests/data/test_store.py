@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from skelfew.data.layouts import LAYOUTS, layout_from_dict
+from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
 
 RNG = np.random.default_rng(0)

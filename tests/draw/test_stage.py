@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from skelfew.data.layouts import layout_from_dict, load_layout
+from skelfew.data.joints.layouts import layout_from_dict, load_layout
 from skelfew.draw import PALETTES, UPS, VIEWS, Stage, evenly
 from skelfew.draw.stage import GROUND, Colour, seen_joints, to_view
 from skelfew.errors import SkelfewError

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from skelfew.data.layouts import layout_from_dict
+from skelfew.data.joints.layouts import layout_from_dict
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier, SkeletonGCN
 from skelfew.encoders.checkpoints import (

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 from skelfew.errors import SkelfewError
-from skelfew.resolve import check_compiler
+from skelfew.training.resolve import check_compiler
 
 
 def one_pass(module: nn.Module, x: Tensor) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.data.layouts import LAYOUTS, layout_from_dict, load_layout
+from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict, load_layout
 from skelfew.encoders import ENCODERS, build_encoder
 from skelfew.encoders.agcn import AdaptiveGraphConv
 from skelfew.encoders.ctrgcn import ChannelGraphConv

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.data.body_parts import PARTS, body_parts
-from skelfew.data.layouts import LAYOUTS, layout_from_dict, load_layout
+from skelfew.data.joints.body_parts import PARTS, body_parts
+from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict, load_layout
 from skelfew.encoders import build_encoder
 from skelfew.encoders.gca_lstm import FUSIONS, SkeletonGCALSTM
 from skelfew.encoders.stlstm import STLSTM, traversal

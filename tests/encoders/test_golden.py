@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier
 from skelfew.encoders.graph import adjacency, partition

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 from skelfew.encoders.body_features import BodyFeatures
 from skelfew.encoders.tcn import SkeletonTCN

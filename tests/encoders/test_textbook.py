@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
-from skelfew.encoders.channel_rows import largest_of_three
-from skelfew.encoders.temporal import temporal_convolution
+from skelfew.encoders.fast.channel_rows import largest_of_three
+from skelfew.encoders.fast.temporal import temporal_convolution
 
 TEXTBOOK = Path(__file__).parents[2] / "benchmarks" / "support" / "textbook.py"
 
@@ -81,7 +81,7 @@ def test_one_body_of_clips_with_one_equals_the_textbook_on_it(textbook: ModuleTy
 @pytest.mark.parametrize("name", ["ctrgcn", "ctrgcn-pyskl"])
 def test_rows_equal_the_plain_form(name: str, train: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Groups of two bodies and of one, frames that no stride divides; evaluation too."""
-    monkeypatch.setattr("skelfew.encoders.channel_rows._GROUP", 2 * 3 * 16 * 13 * 15)
+    monkeypatch.setattr("skelfew.encoders.fast.channel_rows._GROUP", 2 * 3 * 16 * 13 * 15)
     torch.manual_seed(0)
     encoder = build_encoder(name, "joints-15", width=0.25, bodies=1).double()
     awake(encoder)
@@ -155,7 +155,7 @@ def as_it_stands(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("frames", [1, 5, 16, 33])
 def test_temporal_convolution(frames: int, stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("skelfew.encoders.temporal._GROUP", 1)  # bodies in several groups
+    monkeypatch.setattr("skelfew.encoders.fast.temporal._GROUP", 1)  # bodies in several groups
     torch.manual_seed(0)
     x, weight = torch.randn(frames, 5, 7, 16).double(), torch.randn(6, 16, 9, 1).double()
     bias = torch.randn(6).double()

@@ -10,16 +10,16 @@ import torch
 from evaluation_world import enliven, make_data, make_run
 
 from skelfew.config import InputConfig
-from skelfew.data.bank import SkeletonBank
-from skelfew.data.layouts import load_layout
-from skelfew.data.pipeline import Pipeline
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import load_layout
 from skelfew.errors import SkelfewError
+from skelfew.evaluation.subjects import Subject, run_subject
 from skelfew.explain.decision import Clip, Decision
 from skelfew.explain.explanation import Explanation, Search, explain, find_method
 from skelfew.fewshot import HeadClassifier, build_classifier, build_head
 from skelfew.fewshot.trained import save_head
-from skelfew.runs import Run
-from skelfew.subjects import Subject, run_subject
+from skelfew.runs.folder import Run
 
 JOINT, WHEN = 10, slice(5, 8)  # of 16 frames of network input
 WIDTH = 32  # of the encoder's features

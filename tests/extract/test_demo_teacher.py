@@ -15,7 +15,7 @@ from skelfew_extract.demoworld.reader import DEFAULTS, Spec
 from skelfew_extract.teachers import build_teacher
 from skelfew_extract.weights import SHIPPED
 
-from skelfew.data.protocol_files import find_protocol, read_protocol
+from skelfew.data.protocols.files import find_protocol, read_protocol
 
 FILE = SHIPPED / "xclip-demo.safetensors"
 CARD = Path(__file__).resolve().parents[2] / "docs" / "demo-teacher.md"

@@ -13,7 +13,7 @@ from skelfew_extract.demoworld.performer import subject
 from skelfew_extract.demoworld.reader import DEFAULTS, Spec, read
 from skelfew_extract.demoworld.sensor import hidden, observe
 
-from skelfew.data.protocol_files import find_protocol, read_protocol
+from skelfew.data.protocols.files import find_protocol, read_protocol
 from skelfew.data.readers import Options, RawFolder, Recording, load_reader
 from skelfew.errors import SkelfewError
 

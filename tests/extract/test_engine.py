@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.crop import CropSettings
-from skelfew_extract.decode_worker import decode_clip
-from skelfew_extract.engine import decode_clips
+from skelfew_extract.engines.decode_worker import decode_clip
+from skelfew_extract.engines.pool import decode_clips
 from video_files import numbered_video
 
 CENTRE = CropSettings(frames=4, size=32, policy="centre")
@@ -155,7 +155,7 @@ import multiprocessing, os, sys
 from pathlib import Path
 from skelfew_extract.crop import CropSettings
 from skelfew_extract.clips import ClipTask, DecodeSettings
-from skelfew_extract.engine import decode_clips
+from skelfew_extract.engines.pool import decode_clips
 
 if __name__ == "__main__":
     task = ClipTask(0, "s", "s", Path(sys.argv[1]), 0, 20)

@@ -15,15 +15,15 @@ import pytest
 import torch
 from extraction_world import LABELS, SmallTeacher, make_world, open_world, settings
 from skelfew_extract.crop import CropSettings
-from skelfew_extract.decode_worker import decode_clip
+from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.extract import choose_precision, extract
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.shard import Shard
 from torch import Tensor
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
-from skelfew.cache.history import steps_of
-from skelfew.cache.merge import merge
+from skelfew.cache.format.history import steps_of
+from skelfew.cache.tools.merge import merge
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 

@@ -17,7 +17,7 @@ from extraction_world import SmallTeacher, make_world, open_world, settings
 from skelfew_extract.extract import extract
 
 from skelfew.cache import CacheError, TeacherCache
-from skelfew.cache.verify import verify
+from skelfew.cache.tools.verify import verify
 
 
 @pytest.fixture(scope="module", autouse=True)

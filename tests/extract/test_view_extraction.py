@@ -8,7 +8,7 @@ import torch
 from extraction_world import FRAMES, SIZE, SmallTeacher, make_world, open_world, settings
 from skelfew_extract.clips import DecodeSettings
 from skelfew_extract.crop import CropSettings, segment_midpoints
-from skelfew_extract.decode_worker import decode_clip
+from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.extract import extract
 
 from skelfew.cache import TeacherCache

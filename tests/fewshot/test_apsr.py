@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
-from skelfew.evaluate import Features, score_draws
+from skelfew.evaluation.scoring import Features, score_draws
 from skelfew.fewshot import HeadClassifier, build_classifier
 from skelfew.fewshot.apsr import APSR, Relevance
 from skelfew.fewshot.cosine import episode_cosines

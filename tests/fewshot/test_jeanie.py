@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.data.augment import turned
+from skelfew.data.input.augment import turned
 from skelfew.encoders import build_encoder
 from skelfew.encoders.outputs import check_output, read
 from skelfew.errors import SkelfewError

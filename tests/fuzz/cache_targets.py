@@ -18,21 +18,21 @@ from hypothesis import strategies as st
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from skelfew.cache import DONE, CacheWriter, TeacherCache
-from skelfew.cache.card import card, lines
-from skelfew.cache.compare import compare
-from skelfew.cache.exporting import export_features
-from skelfew.cache.fetch import pull
-from skelfew.cache.foreign import columns, texts
-from skelfew.cache.history import carried, step, steps_of
-from skelfew.cache.importing import Origin, Source, import_features
-from skelfew.cache.merge import merge, subset
-from skelfew.cache.pack import pack, unpack
-from skelfew.cache.places import Place
-from skelfew.cache.stored import StoredCache
-from skelfew.cache.verify import verify
-from skelfew.cache.zips import write_zip
+from skelfew.cache.format.history import carried, step, steps_of
+from skelfew.cache.format.stored import StoredCache
+from skelfew.cache.format.zips import write_zip
+from skelfew.cache.tools.card import card, lines
+from skelfew.cache.tools.compare import compare
+from skelfew.cache.tools.exporting import export_features
+from skelfew.cache.tools.foreign import columns, texts
+from skelfew.cache.tools.importing import Origin, Source, import_features
+from skelfew.cache.tools.merge import merge, subset
+from skelfew.cache.tools.pack import pack, unpack
+from skelfew.cache.tools.verify import verify
+from skelfew.cache.transport.fetch import pull
+from skelfew.cache.transport.places import Place
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.fit import about
+from skelfew.runs.cache_fit import about
 
 GOLDEN = Path(__file__).parents[1] / "data" / "caches" / "v1"
 DIM, ROWS = 4, 20

@@ -17,15 +17,15 @@ from engine import Target
 from h5_edits import edited_h5
 from hypothesis import strategies as st
 
-from skelfew.cache.checks import brief
-from skelfew.data.bank import SkeletonBank
-from skelfew.data.check import check
+from skelfew.cache.format.checks import brief
 from skelfew.data.find import find_sample
-from skelfew.data.layouts import load_layout
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample, file_name
-from skelfew.data.pipeline import Pipeline
-from skelfew.data.prepare import Outputs, prepare
-from skelfew.data.protocols import load_protocol, split_names
+from skelfew.data.prepare.check import check
+from skelfew.data.prepare.walk import Outputs, prepare
+from skelfew.data.protocols.protocol import load_protocol, split_names
 from skelfew.data.readers import RawFolder, load_reader
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
 

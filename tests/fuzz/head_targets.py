@@ -14,10 +14,10 @@ from torch import nn
 from skelfew.fewshot import HEADS, HeadClassifier, build_classifier
 from skelfew.fewshot.apsr import Relevance
 from skelfew.fewshot.trained import bind, head_name, save_head
-from skelfew.pretrain.bridge import Bridge, load_bridge, save_bridge
 from skelfew.report.collect import find_runs, read_run
 from skelfew.report.page import make_page
 from skelfew.report.table import rows_of
+from skelfew.training.stages.bridge import Bridge, load_bridge, save_bridge
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from report_world import make_report_world

@@ -17,17 +17,17 @@ from skelfew_extract.descriptions import read_descriptions
 from skelfew_extract.failures import Failures
 from skelfew_extract.weights import open_checkpoint
 
-from skelfew.checkpoint import load_checkpoint, load_scalars, save_checkpoint
 from skelfew.config import InputConfig, TrainConfig, override
 from skelfew.data.manifest import Manifest
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier
 from skelfew.encoders.checkpoints import load_encoder, load_initial, load_public, save_encoder
 from skelfew.errors import SkelfewError
+from skelfew.evaluation.subjects import run_subject
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.tables import list_tables, load_table
-from skelfew.runs import Run, newest_run
-from skelfew.subjects import run_subject
+from skelfew.runs.folder import Run, newest_run
+from skelfew.training.checkpoint import load_checkpoint, load_scalars, save_checkpoint
 
 
 def encoder(name: str = "ctrgcn") -> torch.nn.Module:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from skelfew.data.layouts import load_layout
-from skelfew.data.pipeline import Pipeline
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 from skelfew.errors import SkelfewError
 from skelfew.predict.export import DESCRIPTION, Portable, export

@@ -7,17 +7,17 @@ import pytest
 import torch
 from predict_world import SHOTS, make_predict_world
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.checkpoints import load_encoder, save_encoder
 from skelfew.errors import SkelfewError
-from skelfew.evaluate import Features
+from skelfew.evaluation.scoring import Features
+from skelfew.evaluation.subjects import encoder_subject
 from skelfew.fewshot import CLASSIFIERS
 from skelfew.predict.model import LayoutMismatch, Model
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.recordings import Clip, read_clip
 from skelfew.predict.similarity import left_out
-from skelfew.subjects import encoder_subject
 
 
 @pytest.fixture(scope="module")

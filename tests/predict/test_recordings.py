@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.errors import SkelfewError
 from skelfew.predict.recordings import is_recording, read_clip, read_clips
 from skelfew.predict.support import read_folder

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skelfew.data.layouts import LAYOUTS
+from skelfew.data.joints.layouts import LAYOUTS
 
 LAYOUT = LAYOUTS["kinect-v2"]
 JOINT = {name: i for i, name in enumerate(LAYOUT.joints)}

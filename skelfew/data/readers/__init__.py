@@ -2,7 +2,7 @@
 
 To add a data set, write ``skelfew/data/readers/NAME.py`` with a ``READER`` and add its line to
 ``READERS``. A reader lists its source files and turns one of them into samples; walking over
-them in parallel, writing, resuming and reporting are done once, in ``skelfew.data.prepare``.
+them in parallel, writing, resuming and reporting are done once, in ``skelfew.data.prepare.walk``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from skelfew.data.readers.raw import RawFolder
 from skelfew.errors import SkelfewError
 
 if TYPE_CHECKING:  # the command lists READERS without loading NumPy and h5py
-    from skelfew.data.layouts import Layout
+    from skelfew.data.joints.layouts import Layout
     from skelfew.data.store import Skeleton
 
 __all__ = ["READERS", "Dropped", "Options", "RawFolder", "Reader", "Recording", "load_reader"]

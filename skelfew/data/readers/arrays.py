@@ -12,9 +12,9 @@ from typing import IO
 
 import numpy as np
 
-from skelfew.data.layouts import Layout
+from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
-from skelfew.files import BROKEN, brief, check_file, check_member, shown
+from skelfew.io.files import BROKEN, brief, check_file, check_member, shown
 
 # What an array's axes may be: bodies (m), frames (t), joints (v), coordinates (c).
 ORDERS = ("tvc", "mtvc", "tmvc", "ctv", "ctvm", "vct")

@@ -19,7 +19,7 @@ from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import BROKEN, brief, check_file, check_member
+from skelfew.io.files import BROKEN, brief, check_file, check_member
 
 _SLICE = 64  # samples read at a time, fewer if they are large
 _SLICE_BYTES = 1 << 25

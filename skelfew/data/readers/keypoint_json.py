@@ -16,7 +16,7 @@ import numpy as np
 
 from skelfew.data.readers.bodies import Person
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, read_json, shown
+from skelfew.io.files import brief, read_json, shown
 
 _KEYPOINTS = ("pose_keypoints_2d", "pose_keypoints", "keypoints", "joints")
 _PEOPLE = ("people", "instances", "bodies")

@@ -20,7 +20,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, shown
+from skelfew.io.files import brief, shown
 
 _NAME = re.compile(r"(a(\d+)_s(\d+)_e(\d+))(_.*)?", re.IGNORECASE)
 _JOINTS = 20

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelfew.data.layouts import Layout, load_layout
+from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.arrays import ORDERS, read_csv, read_npy, read_npz

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_file, shown
+from skelfew.io.files import brief, check_file, shown
 
 REQUIRED = ("recording", "label")
 OPTIONAL = (

@@ -20,7 +20,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import BROKEN, brief, gunzipped, shown
+from skelfew.io.files import BROKEN, brief, gunzipped, shown
 
 _NAME = re.compile(r"(\w+)-([LMR])")
 _VIEW = {"L": 1, "M": 2, "R": 3}

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew.files import brief
+from skelfew.io.files import brief
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
 _PLAIN = (str, int, float, bool, bytes, type(None))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from skelfew.data.facts import name_of, names_from
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.bodies import most_seen
@@ -23,7 +23,7 @@ from skelfew.data.readers.plain_pickle import load
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import BROKEN, brief, shown
+from skelfew.io.files import BROKEN, brief, shown
 
 _LAYOUTS = {(17, 2): "coco", (18, 2): "openpose-18", (25, 3): "kinect-v2", (20, 3): "kinect-v1"}
 

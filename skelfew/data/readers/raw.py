@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from skelfew.errors import SkelfewError
-from skelfew.files import BROKEN, brief, check_file, check_member
+from skelfew.io.files import BROKEN, brief, check_file, check_member
 
 _INSIDE = "!/"  # between the name of an archive and the name of its member
 
@@ -67,7 +67,7 @@ class RawFolder:
             raise SkelfewError(f"cannot read {brief(name)} ({brief(error)})") from None
 
     def open(self, name: str) -> IO[bytes]:
-        """Open one file for reading; raise one of ``skelfew.files.BROKEN`` if it is damaged."""
+        """Open one file for reading; raise one of ``skelfew.io.files.BROKEN`` if it is damaged."""
         archive, member = self._split(name)
         if archive is None:
             path = self.path / member

@@ -16,7 +16,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, parse_json
+from skelfew.io.files import brief, parse_json
 
 _NAME = re.compile(r"a(\d+)_s(\d+)_e(\d+)_v(\d+)")
 _CLASS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 8: 7, 9: 8, 11: 9, 12: 10}  # action to class number

@@ -19,7 +19,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.files import brief, check_deflated
+from skelfew.io.files import brief, check_deflated
 
 NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")

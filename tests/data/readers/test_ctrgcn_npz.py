@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skelfew.data.prepare import Outputs, Prepared, prepare
+from skelfew.data.prepare.walk import Outputs, Prepared, prepare
 from skelfew.data.readers import RawFolder
 from skelfew.data.readers.ctrgcn_npz import READER
 from skelfew.data.store import SkeletonStore

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skelfew.data.layouts import LAYOUTS
-from skelfew.data.prepare import Outputs, prepare
+from skelfew.data.joints.layouts import LAYOUTS
+from skelfew.data.prepare.walk import Outputs, prepare
 from skelfew.data.readers import Dropped, RawFolder, Recording
 from skelfew.data.readers.msr import READER, parse
 from skelfew.errors import SkelfewError

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from skelfew.cli.prepare import main
-from skelfew.data.layouts import load_layout
+from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.readers.arrays import to_bodies
 from skelfew.data.readers.bodies import Person, fill_missing, two_bodies
@@ -446,7 +446,7 @@ def test_several_data_sets_lie_side_by_side(home: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on_only_with_the_same_table(home: Path) -> None:
-    from skelfew.data.prepare import Outputs, prepare
+    from skelfew.data.prepare.walk import Outputs, prepare
     from skelfew.data.readers import RawFolder
     from skelfew.data.readers.own import READER
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skelfew.data.prepare import Outputs, prepare
+from skelfew.data.prepare.walk import Outputs, prepare
 from skelfew.data.readers import Dropped, RawFolder, Recording
 from skelfew.data.readers.pku import READER, parse
 from skelfew.data.store import SkeletonStore

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from skelfew.data.prepare import Outputs, Prepared, prepare
+from skelfew.data.prepare.walk import Outputs, Prepared, prepare
 from skelfew.data.readers import RawFolder
 from skelfew.data.readers.pyskl import READER
 from skelfew.data.store import SkeletonStore

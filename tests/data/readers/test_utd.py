@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skelfew.data.layouts import LAYOUTS
+from skelfew.data.joints.layouts import LAYOUTS
 from skelfew.data.readers import Dropped, RawFolder, Recording
 from skelfew.data.readers.utd import READER, project
 

@@ -1,0 +1,1 @@
+"""Worker pools that decode videos and feed the teacher."""

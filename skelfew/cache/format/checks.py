@@ -1,0 +1,199 @@
+"""What must hold before a teacher cache is believed: format, shapes, codecs, sizes, provenance.
+
+A cache may come from anywhere, so nothing here trusts what its metadata claim, and no check reads
+or allocates in proportion to a claimed shape.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skelfew.errors import SkelfewError
+from skelfew.io.files import brief, shown
+
+FORMAT = "skelfew-teacher-cache"
+FORMAT_VERSION = 1
+FEATURE_DTYPES = ("float16", "float32")
+
+_MAX_CHUNK_BYTES = 1 << 28
+_MIN_CHUNK_ROWS = 16
+_MAX_EXPANSION = 256  # decoded bytes per stored byte; features shrink by a tenth at most
+METADATA_BYTES = 1 << 25
+ID_BYTES = 4096  # of one sample ID, at most
+_COMPRESSORS = {"zstd", "gzip", "blosc"}
+_CODECS = {"bytes", "vlen-utf8", "zstd", "gzip", "blosc", "crc32c"}
+
+
+class CacheError(SkelfewError):
+    """A teacher cache that cannot be used as asked; the message says what to do about it."""
+
+
+def check_format(path: Path | str, attrs: dict[str, Any]) -> dict[str, Any]:
+    if attrs.get("format") != FORMAT:
+        raise CacheError(f"{path}: a Zarr store, but not a {FORMAT}")
+    version = attrs.get("format_version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise CacheError(f"{path}: format_version is {shown(version)}, expected a number from 1")
+    if version > FORMAT_VERSION:
+        raise CacheError(
+            f"{path}: format version {shown(version)}, this skelfew reads up to {FORMAT_VERSION}; "
+            "upgrade skelfew to read it"
+        )
+    return attrs
+
+
+def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True) -> None:
+    """Check names, types, shapes, codecs and chunks of the Zarr arrays; reads no chunk.
+
+    ``whole`` is false while the chunks are still to be fetched; their bytes are not counted then.
+    """
+    for name in ("sample_id", "status", "text"):
+        if name not in arrays:
+            raise CacheError(f"{path}: damaged cache: array {name!r} is missing")
+    shape = arrays["text"].shape
+    if len(shape) != 3 or 0 in shape:
+        raise CacheError(f"{path}: text has shape {shape}, expected (samples, views, width)")
+    wanted: dict[str, tuple[tuple[str, ...], tuple[int, ...] | None]] = {
+        "sample_id": (("string",), shape[:1]),
+        "status": (("uint8",), shape[:1]),
+        "video": (FEATURE_DTYPES, shape),
+        "text": (FEATURE_DTYPES, shape),
+        "class_text": (("float32",), None),
+    }
+    for name, array in arrays.items():
+        types, expected = wanted[name]
+        metadata = array.metadata.to_dict()
+        if metadata["data_type"] not in types:
+            raise CacheError(
+                f"{path}: {name} is of type {shown(metadata['data_type'])}, expected "
+                f"{' or '.join(types)}"
+            )
+        if expected is not None and array.shape != expected:
+            raise CacheError(f"{path}: {name} has shape {array.shape}, expected {expected}")
+        codecs = [codec["name"] for codec in metadata["codecs"]]
+        if not set(codecs) <= _CODECS:
+            odd = shown(min(set(codecs) - _CODECS))
+            raise CacheError(f"{path}: {name} uses codec {odd}, which a cache may not use")
+        if sum(codec in _COMPRESSORS for codec in codecs) > 1:
+            raise CacheError(f"{path}: {name} is compressed more than once ({', '.join(codecs)})")
+        chunk, size = tuple(array.chunks), 4 if name == "sample_id" else array.dtype.itemsize
+        if chunk[1:] != array.shape[1:] or chunk[0] < min(array.shape[0], _MIN_CHUNK_ROWS):
+            raise CacheError(
+                f"{path}: {name} has chunks {chunk}; they must hold whole rows, "
+                f"{_MIN_CHUNK_ROWS} or more"
+            )
+        if math.prod(chunk) * size > _MAX_CHUNK_BYTES:
+            raise CacheError(f"{path}: chunks of {name} are larger than {_MAX_CHUNK_BYTES} bytes")
+    if not whole:
+        return
+    stored = stored_bytes(Path(path), enough=-(-4 * shape[0] // _MAX_EXPANSION))
+    if 4 * shape[0] > _MAX_EXPANSION * stored:
+        raise CacheError(
+            f"{path}: claims {shape[0]} samples, but the whole store has {stored} bytes; "
+            "damaged or not from skelfew-extract"
+        )
+
+
+def stored_bytes(path: Path, enough: int | None = None) -> int:
+    """Return the size of a store, a folder or one file; or anything from ``enough``.
+
+    A process may be writing to it: files that are on their way come and go and are not counted.
+    """
+    if path.is_file():
+        return path.stat().st_size
+    total, folders = 0, [str(path)]
+    while folders and (enough is None or total < enough):
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    elif entry.is_file(follow_symlinks=False) and entry.name[-8:] != ".partial":
+                        total += entry.stat(follow_symlinks=False).st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def files_of(path: Path) -> dict[str, int]:
+    """Return the files of a store's folder and their sizes, by name below it.
+
+    A process may be writing to it: files that are on their way come and go and are not counted.
+
+    Raises:
+        CacheError: If a link, a device or a pipe is among them, or metadata of an absurd size.
+    """
+    found: dict[str, int] = {}
+    todo = [(path, "")]
+    while todo:
+        folder, before = todo.pop()
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = before + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append((Path(entry.path), name + "/"))
+                    elif not entry.is_file(follow_symlinks=False):
+                        what = "a symbolic link" if entry.is_symlink() else "no regular file"
+                        raise CacheError(
+                            f"{path}: {brief(name)} is {what}; a cache holds none, copy the file "
+                            "itself there"
+                        )
+                    elif not name.endswith(".partial"):
+                        found[name] = entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            raise CacheError(f"{path}: cannot be read ({brief(error)})") from None
+    for name, size in found.items():
+        if name.endswith("zarr.json") and size > METADATA_BYTES:
+            raise CacheError(f"{path}: {brief(name)} has {size} bytes, made to harm or damaged")
+    return found
+
+
+def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
+    """Refuse to allocate far more than is stored."""
+    needed = 0
+    for name in ("video", "text", "class_text"):
+        if name in arrays:
+            array = arrays[name]
+            rows = array.shape[0] if name == "class_text" else done
+            needed += rows * math.prod(array.shape[1:]) * array.dtype.itemsize
+    stored = stored_bytes(path, enough=-(-needed // _MAX_EXPANSION))
+    if needed > _MAX_EXPANSION * stored:
+        raise CacheError(
+            f"{path}: claims {needed} bytes of features, but the whole store has {stored}; "
+            "damaged or not from skelfew-extract"
+        )
+
+
+def check_same(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise CacheError naming the first key, with both values, in which the two differ."""
+    difference = first_difference(
+        json.loads(json.dumps(dict(stored))),
+        json.loads(json.dumps({key: asked.get(key) for key in stored})),
+        "",
+    )
+    if difference is not None:
+        key, ours, theirs = difference
+        raise CacheError(
+            f"{path}: made with {key} = {ours}, but this run has {theirs}; give --out another "
+            "name, or move the old cache away"
+        )
+
+
+def first_difference(stored: Any, asked: Any, key: str) -> tuple[str, str, str] | None:
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        pairs = [(f"{key}.{k}" if key else k, k) for k in sorted({*stored, *asked})]
+        differences = (first_difference(stored.get(k), asked.get(k), name) for name, k in pairs)
+        return next((d for d in differences if d is not None), None)
+    if isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
+        parts = enumerate(zip(stored, asked, strict=True))
+        differences = (first_difference(a, b, f"{key}[{i}]") for i, (a, b) in parts)
+        return next((d for d in differences if d is not None), None)
+    if stored == asked:
+        return None
+    return key, brief(json.dumps(stored)), brief(json.dumps(asked))

@@ -1,0 +1,1 @@
+"""What skelfew-cache does: a file for each subcommand."""

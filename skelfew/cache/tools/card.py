@@ -1,0 +1,102 @@
+"""What a cache is, on one card: for people and as JSON."""
+
+from pathlib import Path
+from typing import Any
+
+from skelfew.cache.format.history import steps_of
+from skelfew.cache.format.stored import StoredCache
+
+
+def card(path: str | Path) -> dict[str, Any]:
+    """Return what a receiver wants to know; reads the metadata and the status of the rows.
+
+    ``digest`` is the one that the writer recorded; only ``verify`` compares it with the content.
+    """
+    cache = StoredCache.open(path)
+    attrs = cache.attrs
+    samples, views, width = cache.shape
+    return {
+        "path": str(cache.path),
+        "format_version": attrs["format_version"],
+        "dataset": attrs.get("dataset"),
+        "manifest_sha256": attrs.get("manifest_sha256"),
+        "skeletons_digest": attrs.get("skeletons_digest"),
+        "samples": samples,
+        **cache.counts,
+        "complete": cache.counts["pending"] == 0,
+        "shard": attrs.get("shard"),
+        "features": list(cache.features),
+        "views": views,
+        "width": width,
+        "dtype": cache.dtype,
+        "classes": _count(attrs.get("classes")),
+        "teacher": attrs.get("teacher"),
+        "untrained": _untrained(attrs),
+        "preprocessing": attrs.get("preprocessing"),
+        "software": attrs.get("software"),
+        "created": attrs.get("created"),
+        "licence_note": attrs.get("licence_note") or "",
+        "bytes": cache.bytes,
+        "digest": attrs.get("digest"),
+        "steps": steps_of(attrs),
+    }
+
+
+def _untrained(attrs: dict[str, Any]) -> bool:
+    return bool(attrs.get("untrained")) or _object(attrs.get("teacher")).get("trained") is False
+
+
+def _count(classes: Any) -> int | None:
+    return len(classes) if isinstance(classes, list) else None
+
+
+def lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a card as names and texts."""
+    teacher, made = _object(document["teacher"]), _object(document["preprocessing"])
+    weights = str(teacher.get("weights_sha256") or "unknown")
+    state = "UNTRAINED, its features are random" if document["untrained"] else "trained"
+    views = f", {document['views']} views" if document["views"] > 1 else ""
+    return [
+        ("cache", document["path"]),
+        ("data set", f"{document['dataset']}, {document['classes']} classes"),
+        ("manifest", str(document["manifest_sha256"] or "unknown")),
+        ("samples", _samples(document)),
+        ("teacher", f"{teacher.get('name')} ({state})"),
+        ("weights", f"{teacher.get('weights') or 'unknown'}, SHA-256 {weights}"),
+        ("features", f"{', '.join(map(_symbol, document['features']))}, width {document['width']}, "
+                     f"{document['dtype']}{views}"),
+        ("preprocessing", ", ".join(f"{k} {_short(v)}" for k, v in made.items()) or "unknown"),
+        ("size", f"{document['bytes'] / 1e6:,.1f} MB"),
+        ("digest", str(document["digest"] or "none yet: the rows are still being written")),
+        ("created", f"{document['created']}"),
+        ("steps", ", ".join(str(s.get("name")) for s in document["steps"]) or "not recorded"),
+        ("licence note", document["licence_note"] or "none; ask whoever sent it"),
+    ]  # fmt: skip
+
+
+def _samples(document: dict[str, Any]) -> str:
+    text = f"{document['done']:,} of {document['samples']:,} done"
+    text += f", {document['failed']:,} failed" if document["failed"] else ""
+    text += f", {document['pending']:,} pending" if document["pending"] else ""
+    shard = document["shard"]
+    if document["pending"] and _is_shard(shard):
+        text += f"; shard {shard['index']} of {shard['of']}"
+    return text
+
+
+def _is_shard(shard: Any) -> bool:
+    return isinstance(shard, dict) and {"index", "of"} <= set(shard)
+
+
+def _symbol(name: str) -> str:
+    return {"video": "f_v", "text": "f_t"}[name]
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return "/".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
+    return str(value)

@@ -1,0 +1,99 @@
+"""The features of a cache for other programs."""
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from skelfew.cache.format.checks import CacheError
+from skelfew.cache.format.storage import DONE
+from skelfew.cache.format.stored import StoredCache
+
+_ROWS = 4096
+
+
+def export_features(
+    path: Path, out: Path, representation: str | None = None, overwrite: bool = False
+) -> dict[str, Any]:
+    """Write the finished rows of a cache for other programs.
+
+    ``.npz`` and ``.h5`` get ``sample_id``, ``video``, ``text``, ``class_text`` and the provenance
+    as JSON; ``.npy`` gets one array (n, V, D), and the IDs go to a text file beside it.
+
+    Args:
+        path: The cache.
+        out: The file; its ending says which kind.
+        representation: For ``.npy``: ``f_v``, ``f_t`` or ``f_v+f_t``.
+        overwrite: Replace ``out`` if it exists.
+    """
+    kind = out.suffix.lower()
+    if kind not in (".npz", ".h5", ".hdf5", ".npy"):
+        raise CacheError(f"{out}: features are written to .npz, .h5 and .npy files")
+    if out.exists() and not overwrite:
+        raise CacheError(f"{out}: exists already; name another file, or give --overwrite")
+    cache = StoredCache.open(path)
+    rows = np.flatnonzero(cache.status == DONE)
+    ids = [cache.ids[int(i)] for i in rows]
+    about = json.dumps(cache.attrs, ensure_ascii=False)
+    shape = (len(rows), *cache.shape[1:])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(out.name + ".partial")
+    try:
+        if kind == ".npy":
+            _write_npy(cache, rows, shape, partial, representation)
+            out.with_suffix(".ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+        else:
+            arrays = {n: (shape, cache.dtype, _stored(cache, n, rows)) for n in cache.features}
+            if cache.class_text is not None:
+                arrays["class_text"] = (cache.class_text.shape, "float32", iter([cache.class_text]))
+            if kind == ".npz":
+                _write_npz(partial, ids, arrays, about)
+            else:
+                from skelfew.cache.tools.foreign_hdf5 import write_hdf5
+
+                write_hdf5(partial, ids, arrays, {"provenance": about})
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return {"file": str(out), "samples": len(rows), "bytes": out.stat().st_size}
+
+
+def _stored(cache: StoredCache, name: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _ROWS):
+        yield cache.read(name, rows[start : start + _ROWS])
+
+
+def _write_npy(
+    cache: StoredCache, rows: np.ndarray, shape: tuple[int, ...], out: Path, wanted: str | None
+) -> None:
+    names = {"f_v": ["video"], "f_t": ["text"], "f_v+f_t": ["video", "text"]}
+    chosen = names.get(wanted or ("f_v+f_t" if "video" in cache.features else "f_t"))
+    if chosen is None or not set(chosen) <= set(cache.features):
+        raise CacheError(f"{cache.path}: no representation {wanted!r}; it has {cache.features}")
+    with out.open("wb") as file:
+        _header(file, shape, np.dtype("<f4"))
+        for parts in zip(*(_stored(cache, n, rows) for n in chosen), strict=True):
+            total = sum(p.astype(np.float32) for p in parts)
+            file.write(np.ascontiguousarray(total, dtype="<f4").tobytes())
+
+
+def _write_npz(out: Path, ids: list[str], arrays: Mapping[str, Any], about: str) -> None:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in (("sample_id", np.array(ids)), ("provenance", np.array(about))):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                npy.write_array(file, array, allow_pickle=False)
+        for name, (shape, dtype, blocks) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                little = np.dtype(dtype).newbyteorder("<")
+                _header(file, shape, little)
+                for block in blocks:
+                    file.write(np.ascontiguousarray(block, dtype=little).tobytes())
+
+
+def _header(file: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    descr = npy.dtype_to_descr(dtype)
+    npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})

@@ -1,0 +1,90 @@
+"""A cache as one file and back."""
+
+from pathlib import Path
+from typing import Any
+
+from skelfew.cache.building import building
+from skelfew.cache.format.checks import CacheError
+from skelfew.cache.format.stored import StoredCache
+from skelfew.cache.format.zips import read_zip, write_zip
+
+
+def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Make a zip of a cache folder; equal content gives an equal file.
+
+    Args:
+        path: The folder.
+        out: The zip, ``NAME.zarr.zip`` beside the folder if None.
+        overwrite: Replace ``out`` if it exists.
+
+    Raises:
+        CacheError: If the content is not what its digest says, or holds a link.
+    """
+    if path.is_file():
+        raise CacheError(f"{path}: is one file already")
+    cache = checked(path)
+    target = out or path.with_name(path.name + ".zip")
+    with building(target, overwrite) as place:
+        write_zip(path, place)
+    return {
+        "cache": str(target),
+        "bytes": target.stat().st_size,
+        "digest": cache.attrs.get("digest"),
+    }
+
+
+def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
+    """Make a folder of a zip, after checking every entry and then the digest.
+
+    Args:
+        path: The zip.
+        out: The folder, the zip's name without ``.zip`` if None.
+        overwrite: Replace ``out`` if it exists.
+
+    Raises:
+        CacheError: If an entry leads out of the folder, is a link, or does not hold what it says.
+    """
+    if path.is_dir():
+        raise CacheError(f"{path}: is a folder already")
+    StoredCache.open(path)
+    target = out or _folder_beside(path)
+    with building(target, overwrite) as place:
+        read_zip(path, place)
+        cache = checked(place)
+    return {
+        "cache": str(target),
+        "bytes": StoredCache.open(target).bytes,
+        "digest": cache.attrs.get("digest"),
+    }
+
+
+def checked(path: Path, digest: str | None = None) -> StoredCache:
+    """Open a cache and compare its content with ``digest``, else with the recorded one.
+
+    Raises:
+        CacheError: If they differ. A cache whose extraction goes on records none and passes.
+    """
+    cache = StoredCache.open(path)
+    expected = digest or cache.attrs.get("digest")
+    if expected is not None and (found := cache.digest()) != expected:
+        what = "asked for" if digest else "recorded"
+        raise CacheError(
+            f"{path}: the content has digest {found}, {what} is {expected}; it is damaged or "
+            "another one, ask for it again"
+        )
+    return cache
+
+
+def _folder_beside(path: Path) -> Path:
+    if path.suffix == ".zip" and path.stem:
+        return path.with_suffix("")
+    return path.with_name(path.name + ".zarr")
+
+
+def as_folder(path: Path, scratch: Path) -> Path:
+    """Return a folder with the content of a cache, unpacked below ``scratch`` if it is a zip."""
+    if path.is_dir():
+        return path
+    target = scratch / "cache.zarr"
+    read_zip(path, target)
+    return target

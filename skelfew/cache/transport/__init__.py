@@ -1,0 +1,1 @@
+"""Caches by address: the only room that opens a network connection."""

@@ -1,0 +1,234 @@
+"""Fetching a cache from elsewhere: key by key as its metadata say, checked by its digest."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from skelfew.cache.building import building, remove
+from skelfew.cache.format.checks import (
+    METADATA_BYTES,
+    CacheError,
+    brief,
+    check_arrays,
+    check_format,
+    stored_bytes,
+)
+from skelfew.cache.format.chunks import ChunkLimit
+from skelfew.cache.format.storage import ARRAYS, Array, chunk_keys, members, open_group
+from skelfew.cache.tools.pack import checked
+from skelfew.cache.transport.places import (
+    Place,
+    Unreachable,
+    connect,
+    get_file,
+    is_url,
+    length_of,
+    read_small,
+    size_of,
+)
+from skelfew.cache.writer import lock_beside
+from skelfew.io.files import parse_json, read_json
+
+_MOST_BYTES = 32 << 30  # of a file whose length the server does not tell
+_THREADS = 8
+_WAIT_SECONDS = 6 * 3600
+REMOTE = "SKELFEW_REMOTE"  # environment variable: where fetched caches are kept
+
+Log = Callable[[str], None]
+
+
+def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
+    """Return where the cache of an address lies on this machine, fetching it if need be.
+
+    A path is returned as it is. What an address gives is kept in ``cache/.remote/`` (or the folder
+    that the environment variable SKELFEW_REMOTE names) and fetched again only when it has changed.
+
+    Args:
+        address: Path, or an address such as ``https://...`` or ``s3://...``; ``#digest=HEX`` at its
+            end says what the content must be.
+        log: Takes lines for the user.
+
+    Raises:
+        CacheError: If it cannot be fetched, or is not what its digest says.
+    """
+    if not is_url(address):
+        return Path(address)
+    address = str(address)
+    place = Place.of(address)
+    folder = Path(os.environ.get(REMOTE) or Path("cache") / ".remote") / place.key
+    target, note = folder / (place.name or "cache.zarr"), folder / "source.json"
+    before = _read_note(note) if target.exists() else {}
+    try:
+        fs, place = connect(address)
+        version = _version(fs, place)
+    except Unreachable as error:
+        if before and place.digest in (None, before.get("digest")):
+            log(f"{error}; using the copy fetched {before.get('fetched')}")
+            return target
+        raise
+    if _fresh(before, version, place):
+        return target
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = lock_beside(folder / "fetch", _WAIT_SECONDS)
+    try:
+        if target.exists() and _fresh(_read_note(note), version, place):
+            return target  # another process has fetched it meanwhile
+        log(f"fetching {place.shown}")
+        done = _pull(fs, place, version, target, place.digest, overwrite=True)
+        document = {
+            "url": place.shown,
+            "version": version,
+            "digest": done["digest"],
+            "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        partial = note.with_name(note.name + ".partial")
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        partial.replace(note)
+    finally:
+        lock.release()
+    return target
+
+
+def _fresh(note: dict[str, Any], version: str, place: Place) -> bool:
+    """Return whether the copy that a note describes is what the place has now."""
+    return note.get("version") == version and place.digest in (None, note.get("digest"))
+
+
+def pull(
+    address: str,
+    out: Path | None = None,
+    digest: str | None = None,
+    overwrite: bool = False,
+    log: Log = lambda message: None,
+) -> dict[str, Any]:
+    """Fetch a cache to a place of one's own.
+
+    Args:
+        address: Address or path of a folder or a zip.
+        out: Where to; ``cache/NAME`` if None. A zip stays a zip.
+        digest: What the content must be; else what the cache itself records.
+        overwrite: Replace ``out`` if it exists.
+        log: Takes lines for the user.
+
+    Raises:
+        CacheError: If it cannot be fetched, or is not what the digest says. Nothing is left at
+            ``out`` then; a transfer that broke off goes on where it was when it is called again.
+    """
+    fs, place = connect(address)
+    version = _version(fs, place)
+    log(f"fetching {place.shown}")
+    target = out or Path("cache") / (place.name or "cache.zarr")
+    return _pull(fs, place, version, target, digest or place.digest, overwrite)
+
+
+def _read_note(note: Path) -> dict[str, Any]:
+    try:
+        document = read_json(note)
+    except (OSError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _version(fs: Any, place: Place) -> str:
+    """Return the root metadata of a folder, or what tells versions of a single file apart."""
+    if not place.name.endswith(".zip"):
+        root = read_small(fs, place, "zarr.json", METADATA_BYTES)
+        if root is not None:
+            return root.decode("utf-8", errors="replace")
+    version = size_of(fs, place)
+    if version is None:
+        raise CacheError(
+            f"{place.shown}: no cache there: it is neither a file nor a folder with a zarr.json"
+        )
+    return version
+
+
+def _pull(
+    fs: Any,
+    place: Place,
+    version: str,
+    target: Path,
+    digest: str | None,
+    overwrite: bool,
+) -> dict[str, Any]:
+    with building(target, overwrite, keep=True) as new:
+        if version.lstrip().startswith("{"):
+            _folder(fs, place, version, new)
+        else:
+            remove(new)
+            if not get_file(fs, place, "", new, length_of(fs, place) or _MOST_BYTES):
+                raise CacheError(f"{place.shown}: no cache there")
+        try:
+            cache = checked(new, digest)
+        except CacheError as error:
+            remove(new)
+            text = str(error).replace(str(new), place.shown)
+            raise CacheError(text) from None
+    return {
+        "cache": str(target),
+        "from": place.shown,
+        "bytes": stored_bytes(target),
+        "digest": cache.attrs.get("digest"),
+        "checked": digest is not None or cache.attrs.get("digest") is not None,
+    }
+
+
+def _folder(fs: Any, place: Place, root: str, new: Path) -> None:
+    """Fetch the files of a store: those that its checked metadata imply, and no others."""
+    if new.exists() and not _same(new / "zarr.json", root):
+        remove(new)
+    new.mkdir(parents=True, exist_ok=True)
+    try:
+        attrs = parse_json(root).get("attributes")
+    except (ValueError, AttributeError) as error:
+        raise CacheError(f"{place.shown}: zarr.json is damaged ({brief(error)})") from None
+    check_format(place.shown, attrs if isinstance(attrs, dict) else {})
+    (new / "zarr.json").write_text(root, encoding="utf-8")
+    for name in ARRAYS:
+        file = new / name / "zarr.json"
+        file.parent.mkdir(exist_ok=True)
+        if not file.exists() and not get_file(fs, place, f"{name}/zarr.json", file, METADATA_BYTES):
+            file.parent.rmdir()
+    arrays = members(new, open_group(new))
+    check_arrays(place.shown, arrays, whole=False)
+    # The IDs come first: a store that claims rows it does not have ends here.
+    for name in ("sample_id", "status", "video", "text", "class_text"):
+        if name in arrays:
+            _chunks(fs, place, name, arrays[name], new)
+
+
+def _same(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_text(encoding="utf-8", errors="replace") == text
+
+
+def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path) -> None:
+    limit = ChunkLimit.of(name, array).stored
+
+    def fetch(key: str) -> None:
+        target = new / name / key
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        there = get_file(fs, place, f"{name}/{key}", target, limit)
+        if not there and name == "sample_id":
+            raise CacheError(f"{place.shown}: {name}/{key} is missing; the cache is not whole")
+
+    with ThreadPoolExecutor(_THREADS if fs.async_impl else 1) as pool:
+        for keys in _batches(chunk_keys(array), 64):
+            for _ in pool.map(fetch, keys):
+                pass
+
+
+def _batches(items: Iterator[str], size: int) -> Iterator[list[str]]:
+    batch: list[str] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,278 @@
+"""Places that a cache can be sent to and fetched from: folders, http, S3 and ssh, by fsspec.
+
+Only the listed kinds of address are opened, and never a chain of them. What is written to a log
+or a file has no user name, password or query string of an address in it.
+"""
+
+import errno
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from skelfew.cache.format.checks import CacheError, brief
+
+KINDS = ("https", "http", "s3", "ssh", "sftp", "file")
+_DIGEST = re.compile(r"(?:digest=|sha256:)?([0-9a-f]{64})")
+_CONNECT_SECONDS, _READ_SECONDS = 30, 120
+# Whose errors are the network's and not bugs here.
+_OUTSIDE = ("aiohttp", "botocore", "aiobotocore", "paramiko", "s3fs", "fsspec", "socket", "ssl")
+
+
+def is_url(text: str | Path) -> bool:
+    """Return whether ``text`` is an address and not a path."""
+    return isinstance(text, str) and "://" in text
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address, taken apart.
+
+    Attributes:
+        kind: One of ``KINDS``.
+        base: What the file system calls it, without trailing slash.
+        query: Query string of an http address, to be repeated for every file below it.
+        shown: The address without secrets.
+        digest: Content digest that the address promises (``#digest=HEX``), or None.
+    """
+
+    kind: str
+    base: str
+    query: str
+    shown: str
+    digest: str | None
+
+    @classmethod
+    def of(cls, address: str) -> "Place":
+        """Take an address or a path apart; raise CacheError if it is of no known kind."""
+        if "://" not in address:
+            path = str(Path(address).absolute())
+            return cls("file", path, "", address, None)
+        try:
+            parts = urlsplit(address)
+            parts.port  # noqa: B018  raises if it is no number
+        except ValueError as error:
+            raise CacheError(f"{brief(_bare(address))}: is no address ({brief(error)})") from None
+        kind = parts.scheme.lower()
+        if kind not in KINDS or "::" in address:
+            raise CacheError(
+                f"{brief(_shown(address))}: addresses of this kind are not opened; use a path or "
+                f"one of {', '.join(f'{k}://' for k in KINDS)}"
+            )
+        digest = None
+        if parts.fragment:
+            found = _DIGEST.fullmatch(parts.fragment)
+            if found is None:
+                raise CacheError(
+                    f"{brief(_shown(address))}: after # stands {brief(parts.fragment)!r}, expected "
+                    "digest= and 64 hexadecimal digits"
+                )
+            digest = found[1]
+        tail = parts.path.rstrip("/")
+        if kind in ("http", "https"):
+            base = urlunsplit((kind, parts.netloc, tail, "", ""))
+        elif kind == "s3":
+            base = parts.netloc + tail
+        elif kind == "file":
+            base = tail or "/"
+        else:
+            base = tail.removeprefix("/~/") if tail.startswith("/~/") else tail or "/"
+        if not (parts.netloc or kind == "file"):
+            raise CacheError(f"{brief(_shown(address))}: names no host")
+        return cls(kind, base, parts.query, _shown(address), digest)
+
+    @property
+    def name(self) -> str:
+        """The last part, e.g. ``pku.zarr``."""
+        return posixpath.basename(urlsplit(self.base).path if "://" in self.base else self.base)
+
+    @property
+    def key(self) -> str:
+        """A short name for the address, equal for equal addresses."""
+        return hashlib.sha256(self.shown.encode()).hexdigest()[:12]
+
+    def file(self, key: str = "") -> str:
+        """Return the file ``key`` below this place, as its file system calls it."""
+        whole = f"{self.base}/{key}" if key else self.base
+        return f"{whole}?{self.query}" if self.query else whole
+
+
+def _bare(address: str) -> str:
+    """Return an address that cannot be taken apart without what might be a secret in it."""
+    return re.sub(r"[?#].*", "", re.sub(r"//[^/]*@", "//", address), flags=re.DOTALL)
+
+
+def _shown(address: str) -> str:
+    parts = urlsplit(address)
+    host = parts.netloc.rsplit("@", 1)[-1]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+
+
+def connect(address: str) -> tuple[Any, Place]:
+    """Return the fsspec file system of an address, and the place in it.
+
+    Raises:
+        CacheError: If the kind is unknown, its package is missing, or the host refuses.
+    """
+    place = Place.of(address)
+    with reached(place):
+        if place.kind in ("http", "https"):
+            return _http(), place
+        if place.kind == "s3":
+            import s3fs
+
+            return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True), place
+        if place.kind in ("ssh", "sftp"):
+            from skelfew.cache.transport.ssh import open_ssh
+
+            return open_ssh(address), place
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem(), place
+
+
+def _http() -> Any:
+    import aiohttp
+    from fsspec.implementations.http import HTTPFileSystem
+
+    limits = aiohttp.ClientTimeout(
+        total=None, sock_connect=_CONNECT_SECONDS, sock_read=_READ_SECONDS
+    )
+    return HTTPFileSystem(
+        encoded=True,  # signed addresses must not be rewritten
+        client_kwargs={"timeout": limits, "trust_env": True},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+@contextmanager
+def reached(place: Place) -> Iterator[None]:
+    """Turn what goes wrong on the way to a place into one CacheError that names it."""
+    try:
+        yield
+    except CacheError:
+        raise
+    except ImportError as error:
+        raise CacheError(
+            f"{place.shown}: needs the package {error.name}; pip install 'skelfew[remote]'"
+        ) from None
+    except FileNotFoundError:
+        raise CacheError(f"{place.shown}: no cache there") from None
+    except PermissionError as error:
+        raise CacheError(f"{place.shown}: access refused ({brief(error)}){_keys(place)}") from None
+    except (OSError, TimeoutError, EOFError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheError(f"{place.shown}: the disk is full ({brief(error)})") from None
+        raise Unreachable(f"{place.shown}: {_said(error)}") from None
+    except Exception as error:
+        if type(error).__module__.split(".")[0] not in _OUTSIDE:
+            raise
+        if type(error).__name__ == "ClientResponseError":
+            status = getattr(error, "status", "")
+            raise CacheError(f"{place.shown}: the server answers {status}") from None
+        raise Unreachable(f"{place.shown}: {_said(error)}{_keys(place)}") from None
+
+
+class Unreachable(CacheError):
+    """A place that does not answer now; a copy fetched earlier may stand in for it."""
+
+
+def _said(error: BaseException) -> str:
+    """Return what an error says, without the addresses in it."""
+    text = re.sub(r"\w+://\S+", "(address)", str(error)) or type(error).__name__
+    return f"cannot be reached ({brief(text)})"
+
+
+def _keys(place: Place) -> str:
+    if place.kind != "s3":
+        return ""
+    return (
+        "; keys come from the environment (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL), "
+        "FSSPEC_S3_ANON=true reads public buckets without"
+    )
+
+
+def read_small(fs: Any, place: Place, key: str, limit: int) -> bytes | None:
+    """Return the content of a small file below a place; None if there is none."""
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory(prefix="skelfew-") as scratch:
+        target = Path(scratch) / "file"
+        if not get_file(fs, place, key, target, limit):
+            return None
+        return target.read_bytes()
+
+
+def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -> bool:
+    """Fetch one file, and say whether there is one.
+
+    Args:
+        fs: The file system.
+        place: Where.
+        key: Which file below it; "" for the place itself.
+        target: Local file; exists afterwards only if the whole file came.
+        limit: Give up beyond so many bytes; None for no limit.
+    """
+    partial = target.with_name(target.name + ".partial")
+    try:
+        with reached(place):
+            try:
+                _get(fs, place, key, partial, limit)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return False
+        partial.replace(target)
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _get(fs: Any, place: Place, key: str, partial: Path, limit: int | None) -> None:
+    file, got = place.file(key), 0
+
+    def count(more: int) -> None:
+        nonlocal got
+        got += more
+        if limit is not None and got > limit:
+            raise CacheError(
+                f"{place.shown}: {key or place.name} is larger than the {limit} bytes it can have; "
+                "damaged, or made to harm"
+            )
+
+    if fs.async_impl:
+        from fsspec.callbacks import Callback
+
+        class Counting(Callback):
+            def relative_update(self, inc: int = 1) -> None:
+                count(inc)
+
+        fs.get_file(file, str(partial), callback=Counting())
+        return
+    with fs.open(file, "rb") as source, partial.open("wb") as sink:
+        while block := source.read(1 << 20):
+            count(len(block))
+            sink.write(block)
+
+
+def size_of(fs: Any, place: Place) -> str | None:
+    """Return what tells one version of a single file from another; None if there is none."""
+    with reached(place), suppress(FileNotFoundError, IsADirectoryError):
+        info = fs.info(place.file())
+        if info.get("type") == "directory":
+            return None
+        marks = ("size", "ETag", "LastModified", "Last-Modified", "last-modified", "mtime")
+        return " ".join(str(info[mark]) for mark in marks if info.get(mark) is not None)
+    return None
+
+
+def length_of(fs: Any, place: Place) -> int | None:
+    """Return how many bytes a single file has, None if that cannot be told."""
+    with reached(place), suppress(FileNotFoundError, IsADirectoryError):
+        size = fs.info(place.file()).get("size")
+        return size if isinstance(size, int) and size > 0 else None
+    return None

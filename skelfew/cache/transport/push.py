@@ -1,0 +1,139 @@
+"""Sending a cache elsewhere: its root metadata last, so that half a cache is no cache."""
+
+import json
+import posixpath
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from skelfew.cache.format.checks import CacheError
+from skelfew.cache.format.storage import ARRAYS, DONE
+from skelfew.cache.format.zips import write_zip
+from skelfew.cache.tools.pack import as_folder, checked
+from skelfew.cache.transport.places import Place, connect, reached, read_small, size_of
+
+_ROOT_BYTES = 1 << 25
+
+
+def push(path: Path, address: str, overwrite: bool = False) -> dict[str, Any]:
+    """Copy a cache to another folder, an ssh host or an S3 bucket, after checking its digest.
+
+    Args:
+        path: Folder or zip.
+        address: Where to. A trailing slash means "into this folder"; a name that ends in ``.zip``
+            gets one file, any other a folder.
+        overwrite: Replace another cache that is there.
+
+    Raises:
+        CacheError: If the cache is damaged or has no finished row, or the place cannot be written
+            to or holds another cache.
+    """
+    cache = checked(path)
+    if not (cache.status == DONE).any():
+        raise CacheError(f"{path}: holds no finished sample yet; there is nothing to send")
+    if address.endswith("/"):
+        address += path.name
+    fs, place = connect(address)
+    if place.kind in ("http", "https"):
+        raise CacheError(
+            f"{place.shown}: http can only be read; push to a folder that the server serves"
+        )
+    digest = cache.attrs.get("digest")
+    with tempfile.TemporaryDirectory(prefix="skelfew-") as scratch:
+        folder = as_folder(path, Path(scratch))
+        with reached(place):
+            if place.name.endswith(".zip"):
+                sent = _file(fs, place, folder, Path(scratch), overwrite)
+            else:
+                sent = _folder(fs, place, folder, digest, overwrite)
+    return {
+        "cache": str(path),
+        "to": place.shown,
+        "files": sent,
+        "bytes": cache.bytes,
+        "digest": digest,
+        "pending": cache.counts["pending"],
+    }
+
+
+def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -> int:
+    if size_of(fs, place) is not None and not overwrite:
+        raise CacheError(f"{place.shown}: exists already; choose another name, or --overwrite")
+    packed = scratch / "packed.zip"
+    write_zip(folder, packed)
+    if place.kind == "s3":  # an object appears whole or not at all
+        fs.put_file(str(packed), place.file())
+        return 1
+    partial = place.file() + ".partial"
+    fs.makedirs(posixpath.dirname(place.file()) or "/", exist_ok=True)
+    fs.put_file(str(packed), partial)
+    if fs.exists(place.file()):
+        fs.rm_file(place.file())
+    fs.mv(partial, place.file())
+    return 1
+
+
+def _folder(fs: Any, place: Place, folder: Path, digest: str | None, overwrite: bool) -> int:
+    root = read_small(fs, place, "zarr.json", _ROOT_BYTES)
+    if root is not None:
+        there = _digest(root)
+        if there == digest and digest is not None:
+            return 0
+        if not overwrite:
+            raise CacheError(
+                f"{place.shown}: holds another cache, of digest {there}, this one has {digest}; "
+                "choose another name, or --overwrite"
+            )
+        fs.rm_file(place.file("zarr.json"))
+    else:
+        _refuse_other_things(fs, place)
+    keys = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    keys = [k for k in keys if not k.endswith(".partial") and k != "zarr.json"] + ["zarr.json"]
+    parents: set[str] = set()
+    for key in keys:
+        if (folder / key).is_symlink():
+            raise CacheError(f"{folder}: {key} is a symbolic link; a cache holds none")
+        parent = posixpath.dirname(place.file(key))
+        if place.kind != "s3" and parent not in parents:
+            fs.makedirs(parent, exist_ok=True)
+            parents.add(parent)
+        fs.put_file(str(folder / key), place.file(key))
+    _sweep(fs, place, folder, keys)
+    return len(keys)
+
+
+def _refuse_other_things(fs: Any, place: Place) -> None:
+    """Refuse a folder that is neither new nor what a push that broke off has left."""
+    try:
+        names = {posixpath.basename(str(n).rstrip("/")) for n in fs.ls(place.base, detail=False)}
+    except FileNotFoundError:
+        return
+    if foreign := sorted(names - set(ARRAYS) - {""}):
+        raise CacheError(
+            f"{place.shown}: is a folder of other things, such as {foreign[0]}; end the address "
+            "with a slash to put the cache into it"
+        )
+
+
+def _sweep(fs: Any, place: Place, folder: Path, keys: list[str]) -> None:
+    """Compare what lies there with what was sent, and remove chunks of an earlier cache."""
+    there = {
+        posixpath.relpath(str(name), place.base): info["size"]
+        for name, info in fs.find(place.base, detail=True).items()
+    }
+    for key in keys:
+        if there.get(key) != (folder / key).stat().st_size:
+            raise CacheError(
+                f"{place.shown}: {key} did not arrive whole ({there.get(key)} bytes); push again"
+            )
+    for key in sorted(set(there) - set(keys)):
+        if key.split("/")[0] in ARRAYS:
+            fs.rm_file(place.file(key))
+
+
+def _digest(root: bytes) -> str | None:
+    try:
+        found = json.loads(root)["attributes"].get("digest")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return found if isinstance(found, str) else None

@@ -1,0 +1,1 @@
+"""Skeletons to network input: preprocessing, the in-memory bank, views."""

@@ -1,0 +1,123 @@
+"""Random views of a skeleton: the matrices that training draws."""
+
+import torch
+from torch import Tensor
+
+from skelfew.data.joints.layouts import Layout
+from skelfew.errors import SkelfewError
+
+
+def _about_x_and_y(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Rx(x) and Ry(y), each (..., 3, 3), in the reference's sense of rotation."""
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    cos, sin = torch.cos(x), torch.sin(x)
+    about_x = [[one, zero, zero], [zero, cos, sin], [zero, -sin, cos]]
+    cos, sin = torch.cos(y), torch.sin(y)
+    about_y = [[cos, zero, -sin], [zero, one, zero], [sin, zero, cos]]
+    return _matrix(about_x), _matrix(about_y)
+
+
+def _matrix(rows: list[list[Tensor]]) -> Tensor:
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+
+
+def rotation_matrix(angles: Tensor) -> Tensor:
+    """Return Rz Ry Rx (..., 3, 3), to be applied to column vectors (spec B.5).
+
+    Args:
+        angles: About x, y, z in radians (..., 3).
+    """
+    x, y, z = angles.unbind(dim=-1)
+    about_x, about_y = _about_x_and_y(x, y)
+    one, zero, cos, sin = torch.ones_like(z), torch.zeros_like(z), torch.cos(z), torch.sin(z)
+    about_z = _matrix([[cos, sin, zero], [-sin, cos, zero], [zero, zero, one]])
+    return about_z @ about_y @ about_x
+
+
+def picture_matrix(angle: Tensor, factors: Tensor) -> Tensor:
+    """Return a rotation in the picture after a stretch along x and y (..., 2, 2), for row vectors.
+
+    What a tilted camera, and a body that turns or is nearer, do to joints in a picture. Ranges
+    like PYSKL's ``RandomRot`` (0.3) and ``RandomScale`` (0.2), as its 2D form.
+
+    Args:
+        angle: Radians (...).
+        factors: Of x and y (..., 2).
+    """
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    return factors[..., None] * _matrix([[cos, sin], [-sin, cos]])
+
+
+def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
+    """Return Ry(b) Rx(a) scale (..., 3, 3), to be applied to row vectors (spec B.6).
+
+    The reference also draws the scale, which the min-max normalisation that follows undoes.
+
+    Args:
+        degrees: a and b (..., 2).
+        scale: Factor on all coordinates.
+    """
+    about_x, about_y = _about_x_and_y(*torch.deg2rad(degrees).unbind(dim=-1))
+    return about_y @ about_x * scale
+
+
+def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
+    """Return the mirror images of skeletons (N, C, T, V, M): x changes sign, left and right joints
+    change places.
+
+    Raises:
+        SkelfewError: The layout does not say which joints are left and right.
+    """
+    if not layout.mirror:
+        raise SkelfewError(
+            f"layout {layout.name} names no left_right joints, so its skeletons have no mirror image"
+        )
+    order = list(range(len(layout)))
+    for left, right in layout.mirror:
+        order[left], order[right] = right, left
+    turned = skeletons[:, :, :, order].clone()
+    turned[:, 0].neg_()
+    return turned
+
+
+def turned(skeletons: Tensor, yaws: int, pitches: int, degrees: float) -> Tensor:
+    """Return skeletons (N, 3, T, V, M) seen from a grid of viewpoints, (N, yaws * pitches, 3, ...).
+
+    Each is turned from the skeleton itself, first about x by a pitch, then about y by a yaw; absent
+    bodies stay zero.
+
+    Args:
+        skeletons: With x to the side and y up, in any unit.
+        yaws: Number of angles about y, an odd one, the middle angle 0.
+        pitches: Number of angles about x, likewise.
+        degrees: Between neighbouring angles.
+    """
+    if skeletons.shape[1] != 3:
+        raise SkelfewError(
+            f"joints of {skeletons.shape[1]} coordinates cannot be turned to other viewpoints"
+        )
+    steps = [(torch.arange(n) - n // 2) * degrees for n in (yaws, pitches)]
+    yaw, pitch = torch.meshgrid(*(torch.deg2rad(s) for s in steps), indexing="ij")
+    angles = torch.stack([pitch, yaw, torch.zeros_like(yaw)], dim=-1).flatten(0, 1)
+    matrices = rotation_matrix(angles).to(skeletons)
+    return torch.einsum("gij,njtvm->ngitvm", matrices, skeletons)
+
+
+def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw ``size`` different numbers below each total, ascending (B, size) int64.
+
+    Floyd's algorithm, for all rows at once.
+
+    Args:
+        total: How many numbers there are to draw from (B,) int64, each at least ``size``.
+        size: Numbers per row.
+        generator: Source of randomness.
+    """
+    drawn = torch.full((len(total), size), -1, dtype=torch.int64, device=total.device)
+    for i in range(size):
+        last = total - size + i
+        random = torch.rand(len(total), generator=generator, dtype=torch.float64)
+        candidate = (random.to(total.device) * (last + 1)).long()
+        seen = (drawn == candidate[:, None]).any(dim=1)
+        drawn[:, i] = torch.where(seen, last, candidate)
+    return drawn.sort(dim=1).values

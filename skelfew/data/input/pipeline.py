@@ -1,0 +1,101 @@
+"""How a skeleton sequence becomes network input: settings, with the reference's as defaults."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from skelfew.data.input import preprocess
+from skelfew.errors import SkelfewError
+from skelfew.io.files import brief, shown
+
+KINDS = ("ntu", "ucla")
+_LONGEST = 10_000  # frames given to the network
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How a skeleton sequence becomes network input; defaults are CTR-GCN's for NTU RGB+D.
+
+    Attributes:
+        kind: ``ntu``: crop, resize in time, small random rotation (spec B.5). ``ucla``: large
+            random view rotation, scaling to a box, drawn frames (spec B.6).
+        length: T, frames given to the network.
+        missing_body: What stands in the slot of an absent body, see ``preprocess.align``.
+        stream: ``joint``, ``bone``, ``joint_motion`` or ``bone_motion``.
+        coordinates: How many channels are positions: 3, or 2 for pixels (a third channel is then
+            a confidence), which are scaled to body lengths.
+        train_interval: Smallest and largest share of the frames that a training crop keeps.
+        test_interval: Share of the frames that is kept at test time.
+        rotation: Largest angle about each axis in training, radians (``ntu``); with 2 coordinates,
+            in the picture.
+        stretch: With 2 coordinates, largest change of width and of height in training, as a share
+            (``ntu``).
+        view_degrees: Largest angle about x and y in training, whole degrees (``ucla``; with 3
+            coordinates).
+    """
+
+    kind: str = "ntu"
+    length: int = 64
+    missing_body: str = "duplicate"
+    stream: str = "joint"
+    coordinates: int = 3
+    train_interval: tuple[float, float] = (0.5, 1.0)
+    test_interval: float = 0.95
+    rotation: float = 0.3
+    stretch: float = 0.2
+    view_degrees: int = 60
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("kind", KINDS),
+            ("missing_body", preprocess.MISSING_BODY),
+            ("stream", preprocess.STREAMS),
+            ("coordinates", (2, 3)),
+        ):
+            if (value := getattr(self, name)) not in choices:
+                expected = ", ".join(map(str, choices))
+                raise SkelfewError(f"pipeline: {name} is {shown(value)}; expected {expected}")
+        if type(self.length) is not int or self.length > _LONGEST:
+            raise SkelfewError(
+                f"pipeline: length is {shown(self.length)}; expected a whole number up to {_LONGEST}"
+            )
+        object.__setattr__(self, "train_interval", tuple(self.train_interval))  # a list from JSON
+        low, high = self.train_interval
+        if not (0 < low <= high <= 1 and 0 < self.test_interval <= 1 and self.length >= 1):
+            raise SkelfewError(
+                f"pipeline: length {self.length} must be positive, train_interval "
+                f"{self.train_interval} and test_interval {self.test_interval} shares in (0, 1]"
+            )
+        if not 0 <= self.stretch < 1:
+            raise SkelfewError(f"pipeline: stretch is {self.stretch}; expected a share in [0, 1)")
+
+    @classmethod
+    def for_dataset(cls, dataset: str, **changes: Any) -> "Pipeline":
+        """Return the pipeline of a data set, by its name: ``ucla`` for NW-UCLA, else ``ntu``.
+
+        Args:
+            dataset: Manifest name, e.g. ``nw-ucla``.
+            changes: Attributes to set otherwise; None keeps the data set's own. ``missing_body``
+                may be ``auto``: as in CTR-GCN's scripts, zeros for NTU-60 and a copy elsewhere.
+        """
+        ucla = dataset.replace("-", "").replace("_", "").startswith("nwucla")
+        settings: dict[str, Any] = {"kind": "ucla", "length": 52} if ucla else {}
+        settings |= {key: value for key, value in changes.items() if value is not None}
+        if settings.get("missing_body") == "auto":
+            ntu60 = dataset.replace("-", "").replace("_", "").startswith("ntu60")
+            settings["missing_body"] = "zeros" if ntu60 else "duplicate"
+        return cls(**settings)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], where: str) -> "Pipeline":
+        """Return what ``to_dict`` gave; raise SkelfewError, with ``where``, if it is none."""
+        try:
+            return cls(**values)
+        except SkelfewError as error:
+            raise SkelfewError(f"{where}: {error}") from None
+        except (TypeError, ValueError) as error:
+            raise SkelfewError(f"{where}: no pipeline ({brief(error)})") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values; ``from_dict`` is the inverse."""
+        return asdict(self)

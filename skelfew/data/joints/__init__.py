@@ -1,0 +1,1 @@
+"""Joint layouts, the maps between them, and parts of the body."""

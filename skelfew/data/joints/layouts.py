@@ -1,0 +1,323 @@
+"""Joint layouts: which joints a skeleton has, how they are connected, what is left and right.
+
+A layout is a tree of joints that hangs from its ``centre``; encoders build their graph from it.
+To use your own, write a TOML file and give its path wherever a layout name is asked for::
+
+    name = "my-rig"
+    joints = ["head", "neck", "left_hand", "right_hand"]  # in the order of your arrays
+    bones = [["head", "neck"], ["left_hand", "neck"], ["right_hand", "neck"]]
+    centre = "neck"                                       # the graph hangs from it
+    root = "neck"                                         # optional: put at the origin
+    left_right = [["left_hand", "right_hand"]]            # optional
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skelfew.errors import SkelfewError
+from skelfew.io.files import brief, read_text, shown
+
+_MOST_BYTES, _MOST_JOINTS = 1 << 20, 1000  # of a file, and of joints
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The joints of a skeleton format; all indices are 0-based.
+
+    Attributes:
+        name: E.g. ``kinect-v2``.
+        joints: Joint names in the order of the arrays (V of them).
+        bones: (child, parent) pairs, V - 1 of them, a tree that hangs from ``centre``.
+        centre: The joint that the graph hangs from.
+        root: The joint that preprocessing moves to the origin.
+        mirror: (left, right) pairs.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    centre: int
+    root: int
+    mirror: tuple[tuple[int, int], ...] = ()
+
+    def same_graph(self, other: "Layout") -> bool:
+        """Return whether both have the same joints in the same order, bones and centre."""
+        mine, theirs = (
+            (layout.joints, set(layout.bones), layout.centre) for layout in (self, other)
+        )
+        return mine == theirs
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @property
+    def parents(self) -> tuple[int, ...]:
+        """Parent of every joint (V,); the centre is its own."""
+        parent = dict(self.bones)
+        return tuple(parent.get(joint, joint) for joint in range(len(self.joints)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of the TOML file that describes this layout."""
+        names = self.joints
+        return {
+            "name": self.name,
+            "joints": list(names),
+            "bones": [[names[child], names[parent]] for child, parent in self.bones],
+            "centre": names[self.centre],
+            "root": names[self.root],
+            "left_right": [[names[left], names[right]] for left, right in self.mirror],
+        }
+
+
+def load_layout(name_or_path: Layout | str | Path) -> Layout:
+    """Return a built-in layout by name, or one's own from a TOML file (see the module's text).
+
+    A Layout is returned as it is.
+
+    Raises:
+        SkelfewError: No such name or file, or a description that is not a tree of its joints.
+    """
+    if isinstance(name_or_path, Layout):
+        return name_or_path
+    if str(name_or_path) in LAYOUTS:
+        return LAYOUTS[str(name_or_path)]
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise SkelfewError(
+            f"no joint layout {str(name_or_path)!r}; there are {', '.join(LAYOUTS)}, "
+            "or give the path of a .toml file that describes yours"
+        )
+    try:
+        content = tomllib.loads(read_text(path, _MOST_BYTES))
+    except OSError as error:
+        raise SkelfewError(f"{path}: cannot read the layout ({brief(error.strerror)})") from None
+    except (ValueError, RecursionError) as error:
+        raise SkelfewError(f"{path}: not a TOML file ({brief(error)})") from None
+    return layout_from_dict({"name": path.stem, **content}, str(path))
+
+
+def layout_from_dict(content: Mapping[str, Any], where: str = "layout") -> Layout:
+    """Build a layout from joint names; the inverse of ``Layout.to_dict``.
+
+    Args:
+        content: ``name, joints, bones, centre`` and, optionally, ``root, left_right``; the two
+            names of a bone may stand in either order.
+        where: What to call it in error messages.
+
+    Raises:
+        SkelfewError: Missing or unknown keys, unknown or repeated names, not one connected tree.
+    """
+    if not isinstance(content, Mapping):
+        raise SkelfewError(f"{where}: {shown(content)} is no layout")
+    required, optional = {"name", "joints", "bones", "centre"}, {"root", "left_right"}
+    if missing := sorted(required - set(content)):
+        raise SkelfewError(f"{where}: {missing[0]!r} is missing; see skelfew/data/joints/layouts.py")
+    if unknown := sorted(set(content) - required - optional):
+        known = ", ".join(sorted(required | optional))
+        raise SkelfewError(f"{where}: unknown key {shown(unknown[0])}; expected {known}")
+    joints = _names(content["joints"], "joints", where)
+    if len(set(joints)) < len(joints) or not 2 <= len(joints) <= _MOST_JOINTS:
+        raise SkelfewError(
+            f"{where}: joints must be 2 to {_MOST_JOINTS} different names, got {shown(joints)}"
+        )
+    index = {name: i for i, name in enumerate(joints)}
+
+    def look_up(name: object, key: str) -> int:
+        if not isinstance(name, str) or name not in index:
+            raise SkelfewError(f"{where}: {key} names {shown(name)}, which is not among the joints")
+        return index[name]
+
+    def pairs(key: str) -> list[tuple[int, int]]:
+        found = []
+        listed = content.get(key, [])
+        if not isinstance(listed, list | tuple) or len(listed) > 2 * _MOST_JOINTS:
+            raise SkelfewError(f"{where}: {key} must be pairs of two joints, got {shown(listed)}")
+        for pair in listed:
+            if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] == pair[1]:
+                raise SkelfewError(f"{where}: {key} must be pairs of two joints, got {shown(pair)}")
+            found.append((look_up(pair[0], key), look_up(pair[1], key)))
+        return found
+
+    centre = look_up(content["centre"], "centre")
+    mirror = pairs("left_right")
+    paired = [joint for pair in mirror for joint in pair]
+    if twice := sorted({joints[joint] for joint in paired if paired.count(joint) > 1}):
+        raise SkelfewError(f"{where}: left_right names {shown(twice[0])} more than once")
+    return Layout(
+        name=str(content["name"]),
+        joints=tuple(joints),
+        bones=_hang(joints, pairs("bones"), centre, where),
+        centre=centre,
+        root=look_up(content.get("root", content["centre"]), "root"),
+        mirror=tuple(mirror),
+    )
+
+
+def _names(values: object, key: str, where: str) -> list[str]:
+    if not isinstance(values, list | tuple) or not all(isinstance(v, str) and v for v in values):
+        raise SkelfewError(f"{where}: {key} must be a list of names, got {shown(values)}")
+    return list(values)
+
+
+def _hang(
+    joints: Sequence[str], links: Sequence[tuple[int, int]], centre: int, where: str
+) -> tuple[tuple[int, int], ...]:
+    """Return the links as (child, parent), directed towards the centre, ordered by child."""
+    neighbours: dict[int, list[int]] = {joint: [] for joint in range(len(joints))}
+    for first, second in links:
+        neighbours[first].append(second)
+        neighbours[second].append(first)
+    parent = {centre: centre}
+    queue = [centre]
+    for joint in queue:
+        for child in neighbours[joint]:
+            if child not in parent:
+                parent[child] = joint
+                queue.append(child)
+    if lost := [name for joint, name in enumerate(joints) if joint not in parent]:
+        raise SkelfewError(
+            f"{where}: no path of bones leads from {shown(joints[centre])} to {brief(', '.join(lost))}; "
+            "the bones must connect all joints"
+        )
+    if len(links) != len(joints) - 1:
+        raise SkelfewError(
+            f"{where}: {len(links)} bones for {len(joints)} joints; a tree has exactly "
+            f"{len(joints) - 1}, so remove the bones that close a ring or stand twice"
+        )
+    return tuple((joint, parent[joint]) for joint in range(len(joints)) if joint != centre)
+
+
+def _layout(name: str, tree: str, root: str) -> Layout:
+    """Build a layout from ``joint<parent`` words; the centre is the word without a parent."""
+    words = [word.partition("<") for word in tree.split()]
+    joints = [joint for joint, _, _ in words]
+    lefts = [joint for joint in joints if joint.startswith("left_")]
+    content = {
+        "name": name,
+        "joints": joints,
+        "bones": [[joint, parent] for joint, _, parent in words if parent],
+        "centre": next(joint for joint, _, parent in words if not parent),
+        "root": root,
+        "left_right": [[left, left.replace("left_", "right_", 1)] for left in lefts],
+    }
+    return layout_from_dict(content, name)
+
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout
+    for layout in (
+        # NTU RGB+D, PKU-MMD.
+        _layout(
+            "kinect-v2",
+            """
+            spine_base<spine_mid spine_mid<spine_shoulder neck<spine_shoulder head<neck
+            left_shoulder<spine_shoulder left_elbow<left_shoulder left_wrist<left_elbow
+            left_hand<left_wrist
+            right_shoulder<spine_shoulder right_elbow<right_shoulder right_wrist<right_elbow
+            right_hand<right_wrist
+            left_hip<spine_base left_knee<left_hip left_ankle<left_knee left_foot<left_ankle
+            right_hip<spine_base right_knee<right_hip right_ankle<right_knee right_foot<right_ankle
+            spine_shoulder left_hand_tip<left_thumb left_thumb<left_hand
+            right_hand_tip<right_thumb right_thumb<right_hand
+            """,
+            root="spine_mid",
+        ),
+        # NW-UCLA, UTD-MHAD (its files have another order; the reader sorts), MSR Action Pairs.
+        _layout(
+            "kinect-v1",
+            """
+            hip_centre<spine spine<shoulder_centre shoulder_centre head<shoulder_centre
+            left_shoulder<shoulder_centre left_elbow<left_shoulder left_wrist<left_elbow
+            left_hand<left_wrist
+            right_shoulder<shoulder_centre right_elbow<right_shoulder right_wrist<right_elbow
+            right_hand<right_wrist
+            left_hip<hip_centre left_knee<left_hip left_ankle<left_knee left_foot<left_ankle
+            right_hip<hip_centre right_knee<right_hip right_ankle<right_knee right_foot<right_ankle
+            """,
+            root="spine",
+        ),
+        # COCO keypoints; bones as PYSKL draws them. There is no hip centre to put at the origin.
+        _layout(
+            "coco",
+            """
+            nose left_eye<nose right_eye<nose left_ear<left_eye right_ear<right_eye
+            left_shoulder<nose right_shoulder<nose left_elbow<left_shoulder
+            right_elbow<right_shoulder left_wrist<left_elbow right_wrist<right_elbow
+            left_hip<left_shoulder right_hip<right_shoulder left_knee<left_hip right_knee<right_hip
+            left_ankle<left_knee right_ankle<right_knee
+            """,
+            root="nose",
+        ),
+        # OpenPose's COCO model; bones as ST-GCN draws them.
+        _layout(
+            "openpose-18",
+            """
+            nose<neck neck
+            right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow
+            left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow
+            right_hip<right_shoulder right_knee<right_hip right_ankle<right_knee
+            left_hip<left_shoulder left_knee<left_hip left_ankle<left_knee
+            right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye
+            """,
+            root="neck",
+        ),
+        # OpenPose's BODY_25 model.
+        _layout(
+            "openpose-25",
+            """
+            nose<neck neck
+            right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow
+            left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow
+            mid_hip<neck right_hip<mid_hip right_knee<right_hip right_ankle<right_knee
+            left_hip<mid_hip left_knee<left_hip left_ankle<left_knee
+            right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye
+            left_big_toe<left_ankle left_small_toe<left_big_toe left_heel<left_ankle
+            right_big_toe<right_ankle right_small_toe<right_big_toe right_heel<right_ankle
+            """,
+            root="mid_hip",
+        ),
+        # Human3.6M's usual 17 of 32 joints (VideoPose3D's order).
+        _layout(
+            "h36m",
+            """
+            pelvis<spine right_hip<pelvis right_knee<right_hip right_ankle<right_knee
+            left_hip<pelvis left_knee<left_hip left_ankle<left_knee
+            spine<thorax thorax neck<thorax head<neck
+            left_shoulder<thorax left_elbow<left_shoulder left_wrist<left_elbow
+            right_shoulder<thorax right_elbow<right_shoulder right_wrist<right_elbow
+            """,
+            root="pelvis",
+        ),
+        # SMPL's kinematic tree, hung from the upper spine.
+        _layout(
+            "smpl",
+            """
+            pelvis<spine1 left_hip<pelvis right_hip<pelvis spine1<spine2
+            left_knee<left_hip right_knee<right_hip spine2<spine3
+            left_ankle<left_knee right_ankle<right_knee spine3
+            left_foot<left_ankle right_foot<right_ankle
+            neck<spine3 left_collar<spine3 right_collar<spine3 head<neck
+            left_shoulder<left_collar right_shoulder<right_collar
+            left_elbow<left_shoulder right_elbow<right_shoulder
+            left_wrist<left_elbow right_wrist<right_elbow
+            left_hand<left_wrist right_hand<right_wrist
+            """,
+            root="pelvis",
+        ),
+        # The OpenNI/NiTE tracker (SBU Kinect Interaction's order).
+        _layout(
+            "joints-15",
+            """
+            head<neck neck torso<neck
+            left_shoulder<neck left_elbow<left_shoulder left_hand<left_elbow
+            right_shoulder<neck right_elbow<right_shoulder right_hand<right_elbow
+            left_hip<torso left_knee<left_hip left_foot<left_knee
+            right_hip<torso right_knee<right_hip right_foot<right_knee
+            """,
+            root="torso",
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""Raw recordings to a manifest and a skeleton store."""

@@ -1,0 +1,111 @@
+"""Checking what was prepared: manifest, skeleton store and videos against each other."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skelfew.data.manifest import Manifest
+from skelfew.data.prepare.walk import Outputs, counts
+from skelfew.data.store import SkeletonStore
+
+_NAMED = 5  # how many samples a problem names
+
+
+def check(outputs: Outputs) -> tuple[dict[str, Any], dict[int, str]]:
+    """Return a report, ready for JSON, and the class names.
+
+    ``problems`` in the report is what does not fit together; the rest is counted, not judged.
+
+    Raises:
+        SkelfewError: If manifest or store cannot be read at all.
+    """
+    manifest = Manifest.read(outputs.manifest)
+    with SkeletonStore(outputs.store) as store:
+        problems = _disagreements(manifest, store)
+        skeletons = _skeletons(store)
+        stored_digest = str(store.attrs.get("digest", ""))
+    if skeletons["digest"] != stored_digest:
+        problems.append(
+            f"{outputs.store}: damaged: its content has digest {skeletons['digest'][:12]}, "
+            f"it was written with {stored_digest[:12]}; prepare the data set again"
+        )
+    if skeletons["non_finite_frames"]:
+        problems.append(f"{skeletons['non_finite_frames']} frames with NaN or infinity")
+    absent = _absent_videos(outputs, manifest)
+    if absent:
+        problems.append(f"{len(absent)} videos are not where {outputs.local} says: {_few(absent)}")
+    without = [s.sample_id for s in manifest if not s.video]
+    report = {
+        "dataset": manifest.name,
+        "manifest": str(outputs.manifest),
+        "store": str(outputs.store),
+        **counts(manifest),
+        **skeletons,
+        "without_video": without if len(without) < len(manifest) else "all",
+        "problems": problems,
+    }
+    return report, manifest.classes
+
+
+def _disagreements(manifest: Manifest, store: SkeletonStore) -> list[str]:
+    problems = []
+    if lost := [i for i in manifest.ids if i not in store]:
+        problems.append(f"{len(lost)} samples have no skeleton: {_few(lost)}")
+    if surplus := [i for i in store if i not in manifest]:
+        problems.append(f"{len(surplus)} skeletons are not in the manifest: {_few(surplus)}")
+    if len(set(store.ids)) < len(store):
+        problems.append("a sample_id stands more than once in the store")
+    differing = []
+    for sample in manifest:
+        if sample.sample_id in store:
+            row = store.row(sample.sample_id)
+            if (sample.frames, sample.bodies) != (store.frames[row], store.bodies[row]):
+                differing.append(sample.sample_id)
+    if differing:
+        problems.append(
+            f"frames or bodies of {len(differing)} samples differ between manifest and store: "
+            f"{_few(differing)}"
+        )
+    if store.attrs.get("manifest_sha256") != manifest.sha256:
+        problems.append(
+            "the manifest is not the one that the skeletons were written with (its hash "
+            "differs); prepare the data set again, or restore the manifest"
+        )
+    return problems
+
+
+def _skeletons(store: SkeletonStore) -> dict[str, Any]:
+    """Read every skeleton once: count empty and non-finite frames, equal samples, and hash."""
+    empty = non_finite = 0
+    seen: dict[bytes, str] = {}
+    equal = []
+    for sample_id in store:
+        positions = store[sample_id].positions
+        empty += int((~positions.any(axis=(0, 2, 3))).sum())
+        non_finite += int((~np.isfinite(positions).all(axis=(0, 2, 3))).sum())
+        digest = hashlib.sha256(positions.tobytes()).digest()
+        if digest in seen:
+            equal.append([seen[digest], sample_id])
+        seen.setdefault(digest, sample_id)
+    return {
+        "digest": store.content_digest(),
+        "empty_frames": empty,
+        "non_finite_frames": non_finite,
+        "equal_skeletons": len(equal),
+        "equal_pairs": equal,
+    }
+
+
+def _absent_videos(outputs: Outputs, manifest: Manifest) -> list[str]:
+    """Return the videos that the manifest names but this machine lacks, if it had them."""
+    if not outputs.local.exists():
+        return []
+    folder = Path(json.loads(outputs.local.read_text(encoding="utf-8"))["videos"])
+    return [s.video for s in manifest if s.video and not (folder / s.video).is_file()]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -1,0 +1,1 @@
+"""Few-shot protocols, class splits and exemplars."""

@@ -1,0 +1,1 @@
+"""Faster forms of encoder blocks for processors, equal to rounding."""

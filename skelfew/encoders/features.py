@@ -1,0 +1,115 @@
+"""Features for few-shot scoring: an encoder's, kept in its run folder, or the raw skeletons'."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from skelfew.data.input.augment import mirror
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.store import SkeletonStore
+from skelfew.encoders.outputs import read
+from skelfew.errors import SkelfewError
+from skelfew.progress import Progress
+
+_BATCH = 128
+RAW_FRAMES = 16
+
+
+@torch.no_grad()
+def encode(
+    encoder: nn.Module,
+    bank: SkeletonBank,
+    device: torch.device | str = "cpu",
+    batch: int = _BATCH,
+    output: str = "pooled",
+) -> Tensor:
+    """Return an output (n, *F) float32 for all samples of a bank, without augmentation."""
+    encoder = encoder.to(device).eval()
+    parts = []
+    with Progress("encode", len(bank), unit="clips") as progress:
+        for rows in torch.arange(len(bank)).split(batch):
+            skeletons = bank.batch(rows, train=False).to(device)
+            parts.append(read(encoder, skeletons, output).float().cpu())
+            progress.advance(len(rows))
+    return torch.cat(parts)
+
+
+def raw_features(store: SkeletonStore, ids: Sequence[str], output: str = "pooled") -> Tensor:
+    """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames.
+
+    What can be recognised without learning anything; a floor for every encoder. Absent bodies
+    are zero. The confidence of 2D joints is left out: nearly the same for all, it would drown them.
+
+    Args:
+        store: The skeletons.
+        ids: The samples, n.
+        output: ``pooled`` for one long vector each (n, D), ``frames`` for one a frame, ``joints``
+            for one a frame and joint, ``mirrored`` for those of the clip and of its mirror image.
+    """
+    bank = SkeletonBank.from_store(store, ids, raw_pipeline(store.coordinates))
+    return flat_positions(bank, output)
+
+
+def raw_pipeline(coordinates: int) -> Pipeline:
+    """Return how raw joint positions are prepared, of 3 coordinates each, or 2 in pictures."""
+    return Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=coordinates)
+
+
+def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
+    """Return the joint positions of all samples of a bank; ``output`` as in ``raw_features``."""
+    rows = torch.arange(len(bank)).split(_BATCH)
+    positions = [bank.batch(r, train=False)[:, : bank.pipeline.coordinates] for r in rows]
+    if output == "pooled":
+        return torch.cat([p.flatten(1) for p in positions])
+    if output == "mirrored":
+        sides = [torch.stack([p, mirror(p, bank.layout)], dim=1) for p in positions]
+        return torch.cat([side.flatten(2) for side in sides])
+    if output not in ("frames", "joints"):
+        raise SkelfewError(f"raw skeletons have no {output!r} features; score an encoder, --run")
+    joints = torch.cat([p.permute(0, 2, 3, 1, 4).flatten(3) for p in positions])  # (n, T, V, C * M)
+    return joints if output == "joints" else joints.flatten(2)
+
+
+def kept(
+    folder: Path | None, about: dict[str, Any], ids: Sequence[str], make: Callable[[], Tensor]
+) -> Tensor:
+    """Return features from ``folder`` if they lie there, else make and keep them.
+
+    Args:
+        folder: Where to keep them; None does not keep them.
+        about: What they depend on besides the samples: digests of encoder and skeletons, ...
+        ids: The samples, in the order of the rows.
+        make: Computes them.
+    """
+    if folder is None:
+        return make()
+    description = json.dumps({**about, "ids": list(ids)}, sort_keys=True)
+    key = hashlib.sha256(description.encode()).hexdigest()
+    path = folder / f"{key[:16]}.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") == key:
+                return file.get_tensor("features")
+    except (FileNotFoundError, SafetensorError):
+        pass  # absent, or cut off: made again below
+    features = make()
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    header = {"key": key, "about": json.dumps(about, sort_keys=True)}
+    save_file({"features": features.contiguous()}, partial, metadata=header)
+    partial.replace(path)
+    return features
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

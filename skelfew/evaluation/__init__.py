@@ -1,0 +1,1 @@
+"""Scoring: classifiers on features, statistics, the result document."""

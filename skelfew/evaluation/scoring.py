@@ -1,0 +1,356 @@
+"""Scoring few-shot classifiers on features: fixed exemplars, random draws, random episodes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.data.protocols.protocol import Protocol
+from skelfew.errors import SkelfewError
+from skelfew.evaluation.answers import Answers
+from skelfew.evaluation.statistics import (
+    Estimate,
+    bootstrap,
+    confusion_matrix,
+    mean_interval,
+    per_class,
+)
+from skelfew.fewshot import Classifier
+
+# Query values of the episodes scored together: about a processor's cache, and more for sequences,
+# whose alignment has many small steps.
+_BLOCK_VALUES, _SEQUENCE_VALUES = 2**21, 2**22
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of some samples of a data set.
+
+    Attributes:
+        values: (n, *F) float32; F is D, or what else a head reads.
+        ids: Sample IDs, n.
+        labels: Class number of each, (n,) int64.
+    """
+
+    values: Tensor
+    ids: tuple[str, ...]
+    labels: Tensor
+    _row: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self._row.update({sample_id: i for i, sample_id in enumerate(self.ids)})
+        if not self.values.isfinite().all():
+            bad = int((~self.values.flatten(1).isfinite().all(dim=1)).nonzero()[0])
+            raise SkelfewError(
+                f"the features of sample {self.ids[bad]} are not finite; the encoder or the "
+                "skeleton is broken"
+            )
+
+    def rows(self, ids: Sequence[str]) -> Tensor:
+        """Return the positions of samples."""
+        return torch.tensor([self._row[i] for i in ids])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one classifier reached on one split.
+
+    Attributes:
+        micro: Share of all queries classified correctly; the field's "accuracy".
+        macro: Mean over classes of their accuracies.
+        classes: Class numbers.
+        per_class: Accuracy of each, NaN without queries.
+        confusion: Counts (N, N), row = true class; summed over draws, None for episodes.
+        chance: Accuracy of guessing.
+        queries: Number of queries, in one draw or one episode.
+        changed: How many predictions fine-tuning changed, in all.
+        exemplars: Sample IDs by class for fixed exemplars, else empty.
+        answers: The queries by true class and by the class that they were taken for, right ones
+            too; each once, however many draws agree. None for episodes.
+    """
+
+    micro: Estimate
+    macro: Estimate
+    classes: tuple[int, ...]
+    per_class: tuple[float, ...]
+    confusion: np.ndarray | None
+    chance: float
+    queries: int
+    changed: int
+    exemplars: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    answers: Answers | None = None
+
+    def to_dict(self, names: Mapping[int, str]) -> dict[str, Any]:
+        """Return plain values for JSON; ``names`` are the classes' names."""
+        return {
+            "micro": self.micro.to_dict(),
+            "macro": self.macro.to_dict(),
+            "chance": self.chance,
+            "queries": self.queries,
+            "changed_by_tuning": self.changed,
+            "classes": [
+                {"class_id": c, "name": names.get(c, ""), "accuracy": None if a != a else a}
+                for c, a in zip(self.classes, self.per_class, strict=True)
+            ],
+            "confusion": None if self.confusion is None else self.confusion.tolist(),
+            "exemplars": {str(c): list(ids) for c, ids in self.exemplars.items()},
+            "answers": None if self.answers is None else self.answers.to_dict(),
+        }
+
+
+def score_exemplars(
+    features: Features,
+    protocol: Protocol,
+    classifier: Classifier,
+    shots: int,
+    exclude: Sequence[str] = (),
+    seed: int = 0,
+) -> Result:
+    """Score all queries of a protocol at once against its fixed exemplars.
+
+    Args:
+        features: Of the novel classes' samples.
+        protocol: Names exemplars and queries.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
+        shots: K.
+        exclude: Names of the protocol's sets of queries to leave out.
+        seed: Of the bootstrap.
+    """
+    exemplars = protocol.exemplars(shots)
+    support = features.rows([i for c in protocol.novel for i in exemplars[c]])
+    query = features.rows(protocol.queries(shots, exclude))
+    answers = Answers()
+    confusion, changed = _score_all(features, protocol.novel, classifier, support, query, answers)
+    micro, macro = bootstrap(confusion, seed=seed)
+    return _result(micro, macro, protocol.novel, confusion, changed, len(query), answers, exemplars)
+
+
+def score_texts(
+    features: Features, classes: Sequence[int], vectors: Tensor, seed: int = 0
+) -> Result:
+    """Score all samples of some classes by their cosine with one given vector a class.
+
+    Args:
+        features: Of the samples, (n, P).
+        classes: Class numbers, C.
+        vectors: What stands for each class, (C, P).
+        seed: Of the bootstrap.
+    """
+    classes = tuple(classes)
+    query = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
+    cosines = F.normalize(features.values[query], dim=-1) @ F.normalize(vectors, dim=-1).T
+    predicted, answers = cosines.argmax(dim=-1).numpy(), Answers()
+    confusion = _count(features, classes, query, predicted, answers)
+    micro, macro = bootstrap(confusion, seed=seed)
+    return _result(micro, macro, classes, confusion, 0, len(query), answers)
+
+
+def score_draws(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    shots: int,
+    draws: int,
+    seed: int,
+    groups: Sequence[str] | None = None,
+) -> Result:
+    """Score all other samples against K random exemplars a class, several times.
+
+    Args:
+        features: Of the samples, n.
+        classes: Class numbers.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
+        shots: K.
+        draws: How many times.
+        seed: Of the draws.
+        groups: What group each sample is of, n. Then K exemplars a class are drawn in each group,
+            and the group's other samples are scored against them alone.
+
+    Raises:
+        SkelfewError: A class has no more than K samples (in a group).
+    """
+    classes = tuple(classes)
+    generator = torch.Generator().manual_seed(seed)
+    parts = _members(features, classes, shots, groups)
+    total, changed, micro, macro = np.zeros((len(classes),) * 2, dtype=np.int64), 0, [], []
+    answers = Answers()
+    for _ in range(draws):
+        drawn = np.zeros_like(total)
+        for members in parts:
+            orders = [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
+            support = torch.cat([order[:shots] for order in orders])
+            query = torch.cat([order[shots:] for order in orders])
+            confusion, n = _score_all(features, classes, classifier, support, query, answers)
+            drawn, changed = drawn + confusion, changed + n
+        total += drawn
+        micro.append(np.diag(drawn).sum() / drawn.sum())
+        macro.append(np.nanmean(per_class(drawn)))
+    return _result(
+        mean_interval(micro, "draws"),
+        mean_interval(macro, "draws"),
+        classes,
+        total,
+        changed,
+        int(drawn.sum()),
+        answers,
+    )
+
+
+def _members(
+    features: Features, classes: Sequence[int], shots: int, groups: Sequence[str] | None
+) -> list[list[Tensor]]:
+    """Return the positions of each class's samples, group by group."""
+    owners = [""] * len(features.ids) if groups is None else list(groups)
+    parts = []
+    for name in sorted(set(owners)):
+        inside = torch.tensor([owner == name for owner in owners])
+        part = [((features.labels == c) & inside).nonzero().flatten() for c in classes]
+        for class_id, rows in zip(classes, part, strict=True):
+            if len(rows) <= shots:
+                where = f" in {name}" if name else ""
+                raise SkelfewError(
+                    f"class {class_id} has {len(rows)} samples{where}; {shots} exemplars leave no "
+                    "query"
+                )
+        parts.append(part)
+    return parts
+
+
+def score_episodes(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    ways: int,
+    shots: int,
+    queries: int,
+    episodes: int,
+    seed: int,
+) -> Result:
+    """Score random N-way K-shot episodes of the given classes, many at a time."""
+    classes = tuple(classes)
+    of = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
+    labels = features.labels[of]
+    generator = torch.Generator().manual_seed(seed)
+    support, query = sample_episodes(labels, ways, shots, queries, episodes, generator)
+    correct, changed = episode_hits(features.values[of], support, query, ways, classifier, labels)
+    hits = torch.zeros(max(classes) + 1, dtype=torch.float64)
+    tries = hits.clone()
+    asked = labels[query].flatten()
+    hits.index_add_(0, asked, correct.flatten().double())
+    tries.index_add_(0, asked, torch.ones(len(asked), dtype=torch.float64))
+    micro = mean_interval(correct.double().mean(dim=1).numpy(), "episodes")
+    return Result(
+        micro=micro,
+        macro=micro,  # every class of an episode has as many queries
+        classes=classes,
+        per_class=tuple(float(hits[c] / tries[c]) for c in classes),
+        confusion=None,
+        chance=1 / ways,
+        queries=query.shape[1],
+        changed=changed,
+    )
+
+
+def episode_hits(
+    values: Tensor,
+    support: Tensor,
+    query: Tensor,
+    ways: int,
+    classifier: Classifier,
+    labels: Tensor | None = None,
+) -> tuple[Tensor, int]:
+    """Return which queries of episodes are classified correctly.
+
+    Args:
+        values: Features (n, *F).
+        support: Rows (E, N * K), class by class.
+        query: Rows (E, N * Q), class by class.
+        ways: N.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
+        labels: Class number of every row (n,), for classifiers that ask for it.
+
+    Returns:
+        (E, N * Q) bool, and how many predictions fine-tuning changed.
+    """
+    truth = episode_labels(ways, query.shape[1] // ways).to(values.device)
+    most = _BLOCK_VALUES if values.ndim == 2 else _SEQUENCE_VALUES
+    block = max(1, most // (query.shape[1] * values[0].numel()))
+    hits, changed = [], 0
+    for s, q in zip(support.split(block), query.split(block), strict=True):
+        classes = None if labels is None else labels[s[:, :: s.shape[1] // ways]]
+        scores = classifier.scores(_take(values, s), _take(values, q), ways, classes)
+        hits.append(scores.logits.argmax(dim=-1) == truth)
+        changed += int(scores.changed.sum())
+    return torch.cat(hits), changed
+
+
+def mean_over_splits(results: Sequence[Result]) -> tuple[Estimate, Estimate]:
+    """Return the mean micro and macro accuracy over the splits of a protocol."""
+    return (
+        mean_interval([r.micro.value for r in results], "splits"),
+        mean_interval([r.macro.value for r in results], "splits"),
+    )
+
+
+def _take(values: Tensor, rows: Tensor) -> Tensor:
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
+
+
+def _score_all(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    support: Tensor,
+    query: Tensor,
+    answers: Answers,
+) -> tuple[np.ndarray, int]:
+    """Confusion matrix of one episode that has all queries, and changes by fine-tuning."""
+    values = features.values
+    numbers = torch.tensor(classes, device=values.device)[None]
+    scores = classifier.scores(values[support][None], values[query][None], len(classes), numbers)
+    predicted = scores.logits[0].argmax(dim=-1).cpu().numpy()
+    return _count(features, classes, query, predicted, answers), int(scores.changed.sum())
+
+
+def _count(
+    features: Features,
+    classes: Sequence[int],
+    query: Tensor,
+    predicted: np.ndarray,
+    answers: Answers,
+) -> np.ndarray:
+    """Return the confusion matrix of queries, and add them to ``answers``."""
+    position = {c: i for i, c in enumerate(classes)}
+    labels: list[int] = features.labels[query].tolist()
+    ids = [features.ids[i] for i in query.tolist()]
+    answers.add(ids, labels, [classes[i] for i in predicted.tolist()])
+    return confusion_matrix(np.array([position[c] for c in labels]), predicted, len(classes))
+
+
+def _result(
+    micro: Estimate,
+    macro: Estimate,
+    classes: Sequence[int],
+    confusion: np.ndarray,
+    changed: int,
+    queries: int,
+    answers: Answers,
+    exemplars: Mapping[int, tuple[str, ...]] | None = None,
+) -> Result:
+    return Result(
+        micro,
+        macro,
+        tuple(classes),
+        tuple(per_class(confusion).tolist()),
+        confusion,
+        1 / len(classes),
+        queries,
+        changed,
+        exemplars or {},
+        answers,
+    )

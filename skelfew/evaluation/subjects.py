@@ -1,0 +1,220 @@
+"""What can be evaluated: the encoder of a run, an encoder file, or raw skeletons."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from skelfew.config import InputConfig, TrainConfig
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import layout_from_dict, load_layout
+from skelfew.data.manifest import Manifest
+from skelfew.data.store import SkeletonStore
+from skelfew.encoders.checkpoints import load_encoder, read_metadata
+from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.encoders.features import RAW_FRAMES, encode, file_digest, kept, raw_features
+from skelfew.encoders.outputs import check_output
+from skelfew.errors import SkelfewError
+from skelfew.evaluation.answers import RAW
+from skelfew.fewshot.trained import FILE as HEAD_FILE
+from skelfew.runs.folder import Run, read_json
+from skelfew.runs.inputs import find_inputs
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: something that turns samples into features.
+
+    Attributes:
+        name: Run, encoder file or ``raw skeletons``.
+        features: Returns an output (n, *F) for samples; the pooled features unless another key of
+            ``skelfew.encoders.outputs.OUTPUTS`` is given.
+        manifest: The data set it is evaluated on.
+        store: Its skeletons.
+        trained_on: Classes of this data set that it was trained on; empty if it never saw any,
+            None if that is not known.
+        protocol: Name or file of the protocol it was trained with, if any.
+        split: And the split.
+        about: Provenance for the result document.
+        notes: What a reader of the score has to know, in words.
+        head: Head that it was trained with, if there is such a file.
+        texts: Returns the vectors (C, D) that stand for classes without any exemplar; None where
+            there are none.
+    """
+
+    name: str
+    features: Callable[..., Tensor]
+    manifest: Manifest
+    store: SkeletonStore
+    trained_on: tuple[int, ...] | None = ()
+    protocol: str | None = None
+    split: str | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    head: Path | None = None
+    texts: Callable[[Sequence[int]], Tensor] | None = None
+    encoder: SkeletonEncoder | None = None
+    pipeline: Pipeline | None = None
+
+
+def raw_subject(manifest: Manifest, store: SkeletonStore) -> Subject:
+    """Raw skeletons as features: no encoder, no training."""
+    return Subject(
+        RAW,
+        lambda ids, output="pooled": raw_features(store, ids, output),
+        manifest,
+        store,
+        about={"features": f"joint positions, centred, {RAW_FRAMES} frames"},
+    )
+
+
+def find_data(
+    given: InputConfig, recorded: InputConfig | None = None, protocol: str | None = None
+) -> tuple[Manifest, SkeletonStore]:
+    """Open manifest and skeletons and check that they belong together.
+
+    Args:
+        given: What the user names; dataset alone is enough.
+        recorded: Where they were in training; used where the files are still there.
+        protocol: Protocol that will be used, if it is not the data set's own.
+    """
+    inputs = given
+    if recorded is not None and not (given.dataset or given.manifest or given.store):
+        manifest, store = (p if p and Path(p).is_file() else None for p in _paths(recorded))
+        inputs = InputConfig(dataset=recorded.dataset, manifest=manifest, store=store)
+    found = find_inputs(TrainConfig(inputs=inputs, protocol=protocol))
+    return found.manifest, found.store
+
+
+def _paths(inputs: InputConfig) -> tuple[str | None, str | None]:
+    return inputs.manifest, inputs.store
+
+
+def run_subject(
+    run: Run, given: InputConfig, device: str = "cpu", protocol: str | None = None
+) -> Subject:
+    """The encoder of a finished run, on the data set of the run unless another is given."""
+    if not run.finished:
+        raise SkelfewError(
+            f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
+        )
+    recorded = run.config().inputs
+    manifest, store = find_data(given, recorded, protocol or own_protocol(run, given))
+    cache = read_json(run.path / "inputs.json").get("cache")
+    subject = encoder_subject(run.encoder, manifest, store, device, run.path / "features")
+    about = {**subject.about, "run": str(run.path), "cache": cache}
+    return Subject(**{**vars(subject), "name": run.name, "about": about})
+
+
+def own_protocol(run: Run, given: InputConfig) -> str | None:
+    """The protocol of the run, unless it is evaluated on other data."""
+    if given.dataset or given.manifest or given.store:
+        return None
+    about = read_metadata(run.encoder)
+    return about.get("protocol")
+
+
+def encoder_subject(
+    path: Path,
+    manifest: Manifest,
+    store: SkeletonStore,
+    device: str = "cpu",
+    keep: Path | None = None,
+) -> Subject:
+    """An encoder.safetensors.
+
+    Args:
+        path: The file.
+        manifest: The data set to evaluate on.
+        store: Its skeletons.
+        device: Where the encoder runs.
+        keep: Folder for the features; None does not keep them.
+    """
+    encoder, metadata = load_encoder(path)
+    _check_fit(path, encoder.config, store)
+    if metadata.get("pipeline") is not None:
+        pipeline = Pipeline.from_dict(metadata["pipeline"], str(path))
+        if pipeline.coordinates != store.coordinates:
+            raise SkelfewError(
+                f"{path}: an encoder of {pipeline.coordinates}D joints, but {store.path} holds "
+                f"{store.coordinates}D ones; train on them, or evaluate on others"
+            )
+    else:
+        pipeline = Pipeline.for_dataset(manifest.name, coordinates=store.coordinates)
+    digest = file_digest(path)
+    basis = {
+        "encoder_sha256": digest,
+        "skeletons_digest": store.attrs.get("digest"),
+        "pipeline": pipeline.to_dict(),
+    }
+
+    def features(ids: Sequence[str], output: str = "pooled") -> Tensor:
+        check_output(output, pipeline.coordinates)
+
+        def make() -> Tensor:
+            bank = SkeletonBank.from_store(store, ids, pipeline, encoder.config["bodies"])
+            return encode(encoder, bank, device, output=output)
+
+        return kept(keep, basis if output == "pooled" else {**basis, "output": output}, ids, make)
+
+    own = metadata.get("dataset") == manifest.name
+    trained_on: tuple[int, ...] | None = () if "dataset" in metadata else None
+    if own:
+        trained_on = tuple(metadata["base"]) if metadata.get("base") is not None else None
+    return Subject(
+        name=str(path),
+        features=features,
+        manifest=manifest,
+        store=store,
+        trained_on=trained_on,
+        protocol=metadata.get("protocol") if own else None,
+        split=(metadata.get("split") or None) if own else None,
+        about={"encoder": str(path), "encoder_sha256": digest, "metadata": metadata},
+        notes=tuple(_notes(path, metadata, manifest, trained_on)),
+        head=path.with_name(HEAD_FILE),
+        encoder=encoder,
+        pipeline=pipeline,
+    )
+
+
+def _check_fit(path: Path, config: dict[str, Any], store: SkeletonStore) -> None:
+    """Raise SkelfewError if an encoder was built for other skeletons than those of the store."""
+    described = config["layout"]
+    layout = layout_from_dict(described) if isinstance(described, dict) else load_layout(described)
+    if not layout.same_graph(store.joint_layout):
+        same = layout.name == store.layout
+        raise SkelfewError(
+            f"{path}: an encoder of {layout.name} skeletons, but {store.path} holds "
+            f"{store.layout} ones" + ("; the two layouts of that name differ" if same else "")
+        )
+    if config["channels"] != store.channels:
+        raise SkelfewError(
+            f"{path}: an encoder of joints with {config['channels']} values, but {store.path} has "
+            f"{store.channels} a joint"
+        )
+
+
+def _notes(
+    path: Path, metadata: dict[str, Any], manifest: Manifest, trained_on: tuple[int, ...] | None
+) -> list[str]:
+    notes = []
+    teacher = metadata.get("teacher")
+    if teacher and teacher.get("trained") is False:
+        notes.append(
+            f"the teacher ({teacher.get('name')}) was UNTRAINED: its features are random, so "
+            "this score shows that the path works and nothing about the method"
+        )
+    if trained_on is None:
+        notes.append(f"{path} does not say what it was trained on; novel classes may be among it")
+    if metadata.get("init"):
+        notes.append(
+            f"training began from {metadata['init']}; what that one was trained on is not checked"
+        )
+    if metadata.get("dataset") not in (None, manifest.name):
+        notes.append(f"trained on {metadata['dataset']}, evaluated on {manifest.name}")
+    elif metadata.get("manifest_sha256", manifest.sha256) != manifest.sha256:
+        notes.append(f"the manifest of {manifest.name} has changed since the encoder was trained")
+    return notes

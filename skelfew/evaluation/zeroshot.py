@@ -1,0 +1,156 @@
+"""Zero-shot: skeletons against the texts of classes of which no exemplar is given.
+
+What transfer trains is a way from skeletons into the space of the teacher's projected features, and
+the teacher knows a text for every class. So predictor(projector(encoder(x))) of a skeleton can be
+compared with the projected text of a class that neither encoder nor projectors have met.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skelfew.cache import TeacherCache, join
+from skelfew.cache.tools.compare import differences
+from skelfew.config import InputConfig
+from skelfew.data.manifest import Manifest
+from skelfew.errors import SkelfewError
+from skelfew.evaluation.subjects import Subject, encoder_subject, find_data, own_protocol
+from skelfew.runs.folder import Run, read_json
+from skelfew.runs.inputs import open_caches
+from skelfew.training.stages.bridge import Bridge, bridge_path, load_bridge
+
+
+def text_subject(
+    run: Run,
+    given: InputConfig,
+    device: str = "cpu",
+    protocol: str | None = None,
+    texts: str | Path | None = None,
+    shift: bool = True,
+) -> Subject:
+    """Return encoder and bridge of a run, as its transfer stage left them.
+
+    Args:
+        run: A run with a stage that learned from teacher features.
+        given: The data set to score, if it is not the run's.
+        device: Where the encoder runs.
+        protocol: Protocol that will be used, if it is not the run's.
+        texts: Cache with the texts of the classes, of the same teacher; None for the run's own.
+        shift: Add to every text what it lacks against a target on average (``Bridge.shift``).
+
+    Raises:
+        SkelfewError: The run has no bridge, or no cache has class texts of its teacher.
+    """
+    stage = _stage(run)
+    recorded = run.config().inputs
+    manifest, store = find_data(given, recorded, protocol or own_protocol(run, given))
+    bridge = load_bridge(bridge_path(run.path, stage))
+    encoder = run.path / f"encoder.{stage}.safetensors"
+    subject = encoder_subject(encoder, manifest, store, device, run.path / "features")
+    where, known = _class_texts(run, bridge, texts, manifest)
+    notes = list(subject.notes)
+    if shift and bridge.shift is None:
+        notes.append("the cache that was trained on has no class texts, so texts are not shifted")
+    if others := [s for s in run.config().stages if s != stage]:
+        notes.append(f"the encoder as stage {stage} left it; {', '.join(others)} takes no part")
+
+    def features(ids: Sequence[str]) -> Tensor:
+        with torch.no_grad():
+            projected: Tensor = bridge.skeleton(subject.features(ids))
+        return projected
+
+    def vectors(classes: Sequence[int]) -> Tensor:
+        if absent := [c for c in classes if c not in known]:
+            raise SkelfewError(
+                f"{where}: has no text of class {absent[0]} ({manifest.classes.get(absent[0])}); "
+                "name a cache that has with --texts"
+            )
+        rows = torch.from_numpy(np.stack([known[c] for c in classes]))
+        if shift and bridge.shift is not None:
+            rows = rows + bridge.shift
+        with torch.no_grad():
+            projected: Tensor = bridge.teacher(rows)
+        return projected
+
+    about = {
+        **subject.about,
+        "run": str(run.path),
+        "cache": read_json(run.path / "inputs.json").get("cache"),
+        "texts": {"texts": str(where), "shift": shift and bridge.shift is not None, "stage": stage},
+    }
+    return replace(
+        subject, name=run.name, features=features, texts=vectors, about=about, notes=tuple(notes)
+    )
+
+
+def _stage(run: Run) -> str:
+    """Return the last stage of a run that has a bridge."""
+    if not run.finished:
+        raise SkelfewError(
+            f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
+        )
+    config = run.config()
+    for stage in reversed(config.stages):
+        if bridge_path(run.path, stage).is_file():
+            return stage
+    why = f"it was trained by {', '.join(config.stages)}, without a teacher"
+    if config.teacher_stages:
+        why = (
+            f"{bridge_path(run.path, config.teacher_stages[-1]).name} is not there, it was removed"
+        )
+    raise SkelfewError(
+        f"{run.path}: has no projector, so its skeletons cannot be compared with texts ({why}); "
+        "train with --cache CACHE and the stage transfer, or score it with --shots 1"
+    )
+
+
+def _class_texts(
+    run: Run, bridge: Bridge, texts: str | Path | None, manifest: Manifest
+) -> tuple[Path, dict[int, np.ndarray]]:
+    """Return the cache that is read, and the text of every class as the bridge takes it."""
+    recorded = run.config().inputs
+    place = texts or recorded.cache
+    if place is None or (texts is None and not Path(place).exists()):
+        raise SkelfewError(
+            f"{run.path}: its teacher cache is gone ({place}); say with --texts where it is, or "
+            "name another cache of the same teacher"
+        )
+    cache = TeacherCache.open(texts) if texts else join(open_caches(recorded), recorded.join)
+    found = cache.class_texts(bridge.about["target_form"])
+    if not found:
+        raise SkelfewError(
+            f"{cache.path}: has no class texts (array class_text), which zero-shot needs; extract "
+            "it again, import it with --class-text, or name a cache of this teacher with --texts"
+        )
+    if cache.attrs.get("dataset") != manifest.name:
+        raise SkelfewError(
+            f"{cache.path}: texts of the classes of {cache.attrs.get('dataset')}, but "
+            f"{manifest.name} is scored; name its cache with --texts"
+        )
+    _check_teacher(cache, bridge)
+    return cache.path, found
+
+
+def _check_teacher(cache: TeacherCache, bridge: Bridge) -> None:
+    """Raise SkelfewError if texts are of another space than the bridge."""
+    if cache.dim != bridge.about["width"]:
+        raise SkelfewError(
+            f"{cache.path}: texts of width {cache.dim}, but the run learned from features of width "
+            f"{bridge.about['width']}; take a cache of its teacher"
+        )
+
+    def marks(teacher: Any) -> dict[str, Any]:
+        about = teacher if isinstance(teacher, dict) else {}
+        return {k: about[k] for k in ("weights_sha256",) if about.get(k) is not None}
+
+    before, now = marks(bridge.about.get("teacher")), marks(cache.attrs.get("teacher"))
+    if before and now and (found := differences(before, now)):
+        raise SkelfewError(
+            f"{cache.path}: texts of another teacher than the run's ({found[0]['key']} was "
+            f"{found[0]['a']}, is {found[0]['b']}); their spaces have nothing in common"
+        )

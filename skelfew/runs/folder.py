@@ -1,0 +1,253 @@
+"""Run folders: what a training run was asked, stood on, and measured.
+
+runs/nw-ucla-20261124-101500/
+  config.json            every setting, resolved; what was changed from the preset
+  environment.json       versions, processor, GPU, git commit, command line
+  inputs.json            paths and digests of manifest, store, cache, protocol
+  metrics.jsonl          one line an epoch
+  log.txt                what was printed to stderr
+  checkpoint.safetensors all that --resume needs
+  encoder.STAGE.safetensors  the encoder as that stage left it
+  head.safetensors       the head of the episodic stage, if it is not the paper's cosines
+  encoder.safetensors    the encoder at the end; its presence says that the run is finished
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from skelfew.io import files
+from skelfew.config import TrainConfig
+from skelfew.errors import SkelfewError
+from skelfew.io.files import brief, parse_json, shown
+
+ENCODER = "encoder.safetensors"
+_PACKAGES = ("skelfew", "torch", "numpy", "zarr", "h5py", "safetensors")
+
+
+class RunError(SkelfewError):
+    """A run folder that cannot be used; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+        path: The folder.
+        writes: Whether what is written through this object is; False in all but one of the
+            processes of a run.
+    """
+
+    path: Path
+    writes: bool = True
+
+    @classmethod
+    def create(
+        cls, dataset: str, folder: str | Path = "runs", path: str | Path | None = None
+    ) -> "Run":
+        """Make a new folder ``DATASET-YYYYMMDD-HHMMSS`` below ``folder``, or exactly ``path``."""
+        if path is not None:
+            path = Path(path)
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                raise RunError(
+                    f"{path}: exists already; choose another --run, or go on with --resume {path}"
+                ) from None
+            return cls(path)
+        stem = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
+        for k in range(1, 1000):
+            path = Path(folder) / (stem if k == 1 else f"{stem}-{k}")
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                continue
+            return cls(path)
+        raise RunError(f"{folder}: cannot find a free name for {stem}")
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Open an existing folder; raise RunError if it is not one of a run."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise RunError(
+                f"{path}: no run here (config.json is missing); runs are made by skelfew-train"
+            )
+        return cls(path)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.path.resolve().name
+
+    @property
+    def encoder(self) -> Path:
+        """The encoder at the end of the run."""
+        return self.path / ENCODER
+
+    @property
+    def head(self) -> Path:
+        """The head that the episodic stage trained with; absent for the paper's cosines."""
+        return self.path / "head.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        """What ``--resume`` reads."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last stage is through."""
+        return self.encoder.is_file()
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write config.json."""
+        if not self.writes:
+            return
+        document = {**config.to_dict(), "changed_from_preset": config.changed()}
+        write_json(self.path / "config.json", document)
+
+    def config(self) -> TrainConfig:
+        """Read config.json."""
+        document = read_json(self.path / "config.json")
+        document.pop("changed_from_preset", None)
+        try:
+            return TrainConfig.from_dict(document)
+        except SkelfewError as error:
+            raise RunError(f"{self.path / 'config.json'}: {error}") from None
+
+    def write_environment(self) -> None:
+        """Write environment.json; a resumed run adds to it instead of replacing it."""
+        if not self.writes:
+            return
+        path = self.path / "environment.json"
+        before = read_json(path).get("sessions", []) if path.is_file() else []
+        write_json(path, {"sessions": [*before, environment()]})
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        if not self.writes:
+            return
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(row)) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl; a last line that was cut off is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.is_file():
+            return []
+        try:
+            rows = [parse_json(line) for line in files.read_text(path).split("\n")[:-1]]
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: a line is no JSON ({brief(error)})") from None
+        if bad := [row for row in rows if not isinstance(row, dict)]:
+            raise RunError(f"{path}: {shown(bad[0])} is no row of metrics")
+        return rows
+
+    def keep_rows(self, count: int) -> None:
+        """Shorten metrics.jsonl to its first ``count`` lines."""
+        if not self.writes:
+            return
+        text = "".join(json.dumps(row) + "\n" for row in self.rows()[:count])
+        replace_text(self.path / "metrics.jsonl", text)
+
+    def log(self, message: str, show: bool = True) -> None:
+        """Add a line to log.txt and, unless told not to, print it to stderr."""
+        if not self.writes:
+            return
+        if show:
+            print(message, file=sys.stderr, flush=True)
+        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+
+def newest_run(folder: str | Path = "runs") -> Run:
+    """Return the run that finished last; raise RunError if there is none."""
+    folder = Path(folder)
+    finished = sorted(folder.glob(f"*/{ENCODER}"), key=lambda p: (p.stat().st_mtime_ns, p))
+    if not finished:
+        raise RunError(f"{folder}: no finished run; train one with skelfew-train")
+    return Run.open(finished[-1].parent)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, machine, git commit and command line of this process."""
+    import torch
+
+    versions: dict[str, str] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "absent"
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+        "versions": versions,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": gpus,
+        "git_commit": _git_commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, ``+changes`` if it was edited."""
+    package = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")  # else: installed inside another checkout
+        edited = git("status", "--porcelain", "--untracked-files=no", ".")
+        return git("rev-parse", "HEAD") + ("+changes" if edited else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON file, replacing an older one only when complete."""
+    replace_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file; raise RunError naming it if it cannot be read."""
+    try:
+        return files.read_json_object(path)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: not a readable JSON file ({brief(error)})") from None
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, replacing an older one only when complete."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,1 @@
+"""Training runs: resolve settings, read data, loop over the stages."""

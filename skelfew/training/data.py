@@ -1,0 +1,159 @@
+"""The one door through which samples reach training. Novel classes do not pass.
+
+Whatever trains gets a ``TrainingData``, and only ``admit`` makes one: it looks up the class of
+every single sample in the manifest, whoever chose the samples and however.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from skelfew.cache import TeacherCache
+from skelfew.data.input.bank import SkeletonBank
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.body_parts import body_parts
+from skelfew.data.manifest import Manifest, Sample
+from skelfew.data.protocols.protocol import Protocol
+from skelfew.data.store import SkeletonStore
+from skelfew.errors import SkelfewError
+
+
+class NovelClassError(SkelfewError):
+    """A sample of a class that training must not see."""
+
+
+def refuse_foreign(manifest: Manifest, ids: Sequence[str], allowed: Sequence[int]) -> None:
+    """Raise NovelClassError if a sample belongs to a class that is not among ``allowed``."""
+    permitted = set(allowed)
+    foreign = [i for i in ids if manifest[i].class_id not in permitted]
+    if foreign:
+        sample = manifest[foreign[0]]
+        raise NovelClassError(
+            f"{len(foreign)} of {len(ids)} samples are of classes that training must not see, "
+            f"first {sample.sample_id} of class {sample.class_id} ({sample.label}); "
+            "the protocol's base classes alone may be trained on"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Samples of permitted classes, ready to be drawn from. Made by ``admit``.
+
+    Attributes:
+        ids: Sample IDs (n).
+        classes: The class numbers, ascending.
+        labels: Index into ``classes`` of every sample, (n,) int64, on the processor.
+        bank: The skeletons, in the order of ``ids``, on ``device``.
+        targets: Teacher features (n, V, D) float32 on ``device``, or None.
+        device: Where batches are made.
+        performances: Which samples show the same performance, by different cameras, (n,) int64;
+            all different where the manifest does not say.
+        relevance: What texts say of each class and of each part of the body of the layout, by
+            class number; None if nobody asked.
+    """
+
+    ids: tuple[str, ...]
+    classes: tuple[int, ...]
+    labels: Tensor
+    bank: SkeletonBank
+    targets: Tensor | None
+    device: torch.device
+    performances: Tensor
+    relevance: Mapping[int, Sequence[float]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def numbers(self) -> Tensor:
+        """The class number of every sample, (n,) int64, on the processor."""
+        return torch.tensor(self.classes)[self.labels]
+
+    def with_relevance(self, cache: TeacherCache) -> "TrainingData":
+        """Return the same samples with ``TeacherCache.relevance`` of the layout's parts.
+
+        The texts are those of all classes of the cache, novel ones too: texts, not samples.
+
+        Raises:
+            SkelfewError: The cache has none, or none of a class of the samples.
+        """
+        parts, known = body_parts(self.bank.layout), cache.relevance()
+        if absent := [c for c in self.classes if c not in known]:
+            raise SkelfewError(f"{cache.path}: has no text of class {absent[0]}, which is trained")
+        relevance = {c: [of[part] for part in parts] for c, of in known.items()}
+        return replace(self, relevance=relevance)
+
+    def with_targets(
+        self, cache: TeacherCache, representation: str, target_form: str
+    ) -> "TrainingData":
+        """Return the same samples with teacher features, see ``TeacherCache.targets``."""
+        features = cache.targets(self.ids, representation, target_form)  # type: ignore[arg-type]
+        return replace(self, targets=torch.from_numpy(features).to(self.device))
+
+    def skeletons(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Return network input (B, C, T, V, M), augmented if a generator is given."""
+        return self.bank.batch(rows, train=generator is not None, generator=generator)
+
+
+def admit(
+    ids: Sequence[str],
+    *,
+    allowed: Sequence[int],
+    protocol: Protocol,
+    manifest: Manifest,
+    store: SkeletonStore,
+    pipeline: Pipeline,
+    bodies: int,
+    device: torch.device,
+    cache: TeacherCache | None = None,
+    representation: str = "f_v+f_t",
+    target_form: str = "unit",
+) -> TrainingData:
+    """Read samples into memory after checking that every one may be used.
+
+    Args:
+        ids: The samples.
+        allowed: Their classes: the protocol's base classes, or its validation classes.
+        protocol: Whose novel classes are refused, also if ``allowed`` should name one.
+        manifest: Says of which class a sample is.
+        store: The skeletons.
+        pipeline: How skeletons become network input.
+        bodies: M.
+        device: Where batches go.
+        cache: Teacher features to read as targets.
+        representation: See ``TeacherCache.targets``.
+        target_form: See ``TeacherCache.targets``.
+
+    Raises:
+        NovelClassError: If one of the samples is of another class.
+    """
+    if not ids:
+        raise SkelfewError(f"{manifest.path or manifest.name}: no samples to train on")
+    refuse_foreign(manifest, ids, [c for c in allowed if c not in set(protocol.novel)])
+    numbers = [manifest[i].class_id for i in ids]
+    classes = tuple(sorted(set(numbers)))
+    index = {c: i for i, c in enumerate(classes)}
+    data = TrainingData(
+        ids=tuple(ids),
+        classes=classes,
+        labels=torch.tensor([index[n] for n in numbers]),
+        bank=SkeletonBank.from_store(store, ids, pipeline, bodies).to(device),
+        targets=None,
+        device=device,
+        performances=_performances([manifest[i] for i in ids]),
+    )
+    return data if cache is None else data.with_targets(cache, representation, target_form)
+
+
+def _performances(samples: Sequence[Sample]) -> Tensor:
+    """Return a number a sample, equal for what several cameras saw of one performance."""
+    numbers: dict[tuple[object, ...], int] = {}
+    keys = (
+        (s.class_id, s.subject, s.replication, s.setup)
+        if s.subject and s.view and s.replication
+        else (s.sample_id,)
+        for s in samples
+    )
+    return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys])

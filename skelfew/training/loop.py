@@ -1,0 +1,344 @@
+"""The training loop of one stage: steps, schedule, metrics, checkpoints, interruption.
+
+A step depends on weights, optimiser state and (seed, stage, epoch, step) only, so a run that was
+stopped anywhere goes on to the numbers of one that was not.
+"""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from skelfew.config import TrainConfig
+from skelfew.errors import SkelfewError
+from skelfew.progress import Progress
+from skelfew.runs.folder import Run
+from skelfew.training.checkpoint import (
+    load_checkpoint,
+    load_optimizer_tensors,
+    optimizer_tensors,
+    save_checkpoint,
+)
+from skelfew.training.data import TrainingData
+from skelfew.training.distributed import World, sum_gradients
+from skelfew.training.optim import (
+    build_optimizer,
+    learning_rate,
+    parameter_groups,
+    set_learning_rate,
+)
+from skelfew.training.seeding import seeded
+from skelfew.training.stages.base import Batch, Stage
+from skelfew.training.validation import Validation
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop and has saved its state."""
+
+
+class NotFiniteError(SkelfewError):
+    """The loss or the weights became NaN or infinite; the message names the samples."""
+
+
+@dataclass
+class Position:
+    """Where in a stage the run is; all of it goes into the checkpoint.
+
+    Attributes:
+        stage: Index of the stage.
+        epoch: Finished epochs.
+        step: Finished steps of the epoch that follows.
+        sums: Sums over those steps, weighted by samples.
+        seconds: What those steps took.
+        waiting: How much of it went into waiting for data.
+        rows: Lines of metrics.jsonl that are settled.
+        best: Best validation accuracy and its epoch.
+    """
+
+    stage: int
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    waiting: float = 0.0
+    rows: int = 0
+    best: tuple[float, int] = (-1.0, 0)
+
+
+class StopRequest:
+    """Set by the first SIGINT or SIGTERM; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGINT and SIGTERM into a request that the loop looks at after every step."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    before = {s: signal.signal(s, request) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class StageLoop:
+    """Runs a stage from wherever it stands to its end.
+
+    Args:
+        run: Where metrics and checkpoints go.
+        config: Settings of the run.
+        stage: What is trained.
+        index: Which stage of the run it is.
+        data: What the stage draws from, to name samples in errors.
+        validation: Validation classes, or None.
+        stop: Looked at after every step.
+        world: The processes of the run, of which the first writes.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        config: TrainConfig,
+        stage: Stage,
+        index: int,
+        data: TrainingData,
+        validation: Validation | None,
+        stop: StopRequest,
+        world: World | None = None,
+    ):
+        self.run_folder, self.config, self.stage, self.data = run, config, stage, data
+        self.validation, self.stop, self.world = validation, stop, world or World()
+        self.position = Position(index, rows=len(run.rows()))
+        self.optimizer = build_optimizer(
+            parameter_groups(stage.learning_rates(), stage.optimizer), stage.optimizer
+        )
+        self._saved = time.monotonic()
+        self._starts = [0]
+        for epoch in range(stage.epochs):
+            self._starts.append(self._starts[-1] + stage.steps(epoch))
+
+    def restore(self) -> None:
+        """Go back to where the run's checkpoint was written."""
+        groups, scalars = load_checkpoint(self.run_folder.checkpoint)
+        self.stage.module.load_state_dict(groups["module"])
+        load_optimizer_tensors(self.optimizer, groups.get("optimizer", {}))
+        self.stage.memory.update(scalars["memory"])
+        position = dict(scalars["position"])
+        position["best"] = tuple(position["best"])
+        self.position = Position(**position)
+        self.run_folder.keep_rows(self.position.rows)
+
+    def save(self) -> None:
+        """Write the run's checkpoint."""
+        self._saved = time.monotonic()
+        if not self.world.writes:
+            return
+        save_checkpoint(
+            self.run_folder.checkpoint,
+            {
+                "module": self.stage.module.state_dict(),
+                "optimizer": optimizer_tensors(self.optimizer),
+            },
+            {"position": vars(self.position), "memory": self.stage.memory},
+        )
+
+    def run(self) -> None:
+        """Train to the end of the stage.
+
+        Raises:
+            Interrupted: After a signal; the state is saved.
+            NotFiniteError: If the loss, or a weight at the end of an epoch, is no number any more.
+        """
+        stage, here = self.stage, self.position
+        total = sum(stage.samples(epoch) for epoch in range(stage.epochs))
+        done = sum(stage.samples(epoch) for epoch in range(here.epoch)) + int(
+            here.sums.get("samples", 0)
+        )
+        stage.module.train()
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="batches") as worker,
+            Progress(stage.name, total, "samples", done, shown=self.world.writes) as progress,
+        ):
+            while here.epoch < stage.epochs:
+                self._epoch(worker, progress)
+                if self.world.any(self.stop.asked):
+                    raise Interrupted
+        if self.config.select == "validation":
+            self._take_best()
+
+    def _epoch(self, worker: ThreadPoolExecutor, progress: Progress) -> None:
+        stage, here = self.stage, self.position
+        steps = stage.steps(here.epoch)
+        started, before = time.monotonic(), here.seconds
+        upcoming = worker.submit(stage.draw, here.epoch, here.step)
+        while here.step < steps:
+            asked = time.monotonic()
+            batch = upcoming.result()
+            here.waiting += time.monotonic() - asked
+            if here.step + 1 < steps:  # the next batch is made while this one is computed
+                upcoming = worker.submit(stage.draw, here.epoch, here.step + 1)
+            self._step(batch)
+            here.step += 1
+            here.seconds = before + time.monotonic() - started
+            progress.advance(len(batch.rows), self._note())
+            if here.step < steps:
+                if self.world.any(self.stop.asked):
+                    self.save()
+                    raise Interrupted
+                if time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes:
+                    self.save()
+            elif not self._finite_weights():  # the next loss, if there is one, would come too late
+                raise NotFiniteError(self._explain(batch, "a weight is not finite after"))
+        self._end_epoch()
+
+    def _step(self, batch: Batch) -> None:
+        stage, here = self.stage, self.position
+        at = self._starts[here.epoch] + here.step
+        lr = learning_rate(stage.optimizer, at, self._starts[-1], stage.steps(here.epoch))
+        set_learning_rate(self.optimizer, lr)
+        device = batch.skeletons.device
+        mixed = self.config.precision == "bfloat16"
+        with (
+            seeded(self.config.seed, stage.name, here.epoch, here.step, device=device),  # dropout
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed),
+        ):
+            result = stage.forward(batch)
+        stats = {"loss": result.loss.detach(), **result.stats}
+        values = dict(zip(stats, torch.stack(list(stats.values())).tolist(), strict=True))
+        if not math.isfinite(values["loss"]):
+            raise NotFiniteError(self._explain(batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        result.loss.backward()
+        sum_gradients(stage.module, stage.encoder, self.world)
+        if stage.optimizer.clip:
+            torch.nn.utils.clip_grad_norm_(stage.module.parameters(), stage.optimizer.clip)
+        self.optimizer.step()
+        stage.after_step()
+        count = len(batch.rows)
+        for name, value in values.items():
+            here.sums[name] = here.sums.get(name, 0.0) + value * count
+        here.sums["samples"] = here.sums.get("samples", 0) + count
+
+    def _finite_weights(self) -> bool:
+        tensors = self.stage.module.state_dict().values()
+        return all(bool(t.isfinite().all()) for t in tensors)
+
+    def _means(self) -> dict[str, float]:
+        sums = self.position.sums
+        return {k: v / sums["samples"] for k, v in sums.items() if k != "samples"}
+
+    def _note(self) -> str:
+        means = self._means()
+        text = f"epoch {self.position.epoch + 1}/{self.stage.epochs}  loss {means['loss']:.4f}"
+        if "target_spread" in means:
+            text += f"  spread {means['target_spread']:.4f}"
+        if "accuracy" in means:
+            text += f"  accuracy {100 * means['accuracy']:.1f} %"
+        return text
+
+    def _end_epoch(self) -> None:
+        """Write the epoch's row and checkpoint; the row first, so that it is never missing."""
+        stage, here, run = self.stage, self.position, self.run_folder
+        means = self._means()
+        row: dict[str, Any] = {
+            "stage": stage.name,
+            "epoch": here.epoch + 1,
+            **means,
+            "lr": self.optimizer.param_groups[-1]["lr"],
+            "steps": here.step,
+            "samples": int(here.sums["samples"]),
+            "seconds": round(here.seconds, 3),
+            "samples_per_second": round(here.sums["samples"] / max(here.seconds, 1e-9), 1),
+            "waiting_share": round(here.waiting / max(here.seconds, 1e-9), 4),
+        }
+        problem = None
+        try:
+            row |= stage.end_epoch(here.epoch, means)
+        except SkelfewError as error:
+            problem = error
+        if self.validation is not None:
+            accuracy = self.validation.accuracy(stage.encoder, stage.scored_by)
+            row["validation_accuracy"] = accuracy
+            if self.config.select == "validation" and accuracy > here.best[0]:
+                here.best = (accuracy, here.epoch + 1)
+                kept = {name: module.state_dict() for name, module in self._scored().items()}
+                if self.world.writes:
+                    save_checkpoint(self._best_path, kept, {})
+        run.append(row)
+        run.log(
+            f"{stage.name} {self._note()}"
+            + (f"  validation {100 * row['validation_accuracy']:.1f} %" if self.validation else ""),
+            show=False,
+        )
+        if problem is not None:
+            run.log(f"error: {problem}", show=False)
+            raise problem
+        here.epoch += 1
+        here.rows += 1
+        here.step, here.sums, here.seconds, here.waiting = 0, {}, 0.0, 0.0
+        self.save()
+
+    def _scored(self) -> dict[str, torch.nn.Module]:
+        """What the accuracy on the validation classes depends on, and what was learned with it."""
+        head = self.stage.scored_by
+        parts = {"module": self.stage.module}
+        return parts if head is None or head.learned is None else {**parts, "head": head.learned}
+
+    @property
+    def _best_path(self) -> Any:
+        return self.run_folder.path / f"best.{self.stage.name}.safetensors"
+
+    def _take_best(self) -> None:
+        self.world.barrier()  # until it is written
+        groups, _ = load_checkpoint(self._best_path)
+        for name, module in self._scored().items():
+            module.load_state_dict(groups[name])
+        accuracy, epoch = self.position.best
+        self.run_folder.log(
+            f"{self.stage.name}: took epoch {epoch}, {100 * accuracy:.1f} % on the validation "
+            "classes"
+        )
+
+    def _explain(self, batch: Batch, what: str = "the loss is not finite in") -> str:
+        """Say which samples of a batch are at fault for what is not finite."""
+        here = self.position
+        where = f"{self.stage.name}: {what} epoch {here.epoch + 1}, step "
+        where += f"{min(here.step + 1, self.stage.steps(here.epoch))}"
+        ids = [self.data.ids[i] for i in batch.rows.tolist()]
+        inputs: dict[str, Tensor | None] = {
+            "skeletons": batch.skeletons,
+            "teacher features": batch.targets,
+            **{f"skeletons of view {i + 2}": view for i, view in enumerate(batch.views)},
+        }
+        for name, values in inputs.items():
+            if values is None:
+                continue
+            bad = (~values.isfinite().flatten(1).all(dim=1)).cpu()
+            if bad.any():
+                named = [i for i, b in zip(ids, bad.tolist(), strict=True) if b]
+                return f"{where}: the {name} of {', '.join(named[:5])} hold NaN or infinity"
+        return (
+            f"{where}, although all inputs are finite, so training diverged: use a smaller "
+            f"learning rate or clip the gradient ({self.stage.name}.optimizer.lr, .clip); "
+            f"samples {', '.join(ids[:5])}{', ...' if len(ids) > 5 else ''}"
+        )

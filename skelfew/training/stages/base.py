@@ -1,0 +1,90 @@
+"""What a training stage is: something that knows its model, its steps and its measurements.
+
+The loop in ``skelfew.training.loop`` owns optimiser, schedule, checkpoints and progress, so a
+stage is a class with these few members and a line in ``STAGES``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from skelfew.config import OptimizerConfig
+from skelfew.fewshot import HeadClassifier
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What goes into one step.
+
+    Attributes:
+        rows: Rows of the training data, (B,).
+        skeletons: Network input (B, C, T, V, M).
+        targets: Teacher features (B, D), None where a stage has none.
+        views: Further network input of the same samples, as many as the stage wants.
+    """
+
+    rows: Tensor
+    skeletons: Tensor
+    targets: Tensor | None = None
+    views: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one forward pass gave.
+
+    Attributes:
+        loss: Scalar with gradient.
+        stats: Scalars without gradient to be averaged over the epoch.
+    """
+
+    loss: Tensor
+    stats: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """One stage of training.
+
+    Attributes:
+        name: A key of ``STAGES``.
+        module: All that is learned, the encoder in it; its state dict goes into the checkpoint.
+        optimizer: Optimiser and schedule.
+        epochs: How many.
+        memory: Plain numbers that have to survive a restart.
+    """
+
+    name: str
+    module: nn.Module
+    optimizer: OptimizerConfig
+    epochs: int
+    memory: dict[str, float]
+
+    @property
+    def scored_by(self) -> HeadClassifier | None:
+        """Head by which the validation classes are scored; None for cosine prototypes."""
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The part of ``module`` that is kept."""
+
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """Parts of ``module`` with the factors on their learning rates; the first match counts."""
+
+    def steps(self, epoch: int) -> int:
+        """Number of steps of an epoch, 0-based."""
+
+    def samples(self, epoch: int) -> int:
+        """Number of samples that an epoch passes through the encoder."""
+
+    def draw(self, epoch: int, step: int) -> Batch:
+        """Return a batch that depends on seed, epoch and step alone; called from one thread."""
+
+    def forward(self, batch: Batch) -> Step:
+        """Return the loss of a batch."""
+
+    def after_step(self) -> None:
+        """Called after the optimiser has moved."""
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Return further values for the epoch's row; may raise SkelfewError to stop the run."""

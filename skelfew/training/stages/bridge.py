@@ -1,0 +1,196 @@
+"""The two maps into the space where skeletons and teacher features meet, kept beside the encoder.
+
+A stage that trains such maps answers to ``Bridging``. With them a skeleton can be compared with the
+text of a class that nobody has trained on (skelfew/evaluation/zeroshot.py).
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from skelfew.cache import TeacherCache
+from skelfew.config import DirectConfig, TransferConfig
+from skelfew.errors import SkelfewError
+from skelfew.io.files import brief, parse_json, shown
+from skelfew.training.data import TrainingData
+from skelfew.training.stages.byol import Orthonormal, ZeroPad
+
+FORMAT = "skelfew-bridge"
+FORMAT_VERSION = 1
+
+
+@runtime_checkable
+class Bridging(Protocol):
+    """A stage in whose space skeletons and teacher features meet.
+
+    Attributes:
+        data: What it was trained on, with targets.
+    """
+
+    data: TrainingData
+
+    def bridge(self) -> tuple[nn.Module, nn.Module]:
+        """Return the maps of encoder features (N, d) and of targets (N, D), both to (N, P)."""
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """Both maps, in evaluation mode.
+
+    Attributes:
+        skeleton: Encoder features (N, d) to (N, P): predictor and projector.
+        teacher: Teacher features (N, D) to (N, P): the target projector.
+        shift: What to add to a class text (D,) so that texts lie where targets lay, on average
+            over the base samples; None if the cache had no class texts.
+        about: Plain values: stage, teacher, width D, target form, representation.
+    """
+
+    skeleton: nn.Sequential
+    teacher: nn.Sequential
+    shift: Tensor | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def bridge_path(run: Path, stage: str) -> Path:
+    """Return where the bridge of a stage lies in a run folder."""
+    return run / f"bridge.{stage}.safetensors"
+
+
+def text_shift(data: TrainingData, texts: Mapping[int, np.ndarray]) -> Tensor | None:
+    """Return the mean target minus the mean class text of the training samples, (D,).
+
+    A target is usually more than a text: f_v is added, and f_t knows the clip. The difference of
+    the means is what a text lacks whatever its class; only base classes are looked at.
+
+    Args:
+        data: Samples with targets (n, V, D).
+        texts: Vector of each class, in the form of the targets.
+    """
+    if data.targets is None or not set(data.classes) <= set(texts):
+        return None
+    own = torch.from_numpy(np.stack([texts[c] for c in data.classes]))
+    counts = data.labels.bincount(minlength=len(data.classes)).to(own)
+    mean_text = (counts @ own) / counts.sum()
+    return data.targets.mean(dim=(0, 1)).cpu() - mean_text
+
+
+def bridge_of(
+    stage: Bridging, cache: TeacherCache, settings: TransferConfig | DirectConfig
+) -> Bridge:
+    """Return what a trained stage knows of the way from skeletons to the teacher's texts."""
+    skeleton, teacher = (nn.Sequential(part) for part in stage.bridge())
+    about = {
+        "teacher": cache.attrs.get("teacher"),
+        "width": cache.dim,
+        "representation": settings.representation,
+        "target_form": settings.target_form,
+    }
+    shift = text_shift(stage.data, cache.class_texts(settings.target_form))
+    return Bridge(skeleton, teacher, shift, about)
+
+
+def save_bridge(path: Path, bridge: Bridge) -> None:
+    """Write both maps into one safetensors file, replacing an older one only when complete."""
+    tensors: dict[str, Tensor] = {} if bridge.shift is None else {"shift": bridge.shift}
+    layers: dict[str, list[list[Any]]] = {}
+    for name, chain in (("skeleton", bridge.skeleton), ("teacher", bridge.teacher)):
+        flat = nn.Sequential(*_flat(chain))
+        layers[name] = [_describe(layer) for layer in flat]
+        tensors |= {f"{name}.{key}": value for key, value in flat.state_dict().items()}
+    header = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "about": json.dumps({**bridge.about, "layers": layers}, ensure_ascii=False),
+    }
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(
+        save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, header)
+    )
+    partial.replace(path)
+
+
+def load_bridge(path: Path) -> Bridge:
+    """Read what ``save_bridge`` wrote; raise SkelfewError if it is not there or not that."""
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise SkelfewError(f"{path}: a safetensors file, but not a {FORMAT}")
+            version = header.get("format_version")
+            if version != str(FORMAT_VERSION):
+                raise SkelfewError(
+                    f"{path}: format_version is {shown(version)}, this skelfew reads "
+                    f"{FORMAT_VERSION}; upgrade it, or train again if the file is damaged"
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise SkelfewError(f"{path}: no such file") from None
+    except (SafetensorError, OSError) as error:
+        raise SkelfewError(f"{path}: not a readable safetensors file ({brief(error)})") from None
+    chains = {}
+    try:
+        about = parse_json(header["about"])
+        layers = about.pop("layers")
+        for name in ("skeleton", "teacher"):
+            with torch.device("meta"):  # takes no memory, whatever size is claimed
+                chain = nn.Sequential(*map(_build, layers[name]))
+            own = f"{name}."
+            mine = {k.removeprefix(own): t for k, t in tensors.items() if k.startswith(own)}
+            shapes = {key: value.shape for key, value in chain.state_dict().items()}
+            if shapes != {key: value.shape for key, value in mine.items()}:
+                raise ValueError(f"weights of {name} do not fit")
+            chain.to_empty(device="cpu").load_state_dict(mine)
+            chains[name] = chain.eval().requires_grad_(False)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+        raise SkelfewError(
+            f"{path}: damaged, its layers and weights cannot be read "
+            f"({type(error).__name__}: {brief(error)}); train again"
+        ) from None
+    return Bridge(chains["skeleton"], chains["teacher"], tensors.get("shift"), about)
+
+
+def _flat(module: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of nested sequences in order; what passes its input on is left out."""
+    if isinstance(module, nn.Sequential):
+        for part in module:
+            yield from _flat(part)
+    elif not isinstance(module, nn.Identity):
+        yield module
+
+
+def _describe(layer: nn.Module) -> list[Any]:
+    if isinstance(layer, nn.Linear):
+        return ["linear", layer.in_features, layer.out_features, layer.bias is not None]
+    if isinstance(layer, nn.BatchNorm1d):
+        return ["batch_norm", layer.num_features]
+    if isinstance(layer, nn.ReLU):
+        return ["relu"]
+    if isinstance(layer, ZeroPad):
+        return ["zero_pad", layer.width]
+    if isinstance(layer, Orthonormal):
+        return ["orthonormal", *layer.matrix.shape]
+    raise ValueError(f"a bridge with {type(layer).__name__} cannot be kept")
+
+
+def _build(described: list[Any]) -> nn.Module:
+    kind, *numbers = described
+    if kind == "linear":
+        return nn.Linear(numbers[0], numbers[1], bias=numbers[2])
+    makers = {
+        "batch_norm": nn.BatchNorm1d,
+        "relu": nn.ReLU,
+        "zero_pad": ZeroPad,
+        "orthonormal": Orthonormal,
+    }
+    if kind not in makers:
+        raise SkelfewError(f"a bridge with a layer {kind!r} comes from a newer skelfew; upgrade")
+    layer: nn.Module = makers[kind](*numbers)
+    return layer

@@ -1,0 +1,174 @@
+"""Stage ``episodic``: few-shot episodes on the base classes (Sec. IV-C), with any head."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.config import EpisodicConfig
+from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.encoders.outputs import check_output, read
+from skelfew.fewshot import Head, HeadClassifier, build_head
+from skelfew.fewshot.apsr import Relevance
+from skelfew.training.data import TrainingData
+from skelfew.training.seeding import generator, seeded
+from skelfew.training.stages.base import Batch, Step
+
+
+class Episodes(nn.Module):
+    """Encoder, head, and the scale of logits that are cosines.
+
+    Args:
+        encoder: Maps skeletons (B, C, T, V, M) to features.
+        head: Compares them.
+        learned: Weights of the head, None if it has none.
+        scale: Initial factor on the cosines; the paper has none, so 1. Other logits have no factor.
+        learn_scale: Whether it is learned, as its logarithm.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: Head,
+        learned: nn.Module | None,
+        scale: float,
+        learn_scale: bool,
+    ):
+        super().__init__()
+        self.encoder, self.head, self.learned = encoder, head, learned
+        if not head.cosines:
+            scale, learn_scale = 1.0, False
+        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
+
+    def forward(
+        self, skeletons: Tensor, episodes: int, ways: int, shots: int, classes: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return logits (E, N * Q, N) and the head's penalty, if it has one.
+
+        The B clips are all supports, then all queries; classes (E, N) are the numbers of the
+        episodes' classes.
+        """
+        features = read(self.encoder, skeletons, self.head.reads)
+        with torch.autocast(skeletons.device.type, enabled=False):
+            features = features.float()
+            supports = episodes * ways * shots
+            support = features[:supports].unflatten(0, (episodes, -1))
+            query = features[supports:].unflatten(0, (episodes, -1))
+            logits = self.head.logits(support, query, ways, self.learned, classes)
+            penalty = self.head.penalty(support, query, ways, self.learned)
+        return self.log_scale.exp() * logits, penalty
+
+
+class Episodic:
+    """Trains the encoder to classify the queries of base-class episodes.
+
+    All clips of a step, support and query of several episodes, share one forward pass.
+
+    Args:
+        encoder: Maps skeletons to features.
+        data: Base-class samples.
+        config: Settings of this stage, ``ways`` resolved.
+        seed: Of episodes and augmentation.
+    """
+
+    name = "episodic"
+
+    def __init__(self, encoder: nn.Module, data: TrainingData, config: EpisodicConfig, seed: int):
+        if config.ways is None:
+            raise ValueError("ways must be resolved before training")
+        self.data, self.config, self.seed, self.ways = data, config, seed, config.ways
+        self.optimizer, self.epochs = config.optimizer, config.epochs
+        self.numbers = data.numbers
+        self.memory: dict[str, float] = {}
+        head = build_head(config.head, config.head_settings)
+        check_output(head.reads, data.bank.pipeline.coordinates)
+        with seeded(seed, self.name, "head"):
+            learned = head.module(encoder.feature_dim) if head.learns else None  # type: ignore[arg-type]
+        if head.needs_relevance:
+            learned = Relevance(data.relevance)
+        self.module = Episodes(encoder, head, learned, config.scale, config.learn_scale)
+        self.module.to(data.device)
+        # Classes too small for K + Q samples cannot take part.
+        each = config.shots + config.queries
+        counts = data.labels.bincount(minlength=len(data.classes))
+        self.rows = (counts >= each)[data.labels].nonzero().flatten()
+        self._plan: tuple[int, Tensor, Tensor] | None = None
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The skeleton encoder."""
+        return self.module.encoder
+
+    @property
+    def scored_by(self) -> HeadClassifier | None:
+        """The head, by which the validation classes are scored; None for the paper's cosines."""
+        if self.config.head == "cosine":
+            return None
+        return HeadClassifier(self.module.head, self.module.learned)
+
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """One rate for all, but for the head's weights where it asks for another."""
+        learned = self.module.learned
+        own = [] if learned is None else [(learned, self.module.head.rate)]
+        return [*own, (self.module, 1.0)]
+
+    def _episodes(self, epoch: int) -> int:
+        done = epoch * self.config.epoch_episodes
+        return min(self.config.epoch_episodes, self.config.episodes - done)
+
+    def steps(self, epoch: int) -> int:
+        """Number of forward passes."""
+        return -(-self._episodes(epoch) // self.config.episodes_per_step)
+
+    def samples(self, epoch: int) -> int:
+        """Supports and queries of all episodes of the epoch."""
+        each = self.config.shots + self.config.queries
+        return self._episodes(epoch) * self.ways * each
+
+    def draw(self, epoch: int, step: int) -> Batch:
+        """Return the clips of the next few episodes: all supports, then all queries."""
+        c = self.config
+        if self._plan is None or self._plan[0] != epoch:
+            draw = generator(self.seed, self.name, epoch)
+            support, query = sample_episodes(
+                self.data.labels[self.rows],
+                self.ways,
+                c.shots,
+                c.queries,
+                self._episodes(epoch),
+                draw,
+            )
+            self._plan = (epoch, self.rows[support], self.rows[query])
+        mine = slice(step * c.episodes_per_step, (step + 1) * c.episodes_per_step)
+        support, query = self._plan[1][mine], self._plan[2][mine]
+        rows = torch.cat([support.flatten(), query.flatten()])
+        draw = generator(self.seed, self.name, epoch, step)
+        return Batch(rows, self.data.skeletons(rows, draw))
+
+    def forward(self, batch: Batch) -> Step:
+        """Return cross-entropy, with the head's penalty, and accuracy of the queries."""
+        c = self.config
+        episodes = len(batch.rows) // (self.ways * (c.shots + c.queries))
+        firsts = batch.rows[: episodes * self.ways * c.shots : c.shots]
+        classes = self.numbers[firsts].view(episodes, self.ways).to(batch.skeletons.device)
+        # Dropout, if the head has any, depends on the batch alone, so that a run can be resumed.
+        device = batch.skeletons.device
+        with seeded(self.seed, self.name, *batch.rows.tolist(), device=device):
+            logits, penalty = self.module(batch.skeletons, episodes, self.ways, c.shots, classes)
+        logits = logits.flatten(0, 1)
+        labels = episode_labels(self.ways, c.queries).repeat(episodes).to(logits.device)
+        accuracy = (logits.argmax(dim=-1) == labels).float().mean()
+        loss, stats = F.cross_entropy(logits, labels), {"accuracy": accuracy}
+        if penalty is not None:
+            loss, stats = loss + penalty, {**stats, "penalty": penalty.detach()}
+        return Step(loss, stats)
+
+    def after_step(self) -> None:
+        """Nothing to do."""
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Return the scale of the cosines."""
+        if not self.module.head.cosines:
+            return {}
+        return {"scale": float(self.module.log_scale.detach().exp())}

@@ -1,0 +1,70 @@
+"""What stages have in common that pass over all base samples: order, views, batches."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.training.data import TrainingData
+from skelfew.training.seeding import generator
+from skelfew.training.stages.base import Batch
+
+
+class Passes:
+    """A stage that sees every base sample once an epoch, in an order of its own.
+
+    Subclasses set ``name`` and ``module`` and have ``encoder`` and ``forward``.
+
+    Args:
+        data: Base-class samples; with targets (n, V, D), a random view of the V goes along.
+        config: Settings with ``epochs``, ``batch`` and ``optimizer``.
+        seed: Of order, augmentation and views.
+    """
+
+    name: str
+    module: nn.Module
+    scored_by = None
+
+    def __init__(self, data: TrainingData, config: Any, seed: int):
+        self.data, self.seed = data, seed
+        self.optimizer, self.epochs = config.optimizer, int(config.epochs)
+        self.memory: dict[str, float] = {}
+        self._batch = int(config.batch)
+        self._order: tuple[int, tuple[Tensor, ...]] = (-1, ())
+
+    def learning_rates(self) -> list[tuple[nn.Module, float]]:
+        """One rate for all."""
+        return [(self.module, 1.0)]
+
+    def steps(self, epoch: int) -> int:
+        """Number of batches; they are as equal in size as can be and none is left out."""
+        return max(1, -(-len(self.data) // self._batch))
+
+    def samples(self, epoch: int) -> int:
+        """Every base sample once."""
+        return len(self.data)
+
+    def rows(self, epoch: int, step: int) -> Tensor:
+        """Return the rows of a batch (B,)."""
+        if self._order[0] != epoch:
+            order = torch.randperm(len(self.data), generator=generator(self.seed, self.name, epoch))
+            self._order = (epoch, order.tensor_split(self.steps(epoch)))
+        return self._order[1][step]
+
+    def draw(self, epoch: int, step: int) -> Batch:
+        """Return the next batch of the epoch's order, with targets (B, D) if there are any."""
+        rows = self.rows(epoch, step)
+        draw = generator(self.seed, self.name, epoch, step)
+        skeletons = self.data.skeletons(rows, draw)
+        features = self.data.targets
+        if features is None:
+            return Batch(rows, skeletons)
+        view = torch.randint(features.shape[1], (len(rows),), generator=draw)
+        return Batch(rows, skeletons, features[rows.to(features.device), view.to(features.device)])
+
+    def after_step(self) -> None:
+        """Nothing to do."""
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Nothing to add."""
+        return {}

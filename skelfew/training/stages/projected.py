@@ -1,0 +1,86 @@
+"""What ``direct`` and ``infonce`` share: a projector to the teacher's width, targets that stay."""
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.config.strategies import ProjectorConfig
+from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.training.data import TrainingData
+from skelfew.training.seeding import seeded
+from skelfew.training.stages.base import Batch, Step
+from skelfew.training.stages.byol import byol_mlp
+from skelfew.training.stages.collapse import check_predictions, effective_rank, spread
+from skelfew.training.stages.passes import Passes
+
+
+class Projected(Passes, ABC):
+    """Trains an encoder through a projector whose output is compared with the teacher's feature.
+
+    Subclasses set ``name`` and say the ``loss``.
+
+    Args:
+        encoder: Has ``feature_dim``.
+        data: With targets (n, V, D); a random view of the V is taken each time.
+        config: Settings of the stage.
+        seed: Of initialisation, order, augmentation and views.
+    """
+
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: ProjectorConfig, seed: int
+    ):
+        if data.targets is None:
+            raise ValueError(f"the {self.name} stage needs targets")
+        super().__init__(data, config, seed)
+        self._collapse = config.collapse
+        width = data.targets.shape[-1]
+        with seeded(seed, self.name, "heads"):
+            projector: nn.Module = (
+                nn.Linear(encoder.feature_dim, width)
+                if config.head == "linear"
+                else byol_mlp(encoder.feature_dim, config.hidden_dim, width)
+            )
+        self.module: nn.Sequential = nn.Sequential(encoder, projector).to(data.device)
+        self._last: Tensor | None = None
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The skeleton encoder."""
+        return self.module[0]
+
+    def bridge(self) -> tuple[nn.Module, nn.Module]:
+        """Return the projector, and what leaves targets as they are."""
+        return self.module[1], nn.Identity()
+
+    @abstractmethod
+    def loss(self, prediction: Tensor, batch: Batch) -> Step:
+        """Return the loss of projections (B, D) and what else is to be averaged."""
+
+    def forward(self, batch: Batch) -> Step:
+        """Return the loss and the spreads of predictions and targets as unit vectors."""
+        assert batch.targets is not None
+        prediction = self.module(batch.skeletons).float()
+        unit = F.normalize(prediction.detach(), dim=-1)
+        target = F.normalize(batch.targets, dim=-1)
+        self._last = unit
+        step = self.loss(prediction, batch)
+        stats = {
+            "prediction_spread": spread(unit),
+            "target_spread": spread(target),
+            "cosine": torch.mean((unit * target).sum(dim=-1)),
+        }
+        return Step(step.loss, {**stats, **step.stats})
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Return the predictions' rank; raise CollapseError if they have become the same."""
+        rank = {} if self._last is None else {"prediction_rank": effective_rank(self._last)}
+        check_predictions(
+            means["prediction_spread"],
+            means["target_spread"],
+            self._collapse,
+            epoch + 1,
+            self.name,
+        )
+        return rank

@@ -1,0 +1,96 @@
+"""How well an encoder tells classes apart that it was not trained on: the validation classes."""
+
+import torch
+from torch import Tensor, nn
+
+from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.encoders.outputs import read
+from skelfew.evaluation.scoring import episode_hits
+from skelfew.fewshot import HeadClassifier
+from skelfew.fewshot.cosine import episode_cosines
+from skelfew.training.data import TrainingData
+from skelfew.training.seeding import generator
+
+_BATCH = 128
+
+
+class Validation:
+    """One-shot accuracy on fixed episodes of the validation classes.
+
+    Args:
+        data: Samples of the validation classes.
+        seed: Of the episodes, the same ones every time.
+        ways: N at most.
+        queries: Q at most; fewer if a class is small.
+        episodes: E.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        seed: int,
+        ways: int = 20,
+        queries: int = 15,
+        episodes: int = 200,
+    ):
+        counts = data.labels.bincount()
+        large = counts >= 2
+        self.ways = min(ways, int(large.sum()))
+        self.data = data
+        self.queries = min(queries, int(counts[large].min()) - 1) if self.ways > 1 else 0
+        if self.ways < 2:
+            return
+        rows = large[data.labels].nonzero().flatten()
+        support, query = sample_episodes(
+            data.labels[rows],
+            self.ways,
+            1,
+            self.queries,
+            episodes,
+            generator(seed, "validation"),
+        )
+        self.support, self.query = rows[support], rows[query]
+
+    @property
+    def possible(self) -> bool:
+        """Whether there are two classes with two samples."""
+        return self.ways > 1
+
+    def accuracy(self, encoder: nn.Module, head: HeadClassifier | None = None) -> float:
+        """Return the share of queries classified correctly, mean over the episodes.
+
+        Args:
+            encoder: The encoder.
+            head: By which it is scored; None for cosine prototypes.
+        """
+        if head is not None:
+            return self._accuracy(encoder, head)
+        features = encode(encoder, self.data)
+        cosines = episode_cosines(features[self.support], features[self.query], self.ways)
+        labels = episode_labels(self.ways, self.queries)
+        return float((cosines.argmax(dim=-1) == labels).double().mean())
+
+    def _accuracy(self, encoder: nn.Module, head: HeadClassifier) -> float:
+        training = head.learned is not None and head.learned.training
+        if head.learned is not None:
+            head.learned.eval()
+        features = encode(encoder, self.data, head.reads).to(self.data.device)
+        support, query = self.support.to(features.device), self.query.to(features.device)
+        numbers = self.data.numbers.to(features.device)
+        hits, _ = episode_hits(features, support, query, self.ways, head, numbers)
+        if head.learned is not None:
+            head.learned.train(training)
+        return float(hits.double().mean())
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, data: TrainingData, output: str = "pooled") -> Tensor:
+    """Return an output (n, *F) for all samples on the processor; the encoder's mode is kept."""
+    training = encoder.training
+    encoder.eval()
+    parts = [
+        read(encoder, data.skeletons(rows), output).float().cpu()
+        for rows in torch.arange(len(data)).split(_BATCH)
+    ]
+    encoder.train(training)
+    return torch.cat(parts)

@@ -1,0 +1,58 @@
+"""Every command of docs/own-data.md runs as printed, one after the other, in an empty folder."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = ["recordings", "layout", "prepare", "split", "train", "score"]
+
+
+def blocks() -> dict[str, str]:
+    """The shell blocks of the walk-through by their names."""
+    text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
+    found = re.findall(r"<!-- walk: (\w+) -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert len(found) == text.count("```sh"), "a block without a name is not run"
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("walk")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    printed = {}
+    for name, block in blocks().items():
+        result = subprocess.run(
+            ["bash", "-e", "-c", block],
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+        printed[name] = result.stdout
+        if name == "prepare":  # as the text says, the store carries the layout
+            (folder / "mine" / "upper-body.toml").unlink()
+    dropped = (folder / "manifests" / "gestures.dropped.csv").read_text()
+    assert dropped.splitlines() == ["sample_id,source,reason"]
+    assert (folder / "manifests" / "protocols" / "gestures.json").is_file()
+    return printed
+
+
+def test_every_step_is_there() -> None:
+    assert list(blocks()) == STEPS
+
+
+def test_the_walk_ends_in_a_score(outputs: dict[str, str]) -> None:
+    assert outputs["recordings"].splitlines()[1] == "takes/left-circle-0.npy,circle left,person 0"
+    assert outputs["prepare"].count(" 54 ") == 2, "all takes, prepared and checked"
+    rows = re.findall(r"│ (\S+|raw skeletons) +│ cosine +│ +([\d.]+) % \[", outputs["score"])
+    scores = {name: float(value) for name, value in rows}
+    assert len(scores) == 2
+    assert scores["raw skeletons"] > 60, "three gestures, wherever they were performed"
+    assert "3-way 1-shot" in outputs["score"] and "15 queries" in outputs["score"]

@@ -1,0 +1,183 @@
+"""Every command of README.md runs: on fewer samples, with less training, else as printed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from predict_world import make_predict_world
+from servers import http_server
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EPISODES = " --width 0.125 --frames 8 --threads 1 --episodes 2 --queries 1"
+TRANSFER = " --batch 64 --epochs 1 --set transfer.hidden_dim=32"
+# Commands too slow to run as they are, and what is put in their place.
+SMALLER = (
+    (re.compile(r"^(skelfew-train .*)$"), rf"\1{EPISODES}"),
+    (re.compile(r"^(skelfew-train --cache .*)$"), rf"\1{TRANSFER}"),
+    (re.compile(r'^(make extract-teacher .*ARGS=")(.*)$'), r"\1--limit 1 --batch 1 \2"),
+    (re.compile(r"^make demo$"), "DEMO=quick make demo"),
+)
+
+pytestmark = pytest.mark.skipif(
+    Path(sys.prefix) != REPOSITORY / ".venv", reason="runs in the .venv that `make test` sets up"
+)
+
+
+def commands() -> dict[str, list[str]]:
+    """The shell blocks of the README by their names; the first one is the demo's."""
+    text = (REPOSITORY / "README.md").read_text()
+    found = re.findall(r"(?:<!-- readme: (\w+) -->\n)?```sh\n(.*?)```", text, re.DOTALL)
+    return {name or "demo": block.strip().splitlines() for name, block in found}
+
+
+def test_every_block_is_known() -> None:
+    known = ["cache", "demo", "extract", "laptop", "predict", "send", "skeletons", "text"]
+    assert sorted(commands()) == known
+
+
+@pytest.mark.parametrize(("stamp", "extras"), [("run", "prepare,extract"), ("dev", "dev")])
+def test_make_installs_what_its_targets_need(stamp: str, extras: str) -> None:
+    """An empty .venv is what a new user has, and what no other test has."""
+    line = ["make", "-n", "-B", f".venv/.{stamp}"]
+    said = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert f" -e '.[{extras}]'\n" in said
+
+
+def checkout(folder: Path) -> Path:
+    """Make a working folder with what a checkout holds, but none of its data."""
+    folder.mkdir(exist_ok=True)
+    for name in ("Makefile", "pyproject.toml", ".venv", "pipeline", "tools"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return checkout(tmp_path)
+
+
+def run(line: str, folder: Path, raw: Path | None = None, **places: str) -> str:
+    for pattern, smaller in SMALLER:
+        line = pattern.sub(smaller, line)
+    if raw is not None:
+        line = line.replace("/data/", f"{raw}/")
+    for name, place in places.items():
+        line = line.replace({"web": "https://lab.example.org", "lab": "/mnt/lab"}[name], place)
+    environment = {**os.environ, "PATH": f"{REPOSITORY / '.venv/bin'}:{os.environ['PATH']}"}
+    environment["OMP_NUM_THREADS"] = "1"
+    result = subprocess.run(
+        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, f"$ {line}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def utd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Path:
+    """A raw folder with one trial of each action of UTD-MHAD by two of its subjects."""
+    shared: Path = request.getfixturevalue("shared") / "data" / "utd-mhad"
+    raw = tmp_path_factory.mktemp("raw")
+    folder = raw / "utd-mhad"
+    (folder / "depth_video").mkdir(parents=True)
+    with zipfile.ZipFile(shared / "Skeleton.zip") as archive:
+        for name in archive.namelist():
+            if re.search(r"_s[12]_t1_skeleton\.mat$", name):
+                (folder / Path(name).name).write_bytes(archive.read(name))
+                video = Path(name).name.replace("skeleton.mat", "depth.mp4")
+                (folder / "depth_video" / video).symlink_to(shared / "depth_video" / video)
+    return raw
+
+
+def extract(folder: Path) -> None:
+    """What the colleague with the videos did."""
+    run("skelfew-extract utd-mhad --teacher xclip-demo --untrained --batch 32", folder)
+
+
+def test_demo(folder: Path) -> None:
+    (line,) = commands()["demo"]
+    table = run(line, folder)
+    assert "demo-transfer" in table
+    assert "demo-contrast" in table
+    assert "demo-labels" in table
+    assert "demo-episodes" in table
+    assert (folder / "runs" / "demo-transfer" / "pictures" / "answers.png").is_file()
+    assert "chance" in table.lower()
+    assert "12-way 0-shot" in table
+    assert list((folder / "previews" / "demo").glob("*.png"))
+    again(folder)
+
+
+def again(folder: Path) -> None:
+    """Start the demo a second time: it prepares and extracts nothing, and goes on with each run."""
+    stubs = folder / "stubs"  # in the place of all but the extraction: they note what is asked
+    stubs.mkdir()
+    for name in ("skelfew-prepare", "skelfew-train", "skelfew-eval", "skelfew-report", "python"):
+        (stubs / name).write_text(f'#!/bin/sh\necho {name} "$@" >> asked.txt\n')
+        (stubs / name).chmod(0o755)
+    found = run(f"DEMO=quick PATH={stubs}:$PATH sh tools/demo.sh", folder)
+    assert "132 of 132 samples done, 0 by this run" in found
+    asked = (folder / "asked.txt").read_text().splitlines()
+    names = ("transfer", "contrast", "labels", "episodes")
+    assert asked[:4] == [f"skelfew-train --resume runs/demo-{name}" for name in names]
+    assert len(asked) == 8 and not any("prepare" in line for line in asked)
+
+
+def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
+    """Two folders stand for two people, a third one for the web server of their lab."""
+    ada, ben, lab = checkout(tmp_path / "ada"), checkout(tmp_path / "ben"), tmp_path / "lab"
+    prepare, train, evaluate = commands()["cache"]
+    run(prepare, ada, utd)
+    extract(ada)
+    (send,) = commands()["send"]
+    assert "#digest=" in run(send, ada, lab=str(lab))
+    shutil.rmtree(ada)
+    with http_server(lab) as server:
+        run(prepare, ben, utd)
+        run(train, ben, web=server.url)
+        assert "untrained" in run(evaluate, ben).lower()
+
+        pull, train, evaluate = commands()["laptop"]
+        run(pull, ben, web=server.url)
+    run(train, ben)
+    # Two subjects give two exemplars at most.
+    assert "raw" in run(evaluate.replace("--shots 5", "--shots 1"), ben).lower()
+
+
+def test_extraction(folder: Path, utd: Path) -> None:
+    from safetensors.torch import save_file
+    from skelfew_extract.teachers.xclip_names import to_hugging_face
+    from skelfew_extract.teachers.xclip_teacher import build_xclip
+
+    weights = folder / "weights" / "xclip-base-patch16"
+    weights.mkdir(parents=True)
+    state = build_xclip("xclip-base-patch16", untrained=True).model.state_dict()
+    save_file(to_hugging_face(state), weights / "model.safetensors")
+    prepare, teach = commands()["extract"]
+    run(prepare, folder, utd)
+    run(teach, folder)
+    assert (folder / "cache" / "utd-mhad.zarr" / "zarr.json").is_file()
+    assert list((folder / "previews" / "utd-mhad").glob("*.png"))
+
+
+def test_skeletons_only(folder: Path, shared: Path) -> None:
+    prepare, train, evaluate = commands()["skeletons"]
+    run(prepare, folder, shared / "data" / "nw-ucla")
+    run(train, folder)
+    assert "5-way" in run(evaluate, folder)
+
+    read, train = commands()["text"]
+    assert "0 failed" in run(read, folder)
+    run(train, folder)
+
+
+def test_own_actions(folder: Path) -> None:
+    make_predict_world(folder)
+    shutil.copy(folder / "others" / "c4" / "take8.npy", folder / "new-recording.npy")
+    raw, reject = commands()["predict"]
+    assert run(raw, folder).startswith("new-recording.npy  c4 ")
+    assert run(reject, folder).startswith("new-recording.npy  ")

@@ -1,0 +1,125 @@
+"""Draw what the runs of `make demo` say: exemplar, query and answers, a row for each novel action.
+
+    python tools/demo_pictures.py runs/demo-transfer runs/demo-episodes
+
+writes runs/demo-transfer/pictures/answers.png, and moving.gif with the same queries in motion.
+"""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image, ImageDraw, ImageFont
+
+from skelfew.config import InputConfig
+from skelfew.data.manifest import Manifest
+from skelfew.data.protocols.protocol import load_protocol
+from skelfew.data.store import SkeletonStore
+from skelfew.draw import Stage, evenly, save_animation
+from skelfew.evaluation.subjects import run_subject
+from skelfew.fewshot import build_classifier
+from skelfew.runs.folder import Run
+
+POSES, HEIGHT, WIDTH, GAP, NAME = 5, 112, 74, 14, 236
+INK, FAINT, RIGHT, WRONG, PAPER = "#1c2430", "#8a94a3", "#1a7f4b", "#c0392b", "#ffffff"
+
+
+class Row(NamedTuple):
+    """A novel action: its exemplar, a query of it, and what each run calls the query."""
+
+    label: str
+    exemplar: str
+    query: str
+    answers: tuple[str, ...]
+
+
+def rows(runs: list[Path]) -> tuple[list[Row], list[float], Manifest, SkeletonStore]:
+    """Return a row for each novel class, and the share of all queries that each run names."""
+    subjects = [run_subject(Run.open(path), InputConfig()) for path in runs]
+    manifest, store = subjects[0].manifest, subjects[0].store
+    protocol = load_protocol(subjects[0].protocol, manifest)
+    support = [protocol.exemplars(1)[c][0] for c in protocol.novel]
+    queries = list(protocol.queries(1))
+    said, shares = [], []
+    for subject in subjects:
+        features = subject.features([*support, *queries])
+        s, q = features[: len(support)], features[len(support) :]
+        logits = build_classifier("cosine").scores(s[None], q[None], len(support)).logits[0]
+        said.append([protocol.novel[i] for i in logits.argmax(dim=-1).tolist()])
+        hits = sum(c == manifest[i].class_id for c, i in zip(said[-1], queries, strict=True))
+        shares.append(hits / len(queries))
+    found = []
+    for class_id, exemplar in zip(protocol.novel, support, strict=True):
+        # Somebody else before another camera, so that it is not the exemplar once more.
+        others = [i for i in queries if manifest[i].class_id == class_id]
+        other = [i for i in others if manifest[i].view != manifest[exemplar].view]
+        query = (other or others)[len(other or others) // 2]
+        answers = tuple(manifest.classes[s[queries.index(query)]] for s in said)
+        found.append(Row(manifest.classes[class_id], exemplar, query, answers))
+    return found, shares, manifest, store
+
+
+def stage(store: SkeletonStore, sample: str) -> Stage:
+    """Return the stage that a sample is drawn on."""
+    positions = store[sample].positions
+    return Stage.around(positions, store.joint_layout, height=HEIGHT, width=WIDTH)
+
+
+def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return Pillow's own font."""
+    return ImageFont.load_default(size)
+
+
+def sheet(found: list[Row], shares: list[float], names: list[str]) -> tuple[Image.Image, list[int]]:
+    """Return the empty sheet with all words on it, and the x of exemplars and queries."""
+    strip = POSES * WIDTH
+    first, second = NAME, NAME + strip + 3 * GAP
+    columns = [second + strip + 3 * GAP + i * 232 for i in range(len(names))]
+    page = Image.new("RGB", (columns[-1] + 224, 96 + len(found) * (HEIGHT + GAP) + GAP), PAPER)
+    pen = ImageDraw.Draw(page)
+    pen.text((GAP, GAP), "Actions that no encoder was trained on", INK, font(22))
+    for x, title in ((GAP, "action"), (first, "the one exemplar"), (second, "a query")):
+        pen.text((x, 64), title, FAINT, font(14))
+    for x, name, share in zip(columns, names, shares, strict=True):
+        pen.text((x, 44), name, INK, font(14))
+        pen.text((x, 64), f"{100 * share:.1f} % of all queries", FAINT, font(14))
+    for i, row in enumerate(found):
+        top = 96 + i * (HEIGHT + GAP)
+        pen.line([(GAP, top - GAP // 2), (page.width - GAP, top - GAP // 2)], "#e6e9ee")
+        pen.text((GAP, top + HEIGHT // 2 - 9), row.label, INK, font(15))
+        for x, answer in zip(columns, row.answers, strict=True):
+            colour = RIGHT if answer == row.label else WRONG
+            pen.ellipse([x, top + HEIGHT // 2 - 5, x + 9, top + HEIGHT // 2 + 4], colour)
+            pen.text((x + 16, top + HEIGHT // 2 - 9), answer, colour, font(15))
+    return page, [first, second]
+
+
+def main(runs: list[Path]) -> None:
+    found, shares, _, store = rows(runs)
+    page, (first, second) = sheet(found, shares, [path.name for path in runs])
+    stages = [(stage(store, row.exemplar), stage(store, row.query)) for row in found]
+    still = page.copy()
+    for i, pair in enumerate(stages):
+        for x, drawn in zip((first, second), pair, strict=True):
+            for k, frame in enumerate(evenly(drawn.points.shape[1], POSES)):
+                still.paste(drawn.draw(frame), (x + k * WIDTH, 96 + i * (HEIGHT + GAP)))
+    folder = runs[0] / "pictures"
+    folder.mkdir(exist_ok=True)
+    still.save(folder / "answers.png", optimize=True)
+    moments = 24
+    sheets = []
+    for k in range(moments):
+        moving = page.copy()
+        for i, pair in enumerate(stages):
+            for x, drawn in zip((first, second), pair, strict=True):
+                frames = evenly(drawn.points.shape[1], moments)  # fewer where a clip has fewer
+                frame = frames[k * len(frames) // moments]
+                moving.paste(drawn.draw(frame), (x + 2 * WIDTH, 96 + i * (HEIGHT + GAP)))
+        sheets.append(moving.resize((moving.width * 2 // 3, moving.height * 2 // 3)))
+    save_animation(sheets, folder / "moving.gif", 3.0 / moments)
+    print(folder / "answers.png")
+    print(folder / "moving.gif")
+
+
+if __name__ == "__main__":
+    main([Path(argument) for argument in sys.argv[1:]])
