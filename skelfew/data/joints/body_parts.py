@@ -7,13 +7,14 @@ from skelfew.errors import SkelfewError
 
 # Part and what the names of its joints are; {side} is left and right.
 _JOINTS = {
-    "head": "head|nose|(left|right)_(eye|ear)",
+    "head": r"head|nose.*|chin|(upper|lower)_lip.*|(left|right)_(eye|ear|brow|jaw|nostril|mouth)\w*"
+    r"|(left|right)_(upper|lower)_lip.*",
     "torso": r"neck|spine_mid|spine_shoulder|shoulder_centre|spine\d?|torso|thorax",
     "hips": "spine_base|hip_centre|pelvis|mid_hip|(left|right)_hip",
     "{side} arm": "{side}_(collar|shoulder|elbow)",
-    "{side} hand": "{side}_(wrist|hand|hand_tip|thumb)",
+    "{side} hand": r"{side}_(wrist|hand|hand_tip|hand_root|index|thumb\d?|pinky\d?|\w+finger\d)",
     "{side} leg": "{side}_knee",
-    "{side} foot": "{side}_(ankle|foot|big_toe|small_toe|heel)",
+    "{side} foot": "{side}_(ankle|foot|big_toe|small_toe|heel|foot_index)",
 }
 PARTS = {
     part.format(side=side): re.compile(names.replace("{side}", side))

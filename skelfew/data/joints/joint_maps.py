@@ -1,9 +1,11 @@
 """From the joints of one layout to those of another, by what the joints are called.
 
-Every known joint has recipes: names of joints whose mean stands for it, the closest first. Joints
-that no layout shares exactly (a Kinect's hand tip, COCO's ears) take the nearest that there is.
+Every known joint has recipes: names of joints whose mean takes its place, the closest first, and
+those that need no other recipe before those that do. Joints that no layout shares exactly (a
+Kinect's hand tip, COCO's ears) take the nearest that exists.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -19,43 +21,60 @@ _WAIST = ("spine", "spine_mid", "torso", "spine1", "spine2")
 _CHEST = ("shoulder_centre", "spine_shoulder", "thorax", "spine3")
 _MIDDLE: dict[str, tuple[Recipe, ...]] = {
     **{name: (*((n,) for n in _PELVIS), ("left_hip", "right_hip")) for name in _PELVIS},
-    **{
-        name: (*((n,) for n in _WAIST), ("pelvis", "shoulder_centre"))
-        for name in _WAIST
-    },
+    **{name: (*((n,) for n in _WAIST), ("pelvis", "shoulder_centre")) for name in _WAIST},
     # OpenPose's and OpenNI's neck lies between the shoulders.
     **{name: (*((n,) for n in _CHEST), ("left_shoulder", "right_shoulder")) for name in _CHEST},
-    "neck": (("neck",), ("shoulder_centre",)),
-    "head": (("head",), ("left_ear", "right_ear"), ("nose",)),
-    "nose": (("nose",), ("head",)),
+    "neck": (("shoulder_centre",),),
+    "head": (("left_ear", "right_ear"), ("nose",)),
+    "nose": (("head",),),
 }
 _SIDED: dict[str, tuple[Recipe, ...]] = {
-    "eye": (("eye",), ("nose",)),
-    "ear": (("ear",), ("head",)),
-    "collar": (("collar",), ("shoulder", "shoulder_centre")),
-    "shoulder": (("shoulder",),),
-    "elbow": (("elbow",),),
-    "wrist": (("wrist",), ("hand",)),
-    "hand": (("hand",), ("wrist",)),
-    "hand_tip": (("hand_tip",), ("hand",)),
-    "thumb": (("thumb",), ("hand",)),
-    "hip": (("hip",),),
-    "knee": (("knee",),),
-    "ankle": (("ankle",), ("foot",)),
-    "foot": (("foot",), ("big_toe",), ("ankle",)),
-    "big_toe": (("big_toe",), ("foot",)),
-    "small_toe": (("small_toe",), ("foot",)),
-    "heel": (("heel",), ("ankle",)),
+    "eye": (("nose",),),
+    "ear": (("head",),),
+    "mouth": (("nose",),),
+    "collar": (("shoulder", "shoulder_centre"),),
+    "shoulder": (),
+    "elbow": (),
+    "wrist": (("hand_root",), ("hand",)),
+    # Kinect's hand is the palm, its hand tip the end of the middle finger.
+    "hand": (("wrist", "forefinger1", "pinky1"), ("wrist", "index", "pinky"), ("wrist",)),
+    "hand_root": (("wrist",),),
+    "hand_tip": (("middle_finger4",), ("index", "pinky"), ("hand",)),
+    "thumb": (("thumb4",), ("hand",)),
+    # MediaPipe's knuckles.
+    "index": (("forefinger1",), ("hand",)),
+    "pinky": (("pinky1",), ("hand",)),
+    "forefinger1": (("index",), ("hand",)),
+    "pinky1": (("pinky",), ("hand",)),
+    "hip": (),
+    "knee": (),
+    "ankle": (("foot",),),
+    "foot": (("big_toe",), ("foot_index",), ("ankle",)),
+    "foot_index": (("big_toe",), ("foot",)),
+    "big_toe": (("foot_index",), ("foot",)),
+    "small_toe": (("foot_index",), ("foot",)),
+    "heel": (("ankle",),),
 }
+_RULES: tuple[tuple[str, tuple[Recipe, ...]], ...] = (  # for the names of whole families
+    (r"(brow|eye_).*", (("eye",),)),
+    (r"(thumb|.*finger|pinky)1", (("hand",),)),
+    (r"thumb\d", (("thumb",),)),
+    (r"(.*finger|pinky)\d", (("hand_tip",),)),
+    (r"(jaw|nostril|mouth|upper_lip|lower_lip|chin|nose_).*", (("nose",),)),
+)
 
 
 def _recipes(joint: str) -> tuple[Recipe, ...]:
+    if joint in _MIDDLE:
+        return _MIDDLE[joint]
     side, _, part = joint.partition("_")
-    if side not in ("left", "right") or part not in _SIDED:
-        return _MIDDLE.get(joint, ((joint,),))
+    if side not in ("left", "right"):
+        side, part = "", joint
+    rules = (recipes for pattern, recipes in _RULES if re.fullmatch(pattern, part))
+    recipes = _SIDED[part] if part in _SIDED else next(rules, ())
     return tuple(
-        tuple(f"{side}_{name}" if name in _SIDED else name for name in recipe)
-        for recipe in _SIDED[part]
+        tuple(name if name in _MIDDLE else f"{side}_{name}" for name in recipe)
+        for recipe in recipes
     )
 
 
@@ -121,12 +140,13 @@ def joint_map(source: Layout, target: Layout) -> JointMap:
 
 
 def _make(name: str, index: Mapping[str, int], tried: frozenset[str]) -> dict[str, float] | None:
-    """Return the source joints, and their shares, whose mean stands for a joint; None if none."""
+    """Return the source joints, and their shares, that make a joint; None if none do."""
     if name in index:
         return {name: 1.0}
     if name in tried:
         return None
-    for recipe in _recipes(name):
+    recipes = _recipes(name)
+    for recipe in sorted(recipes, key=lambda r: not all(part in index for part in r)):
         parts = [_make(part, index, tried | {name}) for part in recipe]
         if all(part is not None for part in parts):
             made: dict[str, float] = {}

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skelfew.data.joints.trees import TREES
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, read_text, shown
 
@@ -114,7 +115,9 @@ def layout_from_dict(content: Mapping[str, Any], where: str = "layout") -> Layou
         raise SkelfewError(f"{where}: {shown(content)} is no layout")
     required, optional = {"name", "joints", "bones", "centre"}, {"root", "left_right"}
     if missing := sorted(required - set(content)):
-        raise SkelfewError(f"{where}: {missing[0]!r} is missing; see skelfew/data/joints/layouts.py")
+        raise SkelfewError(
+            f"{where}: {missing[0]!r} is missing; see skelfew/data/joints/layouts.py"
+        )
     if unknown := sorted(set(content) - required - optional):
         known = ", ".join(sorted(required | optional))
         raise SkelfewError(f"{where}: unknown key {shown(unknown[0])}; expected {known}")
@@ -179,8 +182,8 @@ def _hang(
                 queue.append(child)
     if lost := [name for joint, name in enumerate(joints) if joint not in parent]:
         raise SkelfewError(
-            f"{where}: no path of bones leads from {shown(joints[centre])} to {brief(', '.join(lost))}; "
-            "the bones must connect all joints"
+            f"{where}: no path of bones leads from {shown(joints[centre])} to "
+            f"{brief(', '.join(lost))}; the bones must connect all joints"
         )
     if len(links) != len(joints) - 1:
         raise SkelfewError(
@@ -206,118 +209,4 @@ def _layout(name: str, tree: str, root: str) -> Layout:
     return layout_from_dict(content, name)
 
 
-LAYOUTS: dict[str, Layout] = {
-    layout.name: layout
-    for layout in (
-        # NTU RGB+D, PKU-MMD.
-        _layout(
-            "kinect-v2",
-            """
-            spine_base<spine_mid spine_mid<spine_shoulder neck<spine_shoulder head<neck
-            left_shoulder<spine_shoulder left_elbow<left_shoulder left_wrist<left_elbow
-            left_hand<left_wrist
-            right_shoulder<spine_shoulder right_elbow<right_shoulder right_wrist<right_elbow
-            right_hand<right_wrist
-            left_hip<spine_base left_knee<left_hip left_ankle<left_knee left_foot<left_ankle
-            right_hip<spine_base right_knee<right_hip right_ankle<right_knee right_foot<right_ankle
-            spine_shoulder left_hand_tip<left_thumb left_thumb<left_hand
-            right_hand_tip<right_thumb right_thumb<right_hand
-            """,
-            root="spine_mid",
-        ),
-        # NW-UCLA, UTD-MHAD (its files have another order; the reader sorts), MSR Action Pairs.
-        _layout(
-            "kinect-v1",
-            """
-            hip_centre<spine spine<shoulder_centre shoulder_centre head<shoulder_centre
-            left_shoulder<shoulder_centre left_elbow<left_shoulder left_wrist<left_elbow
-            left_hand<left_wrist
-            right_shoulder<shoulder_centre right_elbow<right_shoulder right_wrist<right_elbow
-            right_hand<right_wrist
-            left_hip<hip_centre left_knee<left_hip left_ankle<left_knee left_foot<left_ankle
-            right_hip<hip_centre right_knee<right_hip right_ankle<right_knee right_foot<right_ankle
-            """,
-            root="spine",
-        ),
-        # COCO keypoints; bones as PYSKL draws them. There is no hip centre to put at the origin.
-        _layout(
-            "coco",
-            """
-            nose left_eye<nose right_eye<nose left_ear<left_eye right_ear<right_eye
-            left_shoulder<nose right_shoulder<nose left_elbow<left_shoulder
-            right_elbow<right_shoulder left_wrist<left_elbow right_wrist<right_elbow
-            left_hip<left_shoulder right_hip<right_shoulder left_knee<left_hip right_knee<right_hip
-            left_ankle<left_knee right_ankle<right_knee
-            """,
-            root="nose",
-        ),
-        # OpenPose's COCO model; bones as ST-GCN draws them.
-        _layout(
-            "openpose-18",
-            """
-            nose<neck neck
-            right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow
-            left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow
-            right_hip<right_shoulder right_knee<right_hip right_ankle<right_knee
-            left_hip<left_shoulder left_knee<left_hip left_ankle<left_knee
-            right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye
-            """,
-            root="neck",
-        ),
-        # OpenPose's BODY_25 model.
-        _layout(
-            "openpose-25",
-            """
-            nose<neck neck
-            right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow
-            left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow
-            mid_hip<neck right_hip<mid_hip right_knee<right_hip right_ankle<right_knee
-            left_hip<mid_hip left_knee<left_hip left_ankle<left_knee
-            right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye
-            left_big_toe<left_ankle left_small_toe<left_big_toe left_heel<left_ankle
-            right_big_toe<right_ankle right_small_toe<right_big_toe right_heel<right_ankle
-            """,
-            root="mid_hip",
-        ),
-        # Human3.6M's usual 17 of 32 joints (VideoPose3D's order).
-        _layout(
-            "h36m",
-            """
-            pelvis<spine right_hip<pelvis right_knee<right_hip right_ankle<right_knee
-            left_hip<pelvis left_knee<left_hip left_ankle<left_knee
-            spine<thorax thorax neck<thorax head<neck
-            left_shoulder<thorax left_elbow<left_shoulder left_wrist<left_elbow
-            right_shoulder<thorax right_elbow<right_shoulder right_wrist<right_elbow
-            """,
-            root="pelvis",
-        ),
-        # SMPL's kinematic tree, hung from the upper spine.
-        _layout(
-            "smpl",
-            """
-            pelvis<spine1 left_hip<pelvis right_hip<pelvis spine1<spine2
-            left_knee<left_hip right_knee<right_hip spine2<spine3
-            left_ankle<left_knee right_ankle<right_knee spine3
-            left_foot<left_ankle right_foot<right_ankle
-            neck<spine3 left_collar<spine3 right_collar<spine3 head<neck
-            left_shoulder<left_collar right_shoulder<right_collar
-            left_elbow<left_shoulder right_elbow<right_shoulder
-            left_wrist<left_elbow right_wrist<right_elbow
-            left_hand<left_wrist right_hand<right_wrist
-            """,
-            root="pelvis",
-        ),
-        # The OpenNI/NiTE tracker (SBU Kinect Interaction's order).
-        _layout(
-            "joints-15",
-            """
-            head<neck neck torso<neck
-            left_shoulder<neck left_elbow<left_shoulder left_hand<left_elbow
-            right_shoulder<neck right_elbow<right_shoulder right_hand<right_elbow
-            left_hip<torso left_knee<left_hip left_foot<left_knee
-            right_hip<torso right_knee<right_hip right_foot<right_knee
-            """,
-            root="torso",
-        ),
-    )
-}
+LAYOUTS: dict[str, Layout] = {name: _layout(name, *tree) for name, tree in TREES.items()}

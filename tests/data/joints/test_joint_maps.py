@@ -43,6 +43,15 @@ def test_kinect_v2_to_kinect_v1_picks_the_same_places() -> None:
     assert not mapped[1, 2].any()
 
 
+def test_mediapipe_to_kinect_v2() -> None:
+    made = joint_map(LAYOUTS["mediapipe-33"], LAYOUTS["kinect-v2"]).described()
+    assert made["spine_base"] == "left_hip + right_hip"
+    assert made["left_hand"] == "left_wrist + left_pinky + left_index"
+    assert made["right_hand_tip"] == "right_pinky + right_index"
+    hands = joint_map(LAYOUTS["coco-wholebody-133"], LAYOUTS["kinect-v2"]).described()
+    assert hands["left_hand_tip"] == "left_middle_finger4" and hands["head"] == "left_ear + right_ear"
+
+
 def test_middles_are_means_and_confidence_is_the_smallest() -> None:
     source, target = LAYOUTS["coco"], LAYOUTS["openpose-18"]
     clip = np.random.default_rng(0).uniform(size=(1, 3, 17, 3)).astype(np.float32)

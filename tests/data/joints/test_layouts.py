@@ -22,8 +22,12 @@ def test_joint_counts() -> None:
         "kinect-v2": 25,
         "kinect-v1": 20,
         "coco": 17,
+        "coco-wholebody-133": 133,
+        "halpe-26": 26,
         "openpose-18": 18,
         "openpose-25": 25,
+        "openpose-25-hands": 67,
+        "mediapipe-33": 33,
         "h36m": 17,
         "smpl": 24,
         "joints-15": 15,
@@ -42,6 +46,27 @@ def test_kinect_v1_has_the_edges_of_the_reference() -> None:
     expected = {(int(a) - 1, int(b) - 1) for a, b in (w.split(">") for w in text.split())}
     assert set(LAYOUTS["kinect-v1"].bones) == expected
     assert LAYOUTS["kinect-v1"].root == 1
+
+
+@pytest.mark.parametrize(
+    ("layout", "joints"),
+    [  # numbers as the estimators document them
+        ("mediapipe-33", {0: "nose", 1: "left_eye_inner", 8: "right_ear", 9: "left_mouth",
+                          11: "left_shoulder", 18: "right_pinky", 19: "left_index",
+                          24: "right_hip", 29: "left_heel", 32: "right_foot_index"}),
+        ("halpe-26", {16: "right_ankle", 17: "head", 18: "neck", 19: "mid_hip",
+                      20: "left_big_toe", 23: "right_small_toe", 24: "left_heel"}),
+        ("coco-wholebody-133", {17: "left_big_toe", 22: "right_heel", 23: "right_jaw8",
+                                31: "chin", 39: "left_jaw8", 59: "right_eye_outer",
+                                68: "left_eye_outer", 71: "right_mouth", 77: "left_mouth",
+                                91: "left_hand_root", 95: "left_thumb4", 112: "right_hand_root",
+                                132: "right_pinky4"}),
+        ("openpose-25-hands", {8: "mid_hip", 24: "right_heel", 25: "left_hand_root",
+                               45: "left_pinky4", 46: "right_hand_root", 66: "right_pinky4"}),
+    ],
+)  # fmt: skip
+def test_joint_numbers(layout: str, joints: dict[int, str]) -> None:
+    assert {number: LAYOUTS[layout].joints[number] for number in joints} == joints
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
