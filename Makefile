@@ -1,8 +1,9 @@
-# skelfew: `make help` lists what there is. Every target sets up .venv by itself.
+# skelfew: `make help` lists the targets. Every target sets up .venv by itself.
 PYTHON ?= python3
 BIN := .venv/bin
 DATASET ?= demo
 ARGS ?=
+PIP_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo prepare extract-teacher test test-tables lint format docs bench clean
@@ -12,30 +13,24 @@ help: ## Show this list
 	@echo
 	@echo "  DATASET=name  data set for prepare and extract-teacher (default: demo)"
 	@echo "  ARGS='...'    further flags for the command, e.g. ARGS='--raw /data/nw-ucla.zip'"
+	@echo "  PIP_ARGS='...'  further flags for pip, e.g. the address of PyTorch's CPU builds (README.md)"
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "skelfew needs Python 3.11 or newer; say make PYTHON=python3.12 ..." >&2; exit 1; }
+		|| { echo "skelfew needs Python 3.11 or newer; run make PYTHON=python3.12 ..." >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 
 # In a variable, because a comma would end the argument of a call.
 RUN_EXTRAS := prepare,extract
 
-# pip compiles what it installs on one core; the second line does it on all. Files of packages that
-# are no Python (templates) fail to compile, as they do in pip.
-define install
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -e '$(1)'
-@$(BIN)/python -m compileall -qq -j 0 .venv/lib >/dev/null 2>&1 || true
-endef
-
-# The stamps stand for what is installed: everything to run, and everything to test, which holds
-# the former, so that `make test` installs once.
-.venv/.run: .venv/bin/python pyproject.toml
-	$(call install,.[$(RUN_EXTRAS)])
+# The stamps record what is installed: everything to run, and everything to test, which includes the
+# former, so that `make test` installs once.
+.venv/.run: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python tools/install.py $(RUN_EXTRAS) $(PIP_ARGS)
 	@touch $@
 
-.venv/.dev: .venv/bin/python pyproject.toml
-	$(call install,.[dev])
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python tools/install.py dev $(PIP_ARGS)
 	@touch .venv/.run $@
 
 setup: .venv/.run ## Install skelfew with teacher and decoders into .venv
@@ -60,14 +55,14 @@ lint: .venv/.dev ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-format: .venv/.dev ## Mend style
+format: .venv/.dev ## Fix style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 docs: .venv/.dev ## Build the site of docs/ into site/; a broken link fails
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-# Counting faults and inputs takes long, reject.py wants a run, gpu.py a card: started by hand.
+# Started by hand: faults and fuzz take long, reject needs a run, gpu needs a graphics card.
 BY_HAND = faults fuzz reject gpu
 BENCHMARKS = $(filter-out $(BY_HAND:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
 

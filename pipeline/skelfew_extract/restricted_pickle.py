@@ -93,7 +93,7 @@ def _table() -> dict[tuple[str, str], Any]:
     return table
 
 
-_Python: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Python: Any = pickle._Unpickler
 
 
 class _Unpickler(_Python):

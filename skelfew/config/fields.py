@@ -43,7 +43,7 @@ def convert(hint: Any, value: object, key: str) -> Any:
         if kind is bool:
             return {"true": True, "yes": True, "false": False, "no": False}[str(value).lower()]
         if kind in (int, float, str) and not isinstance(value, bool):
-            converted = kind(value)  # type: ignore[call-overload]
+            converted = kind(value)
             if kind is int and isinstance(value, float) and converted != value:
                 raise ValueError
             return converted
@@ -68,7 +68,7 @@ def from_plain(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> 
     arguments = {}
     for name, value in values.items():
         if dataclasses.is_dataclass(hints[name]):
-            arguments[name] = from_plain(hints[name], value, f"{prefix}{name}.")  # type: ignore[arg-type]
+            arguments[name] = from_plain(hints[name], value, f"{prefix}{name}.")
         else:
             arguments[name] = convert(hints[name], value, prefix + name)
     return kind(**arguments)

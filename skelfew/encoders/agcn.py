@@ -86,7 +86,7 @@ class AdaptiveGraphConv(nn.Module):
         # Each joint's embedding over all frames is a row (theta or phi, k, n, v).
         rows = embedded.view(t, n, v, 2 * SUBSETS, -1).permute(3, 1, 2, 0, 4)
         rows = rows.reshape(2, SUBSETS * n, v, -1)
-        likeness: Tensor = _Likeness.apply(rows)  # type: ignore[no-untyped-call]
+        likeness: Tensor = _Likeness.apply(rows)
         edges = likeness.view(SUBSETS, n, v, v).softmax(dim=-2) + (self.A + self.PA).unsqueeze(1)
         # Row (w, k) of the left matrix has the weights of what joint w gets from the others, so the
         # product is already what conv_d of the three subsets, as one matrix, wants.
@@ -110,7 +110,7 @@ class _Likeness(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (rows,) = ctx.saved_tensors
         found = torch.empty_like(rows)
         gradient = gradient / rows.shape[-1]

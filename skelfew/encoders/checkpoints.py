@@ -107,7 +107,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path}: its metadata are no JSON ({brief(error)})") from None
     _check_metadata(path, document)
-    return document  # type: ignore[no-any-return]
+    return document
 
 
 def _check_metadata(path: str | Path, document: Any) -> None:

@@ -106,7 +106,7 @@ def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
         costs: (T, S, B), what it costs to match frame i of the one with frame j of the other.
         gamma: Softness, greater than 0; towards 0 it becomes DTW.
     """
-    values: Tensor = _SoftDTW.apply(costs, gamma)  # type: ignore[no-untyped-call]
+    values: Tensor = _SoftDTW.apply(costs, gamma)
     return values
 
 

@@ -186,14 +186,14 @@ class _Gather(torch.autograd.Function):
     """Slices (n, *F) of all processes to the whole (N, *F), the same in each."""
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, count: int, world: World) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, part: Tensor, count: int, world: World) -> Tensor:
         ctx.mine = world.mine(count)
         whole = part.new_zeros(count, *part.shape[1:])
         whole[ctx.mine] = part
         return world.sum(whole)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient[ctx.mine], None, None
 
 
@@ -201,7 +201,7 @@ class _Normalise(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) over all processes, with their gradient through both."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float, world: World) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, eps: float, world: World) -> tuple[Tensor, ...]:
         axes = [0, *range(2, x.ndim)]
         values = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         number = values.new_tensor([values.numel() // values.shape[1]])
@@ -218,7 +218,7 @@ class _Normalise(torch.autograd.Function):
         return y, mean, variance, count
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         y, inverse, count = ctx.saved_tensors
         parts = torch.cat([gradient.sum(dim=ctx.axes), (gradient * y).sum(dim=ctx.axes)])
         plain, along = (ctx.world.sum(parts) / count).chunk(2)

@@ -30,7 +30,7 @@ def seeded(seed: int, *names: str | int, device: torch.device | None = None) -> 
     """
     gpu = device is not None and device.type == "cuda"
     number = derive_seed(seed, *names)
-    with torch.random.fork_rng(devices=[device] if gpu else []):  # type: ignore[list-item]
+    with torch.random.fork_rng(devices=[device] if gpu else []):
         torch.random.default_generator.manual_seed(number)
         if gpu:
             torch.cuda.manual_seed(number)

@@ -51,7 +51,7 @@ class CrossFrameBlock(ResidualAttentionBlock):
         self.message_ln = nn.LayerNorm(width)
         self.message_attn = nn.MultiheadAttention(width, heads, batch_first=True)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, x: Tensor, k_x: None = None, v_x: None = None, attn_mask: None = None
     ) -> Tensor:
         """Map tokens (B * T, P + 1, W), clip-major and class token first, to the same shape."""
@@ -228,7 +228,7 @@ class XCLIP(CLIP):
         """Return text features (B, C, D) prompted by the videos with this context (B, P, D)."""
         return text + self.prompts_generator(text, context)
 
-    def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, pixels: Tensor, tokens: Tensor) -> Tensor:
         """Return logits (B, C) of videos (B, T, 3, S, S) and labels (C, L)."""
         feature, context = self.encode_video(pixels)
         text = self.encode_text(tokens).expand(len(feature), -1, -1)

@@ -18,7 +18,7 @@ from skelfew.io.files import read_limited
 try:
     from google_crc32c import extend, value
 except ImportError:  # an older Zarr brings another library
-    extend = value = None  # type: ignore[assignment]
+    extend = value = None
 
 _SUM_BYTES, _PAGE = 4, 4096
 

@@ -160,7 +160,7 @@ def _column(
         return found[default]() if default in found else None
     if name not in found:
         raise CacheError(f"{source.path}: no array {name!r}; {_listed(found)}")
-    return found[name]()  # type: ignore[no-any-return]
+    return found[name]()
 
 
 def _shape(source: Source, name: str, column: Column) -> tuple[int, int, int]:

@@ -128,7 +128,7 @@ _LEFT_OUT = (
 )  # fmt: skip
 
 
-_Python: Any = pickle._Unpickler  # type: ignore[attr-defined]
+_Python: Any = pickle._Unpickler
 
 
 class _Unpickler(_Python):
@@ -216,7 +216,7 @@ def _finished(value: Any) -> Any:
             if item.values is None:
                 raise _refuse("it holds an array without values")
             return item.values
-        if isinstance(item, _Type | Callable):  # type: ignore[arg-type]
+        if isinstance(item, _Type | Callable):
             raise _refuse("it holds a function or a type")
         if not isinstance(item, dict | list | tuple):
             return item

@@ -36,9 +36,7 @@ def pointwise_rows(x: Tensor, *convolutions: nn.Module) -> tuple[Tensor, ...]:
     weight = torch.cat([layer.weight for layer in layers]).flatten(1)
     bias = torch.cat([cast(Tensor, layer.bias) for layer in layers])
     sizes = [layer.out_channels for layer in layers]
-    ys: tuple[Tensor, ...] = _Pointwise.apply(  # type: ignore[no-untyped-call]
-        x.to(dtype), weight.to(dtype), bias.to(dtype), sizes
-    )
+    ys: tuple[Tensor, ...] = _Pointwise.apply(x.to(dtype), weight.to(dtype), bias.to(dtype), sizes)
     return ys
 
 
@@ -58,7 +56,7 @@ class _Pointwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         to_x, to_weight = torch.empty_like(x), torch.zeros_like(weight)
         to_bias = x.new_zeros(len(weight))
@@ -127,7 +125,7 @@ def refined_rows(x: Tensor, weight: Tensor, bias: Tensor, left: Tensor, right: T
     offset = (bias[..., None] * sums).sum(dim=0).view(-1, *x.shape[1:3], 1)
     dtype = _products_in(x.dtype)
     tensors = (t.to(dtype) for t in (x, weight, left, right, offset))
-    y: Tensor = _Refined.apply(*tensors)  # type: ignore[no-untyped-call]
+    y: Tensor = _Refined.apply(*tensors)
     return y
 
 
@@ -153,7 +151,7 @@ class _Refined(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         x, weight, left, right, *saved = ctx.saved_tensors
         _, n, v, t = x.shape
         k, c, r = left.shape
@@ -178,7 +176,7 @@ class _Refined(torch.autograd.Function):
 
 def largest_of_three(x: Tensor, stride: int) -> Tensor:
     """Return the largest of a frame and its neighbours, of x (..., T): max-pooling."""
-    y: Tensor = _LargestOfThree.apply(x, stride)  # type: ignore[no-untyped-call]
+    y: Tensor = _LargestOfThree.apply(x, stride)
     return y
 
 
@@ -201,7 +199,7 @@ class _LargestOfThree(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         x, y = ctx.saved_tensors
         rest, to_x = torch.zeros_like(x), torch.zeros_like(x)
         rest[..., 1 : -1 : ctx.stride] = gradient
@@ -219,7 +217,7 @@ class _LargestOfThree(torch.autograd.Function):
 
 def joined_rows(parts: list[Tensor], residual: Tensor | None) -> Tensor:
     """Return ReLU(parts + residual) (C, N, V, T), the parts one after another along C."""
-    y: Tensor = _Joined.apply(residual, *parts)  # type: ignore[no-untyped-call]
+    y: Tensor = _Joined.apply(residual, *parts)
     return y
 
 
@@ -241,6 +239,6 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         gradient = torch.ops.aten.threshold_backward(gradient, *ctx.saved_tensors, 0)
         return gradient if ctx.needs_input_grad[0] else None, *gradient.split(ctx.sizes)

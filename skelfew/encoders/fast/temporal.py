@@ -65,7 +65,7 @@ def temporal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 
         bias: (C',).
         stride: 1 or 2; T' = T / stride, rounded up.
     """
-    y: Tensor = _TemporalConvolution.apply(x, weight, bias, stride)  # type: ignore[no-untyped-call]
+    y: Tensor = _TemporalConvolution.apply(x, weight, bias, stride)
     return y
 
 
@@ -176,7 +176,7 @@ class _TemporalConvolution(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan, stride = ctx.plan, ctx.plan.stride
         x, weight = ctx.saved_tensors
         kernels = [kernel.transpose(1, 2) for kernel in plan.kernels(weight)]
