@@ -26,7 +26,9 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from skelfew.cache import CacheError, TeacherCache
 from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.format.zips import write_zip
+from skelfew.cache.tools.pack import unpack
 from skelfew.cache.transport import fetch
+from skelfew.cache.transport.push import push
 from skelfew.data.hdf5 import plain_dataset
 from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_name
 from skelfew.data.protocols.files import ProtocolError, read_protocol
@@ -158,6 +160,25 @@ def test_a_zip_whose_entries_have_other_names(tmp_path: Path) -> None:
     (tmp_path / "c.zip").write_bytes(content.replace(b"text/c.0.0.0", b"text/c.0.0.1", 1))
     with pytest.raises(CacheError, match=r"c\.zip: damaged"):
         TeacherCache.open(tmp_path / "c.zip")
+
+
+@pytest.mark.parametrize(
+    "name", ["a//{}/x.pth", "a/../../x", "/{}/x", "a/./x", "a/b\\..\\x", "a//x"]
+)
+def test_a_zip_whose_entries_lead_out(name: str, tmp_path: Path) -> None:
+    """One entry beside a sound cache in the folder ``a/``; nothing is written anywhere."""
+    filled(tmp_path / "c.zarr")
+    out = tmp_path / "abs"
+    with zipfile.ZipFile(tmp_path / "c.zip", "w") as archive:
+        for file in (tmp_path / "c.zarr").rglob("*"):
+            if file.is_file():
+                archive.write(file, f"a/{file.relative_to(tmp_path / 'c.zarr')}")
+        archive.writestr(name.format(str(out)[1:]), b"import os")
+    before = {p for p in tmp_path.rglob("*") if "c.zarr" not in str(p)}
+    for action in (TeacherCache.open, unpack, lambda path: push(path, str(tmp_path / "to"))):
+        with pytest.raises(CacheError, match=r"c\.zip: entry .* refused"):
+            action(tmp_path / "c.zip")
+    assert {p for p in tmp_path.rglob("*") if "c.zarr" not in str(p)} == before
 
 
 def test_consolidated_metadata_are_not_believed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
+from skelfew.io.paths import below
 from skelfew_extract.clips import ClipTask
 from skelfew_extract.preview import sheet_path
 
@@ -79,7 +80,7 @@ class Recordings:
             row=row,
             sample_id=sample.sample_id,
             title=f"{sample.sample_id}   {sample.class_id}: {sample.label}",
-            video=self.videos / sample.video,
+            video=below(self.videos, sample.video, self.manifest.path, links=True),
             start=sample.start_frame,
             end=sample.end_frame,
             pixels=pixels,

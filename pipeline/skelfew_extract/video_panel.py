@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from skelfew.data.manifest import Sample
+from skelfew.io.paths import below
 from skelfew_extract.crop import Box, CropError, CropSettings, clip_box
 from skelfew_extract.frames import probe, read_frames
 from skelfew_extract.recordings import noted_videos
@@ -50,7 +51,7 @@ def read_video(
         SkelfewError: If there is no such video or it cannot be decoded.
         ImportError: If no decoder is installed.
     """
-    path = (videos or noted_videos(manifest)) / sample.video
+    path = below(videos or noted_videos(manifest), sample.video, manifest, links=True)
     info = probe(path)
     last = min(sample.end_frame, info.frames) - 1
     wanted = [min(sample.start_frame + moment, last) for moment in moments]

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, read_json_object, shown
+from skelfew.io.files import brief, check_file, read_json_object
+from skelfew.io.paths import below
 from skelfew_extract.restricted_pickle import read_checkpoint
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip_names import State, to_native
@@ -168,13 +169,10 @@ def _shards(index: Path) -> list[Path]:
         raise SkelfewError(f"{index}: not a weight index; download the folder again") from None
     shards = []
     for name in names:
-        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
-            raise SkelfewError(
-                f"{index}: names the shard {shown(name)}, which is not a plain file name"
-            )
-        if not (index.parent / name).is_file():
+        shard = below(index.parent, name, index, links=True)  # the hub's own cache is links
+        if not shard.is_file():
             raise SkelfewError(f"{index}: the shard {name} is missing beside it; download it too")
-        shards.append(index.parent / name)
+        shards.append(shard)
     return shards
 
 

@@ -263,6 +263,7 @@ def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict
 
 def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> list[Path]:
     """Write the result to the run folders and to ``out``; return the paths."""
+    from skelfew.io.paths import below
     from skelfew.runs.folder import write_json
 
     protocol, splits = document["protocol"], document["protocol"]["splits"]
@@ -275,7 +276,8 @@ def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> lis
     if document["classes"] != "novel":
         parts.append(document["classes"])
     stem = "-".join([*parts, document["created"].replace(":", "")[:17]])
-    paths = [folder / f"{stem}.json" for folder in folders] + ([out] if out else [])
+    paths = [below(folder, f"{stem}.json", protocol["name"], links=True) for folder in folders]
+    paths += [out] if out else []
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, document)

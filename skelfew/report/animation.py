@@ -10,6 +10,7 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.data.store import SkeletonStore
 from skelfew.draw.stage import Stage, evenly
 from skelfew.errors import SkelfewError
+from skelfew.io.paths import below
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, tag
 
@@ -30,7 +31,7 @@ def open_store(facts: RunFacts, score: Score, store: Path | None = None) -> Skel
         SkelfewError: They are not there, or not those that were scored.
     """
     noted = facts.config.inputs.store if facts.config.inputs.dataset == score.dataset else None
-    usual = Path("data") / f"{score.dataset}.h5"
+    usual = below(Path("data"), f"{score.dataset}.h5", "the results", links=True)
     path = store or (Path(noted) if noted and Path(noted).is_file() else usual)
     found = SkeletonStore(path)
     scored = score.document["data"].get("skeletons_digest")

@@ -8,6 +8,7 @@ from typing import Any
 
 from skelfew.cli.common import log
 from skelfew.config import preset
+from skelfew.io.paths import below
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.expand import idle
 from skelfew.reproduce.measure import seconds_of
@@ -87,7 +88,7 @@ def commands(unit: Unit, folder: Path) -> list[str]:
         where = f" --split {unit.split}" if unit.split else ""
         head = f"skelfew-eval --raw --dataset {unit.dataset}{where}"
         return [_shots(head, shots) for shots in unit.shots]
-    c, path = unit.config, folder / unit.name
+    c, path = unit.config, below(folder, unit.name, links=True)
     parts = ["skelfew-train", "--run", str(path), "--preset", c.preset, "--seed", str(c.seed)]
     if c.inputs.cache is not None:
         for cache in (c.inputs.cache, *c.inputs.more_caches):

@@ -19,6 +19,7 @@ from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
 from skelfew.evaluation.zeroshot import text_subject
 from skelfew.fewshot import CLASSIFIERS, Classifier, build_classifier
 from skelfew.fewshot.trained import bind
+from skelfew.io.paths import below
 from skelfew.reproduce.units import Unit
 from skelfew.runs.folder import Run, environment
 from skelfew.runs.inputs import find_inputs
@@ -47,7 +48,7 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / f".{unit.name}.lock", timeout=_PATIENCE):
+        with FileLock(below(folder, f".{unit.name}.lock"), timeout=_PATIENCE):
             return _do(unit, folder, keep)
     except Timeout:
         raise Busy(unit.name) from None
@@ -56,7 +57,7 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
 def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
     began, cpu = time.time(), time.process_time()
     inputs = find_inputs(unit.inputs)
-    path = folder / unit.name
+    path = below(folder, unit.name, links=True)
     training: dict[str, Any] = {}
     texts: Subject | None = None
     if unit.config is None:

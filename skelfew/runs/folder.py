@@ -28,6 +28,7 @@ from skelfew.io import files
 from skelfew.config import TrainConfig
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, parse_json, shown
+from skelfew.io.paths import below
 
 ENCODER = "encoder.safetensors"
 _PACKAGES = ("skelfew", "torch", "numpy", "zarr", "h5py", "safetensors")
@@ -66,7 +67,7 @@ class Run:
             return cls(path)
         stem = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
         for k in range(1, 1000):
-            path = Path(folder) / (stem if k == 1 else f"{stem}-{k}")
+            path = below(Path(folder), stem if k == 1 else f"{stem}-{k}", links=True, error=RunError)
             try:
                 path.mkdir(parents=True)
             except FileExistsError:

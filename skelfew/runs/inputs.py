@@ -13,6 +13,7 @@ from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol
 from skelfew.data.store import SkeletonStore
+from skelfew.io.paths import below
 from skelfew.runs.cache_fit import InputError, check_fit
 
 
@@ -158,7 +159,8 @@ def find_inputs(config: TrainConfig) -> Inputs:
 def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> Path:
     if given is not None:
         return Path(given)
-    tried = list(dict.fromkeys((root / tail).resolve() for root in roots))
+    places = (below(root, tail, error=InputError, links=True) for root in roots)
+    tried = list(dict.fromkeys(place.resolve() for place in places))
     for path in tried:
         if path.is_file():
             return path

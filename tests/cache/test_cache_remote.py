@@ -301,7 +301,7 @@ def test_a_server_that_lies_is_given_up_soon(cache: Path, receiver: Path, web: H
         pull(f"{web.url}/c.zarr")
     with zipfile.ZipFile(cache.parent / "bad.zip", "w") as archive:
         archive.writestr("../evil", "evil")
-    with pytest.raises(CacheError, match="leads out of the store"):
+    with pytest.raises(CacheError, match="refused"):
         pull(f"{web.url}/bad.zip")
 
 

@@ -172,7 +172,7 @@ def test_hugging_face(state: State, tmp_path: Path, kind: str) -> None:
 def test_a_shard_index_stays_in_its_folder(tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": "../elsewhere.safetensors"}}))
-    with pytest.raises(SkelfewError, match="which is not a plain file name"):
+    with pytest.raises(SkelfewError, match="it must lie below"):
         weights.open_checkpoint(tmp_path)
     index.write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
     with pytest.raises(SkelfewError, match=r"shard model-1\.safetensors is missing"):

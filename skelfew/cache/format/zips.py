@@ -2,10 +2,11 @@
 
 import stat
 import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from skelfew.cache.format.checks import METADATA_BYTES, CacheError, brief
 from skelfew.io.files import BROKEN, shown
+from skelfew.io.paths import below, fault
 
 _MAX_EXPANSION = 256  # as in checks.py: features hardly shrink
 _ENCRYPTED = 0x1
@@ -33,11 +34,8 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
     total = 0
     for info in infos:
         name = info.filename
-        parts = PurePosixPath(name.replace("\\", "/")).parts
-        if not parts or parts[0].startswith(("/", "//")) or ".." in parts or ":" in parts[0]:
-            raise CacheError(f"{path}: entry {shown(name)} leads out of the store; refused")
-        if not name.isprintable() or max(len(p.encode("utf-8", "replace")) for p in parts) > 255:
-            raise CacheError(f"{path}: entry {shown(name)} is no name of a file; refused")
+        if (why := fault(name.removesuffix("/"))) is not None:
+            raise CacheError(f"{path}: entry {shown(name)} {why}; refused")
         kind = stat.S_IFMT(info.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise CacheError(f"{path}: entry {shown(info.filename)} is a link or a device; refused")
@@ -51,7 +49,7 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
             raise CacheError(f"{path}: entry {shown(info.filename)} stands in the archive twice")
         seen.add(info.filename)
         total += info.file_size
-        if not info.is_dir() and not set(parts) & set(_IGNORED):
+        if not info.is_dir() and not set(name.split("/")) & set(_IGNORED):
             files.append(info)
     if total > _MAX_EXPANSION * stored:
         raise CacheError(
@@ -100,7 +98,7 @@ def read_zip(source: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     with zipfile.ZipFile(source) as archive:
         for info in files:
-            target = folder / info.filename.removeprefix(prefix)
+            target = below(folder, info.filename.removeprefix(prefix), source, CacheError)
             left = info.file_size
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -32,6 +32,7 @@ from skelfew.cache.transport.places import (
 )
 from skelfew.cache.writer import lock_beside
 from skelfew.io.files import parse_json, read_json
+from skelfew.io.paths import below
 
 _MOST_BYTES = 32 << 30  # of a file whose length the server does not tell
 _THREADS = 8
@@ -60,7 +61,7 @@ def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
     address = str(address)
     place = Place.of(address)
     folder = Path(os.environ.get(REMOTE) or Path("cache") / ".remote") / place.key
-    target, note = folder / (place.name or "cache.zarr"), folder / "source.json"
+    target, note = _named(folder, place), folder / "source.json"
     before = _read_note(note) if target.exists() else {}
     try:
         fs, place = connect(address)
@@ -93,6 +94,11 @@ def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
     return target
 
 
+def _named(folder: Path, place: Place) -> Path:
+    """Return what a place is called in a folder of ours."""
+    return below(folder, place.name or "cache.zarr", place.shown, CacheError, links=True)
+
+
 def _fresh(note: dict[str, Any], version: str, place: Place) -> bool:
     """Return whether the copy that a note describes is what the place has now."""
     return note.get("version") == version and place.digest in (None, note.get("digest"))
@@ -121,7 +127,7 @@ def pull(
     fs, place = connect(address)
     version = _version(fs, place)
     log(f"fetching {place.shown}")
-    target = out or Path("cache") / (place.name or "cache.zarr")
+    target = out or _named(Path("cache"), place)
     return _pull(fs, place, version, target, digest or place.digest, overwrite)
 
 
@@ -209,7 +215,7 @@ def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path) -> None:
     limit = ChunkLimit.of(name, array).stored
 
     def fetch(key: str) -> None:
-        target = new / name / key
+        target = below(new, f"{name}/{key}", place.shown, CacheError)
         if target.exists():
             return
         target.parent.mkdir(parents=True, exist_ok=True)

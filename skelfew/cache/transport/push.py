@@ -11,6 +11,7 @@ from skelfew.cache.format.storage import ARRAYS, DONE
 from skelfew.cache.format.zips import write_zip
 from skelfew.cache.tools.pack import as_folder, checked
 from skelfew.cache.transport.places import Place, connect, reached, read_small, size_of
+from skelfew.io.paths import below
 
 _ROOT_BYTES = 1 << 25
 
@@ -91,13 +92,14 @@ def _folder(fs: Any, place: Place, folder: Path, digest: str | None, overwrite: 
     keys = [k for k in keys if not k.endswith(".partial") and k != "zarr.json"] + ["zarr.json"]
     parents: set[str] = set()
     for key in keys:
-        if (folder / key).is_symlink():
+        file = below(folder, key, folder, CacheError)
+        if file.is_symlink():
             raise CacheError(f"{folder}: {key} is a symbolic link; a cache holds none")
         parent = posixpath.dirname(place.file(key))
         if place.kind != "s3" and parent not in parents:
             fs.makedirs(parent, exist_ok=True)
             parents.add(parent)
-        fs.put_file(str(folder / key), place.file(key))
+        fs.put_file(str(file), place.file(key))
     _sweep(fs, place, folder, keys)
     return len(keys)
 
@@ -122,7 +124,7 @@ def _sweep(fs: Any, place: Place, folder: Path, keys: list[str]) -> None:
         for name, info in fs.find(place.base, detail=True).items()
     }
     for key in keys:
-        if there.get(key) != (folder / key).stat().st_size:
+        if there.get(key) != below(folder, key).stat().st_size:
             raise CacheError(
                 f"{place.shown}: {key} did not arrive whole ({there.get(key)} bytes); push again"
             )

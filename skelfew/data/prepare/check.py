@@ -10,6 +10,7 @@ import numpy as np
 from skelfew.data.manifest import Manifest
 from skelfew.data.prepare.walk import Outputs, counts
 from skelfew.data.store import SkeletonStore
+from skelfew.io.paths import below
 
 _NAMED = 5  # how many samples a problem names
 
@@ -104,7 +105,7 @@ def _absent_videos(outputs: Outputs, manifest: Manifest) -> list[str]:
     if not outputs.local.exists():
         return []
     folder = Path(json.loads(outputs.local.read_text(encoding="utf-8"))["videos"])
-    return [s.video for s in manifest if s.video and not (folder / s.video).is_file()]
+    return [s.video for s in manifest if s.video and not below(folder, s.video, manifest.path, links=True).is_file()]
 
 
 def _few(names: list[str]) -> str:

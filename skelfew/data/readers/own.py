@@ -21,6 +21,7 @@ from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.own_table import BadRow, Row, read_table
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.paths import below
 
 _CHOICES = {
     "coordinates": ("auto", "2", "3"),
@@ -72,7 +73,7 @@ def depends(raw: RawFolder, options: Options) -> str:
     """Return a hash of the table and of the state of the folders that it names."""
     digest = hashlib.sha256((raw.path / str(options["table"])).read_bytes())
     for recording in sorted(_table(raw, options)[0]):
-        folder = raw.path / recording
+        folder = below(raw.path, recording, links=True)
         if folder.is_dir():
             state = folder.stat()
             digest.update(f"{recording} {state.st_mtime_ns}".encode())
@@ -101,7 +102,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         return
     rows = good[source]
     try:
-        loaded = load(raw.path / source, load_layout(str(options["layout"])), options)
+        loaded = load(below(raw.path, source, links=True), load_layout(str(options["layout"])), options)
         kind = _kind(raw.path, tuple(sorted(options.items())))
         _check_kind(loaded, kind)
         filled, notes = fill(loaded, options)
@@ -146,7 +147,7 @@ def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...
     found: dict[tuple[int, int], list[str]] = {}
     for recording in sorted(rows)[:_TRIED]:
         try:
-            loaded = load(folder / recording, layout, known)
+            loaded = load(below(folder, recording, links=True), layout, known)
         except SkelfewError:
             continue
         found.setdefault((loaded.positions.shape[-1], loaded.coordinates), []).append(recording)

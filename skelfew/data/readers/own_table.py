@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, check_file, shown
+from skelfew.io.paths import fault
 
 REQUIRED = ("recording", "label")
 OPTIONAL = (
@@ -145,12 +146,11 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
         raise _RowError(f"the segment {start} to {end} is empty; end is one past the last frame")
     segment = "" if not start and end is None else f"_{start}_{'end' if end is None else end}"
     path = PurePosixPath(recording.replace("\\", "/"))
-    if "\0" in recording or not path.name:
-        raise _RowError(f"{shown(recording)} is no path")
-    parts = [p for p in path.with_suffix("").parts if p not in ("/", "..")]
+    if (why := fault(path.as_posix())) is not None:
+        raise _RowError(f"the recording {shown(recording)} {why}; it must lie below the folder")
     return Row(
         line=line,
-        sample_id=texts.get("id") or "-".join(parts) + segment,
+        sample_id=texts.get("id") or "-".join(path.with_suffix("").parts) + segment,
         recording=path.as_posix(),
         label=label,
         class_id=class_id,

@@ -9,6 +9,7 @@ from typing import IO
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import BROKEN, brief, check_file, check_member
+from skelfew.io.paths import below, fault
 
 _INSIDE = "!/"  # between the name of an archive and the name of its member
 
@@ -70,7 +71,7 @@ class RawFolder:
         """Open one file for reading; raise one of ``skelfew.io.files.BROKEN`` if it is damaged."""
         archive, member = self._split(name)
         if archive is None:
-            path = self.path / member
+            path = below(self.path, member, links=True)
             check_file(path, most=None)
             return path.open("rb")
         opened = self._zip(archive)
@@ -82,14 +83,15 @@ class RawFolder:
         try:
             archive, member = self._split(name)
             if archive is None:
-                return (self.path / member).stat().st_size
+                return below(self.path, member, links=True).stat().st_size
             return self._zip(archive).getinfo(member).file_size
         except (KeyError, OSError):
             return -1
 
     def find_video(self, *candidates: str) -> str:
         """Return the first candidate that exists below the video folder, "" if there is none."""
-        return next((c for c in candidates if (self.video_folder / c).is_file()), "")
+        named = (c for c in candidates if fault(c) is None)
+        return next((c for c in named if below(self.video_folder, c, links=True).is_file()), "")
 
     def _split(self, name: str) -> tuple[str | None, str]:
         if self.path.is_file():
