@@ -42,6 +42,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("skelfew")
     if name not in _HOMES:
         raise AttributeError(f"module 'skelfew' has no attribute {name!r}; it has {__all__}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -15,10 +15,11 @@ from skelfew.cli.cache_options import (
     manifest_option,
     result,
 )
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, version_option
 
 
 @click.group(context_settings=CONTEXT)
+@version_option
 def main() -> None:
     """Look at teacher caches, check them, and pass them on.
 

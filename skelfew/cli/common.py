@@ -30,6 +30,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
+version_option = click.version_option(
+    None, "--version", package_name="skelfew", message="skelfew %(version)s"
+)
+
+
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--debug`` and turn its errors into one line and an exit code.
 
@@ -38,6 +43,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     bugs and ask for a report.
     """
 
+    @version_option
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def command(*args: Any, debug: bool, **kwargs: Any) -> NoReturn:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, version_option
 from skelfew.cli.prepare_options import FILE, output_options
 from skelfew.data.readers import READERS
 
@@ -38,6 +38,7 @@ class _DataSets(click.Group):
 
 
 @click.group(cls=_DataSets, context_settings=CONTEXT)
+@version_option
 def main() -> None:
     """Turn raw recordings into a manifest and a skeleton store.
 

@@ -1,0 +1,83 @@
+"""The command ``skelfew``: subcommands, version, doctor, completion."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import skelfew
+from skelfew.cli.doctor import main as doctor
+from skelfew.cli.main import COMMANDS, main
+
+
+def test_every_script_is_a_subcommand() -> None:
+    scripts = {
+        e.name.removeprefix("skelfew-"): e.value
+        for e in entry_points(group="console_scripts")
+        if e.name.startswith("skelfew-")
+    }
+    assert scripts == {k: v for k, v in COMMANDS.items() if k != "doctor"}
+
+
+@pytest.mark.parametrize("line", [["--version"], *([name, "--version"] for name in COMMANDS)])
+def test_every_command_has_a_version(line: list[str]) -> None:
+    result = CliRunner().invoke(main, line)
+    assert (result.exit_code, result.output) == (0, f"skelfew {version('skelfew')}\n")
+    assert skelfew.__version__ == version("skelfew")
+
+
+def test_an_unknown_command_is_a_usage_error() -> None:
+    result = CliRunner().invoke(main, ["trian"])
+    assert result.exit_code == 2 and "trian" in result.output
+
+
+def test_python_dash_m() -> None:
+    line = [sys.executable, "-m", "skelfew", "eval", "--help"]
+    done = subprocess.run(line, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: skelfew eval")
+
+
+def test_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("cache/a.zarr", "runs/r"):
+        Path(place).mkdir(parents=True)
+    Path("manifests").mkdir()
+    for file in ("manifests/a.csv", "manifests/a.notes.csv", "runs/r/config.json"):
+        Path(file).write_text("{}")
+    text = CliRunner().invoke(doctor, []).output
+    found = json.loads(CliRunner().invoke(doctor, ["--json"]).output)
+    assert found["here"] == {
+        "manifests": ["a.csv"],
+        "skeletons": [],
+        "caches": ["a.zarr"],
+        "runs": ["r"],
+    }
+    assert found["packages"]["torch"] == version("torch") and version("torch") in text
+    assert found["devices"][0].startswith("cpu")
+    assert {"extract", "remote", "text"} <= set(found["extras"]) and "dev" not in found["extras"]
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "skelfew.cli.doctor.requires", lambda name: ['no-such-package>=2; extra == "show"', "click"]
+    )
+    assert "show     missing: no-such-package>=2" in CliRunner().invoke(doctor, []).output
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [("skelfew ev", "eval"), ("skelfew eval --mo", "--mode"), ("skelfew eval --mode dr", "draws")],
+)
+def test_completion(words: str, wanted: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "skelfew"],
+        env={**os.environ, "_SKELFEW_COMPLETE": "bash_complete", "COMP_WORDS": words,
+             "COMP_CWORD": str(len(words.split()) - 1)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"plain,{wanted}" in found.stdout.split()
