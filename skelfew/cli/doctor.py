@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -28,7 +29,7 @@ def main(as_json: bool) -> int:
     skelfew doctor
     skelfew doctor --json
     """
-    found = {
+    found: dict[str, Any] = {
         "skelfew": version("skelfew"),
         "python": platform.python_version(),
         "system": platform.platform(),
