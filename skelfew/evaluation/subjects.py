@@ -10,6 +10,7 @@ from torch import Tensor
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.input.preprocess import BRIDGED
 from skelfew.data.joints.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
@@ -149,6 +150,7 @@ def encoder_subject(
         "encoder_sha256": digest,
         "skeletons_digest": store.attrs.get("digest"),
         "pipeline": pipeline.to_dict(),
+        "empty_frames": f"ends and gaps of more than {BRIDGED} cut",
     }
 
     def features(ids: Sequence[str], output: str = "pooled") -> Tensor:

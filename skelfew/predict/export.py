@@ -73,6 +73,7 @@ class Portable(nn.Module):
     def prepare(self, joints: Tensor) -> Tensor:
         """Return network input (1, C, T, V, M): ``SkeletonBank.batch`` for one recording."""
         k = self.pipeline.coordinates
+        joints, _, total = preprocess.counted_frames(joints, k)
         there = (joints != 0).flatten(2).any(dim=2)  # (M, T)
         found = there[..., None].expand(joints.shape[:3])
         if joints.shape[-1] > k:
@@ -87,7 +88,7 @@ class Portable(nn.Module):
             own = torch.arange(self.bodies)
             source = torch.where(seen, own, seen.long().argmax())
             x, there = x[source], there[source]
-        x = self._ntu(x, there) if self.pipeline.kind == "ntu" else self._ucla(x, there)
+        x = self._ntu(x, total) if self.pipeline.kind == "ntu" else self._ucla(x, there, total)
         x = preprocess.stream(x, self.pipeline.stream, self.parents, k)
         return x[None].permute(0, 4, 2, 3, 1)
 
@@ -109,16 +110,16 @@ class Portable(nn.Module):
         origin = torch.where(known[self.root], joints[self.root], mean)
         return torch.where(found[..., None], points - origin, 0)
 
-    def _ntu(self, x: Tensor, there: Tensor) -> Tensor:
+    def _ntu(self, x: Tensor, total: Tensor) -> Tensor:
         length = self.pipeline.length
-        start, crop = preprocess.central_window(there.any(dim=0).sum(), self.pipeline.test_interval)
+        start, crop = preprocess.central_window(total, self.pipeline.test_interval)
         position = preprocess.resized_positions(crop, length)
         before = position.long()
         after = (before + 1).minimum(crop - 1)
         weight = (position - before).float()[None, :, None, None]
         return x[:, start + before].lerp(x[:, start + after], weight)
 
-    def _ucla(self, x: Tensor, there: Tensor) -> Tensor:
+    def _ucla(self, x: Tensor, there: Tensor, total: Tensor) -> Tensor:
         k, absent = self.pipeline.coordinates, ~there[..., None, None]
         points = x[..., :k]
         low = points.masked_fill(absent, torch.inf).amin(dim=(0, 1, 2), keepdim=True)
@@ -126,7 +127,6 @@ class Portable(nn.Module):
         flat = high <= low
         fitted = 2 * (points - low) / (high - low).masked_fill(flat, 1) - 1
         fitted = fitted.masked_fill(flat | absent, 0)
-        total = torch.ones_like(there[0], dtype=torch.int64).sum()
         chosen = preprocess.spread_frames(total, self.pipeline.length)
         return torch.cat([fitted, x[..., k:]], dim=-1)[:, chosen]
 

@@ -72,7 +72,7 @@ class Recogniser:
         classes: The actions, N.
         features: Of all support recordings (S, D).
         labels: Which action each shows (S,) int64.
-        frames: How long each is (S,) int64.
+        frames: How long each shows somebody, from first to last (S,) int64.
         names: Of the support recordings, S.
         scale: Factor on the cosines, which makes confidences of them (``confidence_scale``).
         reading: How arrays and keypoints are read.
@@ -146,7 +146,7 @@ class Recogniser:
             raise SkelfewError(f"{fitted[bad].name}: its features are not finite; a broken encoder")
         counts = torch.tensor([len(group) for group in clips.values()])
         labels = torch.arange(len(clips)).repeat_interleave(counts)
-        frames = torch.tensor([clip.frames for clip in fitted])
+        frames = torch.tensor([end - first for first, end in (clip.shown for clip in fitted)])
         return cls(
             model,
             tuple(clips),

@@ -49,6 +49,12 @@ class Clip:
         """T."""
         return int(self.positions.shape[1])
 
+    @property
+    def shown(self) -> tuple[int, int]:
+        """The first frame that shows somebody, and one past the last."""
+        there = np.flatnonzero(self.positions.any(axis=(0, 2, 3)))
+        return (int(there[0]), int(there[-1]) + 1) if len(there) else (0, 0)
+
 
 def is_recording(path: Path) -> bool:
     """Return whether a path looks like one: a known suffix, or a folder with JSON files in it."""
@@ -230,6 +236,8 @@ def usable(clip: Clip, nan: str) -> Clip:
     if not there.any():
         raise SkelfewError(f"no body in any of {positions.shape[1]} frames")
     positions = positions[there]
+    if empty := int((~positions.any(axis=(0, 2, 3))).sum()):
+        notes += (f"{empty} of {positions.shape[1]} frames show nobody",)
     if positions.shape[1] == 1:
         notes += ("one frame only: a posture, without any motion",)
     positions = np.ascontiguousarray(positions, dtype=np.float32)

@@ -107,6 +107,8 @@ def segments(
     recogniser = with_rejection(recogniser)
     clip = as_clip(recording, recogniser.reading)
     clip = recogniser.model.fit(clip, recogniser.map_joints)
+    first, last = clip.shown
+    clip = replace(clip, positions=clip.positions[:, first:last])
     windows = Windows.of(recogniser, fps, support_fps)
     spans = []
     for length in dict.fromkeys(min(n, clip.frames) for n in windows.lengths):
@@ -117,7 +119,8 @@ def segments(
     if not pieces:
         return []
     features = recogniser.model.features([window for _, window in pieces])
-    found = _accepted(recogniser, [span for span, _ in pieces], recogniser.cosines(features))
+    places = [(first + start, first + end) for (start, end), _ in pieces]
+    found = _accepted(recogniser, places, recogniser.cosines(features))
     taken: list[Segment] = []
     for one in sorted(found, key=lambda s: -s.similarity):
         if all(_common(one, other) <= _OVERLAP for other in taken):
@@ -154,10 +157,15 @@ def _common(one: Segment, other: Segment) -> float:
 
 
 def cut(clip: Clip, start: int, end: int) -> Clip | None:
-    """Return some frames of a recording with the bodies seen in them; None if there are none."""
+    """Return some frames of a recording with the bodies seen in them.
+
+    None if fewer than half of the frames show anybody: too little to name an action by.
+    """
     positions = clip.positions[:, start:end]
-    there = positions.any(axis=(1, 2, 3))
-    return replace(clip, positions=positions[there], notes=()) if there.any() else None
+    there = positions.any(axis=(2, 3))
+    if 2 * there.any(axis=0).sum() < end - start:
+        return None
+    return replace(clip, positions=positions[there.any(axis=1)], notes=())
 
 
 class Stream:
@@ -195,7 +203,7 @@ class Stream:
         self.recogniser = with_rejection(recogniser)
         self.windows = Windows.of(self.recogniser, fps, support_fps)
         self.sure, self.patience = sure, patience
-        self.frame = self.decisions = 0
+        self.frame = self.decisions = self._since = 0
         self._frames: deque[np.ndarray] = deque(maxlen=self.windows.lengths[-1])
         self._label: str | None = None
         self._times = 0
@@ -211,10 +219,14 @@ class Stream:
         Raises:
             SkelfewError: Another number of joints or values.
         """
-        self._frames.append(self._bodies(joints))
+        bodies = self._bodies(joints)
         self.frame += 1
+        if not self._frames and not np.nan_to_num(bodies).any():
+            self._since = self.frame  # nothing begins before somebody is there
+            return None
+        self._frames.append(bodies)
         ready = len(self._frames) >= self.windows.lengths[0]
-        if not ready or self.frame % self.windows.hop:
+        if not ready or (self.frame - self._since) % self.windows.hop:
             return None
         lengths = [n for n in self.windows.lengths if n <= len(self._frames)]
         return self._decide(lengths, self.patience)

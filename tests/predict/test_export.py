@@ -45,7 +45,13 @@ def recordings(bodies: int) -> list[np.ndarray]:
     both = [values(i, bodies, n) for i, n in enumerate((5, 12, 40))]
     alone = np.zeros_like(both[1])
     alone[-1] = both[1][0]
-    return [*both, alone]
+    gaps = np.zeros((bodies, 70, 15, 3), dtype=np.float32)  # nobody before, in and after it
+    gaps[:, 9:14], gaps[:, 17:20], gaps[:, 30:60] = (
+        both[2][:, 5:10],
+        both[2][:, 10:13],
+        1 + both[2][:, :30],
+    )
+    return [*both, alone, gaps]
 
 
 def taught(one: Model) -> Recogniser:

@@ -39,8 +39,7 @@ class SkeletonBank:
     Attributes:
         ids, layout, pipeline, bodies: As given.
         channels: C.
-        frames: T of each sample (N,) int64.
-        valid: In how many frames of each sample somebody is there (N,) int64.
+        frames: How many frames of each sample count (N,) int64: ``preprocess.counted_frames``.
         present: Which bodies are there (N, M) bool, before missing ones are filled in.
 
     Raises:
@@ -68,7 +67,7 @@ class SkeletonBank:
             )
         if int((frames * stored).sum()) != len(rows) or bodies < 1:
             raise SkelfewError(f"{len(rows)} rows for {int((frames * stored).sum())} body frames")
-        self.frames = frames.long()
+        self.frames = frames.long().clone()
         sample_rows = self.frames * stored
         starts = sample_rows.cumsum(0) - sample_rows
         flat = rows.view(len(rows), -1)
@@ -80,6 +79,8 @@ class SkeletonBank:
                 "data set again or leave the sample out"
             )
         there = (flat != 0).any(dim=1)
+        stored = stored.clone()
+        self._sources = self._close_gaps(rows, there, starts, stored)
         if pipeline.coordinates == 2:
             _to_body_size(rows, there, starts, self.frames, sample_rows)
         _centre(rows, there, starts, sample_rows, layout.root, pipeline.coordinates)
@@ -90,12 +91,7 @@ class SkeletonBank:
         counts = torch.cat([there.new_zeros(1, dtype=torch.int64), there.long().cumsum(0)])
         seen = counts[self._start + self.frames[:, None]] - counts[self._start]
         self.present = (slots < stored[:, None]) & (seen > 0)
-        self.valid = self._count_valid(there)
-        if len(empty := (self.valid == 0).nonzero().flatten()):
-            raise SkelfewError(
-                f"sample {self.ids[int(empty[0])]!r} has no frame with a skeleton; leave it out "
-                "of the manifest"
-            )
+        self._check_extent(rows)
         first = self.present.long().argmax(dim=1, keepdim=True)
         self._filled = self.present.clone()
         if pipeline.missing_body == "duplicate":
@@ -181,9 +177,15 @@ class SkeletonBank:
         """
         length = self.pipeline.length
         if self.pipeline.kind == "ucla":
-            return preprocess.spread_frames(self.frames[row], length).double()
-        start, crop = preprocess.central_window(self.valid[row], self.pipeline.test_interval)
-        return start + preprocess.resized_positions(crop, length).minimum(crop - 1)
+            shown = preprocess.spread_frames(self.frames[row], length).double()
+        else:
+            start, crop = preprocess.central_window(self.frames[row], self.pipeline.test_interval)
+            shown = start + preprocess.resized_positions(crop, length).minimum(crop - 1)
+        if row not in self._sources:
+            return shown
+        source, before = self._sources[row].to(shown), shown.long()
+        after = (before + 1).clamp(max=len(source) - 1)
+        return source[before].lerp(source[after], shown - before)
 
     def batch(
         self, index: Tensor, *, train: bool, generator: torch.Generator | None = None
@@ -202,13 +204,13 @@ class SkeletonBank:
         return x.permute(0, 4, 2, 3, 1)
 
     def _ntu(self, index: Tensor, train: bool, generator: torch.Generator | None) -> Tensor:
-        valid, length = self.valid[index], self.pipeline.length
+        total, length = self.frames[index], self.pipeline.length
         if train:
             low, high = self.pipeline.train_interval
             portion, place = self._random((2, len(index)), generator)
-            start, crop = preprocess.random_window(valid, portion * (high - low) + low, place)
+            start, crop = preprocess.random_window(total, portion * (high - low) + low, place)
         else:
-            start, crop = preprocess.central_window(valid, self.pipeline.test_interval)
+            start, crop = preprocess.central_window(total, self.pipeline.test_interval)
         # Half-pixel centres, ends clamped: the frames on both sides of each new frame.
         position = preprocess.resized_positions(crop, length)
         before = position.long()
@@ -262,15 +264,51 @@ class SkeletonBank:
         rows = self._start[index][:, :, None] + frames[:, None]
         return self._there[rows] & self._filled[index][:, :, None]
 
-    def _count_valid(self, there: Tensor) -> Tensor:
-        """Return in how many frames of each sample at least one of its bodies is there."""
-        starts = self.frames.cumsum(0) - self.frames
+    def _close_gaps(
+        self, rows: Tensor, there: Tensor, starts: Tensor, stored: Tensor
+    ) -> dict[int, Tensor]:
+        """Apply ``preprocess.counted_frames`` where a frame shows nobody, in place.
+
+        Such a sample's frames then lie at the front of its rows, body by body, and the rest is
+        zero. ``frames`` and ``stored`` change with it.
+
+        Returns:
+            Which frames of the recording they are, for those samples.
+        """
+        begin = self.frames.cumsum(0) - self.frames
         sample = torch.arange(len(self)).repeat_interleave(self.frames)
-        frame = torch.arange(len(sample)) - starts[sample]
+        frame = torch.arange(len(sample)) - begin[sample]
         somebody = torch.zeros(len(sample), dtype=torch.bool)
         for body in range(self.bodies):
-            somebody |= there[self._start[sample, body] + frame] & self.present[sample, body]
-        return torch.zeros(len(self), dtype=torch.int64).index_add(0, sample, somebody.long())
+            slot = (stored - 1).clamp(max=body)
+            somebody |= there[(starts + slot * self.frames)[sample] + frame]
+        sources = {}
+        for i in sample[~somebody].unique().tolist():
+            block = slice(int(starts[i]), int(starts[i] + self.frames[i] * stored[i]))
+            clip = rows[block].unflatten(0, (int(stored[i]), int(self.frames[i])))[: self.bodies]
+            closed, order, count = preprocess.counted_frames(clip, self.pipeline.coordinates)
+            if not count:
+                raise SkelfewError(
+                    f"sample {self.ids[i]!r} has no frame with a skeleton; leave it out of the "
+                    "manifest"
+                )
+            closed = closed[:, :count].flatten(0, 1)
+            rows[block] = 0
+            rows[block][: len(closed)] = closed
+            there[block] = (rows[block] != 0).flatten(1).any(dim=1)
+            self.frames[i], stored[i], sources[i] = count, len(clip), order[:count]
+        return sources
+
+    def _check_extent(self, rows: Tensor) -> None:
+        """Raise SkelfewError for a sample of which nothing is left once it is centred."""
+        somewhere = (rows[..., : self.pipeline.coordinates] != 0).flatten(1).any(dim=1)
+        counts = torch.cat([somewhere.new_zeros(1).long(), somewhere.long().cumsum(0)])
+        points = counts[self._start + self.frames[:, None]] - counts[self._start]
+        if len(flat := (~(points > 0).any(dim=1)).nonzero().flatten()):
+            raise SkelfewError(
+                f"sample {self.ids[int(flat[0])]!r}: all its joints lie in one point, in all "
+                "frames; leave it out of the manifest"
+            )
 
 
 def _centre(

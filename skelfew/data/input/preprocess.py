@@ -17,6 +17,8 @@ MISSING_BODY = ("zeros", "duplicate", "mask")
 STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
 # Training crops are at least this long where the clip is (a constant of the reference's feeder).
 SHORTEST_CROP = 64
+# Frames without anybody that are filled in; see ``counted_frames``.
+BRIDGED = 5
 
 
 def seen(clip: Tensor) -> Tensor:
@@ -94,13 +96,38 @@ def align(clip: Tensor, bodies: int, missing_body: str = "duplicate") -> Tensor:
     return filled
 
 
-def valid_frames(clip: Tensor) -> int:
-    """Return in how many frames anybody is there.
+def counted_frames(clip: Tensor, coordinates: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+    """Move the frames that count to the front: the one rule for frames that show nobody.
 
-    A count, as in the reference, not the last such frame: empty frames inside a clip shorten the
-    window that is cropped.
+    Such frames before the first and after the last frame that shows somebody do not count. Between
+    them, up to ``BRIDGED`` in a row are filled in, linearly in time, with the bodies and joints
+    found on both sides; longer gaps are cut out, as the field's scripts do (CTR-GCN's
+    ``get_raw_skes_data.py``). No branch, so that a graph can hold it.
+
+    Args:
+        clip: (M, T, V, C).
+        coordinates: How many of the C are a position.
+
+    Returns:
+        The clip with all other frames at the end and zero, which frame each is (T,) int64, and how
+        many count, a number.
     """
-    return int(seen(clip).any(dim=0).sum())
+    shown = seen(clip).any(dim=0)
+    frame = torch.arange(clip.shape[1], device=clip.device)
+    length = torch.ones_like(frame).sum()
+    listed = torch.where(shown, frame, frame + length).sort().indices
+    rank, total = shown.long().cumsum(dim=0), shown.sum()
+    before = listed[(rank - 1).clamp(min=0)]
+    after = listed[torch.where(shown, rank - 1, rank).minimum(total - 1).clamp(min=0)]
+    gap = after - before - 1
+    bridged = ~shown & (before < frame) & (frame < after) & (gap <= BRIDGED)
+    weight = ((frame - before) / (gap + 1).clamp(min=1)).to(clip.dtype)[:, None, None]
+    joints = found(clip, coordinates)
+    both = (joints[:, before] & joints[:, after])[..., None]
+    between = torch.where(both, clip[:, before].lerp(clip[:, after], weight), 0)
+    kept = shown | bridged
+    order = torch.where(kept, frame, frame + length).sort().indices
+    return torch.where(bridged[:, None, None], between, clip)[:, order], order, kept.sum()
 
 
 def central_window(valid: Tensor, interval: float = 0.95) -> tuple[Tensor, Tensor]:

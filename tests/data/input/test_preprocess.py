@@ -27,7 +27,8 @@ def number(value: int) -> Tensor:
 def test_central_crop_is_the_references(golden: Path, frames: int) -> None:
     expected = json.loads((golden / "feeder_ntu.json").read_text())[f"test_0.95_{frames}"]
     clip = waves(40, 33, 0.01)
-    assert preprocess.valid_frames(clip) == 33
+    clip, _, count = preprocess.counted_frames(clip)
+    assert count == 33
     start, length = preprocess.central_window(number(33))
     x = preprocess.crop_resize(clip, int(start), int(length), frames)
     assert x.shape == (2, frames, 25, 3)
@@ -118,11 +119,25 @@ def test_align(missing_body: str) -> None:
     assert torch.equal(preprocess.align(empty, 2, missing_body), aligned)
 
 
-def test_valid_frames_are_counted() -> None:
-    clip = torch.ones(2, 6, 25, 3)
-    clip[:, 2] = 0  # nobody
-    clip[1, 4] = 0  # one of two
-    assert preprocess.valid_frames(clip) == 5
+def test_frames_that_count() -> None:
+    """Empty ends go, short gaps are bridged between what both sides show, long ones are cut."""
+    clip = torch.ones(2, 24, 25, 3)
+    clip += torch.arange(24.0)[:, None, None]
+    kept = [*range(3, 6), *range(6, 6 + preprocess.BRIDGED), *range(17, 20)]
+    shown = [3, 4, 5, 11, 18, 19, 17]
+    empty = torch.ones(24, dtype=torch.bool)
+    empty[shown] = False
+    clip[:, empty] = 0
+    clip[1, 11] = 0  # the second body is on one side of the gap only
+    closed, order, count = preprocess.counted_frames(clip)
+    kept = [3, 4, 5, *range(6, 11), 11, *range(12, 17), 17, 18, 19]
+    assert order[:count].tolist() == kept
+    torch.testing.assert_close(closed[0, :count, 0, 0], torch.tensor(kept) + 1.0)
+    assert not closed[1, 3:14].any() and not closed[:, count:].any()
+    clip[:, 11] = 0  # now the gap is too long
+    _, order, count = preprocess.counted_frames(clip)
+    assert order[:count].tolist() == [3, 4, 5, 17, 18, 19]
+    assert preprocess.counted_frames(0 * clip)[2] == 0
 
 
 def test_fit_to_box_guards() -> None:
