@@ -162,10 +162,10 @@ def cut(clip: Clip, start: int, end: int) -> Clip | None:
     None if fewer than half of the frames show anybody: too little to name an action by.
     """
     positions = clip.positions[:, start:end]
-    there = positions.any(axis=(2, 3))
-    if 2 * there.any(axis=0).sum() < end - start:
+    if 2 * positions.any(axis=(0, 2, 3)).sum() < end - start:
         return None
-    return replace(clip, positions=positions[there.any(axis=1)], notes=())
+    there = positions.any(axis=(1, 2, 3))
+    return replace(clip, positions=positions[there], notes=())
 
 
 class Stream:
