@@ -33,12 +33,13 @@ from skelfew.data.hdf5 import plain_dataset
 from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_name
 from skelfew.data.protocols.files import ProtocolError, read_protocol
 from skelfew.data.protocols.patterns import compiled
-from skelfew.data.readers import Dropped, RawFolder, load_reader, plain_pickle
+from skelfew.data.readers import Dropped, RawFolder, load_reader
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind
 from skelfew.io.files import brief, parse_json, read_text, shown
+from skelfew.io.pickles import load_arrays
 from skelfew.training.stages.bridge import load_bridge
 
 BOMB = 60_000_000
@@ -285,10 +286,10 @@ def array_pickle(shape: tuple[int, ...], code: str = "<f4") -> bytes:
 )
 def test_pickles_that_ask_for_too_much(program: bytes, message: str | None) -> None:
     if message is None:
-        assert plain_pickle.load(io.BytesIO(program), "x.pkl") is None
+        assert load_arrays(io.BytesIO(program), "x.pkl") is None
         return
     with pytest.raises(SkelfewError, match=message):
-        plain_pickle.load(io.BytesIO(program), "x.pkl")
+        load_arrays(io.BytesIO(program), "x.pkl")
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -296,7 +297,7 @@ def test_honest_pickles_are_read(protocol: int) -> None:
     value = {"a": [np.arange(6, dtype=np.float16).reshape(2, 3), np.float32(2.5)], "b": (1, "x")}
     value["f"] = np.asfortranarray(np.arange(6.0).reshape(2, 3))  # type: ignore[assignment]
     value["again"] = value["a"]
-    found = plain_pickle.load(io.BytesIO(pickle.dumps(value, protocol)), "x.pkl")
+    found = load_arrays(io.BytesIO(pickle.dumps(value, protocol)), "x.pkl")
     np.testing.assert_array_equal(found["a"][0], value["a"][0])
     np.testing.assert_array_equal(found["f"], value["f"])
     assert found["a"][1] == 2.5 and found["b"] == (1, "x") and found["again"] is found["a"]
@@ -416,9 +417,9 @@ def test_bridges_of_others(tmp_path: Path, about: str | None) -> None:
     )
     with pytest.raises(SkelfewError, match=r"b\.safetensors: damaged"):
         load_bridge(path)
-    for number in ({}, {"format_version": "x"}, {"format_version": "2"}):
-        save_file({}, path, {"format": "skelfew-bridge", **number})
-        with pytest.raises(SkelfewError, match=r"b\.safetensors: format_version is"):
+    for number in ("", "x", "2", "²", "1" * 10):
+        save_file({}, path, {"format": "skelfew-bridge", "format_version": number})
+        with pytest.raises(SkelfewError, match=r"b\.safetensors: format.version"):
             load_bridge(path)
 
 

@@ -1,12 +1,12 @@
 """``NAME.failures.csv``: which samples failed, at which stage, and why."""
 
-import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file
+from skelfew.io.files import brief, read_csv
+from skelfew.io.writing import write_csv
 
 COLUMNS = ("sample_id", "stage", "message")
 UNRECORDED = ("unknown", "failed in a run whose failures file is gone")
@@ -31,11 +31,8 @@ class Failures:
         known: dict[str, tuple[str, str]] = {}
         if path.exists():
             try:
-                check_file(path)
-                with path.open(newline="", encoding="utf-8") as file:
-                    rows = csv.DictReader(file)
-                    known = {r["sample_id"]: (r["stage"], r["message"]) for r in rows if _whole(r)}
-            except (OSError, ValueError, csv.Error) as error:
+                known = {name: (stage, why) for name, stage, why in read_csv(path, COLUMNS)}
+            except (OSError, ValueError) as error:
                 raise SkelfewError(
                     f"{path}: not a readable list of failures ({brief(error)}); move it away"
                 ) from None
@@ -53,19 +50,10 @@ class Failures:
         if not self.reasons:
             self.path.unlink(missing_ok=True)
             return
-        partial = self.path.with_name(self.path.name + ".partial")
         try:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(COLUMNS)
-                writer.writerows((s, *reason) for s, reason in self.reasons.items())
-            partial.replace(self.path)
+            write_csv(self.path, COLUMNS, ((s, *reason) for s, reason in self.reasons.items()))
         except OSError as error:
             raise SkelfewError(
-                f"{self.path}: cannot be written ({error.strerror}); mend that and run the same "
-                "command again"
+                f"{self.path}: cannot be written ({error.strerror}); put that right and run the "
+                "same command again"
             ) from None
-
-
-def _whole(row: dict[str, str | None]) -> bool:
-    return all(row.get(column) is not None for column in COLUMNS)

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from skelfew.data.manifest import file_name
+from skelfew.io.writing import writing
 from skelfew_extract.clips import ClipTask
 from skelfew_extract.crop import Box
 
@@ -31,10 +32,8 @@ def write_sheet(
     """
     assert task.sheet is not None
     sheet = contact_sheet(task, indices, frames, box, clip)
-    task.sheet.parent.mkdir(parents=True, exist_ok=True)
-    partial = task.sheet.with_suffix(".partial")
-    sheet.save(partial, format="PNG")
-    partial.replace(task.sheet)
+    with writing(task.sheet) as file:
+        sheet.save(file, format="PNG")
 
 
 def contact_sheet(

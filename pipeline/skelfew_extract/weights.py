@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, read_json_object
+from skelfew.io.documents import read_tensors
+from skelfew.io.files import brief, read_json_object
 from skelfew.io.paths import below
-from skelfew_extract.restricted_pickle import read_checkpoint
+from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip_names import State, to_native
 
@@ -178,15 +179,11 @@ def _shards(index: Path) -> list[Path]:
 
 def _read(file: Path) -> tuple[State, dict[str, str]]:
     if file.suffix != ".safetensors":
-        return _tensors(read_checkpoint(file), file), {}
-    from safetensors import SafetensorError, safe_open
-
+        return _tensors(load_torch(file), file), {}
     try:
-        check_file(file, most=None)
-        with safe_open(file, framework="pt") as opened:
-            state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            return state, dict(opened.metadata() or {})
-    except (SafetensorError, OSError) as error:
+        metadata, state = read_tensors(file)
+        return state, metadata
+    except (ValueError, OSError) as error:
         raise SkelfewError(f"{file}: not readable as safetensors ({brief(error)})") from None
 
 

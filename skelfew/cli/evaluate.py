@@ -264,7 +264,7 @@ def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict
 def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> list[Path]:
     """Write the result to the run folders and to ``out``; return the paths."""
     from skelfew.io.paths import below
-    from skelfew.runs.folder import write_json
+    from skelfew.io.writing import write_json
 
     protocol, splits = document["protocol"], document["protocol"]["splits"]
     parts = [protocol["name"]]
@@ -279,7 +279,6 @@ def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> lis
     paths = [below(folder, f"{stem}.json", protocol["name"], links=True) for folder in folders]
     paths += [out] if out else []
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, document)
     return paths
 

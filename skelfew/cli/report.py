@@ -56,9 +56,10 @@ def main(
         for name in ("pairs", "embed", "manifest", "store"):
             if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name} is for the page; give --html FILE too")
+    from skelfew.io.writing import write_text
     from skelfew.report.collect import find_runs, read_run
     from skelfew.report.table import as_text, rows_of
-    from skelfew.runs.folder import newest_run, replace_text
+    from skelfew.runs.folder import newest_run
 
     facts = [read_run(run) for run in (find_runs(runs) if runs else [newest_run()])]
     rows = rows_of(facts)
@@ -67,8 +68,7 @@ def main(
         from skelfew.report.sections import Look
 
         html = make_page(facts, Look(pairs, embed, manifest, store))
-        page.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(page, html)
+        write_text(page, html)
     if as_json or style == "json":
         import json
 

@@ -81,6 +81,8 @@ def main(
             f"drawing needs {error.name}, which is not installed; pip install 'skelfew[show]'"
         ) from None
 
+    from skelfew.io.writing import writing
+
     target = out or Path("previews") / f"{file_name(sample_id)}.png"
     moving = target.suffix.lower() == ".gif"
     if not moving and target.suffix.lower() != ".png":
@@ -94,11 +96,11 @@ def main(
         step = -(-length // limit)
         moments = range(0, length, step) if moving else None
         portrait = portray(sample, store, path, look, moments, videos)
-    target.parent.mkdir(parents=True, exist_ok=True)
     if moving:
         save_animation(portrait.animation(), target, step / fps)
     else:
-        portrait.strip().save(target)
+        with writing(target) as file:
+            portrait.strip().save(file, format="PNG")
     for note in portrait.notes:
         log(note)
     document = {

@@ -1,9 +1,9 @@
 """Finding a sample by its ID, in one manifest or in all that were prepared."""
 
-import csv
 from difflib import get_close_matches
 from pathlib import Path
 
+from skelfew.io.files import brief, read_csv
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.errors import SkelfewError
 
@@ -48,13 +48,13 @@ def find_sample(
 def _ids(path: Path) -> list[str]:
     """Return the sample IDs of a manifest, none if it is another kind of table."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = csv.DictReader(file)
-            if not {"sample_id", "class_id"} <= set(rows.fieldnames or ()):
-                return []
-            return [row["sample_id"] for row in rows]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        return [name for name, _ in read_csv(path, ("sample_id", "class_id"))]
+    except UnicodeDecodeError as error:
         raise SkelfewError(f"{path}: not a readable manifest ({error})") from None
+    except OSError as error:
+        raise SkelfewError(f"{path}: not a readable manifest ({brief(error)})") from None
+    except ValueError:
+        return []
 
 
 def _not_found(sample_id: str, ids: dict[Path, list[str]]) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from skelfew.io.writing import write_csv
+from skelfew.io.clean import uncell
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, check_file, shown
 
@@ -157,7 +159,7 @@ class Manifest:
         known = [c for c in COLUMNS if c in table.columns]
         samples = []
         for i, values in enumerate(table[known].itertuples(index=False, name=None)):
-            row = dict(zip(known, values, strict=True))
+            row = dict(zip(known, map(uncell, values), strict=True))
             samples.append(_sample(path, i + 2, row))
         if not samples:
             raise ManifestError(f"{path}: no samples; run skelfew-prepare {path.stem} again")
@@ -165,14 +167,7 @@ class Manifest:
 
     def write(self, path: str | Path) -> None:
         """Write the CSV file, replacing an older one only when complete."""
-        import pandas as pd
-
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        rows = [[getattr(s, c) for c in COLUMNS] for s in self.samples]
-        partial = path.with_name(path.name + ".partial")
-        pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(partial, index=False, lineterminator="\n")
-        partial.replace(path)
+        write_csv(path, COLUMNS, ([getattr(s, c) for c in COLUMNS] for s in self.samples))
 
 
 def _sample(path: Path, line: int, row: dict[str, str]) -> Sample:

@@ -14,6 +14,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from skelfew.io.writing import writing
+from contextlib import ExitStack
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_attributes, read_values
 from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
 from skelfew.data.manifest import bad_id
@@ -270,9 +272,9 @@ class SkeletonStoreWriter:
         self.path = Path(path)
         self._compress = compress
         self._pool = ThreadPoolExecutor(threads) if compress and threads > 1 else None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._partial = self.path.with_name(self.path.name + ".partial")
-        self._file = h5py.File(self._partial, "w")
+        self._whole = ExitStack()
+        partial = self._whole.enter_context(writing(self.path)).name
+        self._file = h5py.File(partial, "w")
         self._file.attrs.update({"format": FORMAT, "format_version": FORMAT_VERSION})
         self._file.attrs.update(_describe(layout))
         self._file.attrs.update(attrs or {})
@@ -304,7 +306,7 @@ class SkeletonStoreWriter:
         if error[0] is not None:
             self._end_threads()
             self._file.close()
-            self._partial.unlink(missing_ok=True)
+            self._whole.__exit__(*error)  # type: ignore[arg-type]
             return
         self._flush()
         for rows in self._packed.values():
@@ -316,7 +318,7 @@ class SkeletonStoreWriter:
         self._file.create_dataset("bodies", data=np.array(self._bodies, dtype=np.uint8))
         self._file.attrs["digest"] = self.digest
         self._file.close()
-        self._partial.replace(self.path)
+        self._whole.close()
 
     @property
     def digest(self) -> str:

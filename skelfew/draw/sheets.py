@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from skelfew.draw.stage import PALETTES, Palette
+from skelfew.io.writing import writing
 
 _PAPER, _INK, _PALE = (255, 255, 255), (30, 30, 34), (118, 118, 124)
 _EDGE, _GAP, _LINE = 12, 6, 22  # pixels: around the sheet, between pictures, a line of text
@@ -94,14 +95,15 @@ def save_animation(sheets: Sequence[Image.Image], path: Path, seconds: float) ->
         montage.paste(sheet, (0, i * sheet.height))
     palette = montage.quantize(_GIF_COLOURS)  # one for all, or colours flicker
     still = [sheet.quantize(palette=palette, dither=Image.Dither.NONE) for sheet in sheets]
-    still[0].save(
-        path,
-        format="GIF",
-        save_all=True,
-        append_images=still[1:],
-        duration=max(round(seconds * 100), 2) * 10,
-        loop=0,
-    )
+    with writing(path) as file:
+        still[0].save(
+            file,
+            format="GIF",
+            save_all=True,
+            append_images=still[1:],
+            duration=max(round(seconds * 100), 2) * 10,
+            loop=0,
+        )
 
 
 def _sheet(width: int, height: int, heading: Heading) -> tuple[Image.Image, ImageDraw.ImageDraw]:

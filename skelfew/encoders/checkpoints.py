@@ -1,16 +1,11 @@
 """Encoder weights in files: our own safetensors, and the checkpoints others have published."""
 
-import json
 import re
-import zipfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
@@ -18,10 +13,10 @@ from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import Classifier
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, check_member, parse_json, shown
+from skelfew.io.documents import Form, read_tensors
+from skelfew.io.files import brief, shown
+from skelfew.io.pickles import load_torch
 
-FORMAT = "skelfew-encoder"
-FORMAT_VERSION = 1
 _NAMED = 3
 # Of which kind what is known of the metadata must be, where it is there.
 _METADATA = {
@@ -40,6 +35,15 @@ class WeightsError(SkelfewError):
     """Weights that cannot be used; the message names the file and the parameters."""
 
 
+FORM = Form(
+    "skelfew-encoder",
+    "metadata",
+    WeightsError,
+    absent="no such file; skelfew-train writes one in its run",
+    foreign="; public checkpoints are loaded with skelfew.encoders.checkpoints.load_public",
+)
+
+
 def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Mapping[str, Any]) -> None:
     """Write weights and what they are, replacing an older file only when complete.
 
@@ -49,20 +53,8 @@ def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Mapping[s
         metadata: Plain values (JSON): preprocessing, dataset, stage, classes ... The encoder's
             configuration and skelfew's version are added under ``encoder`` and ``skelfew``.
     """
-    path = Path(path)
     document = {**metadata, "encoder": encoder.config, "skelfew": version("skelfew")}
-    header = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "metadata": json.dumps(document, ensure_ascii=False, allow_nan=False),
-    }
-    tensors = {
-        key: value.detach().cpu().contiguous() for key, value in encoder.state_dict().items()
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors, header))  # save_file would make it unreadable to others
-    partial.replace(path)
+    FORM.write(Path(path), encoder.state_dict(), document)
 
 
 def is_own(path: str | Path) -> bool:
@@ -73,47 +65,20 @@ def is_own(path: str | Path) -> bool:
     if Path(path).suffix != ".safetensors":
         return False
     try:
-        with safe_open(path, "pt") as file:
-            return "format_version" in (file.metadata() or {})
-    except (SafetensorError, OSError):
+        return "format_version" in read_tensors(path, tensors=False)[0]
+    except (ValueError, OSError):
         return True  # reading it as one of ours says what is wrong
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
     """Return what ``save_encoder`` wrote beside the weights, without reading those."""
-    try:
-        check_file(Path(path), most=None)
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; skelfew-train writes one in its run") from None
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({brief(error)})") from None
-    if header.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path}: a safetensors file, but not a {FORMAT}; public checkpoints are loaded with "
-            "skelfew.encoders.checkpoints.load_public"
-        )
-    number = header.get("format_version", "")
-    if not number.isdecimal() or len(number) > 9:
-        raise WeightsError(f"{path}: format_version is {shown(number)}, expected a number")
-    if int(number) > FORMAT_VERSION:
-        raise WeightsError(
-            f"{path}: format version {header['format_version']}, this skelfew reads up to "
-            f"{FORMAT_VERSION}; upgrade skelfew to read it"
-        )
-    try:
-        document = parse_json(header["metadata"])
-    except (KeyError, ValueError) as error:
-        raise WeightsError(f"{path}: its metadata are no JSON ({brief(error)})") from None
+    document, _ = FORM.read(path, tensors=False)
     _check_metadata(path, document)
     return document
 
 
-def _check_metadata(path: str | Path, document: Any) -> None:
+def _check_metadata(path: str | Path, document: dict[str, Any]) -> None:
     """Raise WeightsError unless what is known of the metadata is of its kind."""
-    if not isinstance(document, dict):
-        raise WeightsError(f"{path}: its metadata are {shown(document)}, expected an object")
     for key, kind in _METADATA.items():
         value = document.get(key)
         if not isinstance(value, kind) and (value is not None or key == "encoder"):
@@ -218,49 +183,24 @@ def load_initial(path: str | Path, encoder: SkeletonEncoder) -> list[str]:
 
 def _tensors(path: str | Path) -> dict[str, Tensor]:
     try:
-        with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
+        return read_tensors(path)[1]
+    except FileNotFoundError:
+        raise WeightsError(f"{path}: no such file") from None
+    except (ValueError, OSError) as error:
         raise WeightsError(f"{path}: cannot be read ({brief(error)})") from None
 
 
 def _read_pickled(path: str | Path) -> dict[str, Tensor]:
     try:
-        check_file(Path(path), most=None)
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for info in archive.infolist():
-                    check_member(info)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file") from None
-    except Exception as error:  # torch raises whatever the program in the file leads to
-        reason = brief(str(error).strip() or type(error).__name__)
-        raise WeightsError(
-            f"{path}: not a checkpoint that can be opened without executing code ({reason}); "
-            "save its state dict alone and try again"
-        ) from None
+        content = load_torch(path)
+    except SkelfewError as error:
+        raise WeightsError(str(error)) from None
     for wrapper in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise WeightsError(f"{path}: holds no state dict (names and tensors)")
-    for key, value in content.items():
-        if not isinstance(key, str) or not is_whole(value):
-            raise WeightsError(
-                f"{path}: {shown(key)} claims shape {tuple(value.shape)}, but holds fewer numbers"
-            )
     return {re.sub(r"^(module\.|backbone\.)+", "", str(k)): v for k, v in content.items()}
-
-
-def is_whole(value: Tensor) -> bool:
-    """Whether each number of a tensor has its own place; one can be shown a billion times."""
-    return (
-        value.layout == torch.strided
-        and not value.is_quantized
-        and value.device.type == "cpu"
-        and value.numel() * value.element_size() <= value.untyped_storage().nbytes()
-    )
 
 
 def _from_pyskl(state: Mapping[str, Tensor], path: str | Path) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Features for few-shot scoring: an encoder's, kept in its run folder, or the raw skeletons'."""
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -7,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from skelfew.data.input.augment import mirror
@@ -17,6 +16,7 @@ from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
+from skelfew.io.documents import read_tensors, write_tensors
 from skelfew.progress import Progress
 
 _BATCH = 128
@@ -95,17 +95,18 @@ def kept(
     key = hashlib.sha256(description.encode()).hexdigest()
     path = folder / f"{key[:16]}.safetensors"
     try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("key") == key:
-                return file.get_tensor("features")
-    except (FileNotFoundError, SafetensorError):
+        header, tensors = read_tensors(path)
+        if header.get("key") == key and "features" in tensors:
+            return tensors["features"]
+    except (FileNotFoundError, ValueError):
         pass  # absent, or cut off: made again below
     features = make()
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     header = {"key": key, "about": json.dumps(about, sort_keys=True)}
-    save_file({"features": features.contiguous()}, partial, metadata=header)
-    partial.replace(path)
+    try:
+        write_tensors(path, {"features": features}, header)
+    except OSError as error:
+        if error.errno != errno.EBUSY:  # another process keeps the same features
+            raise
     return features
 
 

@@ -21,6 +21,7 @@ from skelfew.explain.boundary import Boundary, NoBoundary, nearest_boundary
 from skelfew.explain.decision import Clip, Decision
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind, head_name, settings_of
+from skelfew.io.writing import writing
 
 FORMAT = "skelfew-explanation"
 
@@ -176,7 +177,7 @@ class Explanation:
 
     def save(self, path: Path) -> None:
         """Write all numbers as an npz without pickles; docs/explain.md lists them."""
-        with path.open("wb") as file:
+        with writing(path) as file:
             np.savez_compressed(
                 file,
                 format=np.array(FORMAT),

@@ -17,6 +17,7 @@ from skelfew.draw.sheets import Panel
 from skelfew.draw.stage import Stage
 from skelfew.errors import SkelfewError
 from skelfew.explain.explanation import Explanation
+from skelfew.io.writing import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,12 +91,21 @@ def draw(
         SkelfewError: matplotlib is not installed, or the skeleton has no such view.
     """
     try:
-        from matplotlib.figure import Figure
+        from matplotlib import rc_context
     except ModuleNotFoundError as error:
         raise SkelfewError(
             f"drawing heatmaps needs {error.name}, which is not installed; "
             "pip install 'skelfew[explain]'"
         ) from None
+    with rc_context({"text.parse_math": False}):  # names of others may have a $ in them
+        return _draw(explanations, manifest, look)
+
+
+def _draw(
+    explanations: Sequence[Explanation], manifest: Path, look: Look
+) -> "tuple[Figure, list[str]]":
+    from matplotlib.figure import Figure
+
     width = _WIDE if len(explanations) == 1 else _NARROW
     columns = [_Column(e, manifest, look) for e in explanations]
     strips = [[c.pasted(row, width) for row in c.rows] for c in columns]
@@ -145,9 +155,12 @@ def save(figure: "Figure", path: Path) -> None:
     """Write a PNG or an SVG, by the suffix; the same figure gives the same bytes."""
     import matplotlib
 
-    with matplotlib.rc_context({"svg.hashsalt": "skelfew", "svg.fonttype": "path"}):
+    with matplotlib.rc_context(
+        {"text.parse_math": False, "svg.hashsalt": "skelfew", "svg.fonttype": "path"}
+    ):
         metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=_DPI, metadata=metadata)
+        with writing(path) as file:
+            figure.savefig(file, dpi=_DPI, metadata=metadata, format=path.suffix[1:])
 
 
 def _height(strip: Image.Image, width: float) -> float:

@@ -1,19 +1,16 @@
 """The head of a run in its folder: head.safetensors, settings in the header, weights as tensors."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, HeadClassifier, build_head
-from skelfew.io.files import brief, parse_json, shown
+from skelfew.io.documents import Form
+from skelfew.io.files import shown
 
-FORMAT = "skelfew-head"
+FORM = Form("skelfew-head", "head")
 FILE = "head.safetensors"
 _WIDEST = 1 << 13
 
@@ -32,10 +29,7 @@ def save_head(
     """
     document = {**about, "name": name, "settings": head.settings, "width": width}
     state = {} if head.learned is None else head.learned.state_dict()
-    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(save(tensors, {"format": FORMAT, "head": json.dumps(document)}))
-    partial.replace(path)
+    FORM.write(path, state, document)
 
 
 def head_name(path: Path | None) -> str | None:
@@ -80,10 +74,8 @@ def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
     learned = head.module(found["width"])
     if learned is not None:
         assert path is not None
-        with safe_open(path, "pt") as file:
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
         try:
-            learned.load_state_dict(state)
+            learned.load_state_dict(FORM.read(path)[1])
         except RuntimeError as error:
             raise SkelfewError(
                 f"{path}: the weights do not fit {name!r} with these settings "
@@ -94,25 +86,13 @@ def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise SkelfewError(f"{path}: not a readable safetensors file ({brief(error)})") from None
-    if header.get("format") != FORMAT:
-        raise SkelfewError(f"{path}: a safetensors file, but not a {FORMAT}")
-    try:
-        document = parse_json(header.get("head", ""))
-    except ValueError as error:
-        raise SkelfewError(
-            f"{path}: damaged, its description is no JSON ({brief(error)}); train again"
-        ) from None
+    document, _ = FORM.read(path, tensors=False)
     kinds: dict[str, Any] = {"name": str, "settings": dict, "width": int}
     for key, kind in kinds.items():
-        value = document.get(key) if isinstance(document, dict) else None
+        value = document.get(key)
         if not isinstance(value, kind) or (key == "width" and not 0 < value <= _WIDEST):
             raise SkelfewError(f"{path}: damaged, {key} of its head is {shown(value)}; train again")
-    return dict(document)
+    return document
 
 
 def settings_of(classifier: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A name may lead to a device that never ends, a pipe that never begins, or a file
 there is memory. What is wrong is an OSError or a ValueError, for callers to put into words.
 """
 
+import csv
 import errno
 import json
 import lzma
@@ -11,9 +12,11 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from skelfew.io.clean import printable, uncell
 
 MOST_BYTES = 1 << 28  # of a text that is read whole
 _SHOWN = 160
@@ -78,6 +81,25 @@ def read_json_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
     return value
 
 
+def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return columns of a table that ``write_csv`` wrote; rows that were cut off are left out.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is no such table.
+    """
+    check_file(path)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.DictReader(file)
+        try:
+            if missing := set(columns) - set(rows.fieldnames or ()):
+                raise ValueError(f"it has no column {min(missing)}")
+            found = [[row[column] for column in columns] for row in rows]
+        except csv.Error as error:
+            raise ValueError(str(error)) from None
+    return [tuple(map(uncell, values)) for values in found if None not in values]
+
+
 def shown(value: object, most: int = _SHOWN) -> str:
     """Return ``repr(value)`` for a message: on one line, short, and soon, however nested it is."""
     import reprlib
@@ -93,7 +115,7 @@ def shown(value: object, most: int = _SHOWN) -> str:
 
 def brief(value: object) -> str:
     """Return ``str(value)`` for a message: its first line, without control characters, short."""
-    text = "".join(c if c.isprintable() else "?" for c in str(value).split("\n", 1)[0][:200])
+    text = printable(str(value).split("\n", 1)[0][:200])
     text = text or type(value).__name__
     return text if len(text) <= 120 else text[:117] + "..."
 

@@ -7,6 +7,7 @@ are the same steps for one recording without a branch, so that ``torch.export`` 
 import copy
 import json
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from skelfew.data.input import preprocess
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.errors import SkelfewError
+from skelfew.io.writing import writing
 from skelfew.predict.recogniser import Recogniser
 
 DESCRIPTION = "skelfew.json"  # beside the graph in the file
@@ -163,23 +165,21 @@ def export(recogniser: Recogniser, path: str | Path) -> Path:
     portable, text = Portable(recogniser).eval(), json.dumps(about)
     write = _write_torch if path.suffix == ".pt2" else _write_onnx
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"partial-{path.name}")
-        write(portable, example, partial, text)
-        partial.replace(path)
+        with writing(path) as file:
+            write(portable, example, file, text)
     except OSError as error:
         raise SkelfewError(f"{path}: cannot be written ({error.strerror})") from None
     return path
 
 
-def _write_torch(portable: Portable, example: Tensor, path: Path, about: str) -> None:
+def _write_torch(portable: Portable, example: Tensor, file: BinaryIO, about: str) -> None:
     frames = torch.export.Dim("frames", min=_SHORTEST, max=_LONGEST)
     with torch.no_grad():
         program = torch.export.export(portable, (example,), dynamic_shapes=({1: frames},))
-    torch.export.save(program, path, extra_files={DESCRIPTION: about})
+    torch.export.save(program, cast(Any, file), extra_files={DESCRIPTION: about})
 
 
-def _write_onnx(portable: Portable, example: Tensor, path: Path, about: str) -> None:
+def _write_onnx(portable: Portable, example: Tensor, file: BinaryIO, about: str) -> None:
     try:
         import onnx
         import onnxscript  # noqa: F401 - what torch.onnx needs
@@ -202,4 +202,4 @@ def _write_onnx(portable: Portable, example: Tensor, path: Path, about: str) -> 
     assert program is not None
     graph = program.model_proto
     onnx.helper.set_model_props(graph, {DESCRIPTION: about})
-    onnx.save(graph, str(path))
+    onnx.save(graph, file)

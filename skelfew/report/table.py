@@ -7,6 +7,7 @@ from typing import Any
 
 from skelfew.evaluation.answers import RAW
 from skelfew.evaluation.statistics import Estimate
+from skelfew.io.clean import cell
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.quoted import Quote, quotes
 
@@ -154,7 +155,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_plain(row.get(column)) for column in columns])
+        writer.writerow([cell(_plain(row.get(column))) for column in columns])
     return text.getvalue().rstrip("\n")
 
 

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.writing import write_text
 from skelfew.report.table import markdown
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.summary import Summary, scored_by, summarise
 from skelfew.reproduce.tables import Table, load_table
 from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks
 from skelfew.reproduce.units import Request, Work
-from skelfew.runs.folder import replace_text
 
 _GROUP = ("dataset", "budget", "classes", "settings", "caches")
 _KEPT = (
@@ -69,8 +69,8 @@ def write_results(
             line = units.setdefault(record["key"], _compact(record))
             _add_scores(line, record, classifiers[row])
     lines = [*_others(path, head), head, *units.values()]
-    replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    replace_text(page, make_page(folder, page))
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write_text(page, make_page(folder, page))
     return [path, page]
 
 

@@ -1,13 +1,13 @@
 """What the units gave: one JSON line each in runs/reproduce/records.jsonl, by key."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, check_file, parse_json
+from skelfew.io.writing import append_line
 
 # Outcomes that come out the same every time: they are results, not accidents.
 FINAL_ERRORS = ("CollapseError", "NotFiniteError")
@@ -66,15 +66,5 @@ class Records:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add a record in one write, so that others reading and writing see whole lines."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        data = (json.dumps(dict(record), ensure_ascii=False) + "\n").encode()
-        with self.path.open("ab+") as file:
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":  # a line that was cut off stays alone
-                    data = b"\n" + data
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(dict(record), ensure_ascii=False), durable=True)
         self.refresh()

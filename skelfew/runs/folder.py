@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.writing import append_line, write_json, write_text
 from skelfew.io import files
 from skelfew.config import TrainConfig
 from skelfew.errors import SkelfewError
@@ -138,8 +139,7 @@ class Run:
         """Add a line to metrics.jsonl."""
         if not self.writes:
             return
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+        append_line(self.path / "metrics.jsonl", json.dumps(dict(row)))
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a last line that was cut off is left out."""
@@ -159,7 +159,7 @@ class Run:
         if not self.writes:
             return
         text = "".join(json.dumps(row) + "\n" for row in self.rows()[:count])
-        replace_text(self.path / "metrics.jsonl", text)
+        write_text(self.path / "metrics.jsonl", text)
 
     def log(self, message: str, show: bool = True) -> None:
         """Add a line to log.txt and, unless told not to, print it to stderr."""
@@ -167,8 +167,8 @@ class Run:
             return
         if show:
             print(message, file=sys.stderr, flush=True)
-        with (self.path / "log.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}"
+        append_line(self.path / "log.txt", line)
 
 
 def newest_run(folder: str | Path = "runs") -> Run:
@@ -234,21 +234,9 @@ def _git_commit() -> str | None:
         return None
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON file, replacing an older one only when complete."""
-    replace_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file; raise RunError naming it if it cannot be read."""
     try:
         return files.read_json_object(path)
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: not a readable JSON file ({brief(error)})") from None
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Write a text file, replacing an older one only when complete."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

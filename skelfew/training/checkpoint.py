@@ -1,29 +1,26 @@
-"""Training state in one safetensors file: tensors as such, the rest as JSON in its header.
+"""Training state in one document: tensors as such, the rest as plain values."""
 
-One file, so that one rename commits all of it; no pickle, so that opening it executes nothing.
-"""
-
-import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, parse_json, shown
+from skelfew.io.documents import Form
 from skelfew.training.optim import Optimizer
-
-FORMAT = "skelfew-checkpoint"
-FORMAT_VERSION = 1
 
 
 class CheckpointError(SkelfewError):
     """A checkpoint that cannot be used; the message names the file and what to do."""
+
+
+FORM = Form(
+    "skelfew-checkpoint",
+    "scalars",
+    CheckpointError,
+    absent="no checkpoint; the run was stopped before its first one, start it again",
+)
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -62,25 +59,10 @@ def save_checkpoint(
     Raises:
         CheckpointError: If the disk is full or the like; an older checkpoint is still there.
     """
-    tensors = {}
-    for group, members in groups.items():
-        for name, value in members.items():
-            # A clone, because safetensors refuses tensors that share memory.
-            tensors[f"{group}/{name}"] = value.detach().cpu().contiguous().clone()
-    header = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "scalars": json.dumps(dict(scalars)),
-    }
-    partial = path.with_name(path.name + ".partial")
+    tensors = {f"{g}/{name}": value for g, group in groups.items() for name, value in group.items()}
     try:
-        with partial.open("wb") as file:  # save_file would make it unreadable to others
-            file.write(save(tensors, header))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        FORM.write(path, tensors, scalars)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
         ) from None
@@ -92,47 +74,14 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     Raises:
         CheckpointError: No such file, not a checkpoint, or written by a newer skelfew.
     """
+    scalars, tensors = FORM.read(path)
     groups: dict[str, dict[str, Tensor]] = {}
-    with _opened(path) as file:
-        for key in file.keys():  # noqa: SIM118 (not a mapping)
-            group, _, name = key.partition("/")
-            groups.setdefault(group, {})[name] = file.get_tensor(key)
-        return groups, _scalars(path, file)
+    for key, value in tensors.items():
+        group, _, name = key.partition("/")
+        groups.setdefault(group, {})[name] = value
+    return groups, scalars
 
 
 def load_scalars(path: Path) -> dict[str, Any]:
     """Return the scalars alone; errors as in ``load_checkpoint``."""
-    with _opened(path) as file:
-        return _scalars(path, file)
-
-
-def _scalars(path: Path, file: Any) -> dict[str, Any]:
-    try:
-        scalars = parse_json(file.metadata()["scalars"])
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: its scalars are no JSON ({brief(error)})") from None
-    if not isinstance(scalars, dict):
-        raise CheckpointError(f"{path}: its scalars are {shown(scalars)}, expected an object")
-    return scalars
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    try:
-        check_file(path, most=None)
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise CheckpointError(f"{path}: a safetensors file, but not a {FORMAT}")
-            version = header.get("format_version", "")
-            if not version.isdecimal() or len(version) > 9:
-                raise CheckpointError(f"{path}: format_version is {shown(version)}")
-            if int(version) > FORMAT_VERSION:
-                raise CheckpointError(f"{path}: written by a newer skelfew; upgrade to go on")
-            yield file
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no checkpoint; the run was stopped before its first one, start it again"
-        ) from None
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable checkpoint ({brief(error)})") from None
+    return FORM.read(path, tensors=False)[0]

@@ -26,8 +26,9 @@ from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head
 from skelfew.fewshot.trained import save_head
+from skelfew.io.writing import write_json
 from skelfew.runs.cache_fit import about, changes
-from skelfew.runs.folder import Run, read_json, write_json
+from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import InputError, Inputs, find_inputs
 from skelfew.training.base_samples import base_samples
 from skelfew.training.checkpoint import load_scalars

@@ -77,7 +77,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
         load_checkpoint(foreign)
     torn = tmp_path / "torn.safetensors"
     torn.write_bytes(foreign.read_bytes()[:20])
-    with pytest.raises(CheckpointError, match="not a readable checkpoint"):
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         load_checkpoint(torn)
     newer = tmp_path / "newer.safetensors"
     header = {"format": "skelfew-checkpoint", "format_version": "2", "scalars": "{}"}

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from skelfew.errors import SkelfewError
+from skelfew.io.writing import writing
 
 
 def _pyav() -> Any:
@@ -32,9 +33,7 @@ def is_complete(path: Path, recipe: str) -> bool:
 def write_video(path: Path, frames: np.ndarray, fps: int, recipe: str) -> None:
     """Encode (T, H, W, 3) uint8 frames; the file appears under its name only when complete."""
     av = _pyav()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with av.open(str(partial), "w", format="mp4") as container:
+    with writing(path) as file, av.open(file.name, "w", format="mp4") as container:
         container.metadata["comment"] = recipe
         options = {"preset": "veryfast", "crf": "24", "g": "12", "threads": "1", "bf": "0"}
         stream = container.add_stream("libx264", rate=fps, options=options)
@@ -43,4 +42,3 @@ def write_video(path: Path, frames: np.ndarray, fps: int, recipe: str) -> None:
         for image in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)

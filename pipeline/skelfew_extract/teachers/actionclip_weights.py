@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
-from skelfew_extract.restricted_pickle import read_checkpoint
+from skelfew.io.documents import read_tensors
+from skelfew.io.files import brief
+from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, VARIANTS, ActionVariant
 from skelfew_extract.weights import FOLDER, few, file_sha256, fits
 
@@ -95,15 +97,12 @@ def find(variant: ActionVariant, weights: str | None) -> Path:
 def open_actionclip(path: Path) -> ActionCheckpoint:
     """Read a checkpoint of either spelling; raise SkelfewError saying what else it is."""
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         try:
-            content: Any = load_file(path)
-        except (SafetensorError, OSError) as error:
-            raise SkelfewError(f"{path}: not readable as safetensors ({error})") from None
+            content: Any = read_tensors(path)[1]
+        except (ValueError, OSError) as error:
+            raise SkelfewError(f"{path}: not readable as safetensors ({brief(error)})") from None
     else:
-        content = read_checkpoint(path)
+        content = load_torch(path)
     sha256 = file_sha256(path)
     if not isinstance(content, Mapping):
         raise SkelfewError(f"{path}: holds no checkpoint, but a {type(content).__name__}")

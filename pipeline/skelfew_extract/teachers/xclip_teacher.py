@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.io.documents import write_tensors
 from skelfew_extract.open_clip_door import VERSION
 from skelfew_extract.teachers import Precision
 from skelfew_extract.teachers.clips import check_precision, parts_of
@@ -203,8 +204,6 @@ def save_teacher(
         dtype: Of the stored numbers; half precision halves the file.
         about: What it was trained on and how well it does, for whoever opens the file; any JSON.
     """
-    from safetensors.torch import save_file
-
     vocabulary = teacher.vocabulary
     if vocabulary is not None and vocabulary.known is None and trained:
         raise SkelfewError(
@@ -221,7 +220,7 @@ def save_teacher(
     if about is not None:
         metadata["about"] = json.dumps(about)
     state = teacher.model.state_dict()
-    save_file({n: t.to("cpu", dtype).contiguous() for n, t in state.items()}, path, metadata)
+    write_tensors(Path(path), {n: t.to("cpu", dtype) for n, t in state.items()}, metadata)
 
 
 def _random(variant: Variant, seed: int) -> XCLIP:

@@ -1,6 +1,5 @@
 """How two caches differ: sample by sample, and in what they say about their making."""
 
-import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from skelfew.cache.format.checks import brief
 from skelfew.cache.format.history import MANAGED
 from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
+from skelfew.io.writing import write_csv
 
 _WORST = 10
 
@@ -118,14 +118,8 @@ def _cosines(
 
 
 def _write_table(path: Path, ids: list[str], cosines: dict[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["sample_id", *(f"cosine_{symbol}" for symbol in cosines)])
-        for i, sample_id in enumerate(ids):
-            writer.writerow([sample_id, *(f"{values[i]:.6f}" for values in cosines.values())])
-    partial.replace(path)
+    rows = ([sid, *(f"{v[i]:.6f}" for v in cosines.values())] for i, sid in enumerate(ids))
+    write_csv(path, ["sample_id", *(f"cosine_{symbol}" for symbol in cosines)], rows)
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:

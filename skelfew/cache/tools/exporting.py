@@ -4,7 +4,7 @@ import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -12,6 +12,7 @@ from numpy.lib import format as npy
 from skelfew.cache.format.checks import CacheError
 from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
+from skelfew.io.writing import write_text, writing
 
 _ROWS = 4096
 
@@ -40,25 +41,20 @@ def export_features(
     ids = [cache.ids[int(i)] for i in rows]
     about = json.dumps(cache.attrs, ensure_ascii=False)
     shape = (len(rows), *cache.shape[1:])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
-    try:
+    with writing(out) as file:
         if kind == ".npy":
-            _write_npy(cache, rows, shape, partial, representation)
-            out.with_suffix(".ids.txt").write_text("\n".join(ids) + "\n", encoding="utf-8")
+            _write_npy(cache, rows, shape, file, representation)
+            write_text(out.with_suffix(".ids.txt"), "\n".join(ids) + "\n")
         else:
             arrays = {n: (shape, cache.dtype, _stored(cache, n, rows)) for n in cache.features}
             if cache.class_text is not None:
                 arrays["class_text"] = (cache.class_text.shape, "float32", iter([cache.class_text]))
             if kind == ".npz":
-                _write_npz(partial, ids, arrays, about)
+                _write_npz(file, ids, arrays, about)
             else:
                 from skelfew.cache.tools.foreign_hdf5 import write_hdf5
 
-                write_hdf5(partial, ids, arrays, {"provenance": about})
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+                write_hdf5(Path(file.name), ids, arrays, {"provenance": about})
     return {"file": str(out), "samples": len(rows), "bytes": out.stat().st_size}
 
 
@@ -68,20 +64,19 @@ def _stored(cache: StoredCache, name: str, rows: np.ndarray) -> Iterator[np.ndar
 
 
 def _write_npy(
-    cache: StoredCache, rows: np.ndarray, shape: tuple[int, ...], out: Path, wanted: str | None
+    cache: StoredCache, rows: np.ndarray, shape: tuple[int, ...], file: BinaryIO, wanted: str | None
 ) -> None:
     names = {"f_v": ["video"], "f_t": ["text"], "f_v+f_t": ["video", "text"]}
     chosen = names.get(wanted or ("f_v+f_t" if "video" in cache.features else "f_t"))
     if chosen is None or not set(chosen) <= set(cache.features):
         raise CacheError(f"{cache.path}: no representation {wanted!r}; it has {cache.features}")
-    with out.open("wb") as file:
-        _header(file, shape, np.dtype("<f4"))
-        for parts in zip(*(_stored(cache, n, rows) for n in chosen), strict=True):
-            total = sum(p.astype(np.float32) for p in parts)
-            file.write(np.ascontiguousarray(total, dtype="<f4").tobytes())
+    _header(file, shape, np.dtype("<f4"))
+    for parts in zip(*(_stored(cache, n, rows) for n in chosen), strict=True):
+        total = sum(p.astype(np.float32) for p in parts)
+        file.write(np.ascontiguousarray(total, dtype="<f4").tobytes())
 
 
-def _write_npz(out: Path, ids: list[str], arrays: Mapping[str, Any], about: str) -> None:
+def _write_npz(out: BinaryIO, ids: list[str], arrays: Mapping[str, Any], about: str) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, array in (("sample_id", np.array(ids)), ("provenance", np.array(about))):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -1,6 +1,5 @@
 """Shards and overlapping caches into one, and one into a smaller one."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,8 @@ from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.tools.compare import cosine
 from skelfew.cache.writer import IDENTITY, CacheWriter
 from skelfew.data.manifest import Manifest
+from skelfew.io.files import brief, read_csv
+from skelfew.io.writing import write_csv
 
 _BY_MANIFEST = ("dataset", "manifest_sha256", "skeletons_digest")  # given anew with a manifest
 _SHOWN = 3
@@ -277,23 +278,24 @@ def _copy(source: _Source, mine: np.ndarray, status: np.ndarray, writer: CacheWr
 
 def _merge_failures(sources: Sequence[_Source], failed: set[str], out: Path) -> None:
     """Write the reasons of the rows that are still failed, as the sources' files give them."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, tuple[str, ...]] = {}
     header = ["sample_id", "stage", "message"]
     for source in sources:
         file = failures_beside(source.cache.path)
         if not failed or not file.is_file():
             continue
-        with file.open(newline="", encoding="utf-8") as stream:
-            for entry in csv.DictReader(stream):
-                values = [entry.get(column) or "" for column in header]
-                if values[0] in failed:
-                    rows.setdefault(values[0], values)
+        try:
+            listed = read_csv(file, header)
+        except (OSError, ValueError) as error:
+            raise CacheError(f"{file}: not a readable list of failures ({brief(error)})") from None
+        for values in listed:
+            if values[0] in failed:
+                rows.setdefault(values[0], values)
     target = failures_beside(out)
     if not rows:
         target.unlink(missing_ok=True)
         return
-    with target.open("w", newline="", encoding="utf-8") as stream:
-        csv.writer(stream, lineterminator="\n").writerows([header, *rows.values()])
+    write_csv(target, header, rows.values())
 
 
 def failures_beside(path: Path) -> Path:

@@ -1,6 +1,5 @@
 """Fetching a cache from elsewhere: key by key as its metadata say, checked by its digest."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +32,7 @@ from skelfew.cache.transport.places import (
 from skelfew.cache.writer import lock_beside
 from skelfew.io.files import parse_json, read_json
 from skelfew.io.paths import below
+from skelfew.io.writing import write_json
 
 _MOST_BYTES = 32 << 30  # of a file whose length the server does not tell
 _THREADS = 8
@@ -86,9 +86,7 @@ def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
             "digest": done["digest"],
             "fetched": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        partial = note.with_name(note.name + ".partial")
-        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        partial.replace(note)
+        write_json(note, document)
     finally:
         lock.release()
     return target

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 from skelfew.cache.format.checks import CacheError, brief
+from skelfew.io.writing import writing
 
 KINDS = ("https", "http", "s3", "ssh", "sftp", "file")
 _DIGEST = re.compile(r"(?:digest=|sha256:)?([0-9a-f]{64})")
@@ -219,20 +220,15 @@ def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -
         target: Local file; exists afterwards only if the whole file came.
         limit: Give up beyond so many bytes; None for no limit.
     """
-    partial = target.with_name(target.name + ".partial")
     try:
-        with reached(place):
-            try:
-                _get(fs, place, key, partial, limit)
-            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-                return False
-        partial.replace(target)
-        return True
-    finally:
-        partial.unlink(missing_ok=True)
+        with writing(target) as sink, reached(place):
+            _get(fs, place, key, sink, limit)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return False
+    return True
 
 
-def _get(fs: Any, place: Place, key: str, partial: Path, limit: int | None) -> None:
+def _get(fs: Any, place: Place, key: str, sink: BinaryIO, limit: int | None) -> None:
     file, got = place.file(key), 0
 
     def count(more: int) -> None:
@@ -251,9 +247,9 @@ def _get(fs: Any, place: Place, key: str, partial: Path, limit: int | None) -> N
             def relative_update(self, inc: int = 1) -> None:
                 count(inc)
 
-        fs.get_file(file, str(partial), callback=Counting())
+        fs.get_file(file, sink.name, callback=Counting())
         return
-    with fs.open(file, "rb") as source, partial.open("wb") as sink:
+    with fs.open(file, "rb") as source:
         while block := source.read(1 << 20):
             count(len(block))
             sink.write(block)

@@ -19,6 +19,7 @@ from types import FrameType
 import numpy as np
 from filelock import FileLock, Timeout
 
+from skelfew.io.writing import write_text
 from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample, bad_id
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
@@ -262,9 +263,7 @@ def read_block(plan: Plan, folder: Path, block: int) -> None:
         "rows": [asdict(row) for row in rows],
         "dropped": [asdict(d) for d in dropped],
     }
-    partial = _rows_file(folder, block).with_suffix(".partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(_rows_file(folder, block))
+    write_text(_rows_file(folder, block), json.dumps(content))
 
 
 def _read_source(plan: Plan, source: str) -> Iterator[Recording | Dropped]:

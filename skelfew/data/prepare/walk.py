@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skelfew.io.writing import write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import Part, Plan, read_blocks
@@ -149,7 +150,7 @@ def prepare(
         manifest.write(outputs.manifest)
         _write_table(outputs.notes, ("sample_id", "source", "note"), notes)
         local = {"raw": str(raw.path.resolve()), "videos": str(raw.video_folder.resolve())}
-        _write_text(outputs.local, json.dumps(local, indent=1) + "\n")
+        write_json(outputs.local, local)
     return Prepared(outputs, manifest, dropped, notes, digest)
 
 
@@ -216,17 +217,7 @@ def _merge(
 
 def _write_table(path: Path, columns: tuple[str, ...], rows: list[Dropped] | list[Note]) -> None:
     """Write a CSV table, also an empty one: an older table must not be left standing."""
-    import pandas as pd
-
-    table = pd.DataFrame([[getattr(r, c) for c in columns] for r in rows], columns=list(columns))
-    _write_text(path, table.to_csv(index=False, lineterminator="\n"))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_csv(path, columns, ([getattr(row, c) for c in columns] for row in rows))
 
 
 def usable_cpus() -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.writing import write_text
 from skelfew.data.protocols.patterns import compiled
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, read_json, shown
@@ -192,10 +193,7 @@ def listed_exemplars(
 
 def write_protocol(document: Mapping[str, Any], path: Path) -> None:
     """Write a protocol file, one line a key, replacing an older one only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(format_protocol(document), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, format_protocol(document))
 
 
 def format_protocol(document: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 A file is a dict with ``annotations``, or that list alone; an annotation has ``frame_dir``,
 ``label`` (from 0), ``total_frames``, ``keypoint`` (bodies, frames, joints, 2 or 3) and, in 2D,
 ``keypoint_score`` (bodies, frames, joints), ``img_shape`` and ``original_shape``. Files are opened
-without executing anything, see ``plain_pickle``.
+without executing anything, see ``skelfew/io/pickles.py``.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from skelfew.io.pickles import load_arrays
 from skelfew.data.facts import name_of, names_from
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.bodies import most_seen
 from skelfew.data.readers.ntu import name_fields
-from skelfew.data.readers.plain_pickle import load
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
@@ -68,7 +68,7 @@ def annotations(raw: RawFolder, source: str) -> list[Any]:
     """Return the annotations of a file; raise SkelfewError if it holds anything else."""
     try:
         with raw.open(source) as file:
-            content = load(file, source)
+            content = load_arrays(file, source)
     except SkelfewError:
         raise
     except BROKEN as error:

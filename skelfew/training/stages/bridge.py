@@ -4,7 +4,6 @@ A stage that trains such maps answers to ``Bridging``. With them a skeleton can 
 text of a class that nobody has trained on (skelfew/evaluation/zeroshot.py).
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +11,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from skelfew.cache import TeacherCache
 from skelfew.config import DirectConfig, TransferConfig
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, parse_json, shown
+from skelfew.io.documents import Form
+from skelfew.io.files import brief
 from skelfew.training.data import TrainingData
 from skelfew.training.stages.byol import Orthonormal, ZeroPad
 
-FORMAT = "skelfew-bridge"
-FORMAT_VERSION = 1
+FORM = Form("skelfew-bridge", "about")
 
 
 @runtime_checkable
@@ -105,39 +102,14 @@ def save_bridge(path: Path, bridge: Bridge) -> None:
         flat = nn.Sequential(*_flat(chain))
         layers[name] = [_describe(layer) for layer in flat]
         tensors |= {f"{name}.{key}": value for key, value in flat.state_dict().items()}
-    header = {
-        "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
-        "about": json.dumps({**bridge.about, "layers": layers}, ensure_ascii=False),
-    }
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(
-        save({k: t.detach().cpu().contiguous() for k, t in tensors.items()}, header)
-    )
-    partial.replace(path)
+    FORM.write(path, tensors, {**bridge.about, "layers": layers})
 
 
 def load_bridge(path: Path) -> Bridge:
     """Read what ``save_bridge`` wrote; raise SkelfewError if it is not there or not that."""
-    try:
-        with safe_open(path, "pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise SkelfewError(f"{path}: a safetensors file, but not a {FORMAT}")
-            version = header.get("format_version")
-            if version != str(FORMAT_VERSION):
-                raise SkelfewError(
-                    f"{path}: format_version is {shown(version)}, this skelfew reads "
-                    f"{FORMAT_VERSION}; upgrade it, or train again if the file is damaged"
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise SkelfewError(f"{path}: no such file") from None
-    except (SafetensorError, OSError) as error:
-        raise SkelfewError(f"{path}: not a readable safetensors file ({brief(error)})") from None
+    about, tensors = FORM.read(path)
     chains = {}
     try:
-        about = parse_json(header["about"])
         layers = about.pop("layers")
         for name in ("skeleton", "teacher"):
             with torch.device("meta"):  # takes no memory, whatever size is claimed

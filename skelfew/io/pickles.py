@@ -1,32 +1,61 @@
-"""Opening pickles from strangers that hold arrays and plain containers; nothing else comes out.
+"""Opening pickles of strangers: arrays, tensors and plain containers come out, nothing runs.
 
-A pickle is a program that may call any function it can name. Here a name is looked up in the
-short table below and never imported, so that a file with code in it is refused, not run; what the
-names stand for are functions of ours, which make arrays of plain numbers and no others. The
-program is run by Python's own unpickler written in Python, since the one in C sets aside as much
-memory as a number in the file says; and without the instructions that make other objects.
+A pickle is a program that may call any function it can name. Here a name is looked up in a short
+table and never imported, so that a file with code in it is refused, not run; what the names get
+are functions and classes of ours, which make arrays of plain numbers, tensors that are whole, and
+no others. The program is run by Python's own unpickler written in Python, since the one in C sets
+aside as much memory as a number in the file says; and without the instructions that make other
+objects. ``torch.load(weights_only=True)`` is as strict, but refuses the official X-CLIP files,
+which carry their training configuration, a yacs CfgNode, along.
 """
 
 import math
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
-from typing import IO, Any
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief
+from skelfew.io.files import brief, check_file, check_member
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
 _PLAIN = (str, int, float, bool, bytes, type(None))
 
 
-def _refuse(what: object) -> pickle.UnpicklingError:
-    return pickle.UnpicklingError(f"{what}, which is neither an array nor a plain container")
+_TORCH_TYPES = (
+    "float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool",
+)  # fmt: skip
 
 
-class _Type:
+class _Refused(pickle.UnpicklingError):
+    """A pickle asks for something outside the table."""
+
+
+def _refuse(what: object) -> _Refused:
+    return _Refused(f"{what}, which is neither an array nor a plain container")
+
+
+class _StandIn:
+    """What a pickle may give a state to."""
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+class _Config(_StandIn, dict):
+    """What a yacs CfgNode becomes: a dict; the attributes that it sets on itself are dropped."""
+
+
+class _Ordered(_StandIn, dict):
+    """An OrderedDict, without the attributes that PyTorch adds to state dicts."""
+
+
+class _Type(_StandIn):
     """What stands for a NumPy dtype: numbers of a known size only."""
 
     def __init__(self, code: object = None, align: object = 0, copy: object = 1):
@@ -42,7 +71,7 @@ class _Type:
         self.dtype = self.dtype.newbyteorder(order)
 
 
-class _Array:
+class _Array(_StandIn):
     """What stands for a NumPy array while it is put together."""
 
     def __init__(self) -> None:
@@ -101,10 +130,16 @@ def _latin1(text: object, encoding: object) -> bytes:
     return text.encode("latin1")
 
 
-def _ordered(*items: object) -> dict[Any, Any]:
+def _ordered(*items: object) -> _Ordered:
     if items:
         raise _refuse("it holds a dict made of something else")
-    return {}
+    return _Ordered()
+
+
+def _set(items: object = ()) -> set[Any]:
+    if not isinstance(items, list | tuple) or not all(isinstance(item, _PLAIN) for item in items):
+        raise _refuse("it holds a set of odd things")
+    return set(items)
 
 
 _HARMLESS: dict[str, Any] = {
@@ -112,6 +147,8 @@ _HARMLESS: dict[str, Any] = {
     "numpy.dtype": _Type,
     "_codecs.encode": _latin1,
     "collections.OrderedDict": _ordered,
+    "builtins.set": _set,
+    "__builtin__.set": _set,
 } | {
     f"numpy.{core}.{name}": function
     for core in ("core", "_core")  # before and since NumPy 2
@@ -122,9 +159,8 @@ _HARMLESS: dict[str, Any] = {
     )
 }
 _LEFT_OUT = (
-    pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.PERSID, pickle.BINPERSID,
-    pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER,
-    pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET,
+    pickle.INST, pickle.OBJ, pickle.NEWOBJ_EX, pickle.EXT1, pickle.EXT2, pickle.EXT4,
+    pickle.NEXT_BUFFER, pickle.READONLY_BUFFER, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET,
 )  # fmt: skip
 
 
@@ -134,23 +170,30 @@ _Python: Any = pickle._Unpickler
 class _Unpickler(_Python):
     """Python's unpickler with fewer instructions."""
 
-    dispatch = {k: v for k, v in _Python.dispatch.items()
+    table: ClassVar[dict[str, Any]] = _HARMLESS
+    dispatch: ClassVar[dict[int, Any]] = {k: v for k, v in _Python.dispatch.items()
                 if k not in {code[0] for code in _LEFT_OUT}}  # fmt: skip
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _HARMLESS[f"{module}.{name}"]
+            return self.table[f"{module}.{name}"]
         except KeyError:
             raise _refuse(f"it names {brief(module)}.{brief(name)}") from None
 
     def load_reduce(self) -> None:
         function = self.stack[-2]
-        if not any(function is known for known in _HARMLESS.values()):
+        known = any(function is value for value in self.table.values())
+        if not known or function is _Config:
             raise _refuse("it calls something")
         _Python.load_reduce(self)
 
+    def load_newobj(self) -> None:
+        if self.stack[-2] is not _Config or self.stack[-1] != ():
+            raise _refuse("it makes something")
+        _Python.load_newobj(self)
+
     def load_build(self) -> None:
-        if not isinstance(self.stack[-2], _Type | _Array):
+        if not isinstance(self.stack[-2], _StandIn):
             raise _refuse("it gives a state to something")
         _Python.load_build(self)
 
@@ -177,14 +220,14 @@ class _Unpickler(_Python):
     for _code, _method in (
         (pickle.REDUCE, load_reduce), (pickle.BUILD, load_build), (pickle.SETITEM, load_setitem),
         (pickle.SETITEMS, load_setitems), (pickle.DICT, load_dict), (pickle.APPEND, load_append),
-        (pickle.APPENDS, load_appends),
+        (pickle.APPENDS, load_appends), (pickle.NEWOBJ, load_newobj),
     ):  # fmt: skip
         dispatch[_code[0]] = _method
 
 
 def _check_keys(holders: list[Any], keys: list[Any]) -> None:
     """A tuple as a key, holding itself many times over, would be hashed for ever."""
-    if not holders or type(holders[0]) is not dict:
+    if not holders or not isinstance(holders[0], dict):
         raise _refuse("it puts items into something")
     if not all(isinstance(key, _PLAIN) for key in keys):
         raise _refuse("it has a dict with odd keys")
@@ -195,8 +238,12 @@ def _check_list(holder: Any) -> None:
         raise _refuse("it appends to something")
 
 
-def load(file: IO[bytes], where: str) -> Any:
-    """Return what a pickle holds; raise SkelfewError if it is damaged or holds anything else."""
+def load_arrays(file: IO[bytes], where: str) -> Any:
+    """Return what a pickle of arrays holds.
+
+    Raises:
+        SkelfewError: It is damaged or holds anything else.
+    """
     try:
         return _finished(_Unpickler(file).load())
     except pickle.UnpicklingError as error:
@@ -218,7 +265,7 @@ def _finished(value: Any) -> Any:
             return item.values
         if isinstance(item, _Type | Callable):
             raise _refuse("it holds a function or a type")
-        if not isinstance(item, dict | list | tuple):
+        if not isinstance(item, dict | list) and type(item) is not tuple:
             return item
         if id(item) in done:
             return done[id(item)]
@@ -232,3 +279,89 @@ def _finished(value: Any) -> Any:
         return item
 
     return finish(value)
+
+
+# ---- PyTorch -------------------------------------------------------------------------------
+
+_ZIP = b"PK\x03\x04"
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch before 1.6
+
+
+def _torch_pickle() -> ModuleType:
+    """Return a module with the names that torch.load asks for."""
+    import torch
+
+    def tensor(*args: Any) -> torch.Tensor:
+        made = torch._utils._rebuild_tensor_v2(*args)
+        if made.numel() * made.element_size() > made.untyped_storage().nbytes():
+            raise _refuse(f"a tensor of shape {tuple(made.shape)} with fewer numbers in it")
+        return made
+
+    def parameter(*args: Any) -> torch.Tensor:
+        return torch._utils._rebuild_parameter(*args)
+
+    class Unpickler(_Unpickler):
+        table = (
+            _HARMLESS
+            | {
+                "torch._utils._rebuild_tensor_v2": tensor,
+                "torch._utils._rebuild_parameter": parameter,
+                "torch.Size": torch.Size,
+                "yacs.config.CfgNode": _Config,
+            }
+            | {f"torch.{name}": getattr(torch, name) for name in _TORCH_TYPES}
+        )
+
+    module = ModuleType("skelfew_pickles")
+    module.Unpickler = Unpickler  # type: ignore[attr-defined]
+    module.load = lambda file, **kwargs: Unpickler(file, **kwargs).load()  # type: ignore[attr-defined]
+    module.UnpicklingError = pickle.UnpicklingError  # type: ignore[attr-defined]
+    return module
+
+
+def load_torch(path: str | Path) -> Any:
+    """Return the content of a file that torch.save wrote, on the CPU, without running code of it.
+
+    Raises:
+        SkelfewError: It is not such a file, is damaged, or names anything outside the table.
+    """
+    import torch
+
+    path = Path(path)
+    try:
+        check_file(path, most=None)
+        with path.open("rb") as file:
+            start = file.read(len(_LEGACY))
+        if start.startswith(_ZIP):
+            _check_archive(path)
+        elif start != _LEGACY:
+            raise SkelfewError(f"{path}: not a PyTorch checkpoint; download it again")
+        loaded = torch.load(
+            path, map_location="cpu", pickle_module=_torch_pickle(), weights_only=False
+        )
+        return _finished(loaded)
+    except FileNotFoundError:
+        raise SkelfewError(f"{path}: no such file") from None
+    except _Refused as error:
+        raise SkelfewError(
+            f"{path}: refused to open this pickle: {brief(error)}; it may hold tensors and plain "
+            "values only; save its state dict alone, or get it as safetensors"
+        ) from None
+    except (pickle.UnpicklingError, zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+        line = brief(error)
+        raise SkelfewError(f"{path}: damaged or incomplete ({line}); download it again") from None
+    except SkelfewError:
+        raise
+    except Exception as error:
+        raise SkelfewError(
+            f"{path}: its pickle is malformed ({type(error).__name__}: {brief(error)}); download "
+            "it again"
+        ) from None
+
+
+def _check_archive(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            check_member(info)
+        if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):
+            raise SkelfewError(f"{path}: a TorchScript program, not a checkpoint; use the weights")

@@ -1,0 +1,128 @@
+"""Our safetensors files: tensors, a format with a version, and one JSON text in the header.
+
+One file, so that one rename commits all of it; no pickle, so that opening it executes nothing.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skelfew.errors import SkelfewError
+from skelfew.io.files import brief, check_file, parse_json, shown
+from skelfew.io.writing import writing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_MOST_HEADER = 1 << 26  # bytes
+_MOST_TENSORS = 1 << 16
+
+
+@dataclass(frozen=True)
+class Form:
+    """One kind of document.
+
+    Attributes:
+        name: What its header calls it, e.g. ``skelfew-encoder``.
+        key: Key of the JSON text in the header.
+        error: What is raised about a file.
+        absent: What to do if there is no such file.
+        foreign: What to do with a safetensors file of another kind.
+        version: Newest that is read; a file without one is of the first.
+    """
+
+    name: str
+    key: str
+    error: type[SkelfewError] = SkelfewError
+    absent: str = "no such file"
+    foreign: str = ""
+    version: int = 1
+
+    def write(self, path: Path, tensors: Mapping[str, "Tensor"], about: Mapping[str, Any]) -> None:
+        """Write a document, replacing an older one only when it lies complete on the disk.
+
+        Args:
+            path: The file.
+            tensors: From any device; they may share memory.
+            about: Plain values, kept exactly (floats survive JSON).
+        """
+        text = json.dumps(dict(about), ensure_ascii=False)
+        header = {"format": self.name, "format_version": str(self.version), self.key: text}
+        write_tensors(path, tensors, header)
+
+    def read(
+        self, path: str | Path, tensors: bool = True
+    ) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
+        """Return the values and the tensors, none if they are not wanted.
+
+        Raises:
+            SkelfewError: ``error``: no such file, not of this form, of a newer one, or damaged.
+        """
+        try:
+            header, found = read_tensors(path, tensors, self.name)
+        except FileNotFoundError:
+            raise self.error(f"{path}: {self.absent}") from None
+        except (OSError, ValueError) as error:
+            raise self.error(f"{path}: not a readable safetensors file ({brief(error)})") from None
+        if header.get("format") != self.name:
+            raise self.error(f"{path}: a safetensors file, but not a {self.name}{self.foreign}")
+        version = header.get("format_version", "1")
+        if not (version.isascii() and version.isdecimal()) or len(version) > 9:
+            raise self.error(f"{path}: format_version is {shown(version)}, expected a number")
+        if int(version) > self.version:
+            raise self.error(
+                f"{path}: format version {version}, this skelfew reads up to {self.version}; "
+                "upgrade skelfew to read it"
+            )
+        try:
+            about = parse_json(header[self.key])
+        except (KeyError, ValueError) as error:
+            raise self.error(
+                f"{path}: damaged, its {self.key} is no JSON ({brief(error)})"
+            ) from None
+        if not isinstance(about, dict):
+            raise self.error(f"{path}: damaged, its {self.key} is {shown(about)}, not an object")
+        return about, found
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], header: Mapping[str, str]) -> None:
+    """Write any safetensors file, whole or not at all."""
+    from safetensors.torch import save
+
+    # Clones, because safetensors refuses tensors that share memory.
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with writing(path, durable=True) as file:
+        file.write(save(plain, dict(header)))
+
+
+def read_tensors(
+    path: str | Path, tensors: bool = True, only: str | None = None
+) -> tuple[dict[str, str], dict[str, "Tensor"]]:
+    """Return header and tensors of any safetensors file.
+
+    Args:
+        path: The file.
+        tensors: False for the header alone.
+        only: Read tensors only if the header has this ``format``.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is damaged, or has too many tensors.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    size = check_file(Path(path), most=None)
+    with Path(path).open("rb") as start:
+        length = min(int.from_bytes(start.read(8), "little"), size, _MOST_HEADER)
+        if start.read(length).count(b'"dtype"') > _MOST_TENSORS:
+            raise ValueError(f"it has more than {_MOST_TENSORS} tensors")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if not tensors or (only is not None and header.get("format") != only):
+                return header, {}
+            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
