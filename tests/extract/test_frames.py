@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from skelfew_extract.frames import VideoError, has_decord, probe, read_frames
+from skelfew_extract.frames import VideoError, all_frames, has_decord, probe, read_frames
 from video_files import KINDS, number_of, numbered_video, picture
 
 DECODERS = ["auto", "pyav", *(["decord"] if has_decord() else [])]
@@ -56,6 +56,16 @@ def test_why_decord_is_not_asked_for_all_files(tmp_path: Path, kind: str) -> Non
     assert [number_of(frame) for frame in frames] != PLACES
 
 
+def test_all_frames_of_a_video_with_their_times(video: Path) -> None:
+    shown = list(all_frames(video))
+    assert [number_of(p.image) for p in shown] == [p.number for p in shown] == list(range(90))
+    assert np.allclose([p.time for p in shown], np.arange(90) / 30, atol=1.1e-3)  # Matroska: ms
+    part = list(all_frames(video, 40, 50))
+    assert [number_of(p.image) for p in part] == list(range(40, 50))
+    assert [p.time for p in part] == [p.time for p in shown[40:50]]
+    assert not list(all_frames(video, 90)) and len(list(all_frames(video, 88, 200))) == 2
+
+
 def test_colours_are_red_green_blue(tmp_path: Path) -> None:
     video = numbered_video(tmp_path / "v", 6)
     for decoder in DECODERS:
@@ -68,9 +78,7 @@ def test_probe(video: Path) -> None:
     assert (info.width, info.height, info.frames, info.fps) == (160, 96, 90, 30)
     containers = {".mp4": "mov", ".mkv": "matroska", ".avi": "avi", ".ts": "mpegts"}
     assert info.container == containers[video.suffix]
-    assert info.all_intra == (info.codec == "mjpeg")
-    assert info.exact_times == (video.suffix in (".mp4", ".mkv"))
-    assert info.keyframes[0] == 0 and (len(info.keyframes) > 1) == info.exact_times
+    assert info.turn == (1, 0, 0, 1)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

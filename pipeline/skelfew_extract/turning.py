@@ -1,0 +1,47 @@
+"""Pictures and joints as players show them: turned and mirrored by a video's display matrix.
+
+A turn (a, b, c, d) takes a stored pixel to x' = a x + c y and y' = b x + d y, shifted into the
+picture; each is -1, 0 or 1 (ISO/IEC 14496-12, 8.3.2: the matrix of a track).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skelfew_extract.video_index import VideoError
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+Turn = tuple[int, int, int, int]
+STRAIGHT: Turn = (1, 0, 0, 1)
+
+
+def turn_of(frame: "VideoFrame", path: Path) -> Turn:
+    """Return how a frame is turned, from its display matrix."""
+    side_data: Any = frame.side_data
+    for data in side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, c, d = (int(v) for v in np.frombuffer(bytes(data), dtype=np.int32)[[0, 1, 3, 4]])
+            largest = max(abs(v) for v in (a, b, c, d))
+            a, b, c, d = ((v > 0) - (v < 0) if 50 * abs(v) > largest else 0 for v in (a, b, c, d))
+            if (a, b, c, d) == (0, 0, 0, 0):
+                return STRAIGHT  # of no meaning; players show the picture as it is
+            if abs(a * d) + abs(b * c) != 1:
+                raise VideoError(
+                    f"{path}: its display matrix turns pictures by {frame.rotation} degrees; only "
+                    "quarter turns and mirroring are read, so write it anew without"
+                )
+            return a, b, c, d
+    return STRAIGHT
+
+
+def turned(image: np.ndarray, turn: Turn) -> np.ndarray:
+    """Return a picture (H, W, 3) as it is shown."""
+    if turn == STRAIGHT:
+        return image
+    a, b, c, d = turn
+    across, down = (a, d) if a else (c, b)
+    image = image if a else image.swapaxes(0, 1)
+    return np.ascontiguousarray(image[:: down or 1, :: across or 1])
