@@ -5,23 +5,19 @@ picture; each is -1, 0 or 1 (ISO/IEC 14496-12, 8.3.2: the matrix of a track).
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from skelfew_extract.video_index import VideoError
 
-if TYPE_CHECKING:
-    from av import VideoFrame
-
 Turn = tuple[int, int, int, int]
 STRAIGHT: Turn = (1, 0, 0, 1)
 
 
-def turn_of(frame: "VideoFrame", path: Path) -> Turn:
-    """Return how a frame is turned, from its display matrix."""
-    side_data: Any = frame.side_data
-    for data in side_data:
+def turn_of(frame: Any, path: Path) -> Turn:
+    """Return how a frame (of PyAV) is turned, from its display matrix."""
+    for data in frame.side_data:
         if data.type.name == "DISPLAYMATRIX":
             a, b, c, d = (int(v) for v in np.frombuffer(bytes(data), dtype=np.int32)[[0, 1, 3, 4]])
             largest = max(abs(v) for v in (a, b, c, d))
