@@ -16,14 +16,14 @@ import numpy as np
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
 from skelfew.data.readers.bodies import fill_missing, most_seen
+from skelfew.data.readers.single import read_known
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, parse_json
+from skelfew.io.files import check_file
 
 SUFFIXES = (
     ".npy", ".npz", ".csv", ".json", ".skeleton", ".mat", ".txt", ".txt.gz", ".pkl", ".pickle",
 )  # fmt: skip
 _MANY_LOST = 0.1  # share of joints that is worth a note
-_PKU_COLUMNS, _UCLA = 150, b'"skeletons"'
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def read_clips(
     Args:
         path: The recording.
         layout: Joints of arrays and keypoints; other formats bring their own.
-        options: Of ``skelfew-prepare own`` (coordinates, order, missing, nan); here ``nan``
-            is ``missing`` unless given.
+        options: Of ``skelfew-prepare own`` (coordinates, order, missing, nan, min_confidence);
+            here ``nan`` is ``missing`` unless given.
         unsure: What three values are that look like pixels and a confidence: 2 or 3 coordinates;
             None makes them an error.
 
@@ -92,7 +92,8 @@ def read_clips(
     chosen: dict[str, str | int | float | bool] = {**load_reader("own").defaults, "nan": "missing"}
     for key, value in (options or {}).items():
         if key not in chosen or key in ("table", "layout"):
-            raise SkelfewError(f"no option {key!r}; there are coordinates, order, missing and nan")
+            known = ", ".join(k for k in chosen if k not in ("table", "layout"))
+            raise SkelfewError(f"no option {key!r}; there are {known}")
         chosen[key] = value
     try:
         if not path.is_dir():
@@ -122,27 +123,12 @@ def read_clip(
 
 def _read(path: Path, layout: Layout, options: Options, unsure: int | None) -> Iterator[Clip]:
     name, lower = str(path), path.name.lower()
-    if path.is_dir():
-        yield _own(path, layout, options, unsure)
-    elif lower.endswith(".skeleton"):
-        from skelfew.data.readers import ntu
-
-        text = ntu.parse(path.read_bytes())
-        skeleton = ntu.select_bodies(ntu.tracks(text), text.frames)
-        kinect = load_layout("kinect-v2")
-        yield Clip(name, skeleton.positions, kinect, 3)
-    elif lower.endswith(".mat"):
-        from skelfew.data.readers import utd
-
-        yield Clip(name, utd.parse(path.read_bytes()), load_layout("kinect-v1"), 3)
-    elif lower.endswith((".txt", ".txt.gz")):
-        yield _text(path)
-    elif lower.endswith((".pkl", ".pickle")):
+    if lower.endswith((".pkl", ".pickle")):
         yield from _pyskl(path)
     elif lower.endswith(".npz") and _holds_samples(path):
         yield from _ctrgcn(path)
-    elif lower.endswith(".json") and _UCLA in (content := path.read_bytes()):
-        yield _ucla(path, content)
+    elif not path.is_dir() and (known := read_known(path, layout)) is not None:
+        yield Clip(name, known[0], load_layout(known[1]), 3)
     else:
         yield _own(path, layout, options, unsure)
 
@@ -153,28 +139,6 @@ def _own(path: Path, layout: Layout, options: Options, unsure: int | None) -> Cl
     loaded = own.load(path, layout, options, unsure)
     positions, notes = own.fill(loaded, options)
     return Clip(str(path), positions, layout, loaded.coordinates, notes=notes)
-
-
-def _text(path: Path) -> Clip:
-    from skelfew.data.readers import msr, pku
-
-    content = pku.unpacked(path.read_bytes())
-    columns = len(content.lstrip().split(b"\n", 1)[0].split())
-    if columns == _PKU_COLUMNS:
-        positions = pku.seen_bodies(pku.parse(content))
-        return Clip(str(path), np.ascontiguousarray(positions), load_layout("kinect-v2"), 3)
-    return Clip(str(path), msr.parse(content)[None], load_layout("kinect-v1"), 3)
-
-
-def _ucla(path: Path, content: bytes) -> Clip:
-    from skelfew.data.readers import ucla
-
-    try:
-        positions = ucla.positions_of(parse_json(content)["skeletons"])
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise SkelfewError(f"not a skeleton of NW-UCLA in JSON ({brief(error)})") from None
-    positions = ucla.interpolate(positions, (positions == 0).all(axis=-1))
-    return Clip(str(path), positions[None], load_layout("kinect-v1"), 3)
 
 
 def _pyskl(path: Path) -> Iterator[Clip]:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -237,7 +237,7 @@ def summary(prepared: Prepared) -> dict[str, object]:
         **counts(manifest),
         "dropped": len(prepared.dropped),
         "damaged": prepared.damaged,
-        "dropped_reasons": dict(Counter(_kind(d.reason) for d in prepared.dropped).most_common()),
+        "dropped_reasons": _reasons([d.reason for d in prepared.dropped]),
         "notes": [asdict(note) for note in prepared.notes],
     }
 
@@ -265,6 +265,13 @@ def counts(manifest: Manifest) -> dict[str, object]:
         "per_subject": per("subject"),
         "per_view": per("view"),
     }
+
+
+def _reasons(reasons: Sequence[str]) -> dict[str, int]:
+    """Return how many reasons there are of each kind, by the first of it, most frequent first."""
+    kinds = [_kind(reason) for reason in reasons]
+    example = dict(zip(reversed(kinds), reversed(reasons), strict=True))
+    return {example[kind]: count for kind, count in Counter(kinds).most_common()}
 
 
 def _kind(reason: str) -> str:

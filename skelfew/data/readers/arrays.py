@@ -1,14 +1,15 @@
-"""Skeletons in plain arrays: npy, npz and csv. Nothing in a file is executed.
+"""Skeletons in plain arrays: npy, npz, csv and txt. Nothing in a file is executed.
 
-The order of the axes is told from the shape: V is known from the layout, C is 2 or 3, and there
+The order of the axes follows from the shape: V is known from the layout, C is 2 to 4, and there
 are few bodies. A shape that can be read in two ways is an error.
 """
 
 import math
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -16,12 +17,27 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
 from skelfew.io.files import BROKEN, brief, check_file, check_member, shown
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 # What an array's axes may be: bodies (m), frames (t), joints (v), coordinates (c).
-ORDERS = ("tvc", "mtvc", "tmvc", "ctv", "ctvm", "vct")
+ORDERS = ("tvc", "mtvc", "tmvc", "ctv", "ctvm", "vct", "cvt", "tcv", "vtc")
+_RARE = {"vtc"}  # only where asked for: else any V frames of the usual order could be read so
+_LONG = {"cvt", "tcv"}  # only for more frames than a joint has values: the same
 MOST_BODIES = {"mtvc": 8, "tmvc": 8, "ctvm": 2}
-_VALUES = ("keypoints", "positions", "joints", "skeleton")
+VALUES = ("keypoints", "positions", "joints", "skeleton")
 _SCORES = ("keypoint_scores", "scores", "confidence")
 _MOST_BYTES = 2**32
+_MOST_COMMENTS, _MOST_LINE = 1000, 1 << 20  # lines before the first frame, characters of a header
+MEDIAPIPE = 33  # joints; each has x, y, z, visibility and, in some files, presence
+# What the columns of a joint are called.
+_ENDS = {
+    "x": ("x",),
+    "y": ("y",),
+    "z": ("z",),
+    "c": ("c", "v", "conf", "confidence", "score", "visibility", "likelihood"),
+}
+_NUMBERED = "joint|keypoint|landmark|point|kp|j|p"
 
 
 def read_npy(path: Path, layout: Layout, order: str = "auto") -> np.ndarray:
@@ -58,11 +74,11 @@ def read_npz(
             names = list(content.files)
             scored = [n for n in names if n in _SCORES]
             rest = [n for n in names if n not in _SCORES]
-            chosen = rest if len(rest) == 1 else [n for n in rest if n in _VALUES]
+            chosen = rest if len(rest) == 1 else [n for n in rest if n in VALUES]
             if len(chosen) != 1:
                 raise SkelfewError(
                     f"arrays {brief(', '.join(names)) or 'none'}; expected a single one, or one that is "
-                    f"called {', '.join(_VALUES)}"
+                    f"called {', '.join(VALUES)}"
                 )
             values = content[chosen[0]]
             if scored:
@@ -120,10 +136,16 @@ def to_bodies(values: np.ndarray, joints: int, order: str = "auto") -> np.ndarra
         SkelfewError: No order fits, or several do; names the shape.
     """
     shape = values.shape
-    if values.ndim == 2 and shape[1] in (2 * joints, 3 * joints):
+    if values.ndim == 2 and shape[1] in (2 * joints, 3 * joints, 4 * joints):
         values, order = values.reshape(len(values), joints, -1), "tvc"
-    wanted = ORDERS if order == "auto" else (order,)
-    fitting = [o for o in wanted if _fits(o, values.shape, joints, order != "auto")]
+    if values.ndim == 5:
+        raise SkelfewError(
+            f"an array of shape {shape}: many recordings in one file; "
+            "skelfew-prepare agcn-npy reads such files with their labels"
+        )
+    wanted = [o for o in ORDERS if o not in _RARE] if order == "auto" else [order]
+    most = 5 if joints == MEDIAPIPE else 4
+    fitting = [o for o in wanted if _fits(o, values.shape, joints, most, order != "auto")]
     if not fitting:
         raise SkelfewError(
             f"an array of shape {shape}, expected (frames, {joints}, 2 or 3) or "
@@ -140,12 +162,14 @@ def to_bodies(values: np.ndarray, joints: int, order: str = "auto") -> np.ndarra
     return np.ascontiguousarray(readings[0], dtype=np.float32)
 
 
-def _fits(order: str, shape: Sequence[int], joints: int, asked: bool) -> bool:
+def _fits(order: str, shape: Sequence[int], joints: int, most: int, asked: bool) -> bool:
     if len(order) != len(shape):
         return False
     size = dict(zip(order, shape, strict=True))
     few = asked or size.get("m", 1) <= MOST_BODIES.get(order, 1)
-    return size["v"] == joints and size["c"] in (2, 3) and few and 0 not in shape
+    if not asked and order in _LONG and size["t"] <= most:
+        return False
+    return size["v"] == joints and 2 <= size["c"] <= most and few and 0 not in shape
 
 
 def _sorted(values: np.ndarray, order: str) -> np.ndarray:
@@ -155,10 +179,12 @@ def _sorted(values: np.ndarray, order: str) -> np.ndarray:
 
 
 def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
-    """Return the skeleton of a ``.csv`` file, a row a frame, (1, T, V, C) float32.
+    """Return the skeleton of a ``.csv`` or ``.txt`` file, a row a frame, (1, T, V, C) float32.
 
-    With a header of ``JOINT_x, JOINT_y`` and ``JOINT_z`` or ``JOINT_c`` columns in any order
-    (others are ignored), or without a header V times C columns in the order of the layout.
+    Fields are separated by commas, semicolons, tabs or spaces. With a header, columns are found by
+    the names of joints, ``JOINT_x`` or ``Joint.X``, or by their numbers, ``x0`` or ``joint_1_x``,
+    in any order, and others are ignored. Without one there are V times C columns in the order of
+    the layout; up to two ascending ones before them (frame, time) are left out.
 
     Returns:
         The skeleton, and the number of coordinates if the header tells.
@@ -167,27 +193,36 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
 
     try:
         check_file(path, most=None)
-        first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-        named = not all(_is_number(text) for text in first.iloc[0])
+        skipped, first = _first_line(path)
+        separator = next((s for s in ";,\t" if s in first), r"\s+")
+        names = re.split(separator, first.strip())
+        decimal = "," if separator == ";" and "." not in first else "."
+        named = not all(_is_number(text.strip().replace(decimal, ".")) for text in names)
         # Without pandas' own header: a row longer than that would become an index and shift all.
-        table = pd.read_csv(path, header=None, skiprows=int(named), skipinitialspace=True)
+        table = pd.read_csv(
+            path,
+            header=None,
+            skiprows=skipped + int(named),
+            skipinitialspace=True,
+            sep=separator,
+            decimal=decimal,
+            comment="#",
+            encoding="utf-8-sig",
+        )
     except pd.errors.EmptyDataError:
         raise SkelfewError("no frames") from None
-    except (ValueError, OSError, OverflowError, IndexError) as error:  # pandas' parser and decoder errors are ValueErrors
+    except (ValueError, OSError, OverflowError, IndexError) as error:
+        # pandas' parser and decoder errors are ValueErrors
         raise SkelfewError(f"not a readable CSV file ({_line(error)})") from None
     coordinates = None
     if named:
-        columns = [text.strip().lower() for text in first.iloc[0]]
-        ends, coordinates = _ends(columns, layout)
-        if table.shape[1] != len(columns):
-            raise SkelfewError(f"rows of {table.shape[1]} fields, but the header has {len(columns)}")
-        table.columns = columns
-        table = table[[f"{joint.lower()}_{end}" for joint in layout.joints for end in ends]]
-    elif table.shape[1] not in (2 * len(layout), 3 * len(layout)):
-        raise SkelfewError(
-            f"{table.shape[1]} columns, expected {2 * len(layout)} or {3 * len(layout)}: 2 or 3 "
-            f"for each of the {len(layout)} joints of layout {layout.name}"
-        )
+        if table.shape[1] != len(names):
+            raise SkelfewError(f"rows of {table.shape[1]} fields, but the header has {len(names)}")
+        wanted, ends = _columns(names, layout)
+        coordinates = 3 if "z" in ends else 2
+        table = table[wanted].set_axis([names[i].strip() for i in wanted], axis=1)
+    else:
+        table = _without_times(table, layout)
     for name, column in table.items():
         wrong = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
         if wrong.any():
@@ -199,23 +234,79 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
     return values.reshape(1, len(values), len(layout), -1), coordinates
 
 
-def _ends(columns: list[str], layout: Layout) -> tuple[tuple[str, ...], int]:
-    """Return which columns a joint has, and how many of them are a position."""
-    there = set(columns)
-    if twice := sorted({c for c in columns if columns.count(c) > 1}):
-        raise SkelfewError(f"column {shown(twice[0])} stands twice")
-    first = layout.joints[0].lower()
-    third = {end for end in "zc" if f"{first}_{end}" in there}
-    ends: tuple[str, ...] = ("x", "y", "z") if "z" in third else ("x", "y", "c")
-    if not third:
-        ends = ("x", "y")
-    wanted = [f"{joint.lower()}_{end}" for joint in layout.joints for end in ends]
-    if lacking := [c for c in wanted if c not in there]:
+def _first_line(path: Path) -> tuple[int, str]:
+    """Return how many lines come before the first with content, and that line."""
+    with path.open(encoding="utf-8-sig") as file:
+        for number in range(_MOST_COMMENTS):
+            line = file.readline(_MOST_LINE)
+            if line.strip() and not line.lstrip().startswith("#"):
+                return number, line
+            if not line:
+                break
+    return 0, ""
+
+
+def _without_times(table: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
+    """Return the columns of joints, without a frame number or a time before them."""
+    joints, columns = len(layout), table.shape[1]
+    for extra in (0, 1, 2):
+        if columns - extra in (2 * joints, 3 * joints, 4 * joints) and all(
+            (np.diff(table[i].to_numpy(dtype=float, na_value=np.nan)) > 0).all()
+            for i in range(extra)
+            if table[i].dtype.kind in "fiu"
+        ):
+            return table.iloc[:, extra:]
+    raise SkelfewError(
+        f"{columns} columns, expected {2 * joints} or {3 * joints}: 2 or 3 "
+        f"for each of the {joints} joints of layout {layout.name}"
+    )
+
+
+def _columns(names: Sequence[str], layout: Layout) -> tuple[list[int], tuple[str, ...]]:
+    """Return which columns belong to the joints, in their order, and what values a joint has."""
+    keys = [_key(name) for name in names]
+    if twice := [n for n, key in zip(names, keys, strict=True) if key and keys.count(key) > 1]:
+        raise SkelfewError(f"column {shown(twice[0].strip())} stands twice")
+    place = {key: i for i, key in enumerate(keys)}
+    joints = [_key(joint) for joint in layout.joints]
+    found = {
+        (j, end): place[joint + word]
+        for j, joint in enumerate(joints)
+        for end, words in _ENDS.items()
+        for word in words
+        if joint + word in place
+    }
+    if not found:
+        found = _numbered(keys, len(layout))
+    ends = tuple(end for end in _ENDS if any(e == end for _, e in found))
+    ends = ("x", "y", *(end for end in ends if end in "zc"))
+    wanted = [(j, end) for j in range(len(layout)) for end in ends]
+    if lacking := [(j, end) for j, end in wanted if (j, end) not in found]:
+        j, end = lacking[0]
         raise SkelfewError(
-            f"{len(lacking)} of {len(wanted)} columns are missing, first {lacking[0]!r}; a header "
-            f"names JOINT_x, JOINT_y and JOINT_z or JOINT_c for the joints of layout {layout.name}"
+            f"{len(lacking)} of {len(wanted)} columns are missing, first "
+            f"'{layout.joints[j].lower()}_{end}'; a header names JOINT_x, JOINT_y and JOINT_z or "
+            f"JOINT_c for the joints of layout {layout.name}; this one begins "
+            f"{brief(', '.join(n.strip() for n in names[:4]))}"
         )
-    return ends, 3 if "z" in third else 2
+    return [found[key] for key in wanted], ends
+
+
+def _numbered(keys: Sequence[str], joints: int) -> dict[tuple[int, str], int]:
+    """Return the columns of joints that are called by their number, from 0 or from 1."""
+    word = {word: end for end, words in _ENDS.items() for word in words}
+    words = "|".join(sorted(word, key=len, reverse=True))
+    form = re.compile(rf"(?:{_NUMBERED})?(?:({words})(\d+)|(\d+)({words}))")
+    matches = {i: m for i, key in enumerate(keys) if (m := form.fullmatch(key))}
+    numbers = {i: int(m[2] or m[3]) for i, m in matches.items()}
+    least = min(numbers.values(), default=0)
+    if sorted(set(numbers.values())) != list(range(least, least + joints)) or least > 1:
+        return {}
+    return {(numbers[i] - least, word[m[1] or m[4]]): i for i, m in matches.items()}
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _is_number(text: str) -> bool:

@@ -2,13 +2,15 @@
 
 A folder with a file a frame (OpenPose, AlphaPose's ``cmu`` and ``open`` formats, MMPose on a folder
 of pictures), or one file for all frames: COCO results and AlphaPose (``image_id, keypoints``), COCO
-annotations, MMPose on a video (``frame_id, instances``).
+annotations, MMPose on a video (``frame_id, instances``), Kinetics-Skeleton (``data, skeleton``).
+
+A joint of less confidence than the source's threshold (``LEAST``) was not found.
 """
 
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,17 @@ from skelfew.data.readers.bodies import Person
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, read_json, shown
 
-_KEYPOINTS = ("pose_keypoints_2d", "pose_keypoints", "keypoints", "joints")
-_PEOPLE = ("people", "instances", "bodies")
+_OPENPOSE = ("pose_keypoints_2d", "pose_keypoints", "pose")
+_KEYPOINTS = (*_OPENPOSE, "keypoints", "joints")
+_SCORES = ("keypoint_scores", "score")  # beside keypoints that are x, y alone
+_PEOPLE = ("people", "instances", "bodies", "skeleton")
+# Joints of a person that lie in lists of their own, by the number of all joints.
+_MORE = {
+    67: {"hand_left_keypoints_2d": 21, "hand_right_keypoints_2d": 21},
+    133: {"foot_kpts": 6, "face_kpts": 68, "lefthand_kpts": 21, "righthand_kpts": 21},
+}
+# Joints of less confidence were not found: OpenPose draws from 0.05 on; our choice for others.
+LEAST = {"openpose": 0.05, "other": 0.2}
 _TRACKS = ("track_id", "idx", "person_id")
 # Frame numbers that span more than this many times the frames that are there are no numbers.
 _MOST_GAPS = 20
@@ -32,25 +43,32 @@ class Frames:
     Attributes:
         people: One list a frame; frames without anybody are empty lists.
         step: How many frames of the video lie between two of these.
+        first: Frame of the video that the first of these is, by the numbers of the files.
         notes: What is odd.
     """
 
     people: list[list[Person]]
     step: int = 1
     notes: tuple[str, ...] = ()
+    first: int = 0
 
 
-def read_folder(path: Path, joints: int) -> Frames:
-    """Read a folder of JSON files, in the order of the last number in their names."""
+def read_folder(path: Path, joints: int, least: float | None = None) -> Frames:
+    """Read a folder of JSON files, in the order of the last number in their names.
+
+    ``least`` is the confidence from which on a joint was found; None for that of ``LEAST``.
+    """
     files = sorted(p for p in path.glob("*.json") if not p.name.startswith("._"))
     if not files:
         raise SkelfewError("a folder without any JSON file")
     if len(files) == 1:
-        return read_file(files[0], joints)
+        return read_file(files[0], joints, least)
     frames: dict[int, list[Person]] = {}
     names: dict[int, str] = {}
+    numbered = True
     for place, file in enumerate(files):
         number = _number(file.name.removesuffix(".json"))
+        numbered &= number is not None
         number = place if number is None else number
         if number in names:
             raise SkelfewError(f"{names[number]} and {file.name} are both frame {number}")
@@ -58,41 +76,50 @@ def read_folder(path: Path, joints: int) -> Frames:
         people = _people(_load(file))
         if people is None:
             raise SkelfewError(f"{file.name}: no keypoints of a frame; is it a pose estimator's?")
-        frames[number] = _persons(people, joints, file.name)
-    return _in_order(frames, min(frames))
+        frames[number] = _persons(people, joints, file.name, least)
+    first = min(frames)
+    # A folder that begins late is a part of the video, whose frames count from 0, or from 1.
+    return replace(_in_order(frames, first), first=0 if first == 1 or not numbered else first)
 
 
-def read_file(path: Path, joints: int) -> Frames:
-    """Read one JSON file that holds all frames."""
+def read_file(path: Path, joints: int, least: float | None = None) -> Frames:
+    """Read one JSON file that holds all frames; ``least`` as in ``read_folder``."""
     content = _load(path)
     if isinstance(content, dict) and isinstance(content.get("instance_info"), list):
         content = content["instance_info"]
+    if isinstance(content, dict) and isinstance(content.get("data"), list):  # Kinetics-Skeleton
+        content = content["data"]
     if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        return _coco(content, joints, path.name)
+        return _coco(content, joints, path.name, least)
     if isinstance(content, list) and all(isinstance(e, dict) for e in content):
         if all("image_id" in e for e in content):
-            frames = _by_number(content, "image_id", joints, path.name)
+            frames = _by_number(content, "image_id", joints, path.name, least)
             # Estimators leave frames without people out, also at the beginning.
             first = min(frames, default=0)
-            return _in_order(frames, first if first in (0, 1) or first > len(frames) else 0)
-        if all("instances" in e for e in content):
+            base = first if first in (0, 1) or first > len(frames) else 0
+            named = isinstance(content[0]["image_id"], str) if content else False  # 120.jpg
+            return replace(_in_order(frames, base), first=base if named and base > 1 else 0)
+        if all("instances" in e or "skeleton" in e for e in content):
             frames = {}
             for place, entry in enumerate(content):
-                number = entry.get("frame_id", place)
+                number = entry.get("frame_id", entry.get("frame_index", place))
                 if not isinstance(number, int) or number < 0 or number in frames:
                     raise SkelfewError(f"{path.name}: frame_id {shown(number)} is no number or repeated")
                 found = _people(entry)
                 if found is None:
                     raise SkelfewError(f"{path.name}: instances of frame {number} are no list")
-                frames[number] = _persons(found, joints, path.name)
-            return _in_order(frames, min(frames, default=0))
+                frames[number] = _persons(found, joints, path.name, least)
+            first = min(frames, default=0)
+            counted = content and "frame_index" in content[0] and first > 0  # from 1
+            start = 0 if counted or first == 1 else first
+            return replace(_in_order(frames, 1 if counted else first), first=start)
     people = _people(content)
     if people is None:
         raise SkelfewError(
             f"{path.name}: neither COCO results (image_id, keypoints) nor annotations, MMPose "
-            "(frame_id, instances) nor OpenPose (people)"
+            "(frame_id, instances), OpenPose (people) nor Kinetics-Skeleton (data, skeleton)"
         )
-    return _in_order({0: _persons(people, joints, path.name)}, 0)
+    return _in_order({0: _persons(people, joints, path.name, least)}, 0)
 
 
 def _load(path: Path) -> Any:
@@ -119,7 +146,7 @@ def _number(text: str) -> int | None:
 
 
 def _by_number(
-    entries: Iterable[Mapping[str, Any]], key: str, joints: int, where: str
+    entries: Iterable[Mapping[str, Any]], key: str, joints: int, where: str, least: float | None
 ) -> dict[int, list[Person]]:
     frames: dict[int, list[Person]] = {}
     for entry in entries:
@@ -129,11 +156,11 @@ def _by_number(
             number = _number(Path(given).stem)
         if number is None or number < 0:
             raise SkelfewError(f"{where}: {key} {shown(given)} has no frame number in it")
-        frames.setdefault(number, []).extend(_persons([entry], joints, where))
+        frames.setdefault(number, []).extend(_persons([entry], joints, where, least))
     return frames
 
 
-def _coco(content: Mapping[str, Any], joints: int, where: str) -> Frames:
+def _coco(content: Mapping[str, Any], joints: int, where: str, least: float | None) -> Frames:
     """COCO annotations: the images, sorted by file name, are the frames."""
     images = content.get("images")
     if not isinstance(images, list) or not all(
@@ -147,7 +174,7 @@ def _coco(content: Mapping[str, Any], joints: int, where: str) -> Frames:
         image = entry.get("image_id") if isinstance(entry, dict) else None
         if not isinstance(image, int | str) or image not in place:
             raise SkelfewError(f"{where}: an annotation of an image that is not listed")
-        frames[place[image]].extend(_persons([entry], joints, where))
+        frames[place[image]].extend(_persons([entry], joints, where, least))
     return _in_order(frames, 0)
 
 
@@ -170,31 +197,41 @@ def _in_order(frames: Mapping[int, list[Person]], base: int) -> Frames:
     return Frames(people, step, notes)
 
 
-def _persons(entries: Iterable[Any], joints: int, where: str) -> list[Person]:
-    return [p for entry in entries for p in _person(entry, joints, where)]
+def _persons(
+    entries: Iterable[Any], joints: int, where: str, least: float | None
+) -> list[Person]:
+    return [p for entry in entries for p in _person(entry, joints, where, least)]
 
 
-def _person(entry: Any, joints: int, where: str) -> Iterator[Person]:
+def _person(entry: Any, joints: int, where: str, least: float | None) -> Iterator[Person]:
     """Yield the person of an entry; nothing if no joint of it was found."""
     key = next((k for k in _KEYPOINTS if isinstance(entry, dict) and k in entry), None)
     if key is None:
         raise SkelfewError(f"{where}: a person without keypoints")
     if not entry[key]:
         return
+    scored = next((k for k in _SCORES if isinstance(entry.get(k), list)), "")
     try:
         values = np.array(entry[key], dtype=np.float32)
-        scores = np.array(entry.get("keypoint_scores", ()), dtype=np.float32)
+        scores = np.array(entry.get(scored, ()), dtype=np.float32)
+        more = _MORE.get(joints, {})
+        if values.size < 3 * joints and any(k in entry for k in more):
+            rest = [entry.get(k) or [0.0] * 3 * count for k, count in more.items()]
+            values = np.concatenate([np.ravel(np.array(v, np.float32)) for v in (values, *rest)])
     except (ValueError, TypeError, OverflowError):
         raise SkelfewError(f"{where}: {key} is not a list of numbers") from None
-    if values.shape == (joints, 2) and scores.shape == (joints,):
-        values = np.concatenate([values, scores[:, None]], axis=1)
+    if values.size == 2 * joints and scores.shape == (joints,):
+        values = np.concatenate([values.reshape(joints, 2), scores[:, None]], axis=1)
     if values.size != 3 * joints:
         raise SkelfewError(
             f"{where}: {key} has {values.size} numbers, expected {3 * joints}: x, y and confidence "
             f"of {joints} joints"
         )
     values = values.reshape(joints, 3)
-    values[~(values[:, 2] > 0) & np.isfinite(values[:, 2])] = 0
+    if least is None:
+        least = LEAST["openpose" if key in _OPENPOSE else "other"]
+    lost = (values[:, 2] <= 0) | (values[:, 2] < least)
+    values[lost & np.isfinite(values[:, 2])] = 0
     if values.any():
         yield Person(values, _track(entry))
 

@@ -18,7 +18,9 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.arrays import ORDERS, read_csv, read_npy, read_npz
 from skelfew.data.readers.bodies import fill_missing, most_seen, two_bodies
 from skelfew.data.readers.keypoint_json import read_file, read_folder
+from skelfew.data.readers.mediapipe import from_mediapipe
 from skelfew.data.readers.own_table import BadRow, Row, read_table
+from skelfew.data.readers.single import read_known, read_mat
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.paths import below
@@ -31,6 +33,12 @@ _CHOICES = {
 }
 _TRIED, _ENOUGH = 50, 5  # recordings looked into to tell the kind, and of these readable ones
 _MANY_LOST = 0.1  # share of joints that is worth a note
+_LEAST = 0.1  # confidence of a joint that was found, in arrays and tables of any estimator
+# Layouts of pose estimators that look for joints in a picture.
+_PICTURES = {
+    "coco", "coco-wholebody-133", "halpe-26", "openpose-18", "openpose-25", "openpose-25-hands"
+}  # fmt: skip
+_FEW = 0.02  # share of coordinates that leave the picture
 _NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the picture
 
 
@@ -58,6 +66,7 @@ class Loaded:
     coordinates: int
     step: int = 1
     notes: tuple[str, ...] = ()
+    first: int = 0  # frame of the video that the first frame is, by the names of the files
 
 
 def sources(raw: RawFolder, options: Options) -> list[str]:
@@ -65,6 +74,7 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
     for key, choices in _CHOICES.items():
         if options[key] not in choices:
             raise SkelfewError(f"--option {key}={options[key]}: expected {', '.join(choices)}")
+    _least(options)
     rows, bad = _table(raw, options)
     return sorted(rows) + list(bad)
 
@@ -179,44 +189,98 @@ def load(path: Path, layout: Layout, options: Options, unsure: int | None = None
 
     ``unsure`` is for ``coordinates_of``.
     """
-    order = str(options["order"])
-    if path.is_dir() or path.suffix.lower() == ".json":
+    if path.is_dir():
         return _keypoints(path, layout, options)
     if not path.is_file():
         raise SkelfewError("no such file or folder")
-    told: int | None = None
-    match path.suffix.lower():
-        case ".npy":
-            positions = read_npy(path, layout, order)
-        case ".npz":
-            positions, told = read_npz(path, layout, order)
-        case ".csv":
-            positions, told = read_csv(path, layout)
-        case other:
-            raise SkelfewError(
-                f"{other or 'no suffix'}: expected .npy, .npz, .csv, .json, or a folder of JSON"
-            )
-    coordinates = coordinates_of(positions, told, str(options["coordinates"]), unsure)
+    if (known := read_known(path, layout)) is not None:
+        return _known(*known, layout, options)
+    if path.suffix.lower() == ".json":
+        return _keypoints(path, layout, options)
+    positions, told = _array(path, layout, str(options["order"]))
+    asked, notes = str(options["coordinates"]), tuple[str, ...]()
+    least = _least(options)
+    if layout.name == "mediapipe-33":
+        positions, coordinates, notes = from_mediapipe(positions, asked)
+        least = 0.5 if least is None else least
+    elif positions.shape[-1] == 4:
+        told = 3
+        coordinates = coordinates_of(positions, told, asked, unsure)
+    else:
+        unsure = 2 if unsure is None and layout.name in _PICTURES else unsure
+        coordinates = coordinates_of(positions, told, asked, unsure)
     missing: np.ndarray = np.zeros(positions.shape[:3], dtype=bool)
     if options["nan"] == "missing":
         missing |= np.isnan(positions).any(axis=-1)
     if positions.shape[-1] > coordinates:
-        missing |= positions[..., coordinates] <= 0
+        confidence = positions[..., coordinates]
+        least = _LEAST if least is None else least
+        missing |= (confidence <= 0) | (confidence < least)
+        if missing.all() and positions.any():
+            raise SkelfewError(
+                f"no joint of confidence {least:g} or more in any of {positions.shape[1]} frames; "
+                "--option min_confidence= sets another threshold"
+            )
+    if coordinates == 3:
+        positions = positions[..., :3]
     positions = np.where(missing[..., None], 0, positions)
     missing |= ~(positions != 0).any(axis=(2, 3), keepdims=True)[..., 0]
+    kept, more = most_seen(positions)
+    return Loaded(positions[kept], missing[kept], coordinates, notes=notes + more)
+
+
+def _array(path: Path, layout: Layout, order: str) -> tuple[np.ndarray, int | None]:
+    """Return joints (M, T, V, C) of an array or a table, and C's coordinates if the file tells."""
+    match path.suffix.lower():
+        case ".npy":
+            return read_npy(path, layout, order), None
+        case ".npz":
+            return read_npz(path, layout, order)
+        case ".mat":
+            return read_mat(path, layout, order), None
+        case ".csv" | ".txt" | ".tsv":
+            return read_csv(path, layout)
+        case other:
+            raise SkelfewError(
+                f"{other or 'no suffix'}: expected .npy, .npz, .mat, .csv, .txt, .json, .skeleton, "
+                "or a folder of JSON"
+            )
+
+
+def _known(positions: np.ndarray, name: str, layout: Layout, options: Options) -> Loaded:
+    if not layout.same_graph(load_layout(name)):
+        raise SkelfewError(f"its joints are {name}, not {layout.name}; use --layout {name}")
+    if options["coordinates"] == "2":
+        raise SkelfewError("its joints are x, y, z; not for coordinates=2")
     kept, notes = most_seen(positions)
-    return Loaded(positions[kept], missing[kept], coordinates, notes=notes)
+    positions = positions[kept]
+    seen: np.ndarray = np.asarray(positions.any(axis=(2, 3)))
+    missing = np.repeat(~seen[..., None], positions.shape[2], axis=2)
+    return Loaded(positions, missing, 3, notes=notes)
+
+
+def _least(options: Options) -> float | None:
+    """Return the confidence from which on a joint was found; None for the source's own."""
+    text = str(options["min_confidence"])
+    if text == "auto":
+        return None
+    try:
+        least = float(text)
+    except ValueError:
+        least = -1.0
+    if not 0 <= least < np.inf:
+        raise SkelfewError(f"--option min_confidence={text}: expected auto or a number from 0")
+    return least
 
 
 def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
     if options["coordinates"] == "3":
         raise SkelfewError("keypoints in JSON are x, y, confidence; not for coordinates=3")
-    if not path.exists():
-        raise SkelfewError("no such file or folder")
     reader = read_folder if path.is_dir() else read_file
-    frames = reader(path, len(layout))
+    frames = reader(path, len(layout), _least(options))
     positions, notes = two_bodies(frames.people)
-    return Loaded(positions, positions[..., 2] <= 0, 2, frames.step, frames.notes + notes)
+    notes = frames.notes + notes
+    return Loaded(positions, positions[..., 2] <= 0, 2, frames.step, notes, frames.first)
 
 
 def coordinates_of(
@@ -238,10 +302,13 @@ def coordinates_of(
         return int(asked)
     if told is not None:
         return told
-    known = positions[np.isfinite(positions).all(axis=-1)]
+    known = positions[np.isfinite(positions).all(axis=-1) & positions.any(axis=-1)]
     third = known[:, 2]
     # Metres do not reach so far, and no pose estimator's confidence is larger (AlphaPose: 6).
-    if len(known) and np.abs(known[:, :2]).max() > 10 and 0 <= third.min() <= third.max() <= 6:
+    pixels = len(known) and np.abs(known[:, :2]).max() > 10 and third.max() <= 6
+    # Shares of the picture; metres have joints on both sides of the camera or of the hips.
+    shares = len(known) and 0 < third.max() <= 1 and (known[:, :2] < 0).mean() < _FEW
+    if (pixels or shares) and third.min() >= 0:
         if unsure is not None:
             return unsure
         raise SkelfewError(
@@ -255,11 +322,27 @@ def fill(loaded: Loaded, options: Options) -> tuple[np.ndarray, tuple[str, ...]]
     """Return joints (M, T, V, C) with those filled in that were not found, and notes."""
     if options["missing"] == "keep":
         return loaded.positions, loaded.notes
-    positions, share = fill_missing(loaded.positions, loaded.missing, loaded.coordinates)
+    positions, _ = fill_missing(loaded.positions, loaded.missing, loaded.coordinates)
+    return positions, loaded.notes + filling(loaded.missing)
+
+
+def filling(missing: np.ndarray) -> tuple[str, ...]:
+    """Return notes on joints (M, T, V) that ``fill_missing`` fills in."""
+    there: np.ndarray = np.asarray(~missing.all(axis=2))
+    lost: np.ndarray = missing & there[..., None]
+    never: np.ndarray = np.asarray(
+        (lost.sum(axis=1) == there.sum(axis=1, keepdims=True)) & there.any(axis=1, keepdims=True)
+    )
+    between = (int(lost.sum()) - int(lost.sum(axis=1)[never].sum())) / max(
+        int(there.sum()) * missing.shape[2], 1
+    )
     notes: tuple[str, ...] = ()
-    if share > _MANY_LOST:
-        notes = (f"{share:.0%} of the joints were not found; they are interpolated",)
-    return positions, loaded.notes + notes
+    if between > _MANY_LOST:
+        notes = (f"{between:.0%} of the joints were not found; they are interpolated",)
+    if never.any():
+        count = int(never.sum())
+        notes += (f"{count} joints were never found; they are at the middle of the others",)
+    return notes
 
 
 def _recording(
@@ -275,9 +358,13 @@ def _recording(
     if not there.any():
         raise SkelfewError(f"no body in any of {end - row.start} frames")
     positions = filled[there, row.start : end]
-    video = ""
+    video, first = "", row.video_start
     if row.video:
         video = raw.find_video(row.video)
+        if first is None:
+            first = loaded.first
+            if video and first:
+                notes += (f"the files begin at frame {first}, and so does the video's segment",)
         if not video:
             notes += (f"video {row.video} is not in {raw.video_folder}; kept without it",)
     pixels = None
@@ -293,8 +380,8 @@ def _recording(
         label=row.label,
         frames=end - row.start,
         video=video,
-        start_frame=row.video_start + row.start * loaded.step if video else 0,
-        end_frame=row.video_start + end * loaded.step if video else 0,
+        start_frame=(first or 0) + row.start * loaded.step if video else 0,
+        end_frame=(first or 0) + end * loaded.step if video else 0,
         **row.about,  # type: ignore[arg-type]
     )
     return Recording(sample, Skeleton(positions, pixels), notes)
@@ -305,7 +392,12 @@ READER = Reader(
     layout="",
     sources=sources,
     read=read,
-    defaults={"table": "", "layout": "", **{key: choices[0] for key, choices in _CHOICES.items()}},
+    defaults={
+        "table": "",
+        "layout": "",
+        **{key: choices[0] for key, choices in _CHOICES.items()},
+        "min_confidence": "auto",
+    },
     detect=detect,
     depends=depends,
 )

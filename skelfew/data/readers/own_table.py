@@ -1,6 +1,7 @@
 """The table of one's own recordings: a row a sample. Columns: docs/datasets.md, section own."""
 
 import csv
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -28,7 +29,7 @@ class Row:
         start: First frame of the segment.
         end: One past its last frame, None for the recording's end.
         video: Path of the video, "" for none.
-        video_start: Frame of the video that the recording's first frame belongs to.
+        video_start: Frame of the video that the recording's first frame belongs to; None if not given.
         about: ``subject``, ``view``, ``replication``, ``setup``.
     """
 
@@ -40,7 +41,7 @@ class Row:
     start: int
     end: int | None
     video: str
-    video_start: int
+    video_start: int | None
     about: dict[str, str]
 
 
@@ -99,9 +100,18 @@ class _Classes:
         self.path = path
         self.number: dict[str, int] = {}
         self.label: dict[int, str] = {}
+        self.spelled: dict[str, tuple[str, int]] = {}
 
     def of(self, line: int, label: str, given: str | None) -> int:
         """Return the class number of a label."""
+        # "Wave" and "wave " as two classes: a split could put one in base and one in novel.
+        key = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+        earlier, first = self.spelled.setdefault(key, (label, line))
+        if earlier != label:
+            raise SkelfewError(
+                f"{self.path}: line {line}: label {shown(label)}, but line {first} has "
+                f"{shown(earlier)}; they differ in case or spaces only: write both alike"
+            )
         if given is None:
             return self.number.setdefault(label, len(self.number) + 1)
         class_id = _whole("class_id", given, least=1)
@@ -123,7 +133,8 @@ def _check_header(path: Path, header: list[str]) -> None:
     for name in REQUIRED:
         if name not in header:
             raise SkelfewError(
-                f"{path}: column {name!r} is missing; found {brief(', '.join(header)) if header else 'nothing'}. "
+                f"{path}: column {name!r} is missing; found "
+                f"{brief(', '.join(header)) if header else 'nothing'}. "
                 f"The columns are {known}, separated by commas"
             )
     for name in header:
@@ -137,6 +148,8 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
     label, recording = texts["label"], texts["recording"]
     if not label:
         raise _RowError("the label is empty")
+    if not label.isprintable():
+        raise _RowError(f"the label {shown(label)} has a line end or a control character in it")
     class_id = numbers.of(line, label, texts.get("class_id"))
     if not recording:
         raise _RowError("the recording is empty")
@@ -146,6 +159,9 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
         raise _RowError(f"the segment {start} to {end} is empty; end is one past the last frame")
     segment = "" if not start and end is None else f"_{start}_{'end' if end is None else end}"
     path = PurePosixPath(recording.replace("\\", "/"))
+    for name in (recording, texts.get("video", "")):
+        if name.startswith("~"):
+            raise _RowError(f"{shown(name)}: ~ is not the home folder here; paths are relative")
     if (why := fault(path.as_posix())) is not None:
         raise _RowError(f"the recording {shown(recording)} {why}; it must lie below the folder")
     return Row(
@@ -157,7 +173,7 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
         start=start,
         end=end,
         video=texts.get("video", "").replace("\\", "/"),
-        video_start=_whole("video_start", texts.get("video_start") or "0"),
+        video_start=_whole("video_start", texts["video_start"]) if texts.get("video_start") else None,
         about={k: texts.get(k, "") for k in ("subject", "view", "replication", "setup")},
     )
 

@@ -84,11 +84,19 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     for number, annotation in enumerate(annotations(raw, source)):
         name = f"{stem(source)}:{number}"
         if isinstance(annotation, dict) and isinstance(annotation.get("frame_dir"), str):
-            name = PurePosixPath(annotation["frame_dir"]).name or name
+            name = _identity(annotation["frame_dir"]) or name
         try:
             yield _recording(raw, name, annotation, str(options["names"]))
         except SkelfewError as error:
             yield Dropped(name, source, str(error))
+
+
+def _identity(frame_dir: str) -> str:
+    """Return a sample's ID: the path of its frames, without what leads to the root."""
+    parts = PurePosixPath(frame_dir.replace("\\", "/")).parts
+    parts = tuple(p for p in parts if p not in ("/", ".", "..") and not p.endswith(":"))
+    # NTU RGB+D's names say all; folders before them differ from copy to copy.
+    return parts[-1] if parts and name_fields(parts[-1]) else "/".join(parts)
 
 
 def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Recording:

@@ -9,7 +9,7 @@ import importlib.util
 import io
 import re
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -70,23 +70,36 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
 
 def parse(content: bytes) -> np.ndarray:
     """Return the joints (1, T, 20, 3) float32 of a file; raise SkelfewError if it is another."""
-    if importlib.util.find_spec("scipy") is None:
-        raise SkelfewError(NO_SCIPY)
-    from scipy.io import loadmat
-
-    try:
-        _check_size(content)
-        joints = loadmat(io.BytesIO(content), variable_names=["d_skel"])["d_skel"]
-        if not isinstance(joints, np.ndarray):
-            raise ValueError(f"d_skel is a {type(joints).__name__}")
-    except KeyError:
-        raise SkelfewError("the variable d_skel is missing") from None
-    except Exception as error:  # SciPy raises whatever the bytes lead to
-        raise SkelfewError(f"not a readable MATLAB file ({brief(error)})") from None
+    found = variables(content, load=True, only="d_skel")
+    if "d_skel" not in found:
+        raise SkelfewError("the variable d_skel is missing")
+    joints = found["d_skel"]
+    if not isinstance(joints, np.ndarray):
+        raise SkelfewError(f"not a readable MATLAB file (d_skel is a {type(joints).__name__})")
     if joints.ndim != 3 or joints.shape[:2] != (20, 3) or joints.dtype.kind != "f":
         shape = f"{joints.shape} {joints.dtype}"
         raise SkelfewError(f"d_skel is {shape}, expected (20, 3, frames) floats")
     return np.ascontiguousarray(joints[_ORDER].transpose(2, 0, 1), dtype=np.float32)[None]
+
+
+def variables(content: bytes, load: bool = False, only: str | None = None) -> dict[str, Any]:
+    """Return the variables of a MATLAB file by name, all or one; without ``load`` names alone."""
+    if importlib.util.find_spec("scipy") is None:
+        raise SkelfewError(NO_SCIPY)
+    from scipy.io import loadmat, whosmat
+
+    try:
+        _check_size(content)
+        if not load:
+            return {name: None for name, _, _ in whosmat(io.BytesIO(content))}
+        found = loadmat(io.BytesIO(content), variable_names=[only] if only else None)
+    except NotImplementedError:
+        raise SkelfewError(
+            "a MATLAB file of version 7.3, which is not read; save it with save(..., '-v7')"
+        ) from None
+    except Exception as error:  # SciPy raises whatever the bytes lead to
+        raise SkelfewError(f"not a readable MATLAB file ({brief(error)})") from None
+    return {name: values for name, values in found.items() if not name.startswith("__")}
 
 
 def _check_size(content: bytes) -> None:

@@ -213,7 +213,7 @@ def test_the_order_of_axes_is_told_from_the_shape(
         ((3, 40, V, 2), r"can be read as mtvc or ctvm"),
         ((2, 2, V, 3), r"can be read as mtvc or tmvc"),
         ((40, V + 1, 3), r"shape \(40, 6, 3\), expected .* the layout has 5 joints"),
-        ((40, V, 4), r"shape \(40, 5, 4\)"),
+        ((40, V, 5), r"shape \(40, 5, 5\)"),
         ((0, V, 3), r"shape \(0, 5, 3\)"),
         ((40,), r"shape \(40,\)"),
         ((9, 30, V, 3), r"shape \(9, 30, 5, 3\)"),
@@ -497,7 +497,7 @@ def test_joints_that_were_not_found_are_interpolated(home: Path) -> None:
     np.testing.assert_allclose(found[:, 4, :2], found[:, :4, :2].mean(axis=1), rtol=1e-6)
     assert found[2, 1, 2] == 0 and (found[:, 4, 2] == 0).all()
     (note,) = rows_of("manifests/mine.notes.csv")
-    assert note["note"] == "24% of the joints were not found; they are interpolated"
+    assert note["note"] == "1 joints were never found; they are at the middle of the others"
     assert run([row], "--option", "coordinates=2", "--option", "missing=keep").exit_code == 0
     kept = stored("a").positions[0]
     assert not kept[2, 1].any() and not kept[:, 4].any()

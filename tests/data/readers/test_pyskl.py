@@ -79,11 +79,11 @@ def test_3d(tmp_path: Path) -> None:
 def test_names_and_layout_can_be_given(tmp_path: Path) -> None:
     annotation = {**flat(2), "frame_dir": "videos/jump.avi"}
     prepared = run(tmp_path, [annotation])
-    assert prepared.manifest["jump.avi"].label == "class 2"
+    assert prepared.manifest["videos/jump.avi"].label == "class 2"
     (tmp_path / "names.txt").write_text("stand\njump\n")
     prepared = run(tmp_path, [annotation], names=str(tmp_path / "names.txt"))
-    assert prepared.manifest["jump.avi"].label == "jump"
-    assert run(tmp_path, [annotation], names="utd-mhad").manifest["jump.avi"].label == "Swipe right"
+    assert prepared.manifest["videos/jump.avi"].label == "jump"
+    assert run(tmp_path, [annotation], names="utd-mhad").manifest["videos/jump.avi"].label == "Swipe right"
     annotation["keypoint"] = annotation["keypoint"][:, :, :15]
     with pytest.raises(SkelfewError, match="15 joints in 2D; say which layout"):
         run(tmp_path, [annotation])

@@ -1,0 +1,211 @@
+"""One's own recordings: which arrays, tables and files are read, and how."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skelfew.data.joints.layouts import Layout, load_layout
+from skelfew.data.readers.arrays import to_bodies
+from skelfew.data.readers.keypoint_json import read_file, read_folder
+from skelfew.data.readers.own import READER, Loaded, fill, load
+from skelfew.errors import SkelfewError
+
+RNG = np.random.default_rng(0)
+V1, COCO = load_layout("kinect-v1"), load_layout("coco")
+
+
+def read(path: Path, layout: Layout | str, **options: str) -> Loaded:
+    return load(path, load_layout(layout), {**READER.defaults, **options})
+
+
+def solid(frames: int = 9, joints: int = 20) -> np.ndarray:
+    return RNG.normal(size=(frames, joints, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("order", ["cvt", "tcv", "vct", "ctv", "tvc"])
+def test_every_order_of_three_axes(order: str) -> None:
+    joints = solid()
+    given = joints.transpose(["tvc".index(axis) for axis in order])
+    np.testing.assert_array_equal(to_bodies(given, 20)[0], joints)
+    square = solid(20).transpose(["tvc".index(axis) for axis in order])
+    if order != "tvc":
+        with pytest.raises(SkelfewError, match=r"can be read as .*--option order="):
+            to_bodies(square, 20)
+    np.testing.assert_array_equal(
+        to_bodies(square, 20, order)[0], square.transpose([order.index(a) for a in "tvc"])
+    )
+
+
+def landmarks(world: bool) -> np.ndarray:
+    """MediaPipe's x, y, z, visibility, presence (T, 33, 5); y downwards."""
+    values = RNG.uniform(0.1, 0.9, (12, 33, 5)).astype(np.float32)
+    values[..., 2] -= 0.5
+    if world:
+        values[..., :3] -= values[:, [23, 24], :3].mean(axis=1, keepdims=True)
+    values[3, 15, 3] = 0.4  # under MediaPipe's own threshold
+    return values
+
+
+@pytest.mark.parametrize("channels", [4, 5])
+@pytest.mark.parametrize("world", [True, False])
+def test_mediapipe_landmarks(tmp_path: Path, channels: int, world: bool) -> None:
+    values = landmarks(world)
+    np.save(tmp_path / "a.npy", values[..., :channels])
+    loaded = read(tmp_path / "a.npy", "mediapipe-33")
+    assert loaded.missing.sum() == (values[..., 3] < 0.5).sum() and loaded.missing[0, 3, 15]
+    kept = ~loaded.missing[0]
+    if world:  # metres, y upwards
+        assert loaded.coordinates == 3 and loaded.positions.shape == (1, 12, 33, 3)
+        np.testing.assert_allclose(loaded.positions[0][kept], (values[..., :3] * [-1, -1, 1])[kept])
+    else:
+        assert loaded.coordinates == 2
+        np.testing.assert_array_equal(loaded.positions[0][kept], values[..., [0, 1, 3]][kept])
+
+
+@pytest.mark.parametrize(("layout", "joints"), [("mediapipe-33", 33), ("kinect-v1", 20)])
+def test_three_values_between_0_and_1_are_refused(
+    tmp_path: Path, layout: str, joints: int
+) -> None:
+    values = RNG.uniform(0.1, 1, (9, joints, 3))
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(SkelfewError, match=r"--option coordinates=2"):
+        read(tmp_path / "a.npy", layout)
+    assert read(tmp_path / "a.npy", layout, coordinates="2").coordinates == 2
+    assert read(tmp_path / "a.npy", layout, coordinates="3").coordinates == 3
+
+
+@pytest.mark.parametrize("layout", ["coco", "openpose-25", "halpe-26"])
+def test_layouts_of_pictures_need_no_option(tmp_path: Path, layout: str) -> None:
+    np.save(tmp_path / "a.npy", RNG.uniform(0.2, 1, (9, len(load_layout(layout)), 3)) * [640, 480, 1])
+    assert read(tmp_path / "a.npy", layout).coordinates == 2
+
+
+def test_confidences_below_the_threshold_were_not_found(tmp_path: Path) -> None:
+    values = np.full((4, 17, 3), 0.9) * [300, 200, 1]
+    values[:, 13:, 2] = 0.02
+    np.save(tmp_path / "a.npy", values)
+    person = {"keypoints": values[0].ravel().tolist(), "image_id": 0}
+    (tmp_path / "a.json").write_text(json.dumps([person]))
+    people = {"people": [{"pose_keypoints_2d": values[0].ravel().tolist()}]}
+    (tmp_path / "b.json").write_text(json.dumps(people))
+    for name in ("a.npy", "a.json", "b.json"):
+        missing = read(tmp_path / name, COCO).missing[0]
+        assert missing[:, 13:].all() and not missing[:, :13].any(), name
+        assert not read(tmp_path / name, COCO, min_confidence="0.01").missing.any()
+        with pytest.raises(SkelfewError, match=r"no (joint|body)"):
+            read(tmp_path / name, COCO, min_confidence="0.95")
+    assert fill(read(tmp_path / "a.npy", COCO), READER.defaults)[1] == (
+        "4 joints were never found; they are at the middle of the others",
+    )
+    with pytest.raises(SkelfewError, match="min_confidence=much: expected auto or a number"):
+        read(tmp_path / "a.npy", COCO, min_confidence="much")
+
+
+def write(path: Path, rows: np.ndarray, separator: str, header: list[str] | None = None) -> None:
+    lines = [separator.join(map(repr, row)) for row in rows.astype(float).tolist()]
+    path.write_text("\n".join(([separator.join(header)] if header else []) + lines) + "\n")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt"])
+@pytest.mark.parametrize("separator", [",", " ", "\t", ";"])
+@pytest.mark.parametrize("extra", [0, 1, 2])
+def test_tables_without_a_header(tmp_path: Path, name: str, separator: str, extra: int) -> None:
+    joints = solid()
+    times = np.stack([np.arange(9) + 1, np.arange(9) / 30 + 5], axis=1)[:, :extra]
+    write(tmp_path / name, np.concatenate([times, joints.reshape(9, -1)], axis=1), separator)
+    np.testing.assert_allclose(read(tmp_path / name, V1).positions[0], joints, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{joint}.{end}", "{joint} {END}", "{joint}{END}", "{JOINT}-{end}", "{end}{number}", "joint{number}_{end}"],
+)  # fmt: skip
+def test_headers(tmp_path: Path, form: str) -> None:
+    joints = solid(joints=17)
+    header = ["time"] + [
+        form.format(joint=j, JOINT=j.upper(), number=i, end=end, END=end.upper())
+        for i, j in enumerate(COCO.joints)
+        for end in "xyz"
+    ]
+    rows = np.concatenate([np.arange(9)[:, None] / 30, joints.reshape(9, -1)], axis=1)
+    write(tmp_path / "a.csv", rows, ",", header)
+    loaded = read(tmp_path / "a.csv", COCO)
+    assert loaded.coordinates == 3
+    np.testing.assert_allclose(loaded.positions[0], joints, rtol=1e-6)
+
+
+def test_an_extra_column_that_is_no_time_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", np.concatenate([np.ones((9, 1)), solid().reshape(9, -1)], 1), ",")
+    with pytest.raises(SkelfewError, match="61 columns, expected 40 or 60"):
+        read(tmp_path / "a.csv", V1)
+
+
+def test_matlab_files(tmp_path: Path) -> None:
+    savemat = pytest.importorskip("scipy.io").savemat
+    joints = solid()
+    savemat(tmp_path / "a.mat", {"fps": 30.0, "trial": joints.transpose(2, 1, 0)})
+    np.testing.assert_array_equal(read(tmp_path / "a.mat", V1).positions[0], joints)
+    savemat(tmp_path / "b.mat", {"one": joints, "two": joints})
+    with pytest.raises(SkelfewError, match=r"arrays one \(9, 20, 3\), two .*expected a single one"):
+        read(tmp_path / "b.mat", V1)
+
+
+def test_known_formats_need_their_layout(shared: Path, tmp_path: Path) -> None:
+    path = shared / "data/ntu/S001C001P001R001A001.skeleton"
+    assert read(path, "kinect-v2").positions.shape == (1, 103, 25, 3)
+    with pytest.raises(SkelfewError, match="its joints are kinect-v2, not coco; use --layout"):
+        read(path, COCO)
+
+
+def openpose(folder: Path, numbers: range) -> None:
+    folder.mkdir()
+    for number in numbers:
+        person = {"pose_keypoints_2d": (RNG.uniform(0.2, 1, (17, 3)) * [640, 480, 1]).ravel().tolist()}
+        text = json.dumps({"people": [person]})
+        (folder / f"clip_{number:012}_keypoints.json").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "first", "step"),
+    [(range(10, 30), 10, 1), (range(20), 0, 1), (range(1, 21), 0, 1), (range(11, 31, 2), 11, 2),
+     (range(5000, 5020), 5000, 1)],
+)  # fmt: skip
+def test_a_folder_that_begins_late_keeps_its_place(
+    tmp_path: Path, numbers: range, first: int, step: int
+) -> None:
+    openpose(tmp_path / "a", numbers)
+    frames = read_folder(tmp_path / "a", 17)
+    assert (frames.first, frames.step, len(frames.people)) == (first, step, len(numbers))
+
+
+def test_kinetics_skeleton(tmp_path: Path) -> None:
+    pose = RNG.uniform(0.1, 1, (18, 2))
+    data: list[dict[str, Any]] = [
+        {"frame_index": i, "skeleton": [{"pose": pose.ravel().tolist(), "score": [0.8] * 18}] * n}
+        for i, n in ((1, 1), (2, 0), (3, 1))
+    ]
+    text = json.dumps({"data": data, "label": "jump", "label_index": 3})
+    (tmp_path / "a.json").write_text(text)
+    loaded = read(tmp_path / "a.json", "openpose-18")
+    assert loaded.positions.shape == (1, 3, 18, 3) and loaded.missing[0, 1].all()
+    np.testing.assert_allclose(loaded.positions[0, 2, :, :2], pose, rtol=1e-6)
+
+
+def test_hands_and_whole_bodies_in_json(tmp_path: Path) -> None:
+    def points(count: int) -> list[float]:
+        return (RNG.uniform(0.2, 1, (count, 3)) * [640, 480, 1]).ravel().tolist()  # type: ignore[no-any-return]
+
+    person = {"pose_keypoints_2d": points(25), "hand_left_keypoints_2d": [], "face": []}
+    person["hand_right_keypoints_2d"] = points(21)
+    (tmp_path / "a.json").write_text(json.dumps({"people": [person]}))
+    found = read_file(tmp_path / "a.json", 67).people[0][0].joints
+    assert not found[25:46].any() and found[46:].all()
+    label = {"image_id": 1, "keypoints": points(17), "foot_kpts": points(6), "face_kpts": []}
+    label |= {"lefthand_kpts": points(21), "righthand_kpts": points(21)}
+    content = {"images": [{"id": 1}], "annotations": [label]}
+    (tmp_path / "b.json").write_text(json.dumps(content))
+    found = read_file(tmp_path / "b.json", 133).people[0][0].joints
+    assert found[:23].all() and not found[23:91].any() and found[91:].all()
