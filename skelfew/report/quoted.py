@@ -5,8 +5,13 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from skelfew.config import TrainConfig, override, preset
+from skelfew.config import TrainConfig
+from skelfew.reproduce.expand import NO_MATTER, idle
 from skelfew.reproduce.tables import Row, Table, list_tables, load_table
+
+# What the paper's preset leaves to the data set; frames are those of CTR-GCN's preparation.
+_FROM_DATA = ("data.bodies", "data.missing_body", "episodic.ways")
+_FRAMES = {"nw-ucla": 52}
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Quote:
         percent: As printed.
         where: Table or figure.
         label: What the row is called there.
-        same: Whether the run was trained like the row, in all that rows of that table differ in.
+        same: Whether the run was trained like the row at the paper's own budget.
     """
 
     percent: float
@@ -43,7 +48,7 @@ def quotes(
             value = row.quoted.get(dataset, {}).get(str(shots))
             if value is not None:
                 same = config is not None and _same(table, row, dataset, config, classifier)
-                found.append(Quote(value, _where(table), row.label, same))
+                found.append(Quote(value.percent, _where(table), row.label, same))
     return sorted(found, key=lambda quote: not quote.same)
 
 
@@ -60,7 +65,12 @@ def _where(table: Table) -> str:
 
 
 def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier: str) -> bool:
-    if tuple(row.stages) != tuple(config.stages):
+    """Whether a run has the encoder, preset and settings of a row in the paper's own budget.
+
+    Settings of stages and encoders that take no part are not compared, nor those that the paper's
+    preset leaves to the data set.
+    """
+    if "paper" not in table.budgets or tuple(row.stages) != tuple(config.stages):
         return False
     if len({r.classifier for r in table.rows}) > 1 and row.classifier != classifier:
         return False
@@ -70,10 +80,10 @@ def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier:
         used = [config.inputs.cache, *config.inputs.more_caches] if config.inputs.cache else []
         if [Path(place).stem for place in wanted] != [Path(place or "").stem for place in used]:
             return False
-    trained = preset(row.preset or table.preset)
-    for settings in (table.common, row.settings):
-        for key, value in settings.items():
-            trained = override(trained, key, value)
-    theirs, ours = trained.flat(), config.flat()
-    varied = {key for r in table.rows for key in r.settings}
-    return all(theirs.get(key) == ours.get(key) for key in varied)
+    theirs, ours = table.start(row, dataset, "paper").flat(), config.flat()
+    theirs["data.frames"] = theirs["data.frames"] or _FRAMES.get(dataset, 64)
+    theirs["transfer.representation"] = theirs["transfer.representation"].replace("auto", "f_v+f_t")
+    ignored = (*NO_MATTER, *idle(config), "seed", "split", *_FROM_DATA)
+    return config.preset == theirs["preset"] and all(
+        ours[key] == value for key, value in theirs.items() if not key.startswith(ignored)
+    )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from skelfew.config import TrainConfig, override, preset
+from skelfew.config import TrainConfig, override
 from skelfew.reproduce.tables import Row
 from skelfew.reproduce.units import Request
 from skelfew.runs.inputs import Inputs
@@ -12,17 +12,9 @@ from skelfew.training.resolve import resolve
 
 def layered(request: Request, row: Row, where: TrainConfig) -> TrainConfig:
     """Return the settings of a row; later layers win."""
-    table = request.table
-    config = override(preset(row.preset or table.preset), "stages", row.stages)
-    for values in (
-        table.common,
-        table.datasets[request.dataset].settings,
-        table.budgets[request.budget].settings,
-        row.settings,
-        request.settings,
-    ):
-        for key, value in values.items():
-            config = override(config, key, value)
+    config = request.table.start(row, request.dataset, request.budget)
+    for key, value in request.settings.items():
+        config = override(config, key, value)
     return replace(
         config,
         inputs=replace(where.inputs, init=config.inputs.init or where.inputs.init),

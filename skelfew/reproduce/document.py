@@ -14,7 +14,7 @@ from skelfew.report.table import markdown
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.summary import Summary, scored_by, summarise
 from skelfew.reproduce.tables import Table, load_table
-from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks
+from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks, second_hand
 from skelfew.reproduce.units import Request, Work
 
 _GROUP = ("dataset", "budget", "classes", "settings", "caches")
@@ -225,12 +225,12 @@ def _rows(summary: Summary) -> str:
     for line in lines:
         clips = f"{sum(line.samples.values()):,}" if line.samples else ""
         cells = cells_of(line, places)
-        cells += [f"{line.quoted[q]:.1f}" if q in line.quoted else "" for q in quoted]
+        cells += [str(line.quoted.get(q, "")) for q in quoted]
         body.append([line.row.label, *cells, clips])
         if timed:
             body[-1].append(f"{line.seconds:.0f}" if line.seconds else "")
         body[-1].append("quoted only" if line.absent else remarks(line))
-    return markdown([[*head, *(["seconds"] if timed else []), ""], *body])
+    return markdown([[*head, *(["seconds"] if timed else []), ""], *body]) + second_hand(lines)
 
 
 def _contrasts(table: Table, summary: Summary) -> str:

@@ -28,7 +28,7 @@ _LATER: dict[str, Any] = {"episodic.head": "cosine", "episodic.head_settings": [
 # What was opened, by inputs, split, and whether validation classes are trained on.
 Opened = dict[tuple[InputConfig, str | None, bool], Inputs]
 # Settings that change where or how fast something is computed, but not what.
-_NO_MATTER = (
+NO_MATTER = (
     "inputs.", "protocol", "device", "threads", "compile", "checkpoint_minutes", "preset",
 )  # fmt: skip
 
@@ -225,7 +225,7 @@ def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
     return {
         key: value
         for key, value in config.flat().items()
-        if not key.startswith((*_NO_MATTER, *idle(config))) and _LATER.get(key, ...) != value
+        if not key.startswith((*NO_MATTER, *idle(config))) and _LATER.get(key, ...) != value
     }
 
 

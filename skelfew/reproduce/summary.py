@@ -6,6 +6,7 @@ from typing import Any
 
 from skelfew.evaluation.answers import TEXTS
 from skelfew.evaluation.statistics import Estimate, student_interval
+from skelfew.reproduce.quotes import PaperNumber
 from skelfew.reproduce.tables import Row, Table
 
 # How a number came about; "validation" is draws of the validation classes beside novel ones.
@@ -49,7 +50,7 @@ class Line:
     absent: str = ""
     samples: Mapping[str, int] = field(default_factory=dict)
     seconds: float | None = None
-    quoted: Mapping[str, float] = field(default_factory=dict)
+    quoted: Mapping[str, PaperNumber] = field(default_factory=dict)
     note: str = ""
 
 

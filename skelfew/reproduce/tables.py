@@ -9,19 +9,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skelfew.config import STAGES, TEACHER_STAGES, override, preset
+from skelfew.config import STAGES, TEACHER_STAGES, TrainConfig, override, preset
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, read_text
+from skelfew.reproduce.inherit import inherited, repeated
+from skelfew.reproduce.quotes import PaperNumber, paper_numbers
 
 FOLDER = Path(__file__).with_name("tables")
 RAW_KEY = "raw"
 _TABLE_KEYS = {
-    "id", "title", "question", "paper", "preset", "seeds", "shots", "draws", "common", "share",
+    "title", "question", "paper", "preset", "seeds", "shots", "draws", "common", "share",
     "budget", "dataset", "caches", "inits", "rows", "contrasts",
+    "like", "class_counts",
 }  # fmt: skip
 _ROW_KEYS = {
     "key", "label", "stages", "cache", "init", "shots", "set", "share", "preset", "classifier",
-    "quoted", "missing", "base_classes", "samples_per_class", "datasets", "features",
+    "paper", "quoted", "missing", "base_classes", "samples_per_class", "datasets", "features",
 }  # fmt: skip
 
 
@@ -45,7 +48,7 @@ class Row:
         preset: Preset that the settings start from; None for the table's.
         classifier: By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS`` or, mostly
             with ``episodic.head`` set to it, of ``HEADS``.
-        quoted: Numbers of the paper in percent, by data set and shots.
+        quoted: Numbers of the paper, by data set and shots.
         missing: Why the row cannot run at all, "" if it can.
         datasets: Data sets that it is for; empty for all of the table.
         features: ``encoder``, or ``raw`` for joint positions without any training.
@@ -61,7 +64,7 @@ class Row:
     share: Mapping[str, float] = field(default_factory=dict)
     preset: str | None = None
     classifier: str = "cosine"
-    quoted: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    quoted: Mapping[str, Mapping[str, PaperNumber]] = field(default_factory=dict)
     missing: str = ""
     datasets: tuple[str, ...] = ()
     features: str = "encoder"
@@ -88,12 +91,15 @@ class Budget:
     Attributes:
         samples: Clips that every row passes through the encoder, all stages together; None leaves
             epochs and episodes as preset and settings have them.
+        preset: Preset of its own, for a budget at full size; such a budget takes nothing from the
+            settings that the table's small budgets have in common.
         settings: Overrides that belong to the budget.
         by_dataset: ``samples`` of single data sets.
         share: Weights of stages, where they are not the table's.
     """
 
     samples: int | None = None
+    preset: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     by_dataset: Mapping[str, int] = field(default_factory=dict)
     share: Mapping[str, float] = field(default_factory=dict)
@@ -138,7 +144,7 @@ class Table:
         seeds: How many, unless asked otherwise.
         shots: K, each scored on the same training; 0 only on rows that know texts.
         draws: Random draws of exemplars beside the protocol's.
-        common: Settings of all rows.
+        common: Settings of all rows in budgets without a preset of their own.
         share: Weights of the stages in the budget, where a row has none.
         budgets: By name; the first is the default.
         datasets: By name; the first is the default.
@@ -180,6 +186,20 @@ class Table:
         """Return the shots that a row is scored with."""
         return tuple(k for k in row.shots or self.shots if k > 0 or row.knows_texts)
 
+    def start(self, row: Row, dataset: str, budget: str) -> TrainConfig:
+        """Return the settings of a row in a budget; later layers win."""
+        spent = self.budgets[budget]
+        config = override(preset(row.preset or spent.preset or self.preset), "stages", row.stages)
+        for values in (
+            {} if spent.preset else self.common,
+            self.datasets[dataset].settings,
+            spent.settings,
+            row.settings,
+        ):
+            for key, value in values.items():
+                config = override(config, key, value)
+        return config
+
     def budget(self, name: str | None) -> tuple[str, Budget]:
         """Return a budget with its name, the first one for None."""
         name = name or next(iter(self.budgets))
@@ -198,24 +218,34 @@ def load_table(name: str | Path) -> Table:
     """Read a table by name or from a .toml file of your own and check all that can be checked."""
     path = Path(name)
     if path.suffix != ".toml":
-        known = list_tables()
-        if str(name) not in known:
-            raise TableError(
-                f"no table {name}; there are {', '.join(known)}, or give a .toml file of your own"
-            )
-        path = known[str(name)]
+        path = _shipped(str(name))
+    document = _read(path)
     try:
-        document = tomllib.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
-        raise TableError(f"{path}: cannot be read as a table ({brief(error)})") from None
-    try:
-        return _table(path, document)
+        if "like" in document:
+            document = inherited(document, _read(_shipped(str(document["like"]))))
+        return _table(path, repeated(document))
     except KeyError as error:
         raise TableError(f"{path}: {error.args[0]} is missing") from None
     except SkelfewError:
         raise
     except (TypeError, AttributeError, ValueError, OverflowError) as error:
         raise TableError(f"{path}: a value is not of its kind ({brief(error)})") from None
+
+
+def _shipped(name: str) -> Path:
+    known = list_tables()
+    if name not in known:
+        raise TableError(
+            f"no table {name}; there are {', '.join(known)}, or give a .toml file of your own"
+        )
+    return known[name]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_text(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TableError(f"{path}: cannot be read as a table ({brief(error)})") from None
 
 
 def _table(path: Path, document: Mapping[str, Any]) -> Table:
@@ -260,10 +290,10 @@ def _row(path: Path, row: Mapping[str, Any]) -> Row:
     for key in ("base_classes", "samples_per_class"):
         if key in row:
             settings[f"data.{key}"] = row[key]
-    quoted = {
-        dataset: {str(shots): float(value) for shots, value in numbers.items()}
-        for dataset, numbers in row.get("quoted", {}).items()
-    }
+    paper = row.get("paper", "")
+    quoted = paper_numbers(path.stem, *([paper] if isinstance(paper, str) else paper))
+    for dataset, numbers in row.get("quoted", {}).items():
+        quoted[dataset] = {str(k): PaperNumber(float(value)) for k, value in numbers.items()}
     return Row(
         key=row["key"],
         label=row["label"],
@@ -283,9 +313,10 @@ def _row(path: Path, row: Mapping[str, Any]) -> Row:
 
 
 def _budget(path: Path, name: str, budget: Mapping[str, Any]) -> Budget:
-    _known(path, f"budget {name!r}", budget, {"samples", "set", "datasets", "share"})
+    _known(path, f"budget {name!r}", budget, {"samples", "preset", "set", "datasets", "share"})
     return Budget(
         budget.get("samples"),
+        budget.get("preset"),
         budget.get("set", {}),
         budget.get("datasets", {}),
         budget.get("share", {}),
@@ -330,13 +361,11 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
     if not row.caches and (needy := [s for s in row.stages if s in TEACHER_STAGES]):
         raise TableError(f"{where}: the stage {needy[0]} needs a cache")
     _check_share(where, row.share)
-    try:
-        config = override(preset(row.preset or table.preset), "stages", row.stages)
-        for values in (table.common, row.settings):
-            for key, value in values.items():
-                config = override(config, key, value)
-    except SkelfewError as error:
-        raise TableError(f"{where}: {error}") from None
+    for budget in table.budgets:
+        try:
+            table.start(row, next(iter(table.datasets)), budget)
+        except SkelfewError as error:
+            raise TableError(f"{where}, budget {budget!r}: {error}") from None
 
 
 def _check_share(where: str, share: Mapping[str, float]) -> None:

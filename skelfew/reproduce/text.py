@@ -98,12 +98,12 @@ def terminal(table: Table, summary: Summary) -> str:
         [
             line.row.label,
             *cells_of(line, places),
-            *(f"{line.quoted[q]:.1f}" if q in line.quoted else "" for q in quoted),
+            *(str(line.quoted.get(q, "")) for q in quoted),
             remarks(line),
         ]
         for line in summary.lines
     ]
-    text = grid([head, *body])
+    text = grid([head, *body]) + second_hand(summary.lines)
     if summary.chance is not None:
         text += f"\nchance {100 * summary.chance:.1f} %"
     text += f"; accuracy in percent on the {summary.classes} classes, "
@@ -111,6 +111,12 @@ def terminal(table: Table, summary: Summary) -> str:
     if summary.comparisons:
         text += f"\npaired differences in points\n{grid(contrast_rows(table, summary))}"
     return text
+
+
+def second_hand(lines: Iterable[Line]) -> str:
+    """Return a note on the numbers that the paper itself quotes from another paper."""
+    sources = {n.source for line in lines for n in line.quoted.values() if n.source}
+    return f"\n\n\\* the paper quotes this number from {sorted(sources)[0]}\n" if sources else ""
 
 
 def grid(rows: Iterable[Sequence[str]]) -> str:
@@ -150,7 +156,7 @@ def summary_document(request: Request, work: Work, summary: Summary) -> dict[str
                     }
                     for (shots, mode), cell in line.cells.items()
                 ],
-                "quoted_percent": dict(line.quoted),
+                "quoted_percent": {k: number.percent for k, number in line.quoted.items()},
                 "failed": dict(line.failed),
                 "absent": line.absent,
                 "note": line.note,

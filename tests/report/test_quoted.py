@@ -1,46 +1,71 @@
-"""Every number that tables quote from the paper is one that the facts at hand state."""
+"""Every number of the paper's tables stands beside its row, and no other number does."""
 
+import csv
 from pathlib import Path
 
+import pytest
+
 from skelfew.report.quoted import quotes
-from skelfew.reproduce.tables import list_tables, load_table
-
-# In the spec's own words, all of NTU RGB+D 120 with one exemplar a class.
-STATED = {
-    41.0: "Attention row reads 41.0",
-    42.1: "FC 42.1",
-    42.9: "average 42.9",
-    46.4: "80 classes 46.4",
-    48.0: "Skeleton-DML 48.6 > 48.0",
-    48.6: "Skeleton-DML 48.6 > 48.0",
-    49.0: "SL-DML 60 classes 49.0",
-    54.2: "Skeleton-DML 54.2",
-    57.0: "JEANIE 57.0",  # and episodic training, see 58.0
-    58.0: "(58.0/57.0,",
-    62.3: "f_t 62.3",
-    67.1: "f_v 67.1",
-    68.0: 'Table X: lambda=0 "slight degradation" 68.0',
-    70.4: "X-CLIP 70.4",
-    70.8: "ActionCLIP 70.8",
-    71.6: "X-Florence 71.6",
-}
-# Issue 4, "An embedded default that shows the claim": "the quoted numbers (ProtoNet 73.6)".
-FROM_ISSUE_4 = ("nw-ucla", "1", 73.6)
+from skelfew.reproduce.tables import load_table
 
 
-def test_quoted_numbers_are_stated_by_the_spec(shared: Path) -> None:
-    spec = "".join((shared / "spec" / f"{n}.md").read_text() for n in ("methods", "teacher"))
-    assert [n for n, words in STATED.items() if str(n) not in words or words not in spec] == []
-    found = set()
-    for name in list_tables():
-        for row in load_table(name).rows:
-            for dataset, numbers in row.quoted.items():
-                for shots, value in numbers.items():
-                    place = (dataset, shots, value)
-                    stated = (dataset, shots) == ("ntu120", "1") and value in STATED
-                    protonet = place == FROM_ISSUE_4 and "ProtoNet" in row.label
-                    assert stated or protonet, (name, row.key, place)
-                    found.add(place)
-    assert {value for _, _, value in found} == {*STATED, FROM_ISSUE_4[2]}, "none without a row"
-    reported = {q.percent for q in quotes("ntu120", 1)} | {q.percent for q in quotes("nw-ucla", 1)}
-    assert reported == {*STATED, FROM_ISSUE_4[2]}, "a report quotes tables and nothing else"
+def cells(golden: Path, table: str) -> list[tuple[str, str, str, str]]:
+    """The printed cells of a table: row, data set, setting, number; dashes left out."""
+    with (golden / "quoted.csv").open(newline="") as file:
+        return [
+            (line["row"], line["dataset"], line["setting"], line["value"])
+            for line in csv.DictReader(file)
+            if line["table"] == table and line["value"]
+        ]
+
+
+@pytest.mark.parametrize(
+    ("table", "count"),
+    [("I", 29), ("II", 60), ("III", 26), ("IV", 18), ("V", 16), ("VI", 0), ("VII", 42),
+     ("VIII", 12), ("IX", 9), ("X", 9), ("XI", 9), ("XII", 9), ("fig6", 0)],
+)  # fmt: skip
+def test_tables_quote_each_cell_of_the_paper_once(golden: Path, table: str, count: int) -> None:
+    printed = cells(golden, table)
+    assert len(printed) == count
+    shown = []
+    for row in load_table(table).rows:
+        for dataset, numbers in row.quoted.items():
+            for shots, number in numbers.items():
+                classes = row.settings.get("data.base_classes")
+                setting = f"shots={shots}" + (f"|classes={classes}" if classes else "")
+                shown.append((row.key, dataset, setting, f"{number.percent:.1f}"))
+    wanted = [(d, s.split("|w")[0], v) for _, d, s, v in printed]
+    assert sorted(cell[1:] for cell in shown) == sorted(wanted)
+    for key in {cell[0] for cell in shown}:
+        own = {cell[1:] for cell in shown if cell[0] == key}
+        names = [{n for n, d, s, v in printed if (d, s.split("|w")[0], v) == cell} for cell in own]
+        assert set.intersection(*names), f"the numbers of {key} are those of one printed row"
+
+
+def test_second_hand_numbers_are_marked() -> None:
+    """Section V-C: some numbers of other methods are from SMAM and not from their authors."""
+    marked = {
+        (name, row.key, shots)
+        for name in ("I", "II", "III", "IV", "V", "VII")
+        for row in load_table(name).rows
+        for numbers in row.quoted.values()
+        for shots, number in numbers.items()
+        if number.source
+    }
+    five = {("I", k, "5") for k in ("fc", "average", "tcn", "sl-dml", "skeleton-dml")}
+    five |= {("III", k, "5") for k in ("fc", "average", "tcn", "sl-dml", "skeleton-dml")}
+    assert marked == five | {("IV", k, s) for k in ("sl-dml", "skeleton-dml") for s in "15"}
+
+
+def test_a_report_quotes_the_tables_of_its_data_set() -> None:
+    assert {q.percent for q in quotes("nw-ucla", 1)} == {
+        66.2,
+        69.6,
+        71.1,
+        73.6,
+        71.7,
+        72.4,
+        82.1,
+        82.5,
+    }
+    assert quotes("tiny", 1) == quotes("msr-action-pairs", 1) == []

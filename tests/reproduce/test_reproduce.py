@@ -20,6 +20,7 @@ from skelfew.reproduce.document import write_results
 from skelfew.reproduce.expand import expand
 from skelfew.reproduce.plan import plan_document
 from skelfew.reproduce.published import adopt
+from skelfew.reproduce.quotes import PaperNumber
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import paired, summarise
 from skelfew.reproduce.tables import TableError, list_tables, load_table
@@ -69,7 +70,7 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     numbers = found(work, records)
     summary = summarise(asked.table, "tiny", numbers, work.absent, work.over, "novel")
     by_row = {line.row.key: line for line in summary.lines}
-    assert by_row["episodic"].quoted == {"1": 50.0}
+    assert by_row["episodic"].quoted == {"1": PaperNumber(50.0)}
     values = by_row["transfer"].cells["1", "draws"].values
     assert set(values) == {"0", "1"}
     for i, record in enumerate(numbers["nearest"]):
