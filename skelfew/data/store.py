@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -179,6 +180,22 @@ class SkeletonStore:
         except ValueError as error:
             raise StoreError(f"{self.path}: its layout is no JSON ({brief(error)})") from None
         return layout_from_dict(content, str(self.path))
+
+    @property
+    def preprocessing(self) -> dict[str, Any] | None:
+        """What the reader declared of how these skeletons become network input.
+
+        Settings of ``Pipeline``; None in stores of earlier versions, which declare nothing.
+        """
+        if "preprocessing" not in self.attrs:
+            return None
+        try:
+            content = parse_json(str(self.attrs["preprocessing"]))
+        except ValueError as error:
+            raise StoreError(f"{self.path}: preprocessing is no JSON ({brief(error)})") from None
+        if not isinstance(content, dict):
+            raise StoreError(f"{self.path}: preprocessing is {content!r}, expected settings")
+        return content
 
     @property
     def channels(self) -> int:

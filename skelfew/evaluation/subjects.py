@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.input.bank import SkeletonBank
-from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.input.pipeline import Pipeline, undeclared
 from skelfew.data.input.preprocess import BRIDGED
 from skelfew.data.joints.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
@@ -135,6 +135,7 @@ def encoder_subject(
         keep: Folder for the features; None does not keep them.
     """
     encoder, metadata = load_encoder(path)
+    odd: str | None = None
     _check_fit(path, encoder.config, store)
     if metadata.get("pipeline") is not None:
         pipeline = Pipeline.from_dict(metadata["pipeline"], str(path))
@@ -144,7 +145,9 @@ def encoder_subject(
                 f"{store.coordinates}D ones; train on them, or evaluate on others"
             )
     else:
-        pipeline = Pipeline.for_dataset(manifest.name, coordinates=store.coordinates)
+        declared = store.preprocessing
+        pipeline = Pipeline.for_data(declared, manifest.name, coordinates=store.coordinates)
+        odd = undeclared(declared, manifest.name)
     digest = file_digest(path)
     basis = {
         "encoder_sha256": digest,
@@ -175,7 +178,7 @@ def encoder_subject(
         protocol=metadata.get("protocol") if own else None,
         split=(metadata.get("split") or None) if own else None,
         about={"encoder": str(path), "encoder_sha256": digest, "metadata": metadata},
-        notes=tuple(_notes(path, metadata, manifest, trained_on)),
+        notes=tuple(_notes(path, metadata, manifest, trained_on)) + ((odd,) if odd else ()),
         head=path.with_name(HEAD_FILE),
         encoder=encoder,
         pipeline=pipeline,

@@ -81,7 +81,8 @@ class Model:
             pipeline = Pipeline.from_dict(about["pipeline"], str(path))
         else:  # written by somebody else: the preparation of its data set
             coordinates = 2 if channels == 2 else 3
-            pipeline = Pipeline.for_dataset(str(about.get("dataset", "")), coordinates=coordinates)
+            name = str(about.get("dataset", ""))
+            pipeline = Pipeline.for_data(None, name, coordinates=coordinates)
         return cls(str(path), encoder, pipeline, layout, channels, encoder.config["bodies"], about)
 
     @classmethod

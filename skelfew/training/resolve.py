@@ -81,7 +81,8 @@ def check_compiler(device: str) -> None:
 
 def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
     """Return how skeletons become network input in this run."""
-    return Pipeline.for_dataset(
+    return Pipeline.for_data(
+        inputs.store.preprocessing,
         inputs.dataset,
         coordinates=inputs.store.coordinates,
         length=config.data.frames,

@@ -20,6 +20,7 @@ import torch
 
 from skelfew.cache import TeacherCache
 from skelfew.config import TEACHER_STAGES, TrainConfig
+from skelfew.data.input.pipeline import undeclared
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import load_initial, save_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
@@ -136,6 +137,8 @@ class Start:
 
 def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
     protocol, notes = inputs.protocol, []
+    if note := undeclared(inputs.store.preprocessing, inputs.dataset):
+        notes.append(note)
     notes += [f"stage {s} is UNVERIFIED: {UNVERIFIED[s]}" for s in config.stages if s in UNVERIFIED]
     ids = base_samples(config, inputs)
     whole = len(inputs.manifest.subset(protocol.base))

@@ -70,21 +70,25 @@ class Pipeline:
             raise SkelfewError(f"pipeline: stretch is {self.stretch}; expected a share in [0, 1)")
 
     @classmethod
-    def for_dataset(cls, dataset: str, **changes: Any) -> "Pipeline":
-        """Return the pipeline of a data set, by its name: ``ucla`` for NW-UCLA, else ``ntu``.
+    def for_data(cls, declared: Mapping[str, Any] | None, name: str, **changes: Any) -> "Pipeline":
+        """Return the pipeline of a data set.
 
         Args:
-            dataset: Manifest name, e.g. ``nw-ucla``.
+            declared: What its reader declared, ``SkeletonStore.preprocessing``. None, in stores of
+                earlier versions: the rule that they had, by the name of the data set.
+            name: Of the data set.
             changes: Attributes to set otherwise; None keeps the data set's own. ``missing_body``
                 may be ``auto``: as in CTR-GCN's scripts, zeros for NTU-60 and a copy elsewhere.
+
+        Raises:
+            SkelfewError: Something declared is no setting, or has an impossible value.
         """
-        ucla = dataset.replace("-", "").replace("_", "").startswith("nwucla")
-        settings: dict[str, Any] = {"kind": "ucla", "length": 52} if ucla else {}
+        settings = dict(by_name(name) if declared is None else declared)
+        missing_body = settings.pop("missing_body", "duplicate")
         settings |= {key: value for key, value in changes.items() if value is not None}
         if settings.get("missing_body") == "auto":
-            ntu60 = dataset.replace("-", "").replace("_", "").startswith("ntu60")
-            settings["missing_body"] = "zeros" if ntu60 else "duplicate"
-        return cls(**settings)
+            settings["missing_body"] = missing_body
+        return cls.from_dict(settings, f"preprocessing of {name or 'the data set'}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], where: str) -> "Pipeline":
@@ -99,3 +103,22 @@ class Pipeline:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values; ``from_dict`` is the inverse."""
         return asdict(self)
+
+
+def by_name(name: str) -> dict[str, Any]:
+    """Return the preprocessing of a data set in stores that declare none: by its name."""
+    plain = name.replace("-", "").replace("_", "")
+    if plain.startswith("nwucla"):
+        return {"kind": "ucla", "length": 52}
+    return {"missing_body": "zeros"} if plain.startswith("ntu60") else {}
+
+
+def undeclared(declared: Mapping[str, Any] | None, name: str) -> str | None:
+    """Return a note if a store declares no preprocessing, so that the name has to decide."""
+    if declared is not None:
+        return None
+    kind = Pipeline.for_data(None, name).kind
+    return (
+        f"the skeletons of {name} were prepared by an earlier version and declare no preprocessing;"
+        f" by the name of the data set it is {kind}'s; skelfew-prepare writes it down"
+    )

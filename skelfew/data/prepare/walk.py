@@ -22,7 +22,7 @@ from skelfew.io.writing import write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import Part, Plan, read_blocks
-from skelfew.data.readers import Dropped, RawFolder, load_reader
+from skelfew.data.readers import Dropped, RawFolder, Reader, load_reader
 from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
 from skelfew.errors import SkelfewError
 
@@ -141,6 +141,7 @@ def prepare(
             "dataset": manifest.name,
             "reader": name,
             "units": reader.units,
+            "preprocessing": json.dumps(_declared(reader, manifest), sort_keys=True),
             "coordinates": reader.coordinates,
             "options": json.dumps(dict(options), sort_keys=True),
             "manifest_sha256": manifest.sha256,
@@ -152,6 +153,12 @@ def prepare(
         local = {"raw": str(raw.path.resolve()), "videos": str(raw.video_folder.resolve())}
         write_json(outputs.local, local)
     return Prepared(outputs, manifest, dropped, notes, digest)
+
+
+def _declared(reader: Reader, manifest: Manifest) -> dict[str, str | int]:
+    """Return the preprocessing that the reader declares."""
+    most = max(manifest.classes)
+    return {} if reader.preprocessing is None else dict(reader.preprocessing(most))
 
 
 def _choose(

@@ -89,6 +89,9 @@ class Reader:
         needs_raw: Whether ``--raw`` must be given (the demo makes its own).
         detect: For formats that hold more than one kind of skeleton: looks into the recordings
             and returns this reader with ``layout``, ``channels``, ``units`` as found there.
+        preprocessing: Returns how the skeletons become network input where it is not as for NTU
+            RGB+D: settings of ``skelfew.data.input.pipeline.Pipeline``, kept in the store. Given
+            is the highest class number.
         depends: What the samples depend on besides the options and the sizes of the sources, as
             a text; when it has changed, an interrupted run does not go on but starts anew.
     """
@@ -103,6 +106,7 @@ class Reader:
     defaults: Options = field(default_factory=dict)
     needs_raw: bool = True
     detect: Callable[[Reader, RawFolder, Options], Reader] | None = None
+    preprocessing: Callable[[int], Mapping[str, str | int]] | None = None
     depends: Callable[[RawFolder, Options], str] | None = None
 
     @property

@@ -17,6 +17,7 @@ from numpy.lib import format as npy
 from skelfew.data.facts import name_of, names_from
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
+from skelfew.data.readers.ntu import preprocessing
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.files import BROKEN, brief, check_file, check_member
@@ -151,4 +152,5 @@ READER = Reader(
     sources=sources,
     read=read,
     defaults={"names": "auto"},
+    preprocessing=preprocessing,
 )

@@ -191,6 +191,11 @@ def _paste(actors: list[list[Track]], frames: int) -> Skeleton:
     return Skeleton(positions, pixels)
 
 
+def preprocessing(most: int) -> dict[str, str | int]:
+    """Return what ``auto`` puts for a missing body: zeros in NTU-60's scripts, a copy in 120's."""
+    return {"missing_body": "zeros" if most <= 60 else "duplicate"}
+
+
 READER = Reader(
     name="ntu",
     layout="kinect-v2",
@@ -198,4 +203,5 @@ READER = Reader(
     read=read,
     pixels=True,
     defaults={"missing": "ntu120"},
+    preprocessing=preprocessing,
 )

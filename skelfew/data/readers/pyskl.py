@@ -19,7 +19,7 @@ from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.bodies import most_seen
-from skelfew.data.readers.ntu import name_fields
+from skelfew.data.readers.ntu import name_fields, preprocessing
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
@@ -59,7 +59,8 @@ def form(reader: Reader, annotation: dict[str, Any], layout: str) -> Reader:
             f"skeletons have {joints} joints, layout {layout} has {len(load_layout(layout))}"
         )
     if coordinates == 3:
-        return replace(reader, layout=layout, channels=3)
+        declared = preprocessing if layout == "kinect-v2" else None
+        return replace(reader, layout=layout, channels=3, preprocessing=declared)
     channels = 3 if "keypoint_score" in annotation else 2
     return replace(reader, layout=layout, channels=channels, units="pixels", pixels=True)
 

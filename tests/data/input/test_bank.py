@@ -13,7 +13,7 @@ from torch import Tensor
 from skelfew.data.input import augment
 from skelfew.data.input import preprocess
 from skelfew.data.input.bank import SkeletonBank
-from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.input.pipeline import Pipeline, undeclared
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
 from skelfew.errors import SkelfewError
@@ -258,11 +258,19 @@ def test_impossible_pipelines(settings: dict, message: str) -> None:
 
 
 def test_pipeline_of_a_dataset() -> None:
-    assert Pipeline.for_dataset("nw-ucla") == Pipeline(kind="ucla", length=52)
-    assert Pipeline.for_dataset("nw-ucla", length=32).length == 32
-    assert Pipeline.for_dataset("utd-mhad", length=None) == Pipeline()
-    assert Pipeline.for_dataset("ntu60", missing_body="auto").missing_body == "zeros"
-    assert Pipeline.for_dataset("ntu120", missing_body="auto").missing_body == "duplicate"
+    """The store's own, whatever it is called; by its name where it declares none."""
+    ucla, ntu60 = {"kind": "ucla", "length": 52}, {"missing_body": "zeros"}
+    for declared, name, right in ((ucla, "mine", ucla), (None, "nw-ucla", ucla), ({}, "nw-ucla", {})):
+        assert Pipeline.for_data(declared, name) == Pipeline(**right)
+        assert Pipeline.for_data(declared, name, length=32).length == 32
+        assert (undeclared(declared, name) is None) == (declared is not None)
+    assert Pipeline.for_data(None, "utd-mhad", length=None) == Pipeline()
+    for declared, name in ((ntu60, "mine"), (None, "ntu60")):
+        assert Pipeline.for_data(declared, name) == Pipeline()
+        assert Pipeline.for_data(declared, name, missing_body="auto").missing_body == "zeros"
+    assert Pipeline.for_data(None, "ntu120", missing_body="auto").missing_body == "duplicate"
+    with pytest.raises(SkelfewError, match="preprocessing of mine: pipeline: kind is 'x'"):
+        Pipeline.for_data({"kind": "x"}, "mine")
     one = Pipeline(kind="ucla", train_interval=(0.7, 0.9))
     assert Pipeline(**json.loads(json.dumps(one.to_dict()))) == one
 
@@ -295,7 +303,7 @@ def test_real_ucla(shared: Path) -> None:
                 content = json.loads(archive.read(name))
                 clip = np.asarray(content["skeletons"], dtype=np.float32)
                 clips[Path(name).stem] = clip[None]
-    layout, pipeline = load_layout("kinect-v1"), Pipeline.for_dataset("nw-ucla")
+    layout, pipeline = load_layout("kinect-v1"), Pipeline(kind="ucla", length=52)
     bank = SkeletonBank.from_clips(clips, layout, pipeline, bodies=1)
     assert len(bank) == 1484 and bank.frames.tolist() == [c.shape[1] for c in clips.values()]
     generator = torch.Generator().manual_seed(0)
