@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.prepare.walk import Outputs, prepare
 from skelfew.data.readers import Dropped, RawFolder, Recording
 from skelfew.data.readers.ucla import READER, interpolate
+from skelfew.data.store import SkeletonStore
 
 NAME = "a08_s09_e04_v02"
 CONTENT = {"file_name": NAME, "label": 7, "skeletons": np.ones((3, 20, 3)).tolist()}
@@ -82,3 +85,13 @@ def test_all_real_clips_are_read(shared: Path) -> None:
             assert isinstance(recording, Recording)
             expected = np.array(json.loads(archive.read(name))["skeletons"], np.float32)
             np.testing.assert_array_equal(recording.skeleton.positions[0], expected)
+
+
+def test_the_store_keeps_its_preprocessing_whatever_it_is_called(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    read(raw, {**CONTENT, "skeletons": np.random.default_rng(0).normal(size=(3, 20, 3)).tolist()})
+    outputs = Outputs(tmp_path / "mine.csv", tmp_path / "mine.h5")
+    prepare("nw-ucla", RawFolder(raw), outputs, READER.defaults)
+    with SkeletonStore(outputs.store) as store:
+        assert Pipeline.for_data(store.preprocessing, "mine") == Pipeline(kind="ucla", length=52)
