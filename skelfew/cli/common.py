@@ -10,11 +10,25 @@ import click
 
 OK, ERROR, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 
-# What no program can help: a full disk, a file limit, a read-only or failing device, ...
-_OF_THE_SYSTEM = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EIO", "EACCES", "EPERM", "ENOMEM", "EMFILE")
-    if hasattr(errno, name)
+# What to do about an error of the system, beside fixing it and running the command again.
+_HINTS = {
+    errno.ENOLCK: "this file system has no locks (NFS?); use a folder on a local disk",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOENT: "it was deleted or moved while the command ran",
+    errno.EACCES: "choose a folder that you can write to",
+    errno.EROFS: "choose a folder that you can write to",
+}
+_EXTRAS = {  # of pyproject.toml: what they bring that a command may ask for
+    "extract": ("skelfew_extract", "av", "decord", "torchvision", "open_clip"),
+    "text": ("transformers", "huggingface_hub"),
+    "prepare": ("scipy",),
+    "pose": ("mediapipe",),
+    "show": ("PIL",),
+    "explain": ("captum", "matplotlib"),
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "ray": ("ray",),
+    "metric": ("pytorch_metric_learning",),
+    "remote": ("fsspec", "aiohttp", "s3fs", "paramiko"),
 }
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -69,9 +83,8 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if debug:
                 raise
-            if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
-                where = f"{error.filename}: " if error.filename else ""
-                log(f"error: {where}{error.strerror}; mend that and run the command again")
+            if (why := of_the_system(error)) is not None:
+                log(f"error: {printable(why)}")
                 sys.exit(ERROR)
             log(
                 f"error: {type(error).__name__}: {error} (this is a bug in skelfew; "
@@ -81,3 +94,24 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         sys.exit(status or OK)
 
     return command
+
+
+def of_the_system(error: BaseException) -> str | None:
+    """Return in a line what the machine lacks, with the way out; None for a fault of skelfew."""
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("skelfew."):
+        name = (error.name or text).partition(".")[0]
+        extra = next((f"'skelfew[{e}]'" for e, names in _EXTRAS.items() if name in names), name)
+        return f"the package {name} is not installed; pip install {extra}"
+    short = ("memory", "failed to map segment", "cannot allocate", "paging file")
+    if isinstance(error, MemoryError) or any(word in str(error).lower() for word in short):
+        return f"not enough memory ({text}); close other programs, or use smaller batches"
+    if isinstance(error, ImportError):
+        return f"a package cannot be loaded ({text}); install skelfew again"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename else ""
+        hint = _HINTS.get(error.errno, "fix that and run the command again")
+        return f"{where}{error.strerror}; {hint}"
+    if isinstance(error, RuntimeError | AssertionError) and "cuda" in str(error).lower():
+        return f"the GPU cannot be used ({text}); --device cpu can"
+    return None

@@ -163,6 +163,22 @@ def main(
     return OK if not failed else PARTIAL if found else ERROR
 
 
+def _coordinates(support: Path, layout: str, options: dict[str, str]) -> int:
+    """Return 2 or 3: as asked, else what the first support recording has."""
+    from skelfew.data.joints.layouts import load_layout
+    from skelfew.data.readers.own import PICTURES
+    from skelfew.errors import SkelfewError
+    from skelfew.predict.recordings import is_recording, read_clips
+
+    if options.get("coordinates") in ("2", "3"):
+        return int(options["coordinates"])
+    first = next((p for p in sorted(support.glob("*/*")) if is_recording(p)), None)
+    try:
+        return read_clips(first or support, load_layout(layout), options)[0].coordinates
+    except SkelfewError:  # reading the support names it, with the reason
+        return 2 if layout in PICTURES else 3
+
+
 def learn(
     support: Path,
     run: Path | None,
@@ -181,7 +197,7 @@ def learn(
     device = pick_device(device)
     given = dict(_pair(text) for text in options)
     if raw:
-        model = Model.raw(str(layout), 2 if given.get("coordinates") == "2" else 3)
+        model = Model.raw(str(layout), _coordinates(support, str(layout), given))
     else:
         model = Model.from_run(run).to(device)
         if run is None:

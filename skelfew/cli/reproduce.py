@@ -220,7 +220,7 @@ def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
 
 
 def show_list(tables: list[Any], as_json: bool) -> int:
-    """Print tables, with their rows."""
+    """Print a line a table, or all of a single one, with its rows."""
     if as_json:
         import json
 
@@ -245,6 +245,8 @@ def show_list(tables: list[Any], as_json: bool) -> int:
     for t in tables:
         where = f" ({t.paper})" if t.paper else ""
         click.echo(f"{t.id}: {t.title}{where}")
+        if len(tables) > 1:  # --list TABLE shows its rows
+            continue
         budgets = ", ".join(f"{k} {b.samples or 'as the preset'}" for k, b in t.budgets.items())
         click.echo(f"  data sets {', '.join(t.datasets)}; budgets in clips: {budgets}")
         width = max(len(r.key) for r in t.rows)

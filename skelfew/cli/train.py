@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log
+from skelfew.errors import SkelfewError
 
 # Options that are values of the configuration, by its dotted names.
 SETTINGS: dict[str, str] = {
@@ -257,6 +258,12 @@ def main(
     given = {k: v for k, v in options.items() if v is not None}
     if caches:
         given |= {"cache": caches[0], **({"more_caches": caches[1:]} if caches[1:] else {})}
+    for cache in caches:
+        if "://" not in cache and not Path(cache).exists():
+            raise SkelfewError(
+                f"{cache}: no such cache; skelfew-extract makes one, skelfew-cache fetches one, "
+                "and --dataset NAME --stages episodic trains without"
+            )
     if options["join"] is not None and len(caches) < 2:
         raise click.UsageError("--join is for several --cache")
     if resume is not None:

@@ -27,7 +27,7 @@ class LayoutMismatch(SkelfewError):
     """A recording of other joints than the encoder was trained on; the message has the way out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """Recordings to features.
 
@@ -48,6 +48,13 @@ class Model:
     channels: int
     bodies: int
     about: dict[str, Any]
+
+    def __repr__(self) -> str:
+        kind = type(self.encoder).__name__ if self.encoder is not None else "no encoder"
+        return (
+            f"Model({self.name!r}, {kind}, layout={self.layout.name}, channels={self.channels}, "
+            f"bodies={self.bodies})"
+        )
 
     @classmethod
     def from_run(cls, run: Run | str | Path | None = None) -> "Model":

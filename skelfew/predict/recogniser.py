@@ -60,7 +60,7 @@ class Prediction:
         return {**asdict(self), "notes": list(self.notes)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recogniser:
     """Names the action of a recording; ``learn`` makes one.
 
@@ -90,6 +90,13 @@ class Recogniser:
     reading: Reading
     map_joints: bool = False
     rejection: Rejection | None = None
+
+    def __repr__(self) -> str:
+        actions = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
+        return (
+            f"Recogniser({len(self.classes)} actions ({actions}), {len(self.names)} recordings, "
+            f"{self.model!r})"
+        )
 
     @classmethod
     def learn(

@@ -211,7 +211,10 @@ class Table:
 
 def list_tables() -> dict[str, Path]:
     """Return the tables that come with the package: {id: file}."""
-    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    roman = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    found = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    order = sorted(found, key=lambda name: roman.index(name) if name in roman else len(roman))
+    return {name: found[name] for name in order}
 
 
 def load_table(name: str | Path) -> Table:

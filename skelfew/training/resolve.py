@@ -113,6 +113,13 @@ def _ways(config: TrainConfig, inputs: Inputs) -> int:
     large = sum(count >= each for count in counts.values())
     wanted = config.episodic.ways or min(_MOST_WAYS, len(inputs.protocol.novel), large)
     if "episodic" in config.stages and not 2 <= wanted <= large:
+        if large < 2:
+            raise SkelfewError(
+                f"{large} of {len(counts)} base classes have {each} samples (shots and queries), "
+                "and an episode needs two such classes; use fewer --queries, or prepare more"
+            )
+        if wanted < 2:
+            raise SkelfewError(f"--ways {wanted}: an episode needs at least 2 classes")
         raise SkelfewError(
             f"{wanted}-way episodes with {each} samples a class cannot be drawn: {large} of "
             f"{len(counts)} base classes have that many samples; use fewer --ways or --queries"

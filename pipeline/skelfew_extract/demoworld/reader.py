@@ -1,6 +1,7 @@
 """The reader of the demo world: it reads nothing and makes everything."""
 
 import hashlib
+import importlib.util
 import re
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from skelfew_extract.demoworld.actions import ACTIONS, Action
 from skelfew_extract.demoworld.performer import Subject, perform, subject
 from skelfew_extract.demoworld.render import render
 from skelfew_extract.demoworld.sensor import CAMERAS, observe, place_camera
-from skelfew_extract.demoworld.video import is_complete, write_video
+from skelfew_extract.demoworld.video import NO_PYAV, is_complete, write_video
 
 # Counts up when the same seed gives other samples than before.
 VERSION = 1
@@ -104,7 +105,9 @@ def specs(options: Options) -> list[Spec]:
 
 
 def sources(raw: RawFolder | None, options: Options) -> list[str]:
-    """Return the sample IDs of a world, sorted."""
+    """Return the sample IDs of a world, sorted; raise SkelfewError if its videos cannot be made."""
+    if options.get("video") and importlib.util.find_spec("av") is None:
+        raise SkelfewError(NO_PYAV)
     return [spec.sample_id for spec in specs(options)]
 
 

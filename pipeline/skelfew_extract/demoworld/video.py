@@ -8,15 +8,17 @@ import numpy as np
 from skelfew.errors import SkelfewError
 from skelfew.io.writing import writing
 
+NO_PYAV = (
+    "the demo's videos need PyAV: pip install 'skelfew[extract]', or make skeletons only "
+    "with --option video=false"
+)
+
 
 def _pyav() -> Any:
     try:
         import av
     except ImportError:
-        raise SkelfewError(
-            "the demo's videos need PyAV: pip install 'skelfew[extract]', or make skeletons only "
-            "with --option video=false"
-        ) from None
+        raise SkelfewError(NO_PYAV) from None
     return av
 
 

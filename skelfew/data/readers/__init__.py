@@ -31,6 +31,7 @@ READERS: dict[str, str] = {
     "msr": "skelfew.data.readers.msr:READER",
     "pyskl": "skelfew.data.readers.pyskl:READER",
     "ctrgcn-npz": "skelfew.data.readers.ctrgcn_npz:READER",
+    "agcn-npy": "skelfew.data.readers.agcn_npy:READER",
     "own": "skelfew.data.readers.own:READER",
     # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
     "demo": "skelfew_extract.demoworld:READER",

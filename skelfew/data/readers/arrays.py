@@ -42,14 +42,18 @@ _NUMBERED = "joint|keypoint|landmark|point|kp|j|p"
 
 def read_npy(path: Path, layout: Layout, order: str = "auto") -> np.ndarray:
     """Return the skeletons of an ``.npy`` file, (M, T, V, C) float32."""
+    return to_bodies(open_npy(path), len(layout), order)
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """Return the array of numbers of an ``.npy`` file, mapped; raise SkelfewError for any other."""
     try:
         check_file(path, most=None)
         with path.open("rb") as file:
             _check_header(file, path.stat().st_size)
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r", allow_pickle=False)
     except BROKEN as error:
         raise SkelfewError(f"not a readable npy file ({_line(error)})") from None
-    return to_bodies(values, len(layout), order)
 
 
 def read_npz(

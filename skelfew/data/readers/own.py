@@ -35,7 +35,7 @@ _TRIED, _ENOUGH = 50, 5  # recordings looked into to tell the kind, and of these
 _MANY_LOST = 0.1  # share of joints that is worth a note
 _LEAST = 0.1  # confidence of a joint that was found, in arrays and tables of any estimator
 # Layouts of pose estimators that look for joints in a picture.
-_PICTURES = {
+PICTURES = {
     "coco", "coco-wholebody-133", "halpe-26", "openpose-18", "openpose-25", "openpose-25-hands"
 }  # fmt: skip
 _FEW = 0.02  # share of coordinates that leave the picture
@@ -207,7 +207,7 @@ def load(path: Path, layout: Layout, options: Options, unsure: int | None = None
         told = 3
         coordinates = coordinates_of(positions, told, asked, unsure)
     else:
-        unsure = 2 if unsure is None and layout.name in _PICTURES else unsure
+        unsure = 2 if unsure is None and layout.name in PICTURES else unsure
         coordinates = coordinates_of(positions, told, asked, unsure)
     missing: np.ndarray = np.zeros(positions.shape[:3], dtype=bool)
     if options["nan"] == "missing":

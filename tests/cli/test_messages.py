@@ -1,0 +1,85 @@
+"""What goes wrong outside of skelfew is one line that says what to do."""
+
+import errno
+import os
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from skelfew.cli.common import guarded
+from skelfew.cli.predict import main as predict
+from skelfew.cli.reproduce import main as reproduce
+from skelfew.cli.train import main as train
+from skelfew.predict.model import Model
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOLCK, os.strerror(errno.ENOLCK), "runs/a/lock"), "no locks (NFS?)"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 3000), "shorter name"),
+        (FileNotFoundError(errno.ENOENT, "No such file", "runs/a/log.csv"), "deleted or moved"),
+        (PermissionError(errno.EACCES, "Permission denied", "/root/x"), "can write to"),
+        (OSError(errno.ESTALE, "Stale file handle", "runs/a"), "run the command again"),
+        (MemoryError(), "not enough memory"),
+        (ImportError("libtorch.so: failed to map segment from shared object"), "enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory"),
+        (RuntimeError("CUDA error: invalid device ordinal"), "--device cpu can"),
+        (AssertionError("Torch not compiled with CUDA enabled"), "--device cpu can"),
+        (ModuleNotFoundError("No module named 'av'", name="av"), "skelfew[extract]"),
+        (ModuleNotFoundError("No module named 'scipy'", name="scipy.io"), "skelfew[prepare]"),
+    ],
+)
+def test_faults_of_the_machine_are_no_bugs(error: Exception, message: str) -> None:
+    @click.command()
+    @guarded
+    def command() -> None:
+        raise error
+
+    result = CliRunner().invoke(command)
+    assert result.exit_code == 1
+    assert message in result.stderr and "bug in skelfew" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_cache_that_does_not_exist_is_said_at_once() -> None:
+    start = time.perf_counter()
+    result = CliRunner().invoke(train, ["--cache", "cache/none.zarr"])
+    assert result.exit_code == 1 and "cache/none.zarr: no such cache" in result.stderr
+    assert time.perf_counter() - start < 1
+
+
+def test_the_list_of_tables_is_short_and_in_order() -> None:
+    lines = CliRunner().invoke(reproduce, ["--list"]).stdout.splitlines()
+    names = [line.split(":")[0] for line in lines]
+    roman = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    assert [n for n in names if n in roman] == [n for n in roman if n in names]
+    assert len(lines) < 30
+    assert len(CliRunner().invoke(reproduce, ["--list", "II"]).stdout.splitlines()) > 3
+
+
+def test_a_model_says_what_it_is_in_a_line() -> None:
+    assert len(repr(Model.raw("coco", 2))) < 120
+
+
+def test_2d_keypoints_are_recognised_without_a_run(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for action, speed in (("rise", -5), ("fall", 5)):
+        folder = tmp_path / "support" / action
+        folder.mkdir(parents=True)
+        for place in range(2):
+            frames = np.repeat(random.uniform(100, 300, (1, 25, 3)), 20, axis=0)
+            frames[:, 4, 1] += speed * np.arange(20)
+            frames[..., 2] = 0.9
+            np.save(folder / f"{place}.npy", frames)
+    question = str(tmp_path / "support/rise/0.npy")
+    result = CliRunner().invoke(
+        predict,
+        ["--raw", "--layout", "openpose-25", "--support", str(tmp_path / "support"), question],
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "rise" in result.stdout
