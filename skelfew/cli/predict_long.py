@@ -28,18 +28,26 @@ def watch(recogniser: Recogniser, fps: float, support_fps: float, sure: float) -
     stream = Stream(recogniser, fps, support_fps, sure)
     lengths = ", ".join(f"{n / fps:.1f}" for n in stream.windows.lengths)
     log(f"{stream.recogniser.rejection}; windows of {lengths} s, every {stream.windows.hop} frames")
+    reported = 0
     for number, line in enumerate(sys.stdin, start=1):
         if line.strip():
-            _print(stream.add(_frame(line, number)), fps)
-    _print(stream.finish(), fps)
+            reported += _print(stream.add(_frame(line, number)), fps)
+    reported += _print(stream.finish(), fps)
     log(f"{stream.frame} frames, {stream.decisions} decisions")
+    if not reported:
+        why = "no window was recognised often enough in a row, or surely enough"
+        if not stream.decisions:
+            why = f"nobody was seen for {min(stream.windows.lengths)} frames, the shortest window"
+        log(f"no action reported: {why} ({stream.recogniser.rejection}; --sure {sure:g})")
     return OK
 
 
-def _print(found: Segment | None, fps: float) -> None:
+def _print(found: Segment | None, fps: float) -> bool:
+    """Print an action; return whether there is one."""
     if found is not None:
         click.echo(json.dumps(found.to_dict(fps), ensure_ascii=False))
         sys.stdout.flush()
+    return found is not None
 
 
 def _frame(line: str, number: int) -> np.ndarray | None:

@@ -39,6 +39,9 @@ def push(path: Path, address: str, overwrite: bool = False) -> dict[str, Any]:
         raise CacheError(
             f"{place.shown}: http can only be read; push to a folder that the server serves"
         )
+    above = Path(place.file()).parent
+    if place.kind == "file" and not above.is_dir():
+        raise CacheError(f"{above}: no such folder to push to; make it first, or check the address")
     digest = cache.attrs.get("digest")
     with tempfile.TemporaryDirectory(prefix="skelfew-") as scratch:
         folder = as_folder(path, Path(scratch))
