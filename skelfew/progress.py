@@ -3,6 +3,8 @@
 import sys
 import time
 
+from skelfew.io.clean import printable
+
 
 class Progress:
     """Counts done items and shows rate, time left and a free-form note.
@@ -25,7 +27,7 @@ class Progress:
         every: float = 60.0,
         shown: bool = True,
     ):
-        self.description, self.total, self.unit = description, total, unit
+        self.description, self.total, self.unit = printable(description), total, unit
         self.done, self._before, self.every = done, done, every
         self._start = self._last = time.monotonic()
         self._bar = None
@@ -36,13 +38,15 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=Console(stderr=True),
             )
-            self._task = self._bar.add_task(description, total=total, completed=done, note="")
+            self._task = self._bar.add_task(
+                printable(description), total=total, completed=done, note=""
+            )
 
     def __enter__(self) -> "Progress":
         if self._bar is not None:
@@ -53,7 +57,7 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
         elif self._shown and error[0] is None and self.done > self._before:
-            print(self._line(""), file=sys.stderr, flush=True)
+            print(printable(self._line("")), file=sys.stderr, flush=True)
 
     @property
     def rate(self) -> float:
@@ -64,10 +68,12 @@ class Progress:
         """Count ``items`` more as done and show ``note``, e.g. ``loss 0.42``."""
         self.done += items
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, note=f"{self._speed()}  {note}")
+            self._bar.update(
+                self._task, completed=self.done, note=printable(f"{self._speed()}  {note}")
+            )
         elif self._shown and time.monotonic() - self._last >= self.every:
             self._last = time.monotonic()
-            print(self._line(note), file=sys.stderr, flush=True)
+            print(printable(self._line(note)), file=sys.stderr, flush=True)
 
     def _speed(self) -> str:
         left = (self.total - self.done) / self.rate if self.rate > 0 else float("inf")

@@ -1,13 +1,12 @@
 """``skelfew-extract``: videos to a teacher cache."""
 
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, say, say_json
 
 if TYPE_CHECKING:
     from skelfew_extract.summary import Summary
@@ -272,7 +271,7 @@ def _extract(
         log(f"{len(sheets)} contact sheets in {preview}")
         if preview_only:
             if as_json:
-                click.echo(json.dumps({"sheets": [str(sheet) for sheet in sheets]}, indent=2))
+                say_json({"sheets": [str(sheet) for sheet in sheets]})
             return OK if sheets else PARTIAL
     build = partial(
         build_chosen, teacher, precision=precision, weights=weights, untrained=untrained, seed=seed
@@ -371,9 +370,9 @@ def _repaired(summary: "Summary", asked: bool) -> int:
 def _report(summary: "Summary", as_json: bool, unit: str = "clips") -> None:
     """Print what was done."""
     if as_json:
-        click.echo(json.dumps(summary.as_dict(), indent=2))
+        say_json(summary.as_dict())
         return
-    click.echo(
+    say(
         f"{summary.cache}: {summary.done} of {summary.samples} samples done, "
         f"{summary.extracted} by this run ({summary.clips_per_second:.2f} {unit}/s), "
         f"{summary.failed} failed, {summary.pending} pending\ndigest {summary.digest}"

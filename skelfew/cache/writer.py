@@ -1,5 +1,6 @@
 """Writing a cache: one process at a time, committed block by block."""
 
+import errno
 import json
 import os
 import platform
@@ -27,6 +28,7 @@ from skelfew.cache.format.storage import (
 )
 from skelfew.cache.tools.repair import lost_digest, repair
 from skelfew.errors import SkelfewError
+from skelfew.io.writing import no_link
 
 # Equal for a store to be continued; everything else in the attributes is for the record.
 IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "preprocessing", "classes")
@@ -235,12 +237,34 @@ def damage(path: Path, error: Exception) -> CacheError:
     )
 
 
+class _Lock(FileLock):
+    """A lock whose file is removed when it is given back."""
+
+    def in_place(self) -> bool:
+        """Whether the file that is locked is the one that others will find."""
+        handle = self._context.lock_file_fd
+        try:
+            return handle is None or os.path.samestat(os.fstat(handle), Path(self.lock_file).stat())
+        except FileNotFoundError:
+            return False
+
+    def _release(self) -> None:
+        if os.name != "nt" and self.in_place():  # Windows removes it by itself
+            Path(self.lock_file).unlink(missing_ok=True)
+        super()._release()
+
+
 def lock_beside(path: Path, wait: float = 0) -> FileLock:
     """Take the lock beside the store within ``wait`` seconds, or say who holds it."""
     beside = path.with_name(path.name + ".lock")
-    lock = FileLock(beside)
     try:
+        if beside.is_symlink():
+            raise OSError(errno.ELOOP, "its lock is a link; remove it", str(beside))
+        lock = _Lock(beside)
         lock.acquire(timeout=wait)
+        while not lock.in_place():  # removed by the process that held it
+            lock.release()
+            lock.acquire(timeout=wait)
     except Timeout:
         try:
             holder = beside.read_text().strip()
@@ -251,6 +275,7 @@ def lock_beside(path: Path, wait: float = 0) -> FileLock:
         ) from None
     except OSError as error:
         raise CacheError(f"{path}: cannot be written there ({brief(error)})") from None
-    with suppress(OSError):  # a full disk does not keep a lock from holding
-        beside.write_text(f"process {os.getpid()} on {platform.node()}\n")
+    # A full disk does not keep a lock from holding.
+    with suppress(OSError), open(beside, "w", opener=no_link) as file:
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
     return lock

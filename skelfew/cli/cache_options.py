@@ -1,12 +1,12 @@
 """What the subcommands of skelfew-cache share."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from skelfew.cli.common import log
+from skelfew.cli.common import log, say, say_json
+from skelfew.io.clean import one_line
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -20,10 +20,10 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cac
 def result(document: dict[str, Any], as_json: bool, text: str) -> None:
     """Print a result, as JSON or for people; a cache cannot put control characters into it."""
     if as_json:
-        click.echo(json.dumps(document, indent=1))
+        say_json(document)
         return
     lines = text.split("\n")
-    click.echo("\n".join("".join(c if c.isprintable() else "?" for c in row) for row in lines))
+    say("\n".join(one_line(row) for row in lines))
 
 
 def local(address: str) -> Path:

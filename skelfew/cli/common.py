@@ -4,9 +4,14 @@ import errno
 import functools
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+
+from skelfew.io.clean import json_text, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 OK, ERROR, USAGE, PARTIAL, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -36,12 +41,29 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 def log(message: str) -> None:
     """Print a progress or log line to stderr; stdout is for results."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
 
 
-def printable(text: str) -> str:
-    """Return a text that cannot move the cursor: a message may quote a file of somebody else."""
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+def say(text: object) -> None:
+    """Print a result to stdout; names of others cannot move the cursor."""
+    click.echo(printable(text))
+
+
+def say_json(document: Any, indent: int | None = 1) -> None:
+    """Print one JSON document to stdout."""
+    click.echo(json_text(document, indent))
+
+
+def console(**options: Any) -> "Console":
+    """Return what prints tables: no markup, no emoji codes, and nothing that moves the cursor."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Plain(Console):
+        def render_str(self, text: str, **style: Any) -> Text:
+            return super().render_str(printable(text), **style)
+
+    return Plain(markup=False, emoji=False, highlight=False, **options)
 
 
 version_option = click.version_option(
@@ -62,13 +84,15 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def command(*args: Any, debug: bool, **kwargs: Any) -> NoReturn:
         from skelfew.errors import SkelfewError
+        from skelfew.io.processes import safe_path
 
+        safe_path()
         try:
             status = function(*args, **kwargs)
         except SkelfewError as error:
             if debug:
                 raise
-            log(f"error: {printable(str(error))}")
+            log(f"error: {error}")
             sys.exit(ERROR)
         except KeyboardInterrupt:
             log("interrupted; run the same command again to go on")
@@ -84,7 +108,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             if debug:
                 raise
             if (why := of_the_system(error)) is not None:
-                log(f"error: {printable(why)}")
+                log(f"error: {why}")
                 sys.exit(ERROR)
             log(
                 f"error: {type(error).__name__}: {error} (this is a bug in skelfew; "

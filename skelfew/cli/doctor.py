@@ -1,6 +1,5 @@
 """``skelfew doctor``: what is installed, what is missing, and what lies in this folder."""
 
-import json
 import os
 import platform
 import re
@@ -11,7 +10,7 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, guarded, printable
+from skelfew.cli.common import CONTEXT, OK, guarded, printable, say, say_json
 
 _EXTRA = re.compile(r"^(?P<name>[\w.-]+)(\[[\w,-]*\])?\s*(?P<range>[^;]*);(?P<marker>.*)")
 _NOT_FOR_USERS = {"test", "docs", "lint", "bench", "dev"}
@@ -40,22 +39,22 @@ def main(as_json: bool) -> int:
         "here": _here(Path()),
     }
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        say_json(found)
         return OK
     packages = ", ".join(f"{name} {number}" for name, number in found["packages"].items())
-    click.echo(f"skelfew    {found['skelfew']}, Python {found['python']}, {found['system']}")
-    click.echo(f"packages   {packages}")
-    click.echo(f"devices    {'; '.join(found['devices'])}")
-    click.echo("extras")
+    say(f"skelfew    {found['skelfew']}, Python {found['python']}, {found['system']}")
+    say(f"packages   {packages}")
+    say(f"devices    {'; '.join(found['devices'])}")
+    say("extras")
     for extra, missing in found["extras"].items():
         state = f"missing: {', '.join(missing)}" if missing else "installed"
-        click.echo(f"  {extra:<9}{state}")
+        say(f"  {extra:<9}{state}")
     if any(found["extras"].values()):
-        click.echo("           install one with: pip install 'skelfew[NAME]'")
-    click.echo("in this folder")
+        say("           install one with: pip install 'skelfew[NAME]'")
+    say("in this folder")
     for kind, names in found["here"].items():
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        click.echo(f"  {kind:<11}{shown or 'none'}")
+        say(f"  {kind:<11}{shown or 'none'}")
     return OK
 
 

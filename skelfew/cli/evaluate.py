@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, guarded, log
+from skelfew.cli.common import CONTEXT, guarded, log, say_json
 from skelfew.config import HEADS
 
 FREE = ("cosine", "cosine-paper", "linear", "nearest", "prototype")
@@ -211,9 +211,7 @@ def main(
     document = evaluate(subjects, plan)
     paths = keep(document, folders, out)
     if as_json:
-        import json
-
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
         return 0
     from skelfew.cli.evaluate_table import show
 

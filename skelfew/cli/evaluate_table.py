@@ -6,8 +6,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from skelfew.cli.common import console
 from skelfew.evaluation.statistics import Estimate
 
 _CONFUSIONS = 10
@@ -16,17 +16,17 @@ _CONFUSIONS = 10
 def show(document: dict[str, Any], verbose: bool) -> None:
     """Print a result document as a table, with notes and exemplars below it."""
     width = shutil.get_terminal_size((100, 24)).columns
-    console = Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
-    console.print(_table(document))
+    output = console(width=width, soft_wrap=not sys.stdout.isatty())
+    output.print(_table(document))
     over = document["rows"][0]["micro"]["of"]
-    console.print(_meaning(document, over))
+    output.print(_meaning(document, over))
     for note in document["notes"]:
-        console.print(Text(f"Note: {note}.", style="bold yellow"))
+        output.print(f"Note: {note}.", style="bold yellow")
     row = document["rows"][0]
     if verbose:
-        _classes(console, row)
-        _confusions(console, row)
-    _exemplars(console, row, verbose)
+        _classes(output, row)
+        _confusions(output, row)
+    _exemplars(output, row, verbose)
 
 
 def _table(document: dict[str, Any]) -> Table:
@@ -82,7 +82,7 @@ def _meaning(document: dict[str, Any], over: str) -> str:
     return f"{how}; {queries} queries{without}; chance {100 * first['chance']:.1f} %; {interval}"
 
 
-def _classes(console: Console, row: dict[str, Any]) -> None:
+def _classes(output: Console, row: dict[str, Any]) -> None:
     table = Table(title=f"{row['features']}, {row['classifier']}: classes", title_justify="left")
     for column in ("class", "name", "accuracy", "splits"):
         table.add_column(column)
@@ -97,10 +97,10 @@ def _classes(console: Console, row: dict[str, Any]) -> None:
         values = accuracies.get(class_id, [])
         mean = f"{100 * sum(values) / len(values):.1f} %" if values else "no query"
         table.add_row(str(class_id), name, mean, str(len(values)))
-    console.print(table)
+    output.print(table)
 
 
-def _confusions(console: Console, row: dict[str, Any]) -> None:
+def _confusions(output: Console, row: dict[str, Any]) -> None:
     """The most frequent mistakes, summed over splits."""
     mistakes: dict[tuple[str, str], int] = {}
     for result in row["results"]:
@@ -116,10 +116,10 @@ def _confusions(console: Console, row: dict[str, Any]) -> None:
         table.add_column(column)
     for (true, predicted), count in sorted(mistakes.items(), key=lambda m: -m[1])[:_CONFUSIONS]:
         table.add_row(true, predicted, f"{count:,}")
-    console.print(table)
+    output.print(table)
 
 
-def _exemplars(console: Console, row: dict[str, Any], verbose: bool) -> None:
+def _exemplars(output: Console, row: dict[str, Any], verbose: bool) -> None:
     """The exemplars by name; of several splits only if asked for."""
     if not row["results"][0]["exemplars"]:
         return
@@ -129,8 +129,8 @@ def _exemplars(console: Console, row: dict[str, Any], verbose: bool) -> None:
         for class_id, ids in result["exemplars"].items():
             chosen[int(class_id)] = (names[int(class_id)], ids)
     if len(row["results"]) > 1 and not verbose:
-        console.print(f"exemplars of {len(chosen)} classes: --verbose lists them")
+        output.print(f"exemplars of {len(chosen)} classes: --verbose lists them")
         return
-    console.print("exemplars:")
+    output.print("exemplars:")
     for class_id, (name, ids) in sorted(chosen.items()):
-        console.print(f"  {class_id:>3} {name}: {', '.join(ids)}", markup=False)
+        output.print(f"  {class_id:>3} {name}: {', '.join(ids)}")

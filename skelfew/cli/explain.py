@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log
+from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
 from skelfew.config import HEADS
 
 if TYPE_CHECKING:
@@ -195,13 +195,11 @@ def main(
                 files, _ = write([e for e, _ in pairs_of], pairs_of[0][1], "compare", look)
                 compared.append({"sample_id": sample_id, "files": files})
     if as_json:
-        import json
-
         document = {"explanations": documents, "compared": compared, "failed": failed}
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     else:
         for document in (*documents, *compared):
-            click.echo(document["files"][0])
+            say(document["files"][0])
     return OK if not failed else PARTIAL if found else ERROR
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log
+from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
 
 if TYPE_CHECKING:
     from skelfew.predict.recogniser import Prediction, Recogniser
@@ -149,17 +149,15 @@ def main(
         return print_segments(recogniser, recordings, fps, support_fps, as_json)
     found, failed = predict_all(recogniser, recordings)
     if as_json:
-        import json
-
         document = {
             **describe(recogniser),
             "predictions": [p.to_dict() for p in found],
             "failed": failed,
         }
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     else:
         for line in lines(found):
-            click.echo(line)
+            say(line)
     return OK if not failed else PARTIAL if found else ERROR
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
-from skelfew.cli.common import ERROR, OK, PARTIAL, log
+from skelfew.cli.common import ERROR, OK, PARTIAL, log, say, say_json
 from skelfew.cli.predict import describe
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser
@@ -45,7 +44,7 @@ def watch(recogniser: Recogniser, fps: float, support_fps: float, sure: float) -
 def _print(found: Segment | None, fps: float) -> bool:
     """Print an action; return whether there is one."""
     if found is not None:
-        click.echo(json.dumps(found.to_dict(fps), ensure_ascii=False))
+        say_json(found.to_dict(fps), indent=None)
         sys.stdout.flush()
     return found is not None
 
@@ -95,13 +94,13 @@ def print_segments(
             for clip, parts in found
         ]
         document = {**describe(recogniser), "recordings": recordings, "failed": failed}
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     else:
         for clip, parts in found:
             for part in parts:
                 span = f"{part.start / fps:8.2f} {part.end / fps:8.2f}"
                 text = f"{part.label}  {part.confidence:.0%}  (then {part.runner_up})"
-                click.echo(f"{clip.name}  {span}  {text}")
+                say(f"{clip.name}  {span}  {text}")
             if not parts:
                 log(f"{clip.name}: none of the actions in {clip.frames} frames")
     return OK if not failed else PARTIAL if found else ERROR

@@ -1,12 +1,9 @@
 """What ``skelfew-predict --test`` prints: how many of other recordings are recognised."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-import click
-
-from skelfew.cli.common import log
+from skelfew.cli.common import log, say, say_json
 from skelfew.cli.predict import describe
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser
@@ -18,14 +15,14 @@ def report(recogniser: Recogniser, folder: Path, as_json: bool) -> None:
     """Predict a folder of actions and print how often its folders' names were found."""
     document = measure(recogniser, folder)
     if as_json:
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
         return
     for row in document["actions"]:
         expected = row["action"] if row["known"] else NOBODY
         wrong = {a or NOBODY: n for a, n in row["answers"].items() if (a or NOBODY) != expected}
         others = ", ".join(f"{n} {answer}" for answer, n in wrong.items())
         name = row["action"] + ("" if row["known"] else " (not taught)")
-        click.echo(
+        say(
             f"{name:24}  {row['right']:4} of {row['recordings']:4}"
             + (f"   otherwise {others}" if others else "")
         )
@@ -34,9 +31,9 @@ def report(recogniser: Recogniser, folder: Path, as_json: bool) -> None:
         text = f"recognised: {_share(known['right'], known['recordings'])}"
         if recogniser.rejection is not None:
             text += f"; wrongly rejected: {_share(known['rejected'], known['recordings'])}"
-        click.echo(text)
+        say(text)
     if unknown["recordings"]:
-        click.echo(f"not taught and accepted: {_share(unknown['accepted'], unknown['recordings'])}")
+        say(f"not taught and accepted: {_share(unknown['accepted'], unknown['recordings'])}")
 
 
 def _share(part: int, whole: int) -> str:

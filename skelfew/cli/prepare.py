@@ -1,12 +1,11 @@
 """``skelfew-prepare``: raw recordings to manifest and skeleton store."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, version_option
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, say, say_json, version_option
 from skelfew.cli.prepare_options import FILE, output_options
 from skelfew.data.readers import READERS
 
@@ -109,7 +108,7 @@ def report(prepared: "Prepared", as_json: bool) -> int:
 
     document = summary(prepared)
     if as_json:
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     else:
         from skelfew.cli.prepare_table import print_summary
 
@@ -139,11 +138,11 @@ def list_data_sets(as_json: bool) -> int:
         row = {"name": name, "layout": str(reader.layout or "--layout"), "options": options}
         rows.append({**row, "missing": ""})
     if as_json:
-        click.echo(json.dumps(rows, indent=1))
+        say_json(rows)
         return OK
     for entry in rows:
         text = entry["missing"] or " ".join(f"{k}={v}" for k, v in entry["options"].items())
-        click.echo(f"{entry['name']:<12} {entry['layout']:<12} {text}".rstrip())
+        say(f"{entry['name']:<12} {entry['layout']:<12} {text}".rstrip())
     return OK
 
 
@@ -161,7 +160,7 @@ def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) ->
     outputs = Outputs(manifest or Path(f"manifests/{name}.csv"), data or Path(f"data/{name}.h5"))
     document, classes = run(outputs)
     if as_json:
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     else:
         from skelfew.cli.prepare_table import print_summary
 
@@ -208,7 +207,7 @@ def split(
     samples = Manifest.read(manifest or Path(f"manifests/{name}.csv"))
     document = make_split(samples, _classes(novel), _classes(validation), seed, shots)
     write_protocol(document, target)
-    click.echo(str(target))
+    say(str(target))
     return OK
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from skelfew.cli.common import console
 
 _SHOWN = 12  # rows of a list that could be long
 _NAMED = 3  # names in a row
@@ -12,7 +13,7 @@ _NAMED = 3  # names in a row
 
 def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> None:
     """Print the summary of a prepared or checked data set to stdout."""
-    console = Console(soft_wrap=True)
+    output = console(soft_wrap=True)
     frames = document["frames"]
     table = Table("", "", title=f"{document['dataset']}", show_header=False)
     table.add_row("samples", f"{document['samples']:,}")
@@ -44,11 +45,11 @@ def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> No
         table.add_row("without video", _counted(document["without_video"]))
     table.add_row("manifest", str(document["manifest"]))
     table.add_row("skeletons", f"{document['store']} (digest {document['digest'][:12]})")
-    console.print(table)
+    output.print(table)
     per_class = Table("class", "name", "samples", title="per class")
     for number, count in document["per_class"].items():
         per_class.add_row(number, classes[int(number)], f"{count:,}")
-    console.print(per_class)
+    output.print(per_class)
     notes = document.get("notes", [])
     if notes:
         odd = Table("sample", "note", title=f"kept although odd: {len(notes)}")
@@ -56,7 +57,7 @@ def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> No
             odd.add_row(note["sample_id"], note["note"])
         if len(notes) > _SHOWN:
             odd.add_row("...", f"{len(notes) - _SHOWN} more in the table *.notes.csv")
-        console.print(odd)
+        output.print(odd)
 
 
 def _counted(names: str | list[str]) -> str:

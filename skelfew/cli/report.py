@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, guarded, log
+from skelfew.cli.common import CONTEXT, OK, guarded, log, say, say_json
 
 _PATH = click.Path(path_type=Path)
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -70,16 +70,14 @@ def main(
         html = make_page(facts, Look(pairs, embed, manifest, store))
         write_text(page, html)
     if as_json or style == "json":
-        import json
-
         document = {"rows": rows, "html": str(page) if page else None}
-        click.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        say_json(document)
     elif style == "table":
         from skelfew.cli.report_table import show
 
         show(rows)
     else:
-        click.echo(as_text(rows, style))
+        say(as_text(rows, style))
     if page is not None:
         log(f"page in {page}, {page.stat().st_size / 1e6:.1f} MB")
     return OK

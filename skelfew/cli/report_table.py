@@ -5,10 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from skelfew.cli.common import console
 from skelfew.report.table import cells_of, head
 
 
@@ -16,17 +15,17 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the scores of runs as a table, with notes below it."""
     # A file or a pipe has no width, whatever COLUMNS says of the terminal.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
-    console = Console(width=width, highlight=False, soft_wrap=not sys.stdout.isatty())
+    output = console(width=width, soft_wrap=not sys.stdout.isatty())
     cells = [cells_of(row) for row in rows]
     kept = [i for i in range(len(head())) if i < 2 or any(row[i] for row in cells)]
     table = Table()
     for i in kept:
         table.add_column(head()[i], overflow="fold", justify="right" if i > 4 else "left")
     for row in cells:
-        table.add_row(*(Text(row[i]) for i in kept))
-    console.print(table)
+        table.add_row(*(row[i] for i in kept))
+    output.print(table)
     if any("accuracy" in row for row in rows):
         over = sorted({row["interval_over"] for row in rows if "accuracy" in row})
-        console.print(f"accuracy in per cent; 95 % intervals over {', '.join(over)}")
+        output.print(f"accuracy in per cent; 95 % intervals over {', '.join(over)}")
     for note in dict.fromkeys(note for row in rows for note in row.get("notes", ())):
-        console.print(Text(f"Note: {note}.", style="bold yellow"))
+        output.print(f"Note: {note}.", style="bold yellow")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log
+from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log, say, say_json
 
 
 @click.command(context_settings=CONTEXT)
@@ -148,7 +148,6 @@ def run(
     as_json: bool,
 ) -> int:
     """Plan, run, print and write, as the options say; return the exit status."""
-    import json
 
     from skelfew.reproduce.engine import Outcome, execute
     from skelfew.reproduce.expand import expand
@@ -170,7 +169,7 @@ def run(
         )
     if plan:
         document = plan_document(request, work, records, folder)
-        click.echo(json.dumps(document, indent=1) if as_json else describe_plan(document))
+        say_json(document) if as_json else say(describe_plan(document))
         return 0
     outcome = Outcome()
     if not show:
@@ -190,9 +189,9 @@ def run(
         for path in write_results(request, work, found, write):
             log(f"wrote {path}")
     if as_json:
-        click.echo(json.dumps(summary_document(request, work, summary), indent=1))
+        say_json(summary_document(request, work, summary))
     else:
-        click.echo(terminal(request.table, summary))
+        say(terminal(request.table, summary))
     if outcome.interrupted:
         log("interrupted; run the same command again to go on")
         return INTERRUPTED
@@ -222,8 +221,6 @@ def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
 def show_list(tables: list[Any], as_json: bool) -> int:
     """Print a line a table, or all of a single one, with its rows."""
     if as_json:
-        import json
-
         document = [
             {
                 "id": t.id,
@@ -240,18 +237,18 @@ def show_list(tables: list[Any], as_json: bool) -> int:
             }
             for t in tables
         ]  # fmt: skip
-        click.echo(json.dumps(document, indent=1))
+        say_json(document)
         return 0
     for t in tables:
         where = f" ({t.paper})" if t.paper else ""
-        click.echo(f"{t.id}: {t.title}{where}")
+        say(f"{t.id}: {t.title}{where}")
         if len(tables) > 1:  # --list TABLE shows its rows
             continue
         budgets = ", ".join(f"{k} {b.samples or 'as the preset'}" for k, b in t.budgets.items())
-        click.echo(f"  data sets {', '.join(t.datasets)}; budgets in clips: {budgets}")
+        say(f"  data sets {', '.join(t.datasets)}; budgets in clips: {budgets}")
         width = max(len(r.key) for r in t.rows)
         for r in t.rows:
-            click.echo(f"  {r.key:<{width}}  {r.label}" + (f" [{r.missing}]" if r.missing else ""))
+            say(f"  {r.key:<{width}}  {r.label}" + (f" [{r.missing}]" if r.missing else ""))
     return 0
 
 

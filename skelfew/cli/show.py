@@ -1,11 +1,10 @@
 """``skelfew-show``: look at one sample."""
 
-import json
 from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, guarded, log
+from skelfew.cli.common import CONTEXT, OK, guarded, log, say, say_json
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _STRIP, _ANIMATION = 8, 60  # moments shown
@@ -114,5 +113,5 @@ def main(
         "crop_box": portrait.box,
         "notes": list(portrait.notes),
     }
-    click.echo(json.dumps(document, indent=1, ensure_ascii=False) if as_json else str(target))
+    say_json(document) if as_json else say(target)
     return OK

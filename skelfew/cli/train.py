@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log
+from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log, say, say_json
 from skelfew.errors import SkelfewError
 
 # Options that are values of the configuration, by its dotted names.
@@ -358,16 +358,15 @@ def check_same(folder: Path, config: Any) -> None:
 def report(folder: Path, as_json: bool) -> None:
     """Print the folder, or with ``as_json`` what it holds."""
     if not as_json:
-        click.echo(folder)
+        say(folder)
         return
-    import json as encoder
 
     from skelfew.runs.folder import Run
 
     run = Run.open(folder)
     last = {row["stage"]: row for row in run.rows()}
     document = {"run": str(folder), "encoder": str(run.encoder), "stages": last}
-    click.echo(encoder.dumps(document, indent=1))
+    say_json(document)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from typing import Any
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
-_MARKDOWN = re.compile(r"([\\`*\[\]|~#]|\b_|_\b)")
 _JOINERS = "\u200c\u200d"  # that Persian, Hindi and emoji are written with
 
 
@@ -51,6 +50,6 @@ def uncell(text: str) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return a text for a line or a table of Markdown, where it shows as it is."""
-    escaped = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _MARKDOWN.sub(r"\\\1", escaped)
+    """Return a text for a line or a table of Markdown: no HTML, link or code comes of it."""
+    plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "/")
+    return plain.replace("](", "]\\(").replace("`", "\\`")

@@ -8,11 +8,12 @@ import csv
 import errno
 import json
 import lzma
+import os
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,33 @@ def check_file(path: Path, most: int | None = MOST_BYTES) -> int:
         said = f"its {found.st_size} bytes are more than the {most} that are read"
         raise OSError(errno.EFBIG, said, str(path))
     return found.st_size
+
+
+def entries(folder: Path) -> Iterator[tuple[str, int]]:
+    """Yield the regular files of a folder, by name below it, with their sizes; follow no link.
+
+    A process may be writing to it: files that are on their way come and go and are left out.
+
+    Raises:
+        ValueError: A link, a device or a pipe is among them.
+        OSError: It cannot be read.
+    """
+    todo = [(folder, "")]
+    while todo:
+        place, before = todo.pop()
+        try:
+            with os.scandir(place) as found:
+                for entry in found:
+                    name = before + entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        todo.append((Path(entry.path), name + "/"))
+                    elif not entry.is_file(follow_symlinks=False):
+                        what = "a symbolic link" if entry.is_symlink() else "no regular file"
+                        raise ValueError(f"{brief(name)} is {what}; copy the file itself there")
+                    elif not name.endswith(".partial"):
+                        yield name, entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
 
 
 def read_text(path: Path, most: int = MOST_BYTES, encoding: str = "utf-8") -> str:
@@ -147,6 +175,26 @@ def gunzipped(content: bytes) -> bytes:
 
     with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
         return read_limited(file, _EXPANSION * len(content) + _SLACK)
+
+
+def check_picture(content: bytes, suffix: str) -> None:
+    """Raise ValueError unless a content is a whole PNG, or an SVG without entities."""
+    if suffix == ".svg":
+        text = content.decode("utf-8").lstrip("\ufeff \t\r\n")
+        if not text.startswith(("<?xml", "<svg")) or "<svg" not in text or "<!ENTITY" in text:
+            raise ValueError("it is no SVG")
+        return
+    place, kind = 8, b""
+    if content[:8] != b"\x89PNG\r\n\x1a\n" or content[12:16] != b"IHDR":
+        raise ValueError("it is no PNG")
+    while place + 12 <= len(content) and kind != b"IEND":
+        length = int.from_bytes(content[place : place + 4], "big")
+        kind, end = content[place + 4 : place + 8], place + 8 + length
+        if zlib.crc32(content[place + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            break
+        place = end + 4
+    if kind != b"IEND" or place != len(content):
+        raise ValueError("it is no PNG, or damaged")
 
 
 def check_deflated(content: bytes) -> None:

@@ -36,7 +36,7 @@ def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.unlink(missing_ok=True)  # of a killed process, or a link
-    with cast(BinaryIO, open(partial, "xb", opener=_open)) as file:
+    with cast(BinaryIO, open(partial, "xb", opener=no_link)) as file:
         mine = os.fstat(file.fileno())
         try:
             yield file
@@ -91,7 +91,7 @@ def append_line(path: str | Path, line: str, durable: bool = False) -> None:
     if path.exists() and path.stat().st_nlink > 1:
         with writing(path) as copy:
             copy.write(path.read_bytes())
-    with open(path, "ab+", opener=_open) as file:
+    with open(path, "ab+", opener=no_link) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         end = file.seek(0, os.SEEK_END)
@@ -102,7 +102,10 @@ def append_line(path: str | Path, line: str, durable: bool = False) -> None:
             os.fsync(file.fileno())
 
 
-def _open(name: str, flags: int) -> int:
+def no_link(name: str, flags: int) -> int:
+    """Open a file as ``open(..., opener=no_link)``; raise OSError if it is a link."""
+    if not hasattr(os, "O_NOFOLLOW") and Path(name).is_symlink():
+        raise OSError(errno.ELOOP, "it is a link", name)
     return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 

@@ -35,7 +35,7 @@ def read_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise SkelfewError(f"{folder}: no such folder of actions; {_SHAPE}")
-    entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    entries = _inside(folder)
     actions = [p for p in entries if p.is_dir()]
     loose = [p for p in entries if p.is_file() and is_recording(p)]
     if loose:
@@ -46,7 +46,7 @@ def read_folder(
         raise SkelfewError(f"{folder}: no actions; {_SHAPE}")
     found: dict[str, list[Clip]] = {}
     for action in actions:
-        inside = sorted(p for p in action.iterdir() if not p.name.startswith("."))
+        inside = _inside(action)
         for path in inside:
             if not is_recording(path):
                 note(f"{path}: left out, no recording (known are {', '.join(SUFFIXES)})")
@@ -54,4 +54,12 @@ def read_folder(
         if not paths:
             raise SkelfewError(f"{action}: no recording; {_SHAPE}")
         found[action.name] = [c for p in paths for c in read_clips(p, layout, options, unsure)]
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    """Return what lies in a folder, by name, without hidden files; links are refused."""
+    found = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    if links := [p for p in found if p.is_symlink()]:
+        raise SkelfewError(f"{links[0]}: a link, which is not followed; copy the file there")
     return found

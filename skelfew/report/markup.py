@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from skelfew.io.clean import printable
+
 
 class Safe(str):
     """Text that is markup already; every other text is escaped by ``tag``."""
@@ -21,7 +23,7 @@ def join(*children: Any) -> Safe:
         if isinstance(child, Safe):
             parts.append(child)
         elif isinstance(child, str) or not isinstance(child, Iterable):
-            parts.append(html.escape(str(child)))
+            parts.append(html.escape(printable(child)))
         else:
             parts.append(join(*child))
     return Safe("".join(parts))
@@ -44,7 +46,7 @@ def tag(name: str, *children: Any, **attributes: Any) -> Safe:
         if value is None or value is False:
             continue
         key = key.rstrip("_").replace("_", "-")
-        parts.append(key if value is True else f'{key}="{html.escape(str(value))}"')
+        parts.append(key if value is True else f'{key}="{html.escape(printable(value))}"')
     start = f"<{' '.join(parts)}>"
     return Safe(start if name in _VOID else f"{start}{join(*children)}</{name}>")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import check_file
+from skelfew.io.files import brief, check_file, check_picture
 from skelfew.report.charts import curves, metrics_table
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.confusion import Pair, class_bars, matrix, most_confused, name_of
@@ -236,10 +236,13 @@ def _heatmaps(part: Part, where: str) -> None:
         for path in paths:  # the sharper one, unless it is too large
             try:
                 size = check_file(path, min(_PICTURE_BYTES, room))
-                content = base64.b64encode(path.read_bytes()).decode()
-            except OSError as error:
-                fault = f"A heatmap is left out: {path}: {error.strerror}"
+                picture = path.read_bytes()
+                check_picture(picture, path.suffix.lower())
+            except (OSError, ValueError) as error:
+                why = error.strerror if isinstance(error, OSError) else brief(error)
+                fault = f"A heatmap is left out: {path}: {why}"
                 continue
+            content = base64.b64encode(picture).decode()
             room -= size
             label = stem.relative_to(part.facts.run.path / "explain").as_posix()
             source = f"data:{_TYPES[path.suffix.lower()]};base64,{content}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from skelfew.evaluation.answers import RAW
 from skelfew.evaluation.statistics import Estimate
-from skelfew.io.clean import cell
+from skelfew.io import clean
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.quoted import Quote, quotes
 
@@ -132,7 +132,7 @@ def as_text(rows: Sequence[Mapping[str, Any]], style: str) -> str:
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as a Markdown table; the first row is its head."""
-    lines = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    lines = [f"| {' | '.join(map(clean.markdown, row))} |" for row in rows]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
 
@@ -155,7 +155,7 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([cell(_plain(row.get(column))) for column in columns])
+        writer.writerow([clean.cell(_plain(row.get(column))) for column in columns])
     return text.getvalue().rstrip("\n")
 
 

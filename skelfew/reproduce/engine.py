@@ -13,6 +13,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TextIO
 
+from skelfew.io.clean import printable
+from skelfew.io.processes import spawning
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import MODES, scored_by
 from skelfew.reproduce.units import Unit
@@ -43,7 +45,7 @@ def execute(
     folder: Path,
     jobs: int = 1,
     keep: bool = False,
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+    say: Callable[[str], None] = lambda text: print(printable(text), file=sys.stderr, flush=True),
 ) -> Outcome:
     """Run all units that have no record yet.
 
@@ -68,7 +70,7 @@ class _Worker:
     """A process that does one unit after the other."""
 
     def __init__(self, folder: Path, keep: bool):
-        context = multiprocessing.get_context("spawn")
+        context = spawning()
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
             target=_work, args=(theirs, folder, keep), daemon=False

@@ -24,6 +24,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.clean import printable
 from skelfew.io.writing import append_line, write_json, write_text
 from skelfew.io import files
 from skelfew.config import TrainConfig
@@ -84,6 +85,13 @@ class Run:
             raise RunError(
                 f"{path}: no run here (config.json is missing); runs are made by skelfew-train"
             )
+        try:
+            for _ in files.entries(path):
+                pass
+        except ValueError as error:
+            raise RunError(f"{path}: {error}; links in a run folder are not followed") from None
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({brief(error)})") from None
         return cls(path)
 
     @property
@@ -123,9 +131,14 @@ class Run:
         document = read_json(self.path / "config.json")
         document.pop("changed_from_preset", None)
         try:
-            return TrainConfig.from_dict(document)
+            config = TrainConfig.from_dict(document)
         except SkelfewError as error:
             raise RunError(f"{self.path / 'config.json'}: {error}") from None
+        for key, value in config.flat().items():
+            if key.startswith(("inputs.", "protocol")):
+                for text in value if isinstance(value, list | tuple) else [value]:
+                    _check_local(self.path / "config.json", key, text)
+        return config
 
     def write_environment(self) -> None:
         """Write environment.json; a resumed run adds to it instead of replacing it."""
@@ -166,9 +179,18 @@ class Run:
         if not self.writes:
             return
         if show:
-            print(message, file=sys.stderr, flush=True)
+            print(printable(message), file=sys.stderr, flush=True)
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}"
         append_line(self.path / "log.txt", line)
+
+
+def _check_local(file: Path, key: str, value: object) -> None:
+    """Refuse an address that a run recorded: a run of ours records the copy that it fetched."""
+    if isinstance(value, str) and ("://" in value or value[:2] in ("//", "\\\\", "/\\", "\\/")):
+        raise RunError(
+            f"{file}: {key} is {shown(value)}, an address; a recorded run opens no connection; "
+            "fetch it yourself, skelfew-cache pull, and name it with --cache"
+        )
 
 
 def newest_run(folder: str | Path = "runs") -> Run:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.clean import printable
 from skelfew.cache import JoinedCache, TeacherCache, join
 from skelfew.cache.transport.fetch import local_path
 from skelfew.cache.transport.places import Place, is_url
@@ -103,7 +104,7 @@ def open_caches(given: InputConfig) -> list[TeacherCache]:
     """Open the caches that a configuration names, fetching those that are addresses."""
 
     def say(message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(printable(message), file=sys.stderr, flush=True)
 
     places = [] if given.cache is None else [given.cache, *given.more_caches]
     return [TeacherCache.open(local_path(place, say)) for place in places]

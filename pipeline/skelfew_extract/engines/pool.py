@@ -6,7 +6,6 @@ time limit is killed and replaced; one that dies gets a successor and its clip a
 """
 
 import contextlib
-import multiprocessing
 import queue
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from skelfew.errors import SkelfewError
+from skelfew.io.processes import spawning
 from skelfew_extract.clips import ClipReport, ClipTask, DecodeSettings
 from skelfew_extract.engines.decode_worker import serve
 
@@ -73,7 +73,7 @@ class Crew:
     def __init__(self, settings: DecodeSettings, count: int):
         self.settings, self.count = settings, count
         self.workers: list[_Worker] = []
-        self._context = multiprocessing.get_context("spawn")  # forked decoders deadlock
+        self._context = spawning()  # forked decoders deadlock
 
     def decode(self, tasks: Iterable[ClipTask], ahead: int = 16) -> Generator[Clip, None, None]:
         """Yield the clips of ``tasks`` in their order, as :func:`decode_clips` does.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, shown
+from skelfew.io.files import brief, entries, shown
 
 FORMAT = "skelfew-teacher-cache"
 FORMAT_VERSION = 1
@@ -126,28 +126,12 @@ def files_of(path: Path) -> dict[str, int]:
     Raises:
         CacheError: If a link, a device or a pipe is among them, or metadata of an absurd size.
     """
-    found: dict[str, int] = {}
-    todo = [(path, "")]
-    while todo:
-        folder, before = todo.pop()
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    name = before + entry.name
-                    if entry.is_dir(follow_symlinks=False):
-                        todo.append((Path(entry.path), name + "/"))
-                    elif not entry.is_file(follow_symlinks=False):
-                        what = "a symbolic link" if entry.is_symlink() else "no regular file"
-                        raise CacheError(
-                            f"{path}: {brief(name)} is {what}; a cache holds none, copy the file "
-                            "itself there"
-                        )
-                    elif not name.endswith(".partial"):
-                        found[name] = entry.stat(follow_symlinks=False).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError as error:
-            raise CacheError(f"{path}: cannot be read ({brief(error)})") from None
+    try:
+        found = dict(entries(path))
+    except ValueError as error:
+        raise CacheError(f"{path}: {error}; a cache holds none") from None
+    except OSError as error:
+        raise CacheError(f"{path}: cannot be read ({brief(error)})") from None
     for name, size in found.items():
         if name.endswith("zarr.json") and size > METADATA_BYTES:
             raise CacheError(f"{path}: {brief(name)} has {size} bytes, made to harm or damaged")

@@ -32,7 +32,7 @@ from skelfew.cache.transport.places import (
 from skelfew.cache.writer import lock_beside
 from skelfew.io.files import parse_json, read_json
 from skelfew.io.paths import below
-from skelfew.io.writing import write_json
+from skelfew.io.writing import write_json, write_text
 
 _MOST_BYTES = 32 << 30  # of a file whose length the server does not tell
 _THREADS = 8
@@ -191,7 +191,7 @@ def _folder(fs: Any, place: Place, root: str, new: Path) -> None:
     except (ValueError, AttributeError) as error:
         raise CacheError(f"{place.shown}: zarr.json is damaged ({brief(error)})") from None
     check_format(place.shown, attrs if isinstance(attrs, dict) else {})
-    (new / "zarr.json").write_text(root, encoding="utf-8")
+    write_text(new / "zarr.json", root)
     for name in ARRAYS:
         file = new / name / "zarr.json"
         file.parent.mkdir(exist_ok=True)

@@ -220,11 +220,12 @@ def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -
         target: Local file; exists afterwards only if the whole file came.
         limit: Give up beyond so many bytes; None for no limit.
     """
-    try:
-        with writing(target) as sink, reached(place):
-            _get(fs, place, key, sink, limit)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return False
+    with reached(place):
+        try:
+            with writing(target) as sink:
+                _get(fs, place, key, sink, limit)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return False
     return True
 
 

@@ -12,13 +12,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from skelfew.io.processes import spawning
 from skelfew.io.writing import write_text
 from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample, bad_id
@@ -136,7 +137,7 @@ class Plan:
                     log(f"{folder}: recordings or options have changed; starting anew")
                 shutil.rmtree(folder)
                 folder.mkdir()
-                note.write_text(fingerprint)
+                write_text(note, fingerprint)
             yield
             shutil.rmtree(folder)
         finally:
@@ -162,7 +163,7 @@ def _read_in_processes(
     plan: Plan, folder: Path, todo: list[int], workers: int, progress: Progress
 ) -> None:
     blocks = plan.blocks()
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(workers, spawning(), initializer=_start_worker)
     waiting = iter(todo)
     running: dict[Future[None], int] = {}
     try:
