@@ -358,6 +358,12 @@ def _recording(
     if not there.any():
         raise SkelfewError(f"no body in any of {end - row.start} frames")
     positions = filled[there, row.start : end]
+    odd = np.flatnonzero(~np.isfinite(positions).all(axis=(0, 2, 3)))
+    if len(odd):
+        raise SkelfewError(
+            f"not finite: NaN or infinity in {len(odd)} frames, first {odd[0]}; --option "
+            "nan=missing takes such joints as not found"
+        )
     video, first = "", row.video_start
     if row.video:
         video = raw.find_video(row.video)

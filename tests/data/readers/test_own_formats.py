@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from skelfew.data.joints.layouts import Layout, load_layout
+from skelfew.data.prepare.walk import _reasons
 from skelfew.data.readers.arrays import to_bodies
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.own import READER, Loaded, fill, load
+from skelfew.data.readers.own_table import read_table
 from skelfew.errors import SkelfewError
 
 RNG = np.random.default_rng(0)
@@ -209,3 +211,22 @@ def test_hands_and_whole_bodies_in_json(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps(content))
     found = read_file(tmp_path / "b.json", 133).people[0][0].joints
     assert found[:23].all() and not found[23:91].any() and found[91:].all()
+
+
+@pytest.mark.parametrize("second", ["wave", "WAVE", "Wave  hand"])
+def test_labels_that_differ_in_case_or_spaces_are_refused(tmp_path: Path, second: str) -> None:
+    first = "Wave hand" if "hand" in second else "Wave"
+    (tmp_path / "t.csv").write_text(f"recording,label\na.npy,{first}\nb.npy,{second}\n")
+    with pytest.raises(SkelfewError, match=r"line 3: label .* but line 2 has"):
+        read_table(tmp_path / "t.csv")
+
+
+def test_a_label_with_a_line_end_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('recording,label\na.npy,"wave\nhand"\nb.npy,sit\n')
+    rows, bad = read_table(tmp_path / "t.csv")
+    assert [r.label for r in rows] == ["sit"] and "line end" in bad[0].reason
+
+
+def test_reasons_are_counted_by_kind_and_keep_their_numbers() -> None:
+    reasons = ["an array of shape (9, 5, 4)", "an array of shape (8, 5, 4)", "no frames"]
+    assert _reasons(reasons) == {"an array of shape (9, 5, 4)": 2, "no frames": 1}
