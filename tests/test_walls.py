@@ -15,7 +15,15 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRAINER = REPOSITORY / "skelfew"
 EXTRACTOR = REPOSITORY / "pipeline" / "skelfew_extract"
-VIDEO_SIDE = {"skelfew_extract", "decord", "av", "open_clip", "torchvision", "transformers"}
+VIDEO_SIDE = {
+    "skelfew_extract",
+    "decord",
+    "av",
+    "open_clip",
+    "torchvision",
+    "transformers",
+    "mediapipe",
+}
 # What the extractor may use of the trainer's package.
 OPEN_ROOMS = ("errors", "io", "config", "cache", "data", "progress", "cli.common", "cli")
 HEAVY = {
@@ -26,6 +34,7 @@ HEAVY = {
     "numpy",
     "decord",
     "av",
+    "mediapipe",
     "open_clip",
     "torchvision",
     "transformers",
@@ -91,9 +100,13 @@ def test_the_network_stands_behind_two_files() -> None:
 
 
 def test_decoding_stands_behind_the_readers_of_videos() -> None:
-    names = ("frames.py", "video.py", "video_index.py", "demoworld/video.py")
+    names = ("frames.py", "video.py", "video_index.py", "camera.py")
     allowed = {EXTRACTOR / name for name in names}
     assert offenders(EXTRACTOR, {"decord", "av"}, allowed) == []
+
+
+def test_mediapipe_stands_behind_one_file() -> None:
+    assert offenders(EXTRACTOR, {"mediapipe"}, {EXTRACTOR / "pose.py"}) == []
 
 
 def test_ray_stands_behind_one_file() -> None:

@@ -65,12 +65,22 @@ def _data_set(name: str) -> click.Command:
     @click.option(
         "--videos", type=click.Path(path_type=Path), help="Folder of the videos, if not in --raw."
     )
+    @_of_videos(name)
     @output_options(name, "Of this reader; skelfew-prepare list shows them. Can be repeated.")
     @guarded
     def command(**arguments: Any) -> int:
         return _prepare(name, **arguments)
 
     return command
+
+
+def _of_videos(name: str) -> Any:
+    """Return a decorator: the options that ``video`` has and other data sets do not."""
+    if name != "video":
+        return lambda command: command
+    table = click.option("--table", type=FILE, help="Rows of recording, label, start, end, ...")
+    model = click.option("--pose-model", metavar="lite|full|heavy|FILE", help="[default: lite]")
+    return lambda command: table(model(command))
 
 
 def _prepare(
@@ -82,6 +92,8 @@ def _prepare(
     workers: int | None,
     options: tuple[str, ...],
     as_json: bool,
+    table: Path | None = None,
+    pose_model: str | None = None,
 ) -> int:
     from skelfew.data.prepare.walk import Outputs, prepare, usable_cpus
     from skelfew.data.readers import RawFolder, load_reader, parse_options
@@ -89,6 +101,11 @@ def _prepare(
     reader = load_reader(name)
     outputs = Outputs(out or Path(f"manifests/{name}.csv"), data or Path(f"data/{name}.h5"))
     chosen = parse_options(reader, options)
+    if pose_model is not None:
+        chosen["pose_model"] = pose_model
+    if table is not None:
+        raw, videos = table.resolve().parent, raw or videos
+        chosen["table"] = table.name
     if raw is None:
         if reader.needs_raw:
             raise click.UsageError(

@@ -2,19 +2,30 @@
 
 Which reader it is shows in the name: ``.skeleton`` (NTU RGB+D), ``.mat`` (UTD-MHAD), ``.txt`` and
 ``.txt.gz`` (PKU-MMD, MSR Action Pairs), ``.json`` with ``skeletons`` (NW-UCLA), ``.pkl`` (PYSKL),
-``.npz`` with ``x_train`` or ``x_test`` (CTR-GCN). All other arrays and keypoints are one's own
-(docs/datasets.md) and have the joints that the caller says.
+``.npz`` with ``x_train`` or ``x_test`` (CTR-GCN). In videos (``.mp4``, ...) people are found
+(docs/your-videos.md). All other arrays and keypoints are one's own (docs/datasets.md) and have the
+joints that the caller says.
 """
 
+import importlib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from skelfew.data.joints.layouts import Layout, load_layout
-from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
+from skelfew.data.readers import (
+    VIDEO_DOOR,
+    VIDEO_SUFFIXES,
+    Dropped,
+    Options,
+    RawFolder,
+    Recording,
+    load_reader,
+    parse_options,
+)
 from skelfew.data.readers.bodies import fill_missing, most_seen
 from skelfew.data.readers.single import read_known
 from skelfew.errors import SkelfewError
@@ -22,8 +33,9 @@ from skelfew.io.files import check_file
 
 SUFFIXES = (
     ".npy", ".npz", ".csv", ".json", ".skeleton", ".mat", ".txt", ".txt.gz", ".pkl", ".pickle",
+    *VIDEO_SUFFIXES,
 )  # fmt: skip
-_MANY_LOST = 0.1  # share of joints that is worth a note
+_OF_VIDEOS = ("pose_model", "people", "visibility")
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class Clip:
         layout: What the joints are.
         coordinates: How many of the C values are a position: 3, or 2 in pictures.
         notes: What is odd about it.
+        fps: Frames a second, where the file says it; else None.
+        pixels: Joints in the pictures of a video (M, T, V, 2), NaN where not found; else None.
     """
 
     name: str
@@ -43,6 +57,8 @@ class Clip:
     layout: Layout
     coordinates: int
     notes: tuple[str, ...] = ()
+    fps: float | None = None
+    pixels: np.ndarray | None = None
 
     @property
     def frames(self) -> int:
@@ -91,8 +107,8 @@ def read_clips(
         raise SkelfewError(f"{path}: no such recording")
     chosen: dict[str, str | int | float | bool] = {**load_reader("own").defaults, "nan": "missing"}
     for key, value in (options or {}).items():
-        if key not in chosen or key in ("table", "layout"):
-            known = ", ".join(k for k in chosen if k not in ("table", "layout"))
+        if key not in (*chosen, *_OF_VIDEOS) or key in ("table", "layout"):
+            known = ", ".join(k for k in (*chosen, *_OF_VIDEOS) if k not in ("table", "layout"))
             raise SkelfewError(f"no option {key!r}; there are {known}")
         chosen[key] = value
     try:
@@ -103,7 +119,8 @@ def read_clips(
             raise SkelfewError("no recording in it")
         return [usable(clip, str(chosen["nan"])) for clip in clips]
     except SkelfewError as error:
-        raise SkelfewError(f"{path}: {error}") from None
+        named = str(error).startswith(str(path))
+        raise SkelfewError(str(error) if named else f"{path}: {error}") from None
     except OSError as error:
         raise SkelfewError(f"{path}: cannot be read ({error.strerror})") from None
 
@@ -125,6 +142,8 @@ def _read(path: Path, layout: Layout, options: Options, unsure: int | None) -> I
     name, lower = str(path), path.name.lower()
     if lower.endswith((".pkl", ".pickle")):
         yield from _pyskl(path)
+    elif lower.endswith(VIDEO_SUFFIXES):
+        yield _video(path, options, unsure)
     elif lower.endswith(".npz") and _holds_samples(path):
         yield from _ctrgcn(path)
     elif not path.is_dir() and (known := read_known(path, layout)) is not None:
@@ -139,6 +158,17 @@ def _own(path: Path, layout: Layout, options: Options, unsure: int | None) -> Cl
     loaded = own.load(path, layout, options, unsure)
     positions, notes = own.fill(loaded, options)
     return Clip(str(path), positions, layout, loaded.coordinates, notes=notes)
+
+
+def _video(path: Path, options: Options, unsure: int | None) -> Clip:
+    door = importlib.import_module(VIDEO_DOOR)
+    asked = options["coordinates"]
+    coordinates = int(asked) if asked != "auto" else unsure or 3
+    given = [f"{key}={options[key]}" for key in _OF_VIDEOS if key in options]
+    chosen = {**parse_options(door.READER, given), "coordinates": coordinates}
+    joints, fps, notes = door.read_joints(path, chosen)
+    layout = load_layout(door.READER.layout)
+    return Clip(str(path), joints.positions, layout, coordinates, notes, fps or None, joints.pixels)
 
 
 def _pyskl(path: Path) -> Iterator[Clip]:
@@ -205,4 +235,4 @@ def usable(clip: Clip, nan: str) -> Clip:
     if positions.shape[1] == 1:
         notes += ("one frame only: a posture, without any motion",)
     positions = np.ascontiguousarray(positions, dtype=np.float32)
-    return Clip(clip.name, positions, clip.layout, clip.coordinates, notes)
+    return replace(clip, positions=positions, notes=notes)

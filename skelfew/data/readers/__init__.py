@@ -33,9 +33,18 @@ READERS: dict[str, str] = {
     "ctrgcn-npz": "skelfew.data.readers.ctrgcn_npz:READER",
     "agcn-npy": "skelfew.data.readers.agcn_npy:READER",
     "own": "skelfew.data.readers.own:READER",
+    # Poses come from videos, so this reader lives with the video code too.
+    "video": "skelfew_extract.video_reader:READER",
     # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
     "demo": "skelfew_extract.demoworld:READER",
 }
+
+# What decodes videos, reads cameras and finds people in them; imported only when one is named.
+VIDEO_DOOR = "skelfew_extract.video_reader"
+VIDEO_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
+    ".wmv", ".3gp", ".flv", ".ogv", ".y4m",
+)  # fmt: skip
 
 Options = Mapping[str, str | int | float | bool]
 

@@ -1,6 +1,6 @@
 """Who is who: two bodies from the people of each frame, and joints that were not found."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,7 +19,8 @@ class Person:
     """A person in one frame.
 
     Attributes:
-        joints: x, y and confidence (V, 3) float32; zero for a joint that was not found.
+        joints: x, y and confidence (V, 3) float32, more values may follow; zero for a joint that
+            was not found.
         track: Number by which a tracker knows the person, None without one.
     """
 
@@ -33,28 +34,31 @@ class _Track:
 
     joints: dict[int, np.ndarray] = field(default_factory=dict)
 
-    @property
-    def weight(self) -> float:
-        """Confidence, summed over joints and frames."""
-        return float(sum(j[:, 2].sum() for j in self.joints.values()))
-
     def nearest(self, frame: int) -> np.ndarray:
         """The joints at the frame closest in time."""
         return self.joints[min(self.joints, key=lambda other: (abs(other - frame), other))]
 
 
-def two_bodies(people: Sequence[Sequence[Person]]) -> tuple[np.ndarray, tuple[str, ...]]:
+def confidence(joints: Mapping[int, np.ndarray]) -> float:
+    """Return the confidence of a track, joints (V, 3) by frame, summed over joints and frames."""
+    return float(sum(j[:, 2].sum() for j in joints.values()))
+
+
+def two_bodies(
+    people: Sequence[Sequence[Person]],
+    weight: Callable[[Mapping[int, np.ndarray]], float] = confidence,
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return the bodies (M, T, V, 3) of a recording, M at most 2, and what had to be left out.
 
     People are followed from frame to frame: by their tracker's number where all have one, else
-    each to the nearest one. The track with the greatest summed confidence is the first body.
+    each to the nearest one. The track of the greatest ``weight`` is the first body.
     Others, in that order, continue a body where they share no frame with it (if both will do, the
     one they are nearer to), or open the second body if they are seen in a tenth of the frames.
 
     Raises:
         SkelfewError: Nobody is seen in any frame.
     """
-    tracks = sorted(_tracks(people), key=lambda track: -track.weight)
+    tracks = sorted(_tracks(people), key=lambda track: -weight(track.joints))
     if not tracks:
         raise SkelfewError(f"no body in any of {len(people)} frames")
     bodies: list[_Track] = []
@@ -94,7 +98,7 @@ def _tracks(people: Sequence[Sequence[Person]]) -> list[_Track]:
             (distance, a, p)
             for a, (track, last) in enumerate(active)
             for p, person in enumerate(persons)
-            if (distance := _distance(track.joints[last], person.joints)) <= _NEAR
+            if (distance := apart(track.joints[last], person.joints)) <= _NEAR
         )
         taken: dict[int, _Track] = {}
         for _, a, p in pairs:
@@ -110,7 +114,7 @@ def _tracks(people: Sequence[Sequence[Person]]) -> list[_Track]:
     return tracks
 
 
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
+def apart(one: np.ndarray, other: np.ndarray) -> float:
     """Return how far joints found in both have moved on average, in sizes of the body."""
     both = (one[:, 2] > 0) & (other[:, 2] > 0)
     if not both.any():
@@ -124,7 +128,7 @@ def _nearest(bodies: Sequence[_Track], track: _Track) -> _Track:
     first, last = min(track.joints), max(track.joints)
 
     def gap(body: _Track) -> float:
-        return min(_distance(body.nearest(t), track.joints[t]) for t in (first, last))
+        return min(apart(body.nearest(t), track.joints[t]) for t in (first, last))
 
     return min(bodies, key=gap)
 
