@@ -40,7 +40,7 @@ def make_report_world(root: Path, label: str = "action") -> Path:
     """Write a data set, train ``runs/one`` on it below ``root``, score it beside raw skeletons."""
     make_world(root, label=label)
     call(root, train, "--cache=cache/tiny.zarr", "--run=runs/one", *FAST, *TRAINING)
-    call(root, evaluate, "--run=runs/one", "--shots=1", "--raw", "--threads=1")
+    call(root, evaluate, "--run=runs/one", "--shots=1", "--raw=joints", "--threads=1")
     return root / "runs" / "one"
 
 

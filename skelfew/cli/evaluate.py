@@ -45,7 +45,14 @@ def option(*names: str, **attributes: Any) -> Any:
     type=click.Path(path_type=Path),
     help="An encoder.safetensors without its run.",
 )
-@click.option("--raw", is_flag=True, help="Score raw skeletons too; with --dataset only them.")
+@option(
+    "--raw",
+    is_flag=False,
+    flag_value="aligned",
+    type=click.Choice(["aligned", "joints"]),
+    help="Score skeletons without any encoder too, with --dataset only them: aligned bodies by "
+    "dynamic time warping, or joints as recorded [aligned].",
+)
 @option("--dataset", metavar="NAME", help="Data set [that of the run].")
 @option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
 @option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
@@ -90,12 +97,10 @@ def option(*names: str, **attributes: Any) -> Any:
 @click.option(
     "--classifier",
     "classifiers",
-    type=click.Choice(["cosine", *FREE[1:], *HEADS[1:], "all"]),
+    type=click.Choice(["cosine", *FREE[1:], "dtw", *HEADS[1:], "all"]),
     multiple=True,
-    default=("cosine",),
-    show_default=True,
     help="May be repeated; all is the first five. cosine-paper is tuned as printed, protonet and "
-    "what follows are heads (docs/heads.md).",
+    "what follows are heads (docs/heads.md) [cosine; --raw dtw].",
 )
 @option("--scale", type=float, help="Of the cosines, in fine-tuning [10].")
 @option(
@@ -128,7 +133,7 @@ def option(*names: str, **attributes: Any) -> Any:
 def main(
     runs: tuple[Path, ...],
     encoder: Path | None,
-    raw: bool,
+    raw: str | None,
     dataset: str | None,
     manifest: str | None,
     store: str | None,
@@ -164,6 +169,8 @@ def main(
             raise click.UsageError(f"--set {pair}: expected KEY=VALUE")
         settings[key] = value
     names = options.pop("classifiers")
+    if settings and not names:
+        names = ("cosine",)
     classifiers = {} if zero else choose_classifiers(names, settings)
 
     import torch
@@ -207,7 +214,7 @@ def main(
             if subjects
             else find_data(given, protocol=plan.protocol)
         )
-        subjects.append(raw_subject(*where))
+        subjects.append(raw_subject(*where, raw))
     document = evaluate(subjects, plan)
     paths = keep(document, folders, out)
     if as_json:

@@ -13,7 +13,24 @@ if TYPE_CHECKING:
     from skelfew.predict.recogniser import Prediction, Recogniser
 
 
-@click.command(context_settings=CONTEXT)
+class Untrained(click.Command):
+    """A command whose ``--raw`` may stand before a recording: only a form is its value."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Write the value that is meant after each bare ``--raw``."""
+        given: list[str] = []
+        for i, word in enumerate(args):
+            if (
+                word == "--raw"
+                and "--" not in given
+                and args[i + 1 : i + 2] not in (["joints"], ["aligned"])
+            ):
+                word = "--raw=aligned"
+            given.append(word)
+        return super().parse_args(ctx, given)
+
+
+@click.command(cls=Untrained, context_settings=CONTEXT)
 @click.argument("recordings", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--support",
@@ -28,7 +45,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Run folder, or an encoder.safetensors [the newest in runs/].",
 )
-@click.option("--raw", is_flag=True, help="Compare joint positions, without any run.")
+@click.option(
+    "--raw",
+    type=click.Choice(["aligned", "joints"]),
+    help="Without any run: compare aligned bodies, or joints as recorded [aligned].",
+)
 @click.option(
     "--layout",
     metavar="NAME|TOML",
@@ -91,7 +112,7 @@ def main(
     recordings: tuple[Path, ...],
     support: Path,
     run: Path | None,
-    raw: bool,
+    raw: str | None,
     layout: str | None,
     reject: bool,
     map_joints: bool,
@@ -180,7 +201,7 @@ def _coordinates(support: Path, layout: str, options: dict[str, str]) -> int:
 def learn(
     support: Path,
     run: Path | None,
-    raw: bool,
+    raw: str | None,
     layout: str | None,
     reject: bool,
     map_joints: bool,
@@ -195,7 +216,8 @@ def learn(
     device = pick_device(device)
     given = dict(_pair(text) for text in options)
     if raw:
-        model = Model.raw(str(layout), _coordinates(support, str(layout), given))
+        make = Model.raw if raw == "joints" else Model.untrained
+        model = make(str(layout), _coordinates(support, str(layout), given))
     else:
         model = Model.from_run(run).to(device)
         if run is None:

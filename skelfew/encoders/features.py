@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.data.input.augment import mirror
@@ -21,6 +22,7 @@ from skelfew.progress import Progress
 
 _BATCH = 128
 RAW_FRAMES = 16
+PART_WEIGHTS = (0.75, 0.25)  # of pose and motion, chosen on base classes of UTD-MHAD
 
 
 @torch.no_grad()
@@ -42,7 +44,9 @@ def encode(
     return torch.cat(parts)
 
 
-def raw_features(store: SkeletonStore, ids: Sequence[str], output: str = "pooled") -> Tensor:
+def raw_features(
+    store: SkeletonStore, ids: Sequence[str], output: str = "pooled", aligned: bool = False
+) -> Tensor:
     """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames.
 
     What can be recognised without learning anything; a floor for every encoder. Absent bodies
@@ -52,15 +56,49 @@ def raw_features(store: SkeletonStore, ids: Sequence[str], output: str = "pooled
         store: The skeletons.
         ids: The samples, n.
         output: ``pooled`` for one long vector each (n, D), ``frames`` for one a frame, ``joints``
-            for one a frame and joint, ``mirrored`` for those of the clip and of its mirror image.
+            for one a frame and joint, ``mirrored`` for those of the clip and of its mirror image,
+            ``clips`` for pose and motion, see ``clip_parts``.
+        aligned: Whether bodies are aligned, see ``raw_pipeline``.
     """
-    bank = SkeletonBank.from_store(store, ids, raw_pipeline(store.coordinates))
-    return flat_positions(bank, output)
+    bank = SkeletonBank.from_store(store, ids, raw_pipeline(store.coordinates, aligned))
+    return clip_parts(bank) if output == "clips" else flat_positions(bank, output)
 
 
-def raw_pipeline(coordinates: int) -> Pipeline:
-    """Return how raw joint positions are prepared, of 3 coordinates each, or 2 in pictures."""
-    return Pipeline(length=RAW_FRAMES, missing_body="zeros", coordinates=coordinates)
+def raw_pipeline(coordinates: int, aligned: bool = False) -> Pipeline:
+    """Return how joint positions are prepared that no encoder reads.
+
+    Args:
+        coordinates: Of a joint: 3, or 2 in pictures.
+        aligned: Follow the body to the side, and turn it to the camera.
+    """
+    return Pipeline(
+        length=RAW_FRAMES,
+        missing_body="zeros",
+        coordinates=coordinates,
+        root="level" if aligned else "first",
+        facing="camera" if aligned else "recorded",
+    )
+
+
+def clip_parts(bank: SkeletonBank) -> Tensor:
+    """Return pose and motion of the samples of a bank (n, 2, T, D), for ``dtw``.
+
+    The motion is that of each joint since the frame before. Each part has length one, times the
+    root of its weight. The confidence of 2D joints is left out.
+    """
+    rows = torch.arange(len(bank)).split(_BATCH)
+    return torch.cat(
+        [parts_of(bank.batch(r, train=False)[:, : bank.pipeline.coordinates]) for r in rows]
+    )
+
+
+def parts_of(x: Tensor) -> Tensor:
+    """Return pose and motion (n, 2, T, V * C * M) of network input (n, C, T, V, M)."""
+    pose = x.permute(0, 2, 3, 1, 4).flatten(2)
+    motion = F.pad(pose[:, 1:] - pose[:, :-1], (0, 0, 1, 0))
+    parts = torch.stack([pose, motion], dim=1)
+    weights = torch.tensor(PART_WEIGHTS, device=x.device).sqrt()[:, None]
+    return (F.normalize(parts.flatten(2), dim=-1) * weights).view(parts.shape)
 
 
 def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:

@@ -30,6 +30,10 @@ def _frames(encoder: nn.Module, x: Tensor) -> Tensor:
     return _joints(encoder, x).mean(dim=2)
 
 
+def _clips(encoder: nn.Module, x: Tensor) -> Tensor:
+    return _frames(encoder, x)[:, None]
+
+
 def _parts(encoder: nn.Module, x: Tensor) -> Tensor:
     if isinstance(encoder, SkeletonGCALSTM):
         return encoder.forward_parts(x)
@@ -85,6 +89,7 @@ OUTPUTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "frames": _frames,  # (N, T', D), mean over joints
     "joints": _joints,  # (N, T', V, D)
     "parts": _parts,  # (N, P, D), mean over frames and the joints of each part of the body
+    "clips": _clips,  # (N, 1, T', D), frames as the one part of a clip that is warped
     "mirrored": _mirrored,  # (N, 2, D), pooled, of the clip and of its mirror image
 }
 

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 FORMAT = "skelfew-result"
 FORMAT_VERSION = 1
-RAW = "raw skeletons"  # the features of a row without an encoder
+# The features of rows without an encoder: joint positions, aligned or as they were recorded.
+ALIGNED, RAW = UNTRAINED = ("aligned skeletons", "raw skeletons")
 TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 
 

@@ -12,7 +12,7 @@ import torch
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
-from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, RAW, TEXTS
+from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, TEXTS, UNTRAINED
 from skelfew.evaluation.scoring import (
     Features,
     Result,
@@ -23,7 +23,7 @@ from skelfew.evaluation.scoring import (
 )
 from skelfew.evaluation.statistics import Estimate, mean_interval
 from skelfew.evaluation.subjects import Subject
-from skelfew.fewshot import Classifier
+from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.trained import bind, settings_of
 from skelfew.runs.folder import environment
 
@@ -36,7 +36,7 @@ class Plan:
     """How it is evaluated.
 
     Attributes:
-        classifiers: By the name that the table shows; none for zero shots.
+        classifiers: By the name that the table shows; none: each subject's own, or zero shots.
         shots: K; 0 compares with the texts of the classes.
         protocol: Name or file; None for the subject's or the data set's own.
         split: One split, ``all``, or None: the subject's own, all for one without training.
@@ -87,13 +87,13 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
                 f"{subjects[0].name} is evaluated on {manifest.name}, {subject.name} on "
                 f"{subject.manifest.name}: compare runs on one data set at a time"
             )
-    learned = [s for s in subjects if s.name != RAW]
+    learned = [s for s in subjects if s.name not in UNTRAINED]
     tasks: list[tuple[Subject, Protocol]] = []
     for subject in learned:
         tasks += [(subject, p) for p in protocols_of(subject, plan)]
     compared = {p.split: p for _, p in tasks}
     for subject in subjects:
-        if subject.name == RAW:
+        if subject.name in UNTRAINED:
             chosen = list(compared.values()) or protocols_of(subject, plan)
             tasks += [(subject, p) for p in chosen]
     first = tasks[0][1]
@@ -121,10 +121,9 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
         )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
     scored: dict[tuple[str, str], Classifier | None] = {}
-    classifiers: dict[str, Classifier | None] = {**plan.classifiers} or {TEXTS: None}
     for subject, protocol in tasks:
         features: dict[str, Features] = {}
-        for name, classifier in classifiers.items():
+        for name, classifier in _classifiers(subject, plan).items():
             classifier = bind(classifier, subject.head, manifest.name)
             output = getattr(classifier, "reads", "pooled")
             if output not in features:
@@ -134,7 +133,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
             else:
                 result = _score(subject, features[output], protocol, classifier, plan, mode)
             label = subject.name
-            if plan.average and label != RAW:
+            if plan.average and label not in UNTRAINED:
                 label = f"{len(learned)} runs"
             scored.setdefault((label, name), classifier)
             row = results.setdefault((label, name), [])
@@ -172,6 +171,12 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
             for (kind, name), row in results.items()
         ],
     }
+
+
+def _classifiers(subject: Subject, plan: Plan) -> dict[str, Classifier | None]:
+    if plan.shots == 0:
+        return {TEXTS: None}
+    return {**plan.classifiers} or {subject.classifier: build_classifier(subject.classifier)}
 
 
 def protocols_of(subject: Subject, plan: Plan) -> list[Protocol]:

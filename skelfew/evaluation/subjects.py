@@ -19,7 +19,7 @@ from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import RAW_FRAMES, encode, file_digest, kept, raw_features
 from skelfew.encoders.outputs import check_output
 from skelfew.errors import SkelfewError
-from skelfew.evaluation.answers import RAW
+from skelfew.evaluation.answers import ALIGNED, RAW
 from skelfew.fewshot.trained import FILE as HEAD_FILE
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import find_inputs
@@ -42,6 +42,7 @@ class Subject:
         about: Provenance for the result document.
         notes: What a reader of the score has to know, in words.
         head: Head that it was trained with, if there is such a file.
+        classifier: By which it is scored where none is named.
         texts: Returns the vectors (C, D) that stand for classes without any exemplar; None where
             there are none.
     """
@@ -59,16 +60,27 @@ class Subject:
     texts: Callable[[Sequence[int]], Tensor] | None = None
     encoder: SkeletonEncoder | None = None
     pipeline: Pipeline | None = None
+    classifier: str = "cosine"
 
 
-def raw_subject(manifest: Manifest, store: SkeletonStore) -> Subject:
-    """Raw skeletons as features: no encoder, no training."""
+def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") -> Subject:
+    """Skeletons as features: no encoder, no training.
+
+    Args:
+        manifest: The data set.
+        store: Its skeletons.
+        form: ``aligned`` bodies, compared by ``dtw`` unless another classifier is named, or
+            ``joints`` as recorded, centred on the first frame.
+    """
+    aligned = form == "aligned"
+    how = "aligned, pose and motion" if aligned else "centred"
     return Subject(
-        RAW,
-        lambda ids, output="pooled": raw_features(store, ids, output),
+        ALIGNED if aligned else RAW,
+        lambda ids, output="pooled": raw_features(store, ids, output, aligned),
         manifest,
         store,
-        about={"features": f"joint positions, centred, {RAW_FRAMES} frames"},
+        about={"features": f"joint positions, {how}, {RAW_FRAMES} frames"},
+        classifier="dtw" if aligned else "cosine",
     )
 
 

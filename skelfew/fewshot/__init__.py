@@ -23,6 +23,7 @@ from skelfew.errors import SkelfewError
 from skelfew.fewshot.apsr import APSR
 from skelfew.fewshot.cosine import CosineClassifier, CosineHead
 from skelfew.fewshot.dastm import DASTM
+from skelfew.fewshot.dtw import DTW
 from skelfew.fewshot.feat import FEAT
 from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.fewshot.jeanie import JEANIE
@@ -65,6 +66,7 @@ CLASSIFIERS: dict[str, Classifier] = {
     "linear": LinearClassifier(),
     "nearest": NearestNeighbour(),
     "prototype": NearestPrototype(),
+    "dtw": DTW(),
 }
 
 # The first is what the paper trains with, and is scored by the classifier of that name.

@@ -24,7 +24,7 @@ _FAR = 1e30  # stands for infinity, whose differences would be no numbers
 _LEAST = -115.0  # exponents; 2^-115 is nothing beside 1, and exp2 is slow where it underflows
 
 
-def _diagonal(x: Tensor, k: int, first: int, last: int) -> Tensor:
+def diagonal(x: Tensor, k: int, first: int, last: int) -> Tensor:
     """View of the cells (i, k - i), first <= i <= last, of a contiguous (T, S, B) tensor."""
     _, columns, pairs = x.shape
     offset = x.storage_offset() + (k + first * (columns - 1)) * pairs
@@ -63,7 +63,7 @@ class _SoftDTW(torch.autograd.Function):
                     torch.sub(least, value, out=weight).clamp_min_(_LEAST).exp2_()
                 torch.add(weights[0], weights[1], out=total).add_(weights[2])
                 for share, weight in zip(shares, weights, strict=True):
-                    torch.div(weight, total, out=_diagonal(share, k, low, high))
+                    torch.div(weight, total, out=diagonal(share, k, low, high))
             else:  # which is the least does not matter, and its exponential is 1
                 rest = scratch[1:3, : high - low + 1]
                 torch.minimum(three[0], three[1], out=total)
@@ -72,7 +72,7 @@ class _SoftDTW(torch.autograd.Function):
                 torch.maximum(total, three[2], out=rest[1])
                 torch.sub(least, rest, out=rest).clamp_min_(_LEAST).exp2_()
                 torch.add(rest[0], rest[1], out=total).add_(1)
-            torch.sub(least, total.log2_(), out=total).add_(_diagonal(costs, k, low, high))
+            torch.sub(least, total.log2_(), out=total).add_(diagonal(costs, k, low, high))
             before[0] = _FAR
             before, last, now = last, now, before
         if keep:
@@ -88,12 +88,12 @@ class _SoftDTW(torch.autograd.Function):
         change[rows - 1, columns - 1] = grads[0]
         for k in range(rows + columns - 3, -1, -1):
             low, high = max(0, k - columns + 1), min(rows - 1, k)
-            here = _diagonal(change, k, low, high)
-            here += _diagonal(change, k + 1, low + 1, high + 1) * _diagonal(
+            here = diagonal(change, k, low, high)
+            here += diagonal(change, k + 1, low + 1, high + 1) * diagonal(
                 up, k + 1, low + 1, high + 1
             )
-            here += _diagonal(change, k + 1, low, high) * _diagonal(left, k + 1, low, high)
-            here += _diagonal(change, k + 2, low + 1, high + 1) * _diagonal(
+            here += diagonal(change, k + 1, low, high) * diagonal(left, k + 1, low, high)
+            here += diagonal(change, k + 2, low + 1, high + 1) * diagonal(
                 corner, k + 2, low + 1, high + 1
             )
         return change[:rows, :columns], None

@@ -14,10 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.data.input import preprocess
+from skelfew.data.input.alignment import alignment
 from skelfew.encoders.backbone import SkeletonGCN
+from skelfew.encoders.features import parts_of
 from skelfew.errors import SkelfewError
+from skelfew.fewshot.dtw import DTW
 from skelfew.io.writing import writing
 from skelfew.predict.recogniser import Recogniser
+from skelfew.predict.similarity import members, per_class
 
 DESCRIPTION = "skelfew.json"  # beside the graph in the file
 _OUTPUTS = ("probabilities", "cosines")
@@ -37,7 +41,7 @@ class Portable(nn.Module):
         super().__init__()
         model = recogniser.model
         self.pipeline, self.bodies, self.root = model.pipeline, model.bodies, model.layout.root
-        self.parents = model.layout.parents
+        self.parents, self.layout = model.layout.parents, model.layout
         self.encoder = copy.deepcopy(model.encoder)
         self.masked = isinstance(self.encoder, SkeletonGCN) and (
             self.encoder.body_pool == "masked_mean"
@@ -46,7 +50,10 @@ class Portable(nn.Module):
             if self.masked:
                 self.encoder.body_pool = "mean"  # which bodies count is seen to below
             self.encoder.cpu().eval().requires_grad_(False)
-        self.register_buffer("prototypes", F.normalize(recogniser.prototypes, dim=1))
+        self.warped = model.compared_by == "dtw"
+        self.groups = members(recogniser.labels)
+        given = recogniser.features if self.warped else F.normalize(recogniser.prototypes, dim=1)
+        self.register_buffer("prototypes", given)
         self.scale = recogniser.scale
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,14 +63,21 @@ class Portable(nn.Module):
             joints: (M, T, V, C) float32 of the model's layout, M its number of bodies; a body that
                 is absent in a frame is zero there.
         """
-        similarity = F.normalize(self.features(joints), dim=0) @ self.prototypes.T
+        features = self.features(joints)
+        if self.warped:
+            rule = DTW()
+            alike = rule.similarities(self.prototypes[None], features[None, None], plain=True)[0]
+            similarity = per_class(alike, self.groups, rule.nearest)[0]
+        else:
+            similarity = F.normalize(features, dim=0) @ self.prototypes.T
         return (self.scale * similarity.double()).softmax(dim=0).float(), similarity
 
     def features(self, joints: Tensor) -> Tensor:
         """Return the features (D,)."""
         x = self.prepare(joints)
         if self.encoder is None:
-            return x[0, : self.pipeline.coordinates].flatten()
+            x = x[:, : self.pipeline.coordinates]
+            return parts_of(x)[0] if self.warped else x.flatten()
         if not self.masked:
             return self.encoder(x)[0]
         pooled = self.encoder.forward_features(x)[0].mean(dim=(2, 3))
@@ -84,6 +98,13 @@ class Portable(nn.Module):
         if k == 2:
             points = points / self._size(points, there, found)
         points = self._centred(points, there, found)
+        if self.pipeline.aligned:
+            settings = self.pipeline.alignment
+            origin, matrix = alignment(
+                points[None], there[None], found[None], self.layout, **settings
+            )
+            points = (points - origin[0, :, None]) @ matrix[0]
+            points = torch.where(found[..., None], points, 0)
         x = torch.cat([points, torch.where(found[..., None], rest, 0)], dim=-1)
         seen = there.any(dim=1)
         if self.pipeline.missing_body == "duplicate":

@@ -15,9 +15,10 @@ from skelfew.data.joints.joint_maps import joint_map, project
 from skelfew.data.joints.layouts import Layout, layout_from_dict, load_layout
 from skelfew.encoders.checkpoints import load_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.features import flat_positions, raw_pipeline
+from skelfew.encoders.features import clip_parts, flat_positions, raw_pipeline
 from skelfew.errors import SkelfewError
 from skelfew.predict.recordings import Clip
+from skelfew.predict.similarity import MEASURES, Measure
 from skelfew.runs.folder import Run, newest_run
 
 _BATCH = 128
@@ -39,6 +40,7 @@ class Model:
         channels: C.
         bodies: M.
         about: What the encoder's file says about itself.
+        compared_by: What compares features, a key of ``skelfew.predict.similarity.MEASURES``.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Model:
     channels: int
     bodies: int
     about: dict[str, Any]
+    compared_by: str = "cosine"
 
     def __repr__(self) -> str:
         kind = type(self.encoder).__name__ if self.encoder is not None else "no encoder"
@@ -104,6 +107,21 @@ class Model:
         layout = load_layout(layout)
         pipeline = raw_pipeline(coordinates)
         return cls("raw joints", None, pipeline, layout, coordinates, bodies, {})
+
+    @classmethod
+    def untrained(cls, layout: Layout | str, coordinates: int = 3, bodies: int = 2) -> "Model":
+        """Return aligned bodies compared by dynamic time warping: nothing was trained.
+
+        What ``skelfew-eval --raw`` scores; arguments are those of ``raw``.
+        """
+        model = cls.raw(layout, coordinates, bodies)
+        pipeline = raw_pipeline(coordinates, aligned=True)
+        return replace(model, name="aligned joints", pipeline=pipeline, compared_by="dtw")
+
+    @property
+    def measure(self) -> Measure:
+        """How similar the features of recordings are to those of actions."""
+        return MEASURES[self.compared_by]
 
     @property
     def coordinates(self) -> int:
@@ -162,11 +180,11 @@ class Model:
         return f"{said}. --map-joints makes them from yours{shown}; or train on such recordings"
 
     def features(self, clips: Sequence[Clip]) -> Tensor:
-        """Return the features (n, D) float32 of recordings that ``fit``."""
+        """Return the features (n, D) float32 of recordings that ``fit``; untrained (n, 2, T, D)."""
         named = {str(i): torch.from_numpy(clip.positions.copy()) for i, clip in enumerate(clips)}
         bank = SkeletonBank.from_clips(named, self.layout, self.pipeline, self.bodies)
         if self.encoder is None:
-            return flat_positions(bank)
+            return clip_parts(bank) if self.compared_by == "dtw" else flat_positions(bank)
         device = next(self.encoder.parameters()).device
         with torch.inference_mode():
             parts = [

@@ -1,7 +1,7 @@
 """A recogniser: features of a few recordings of each action, and what is nearest to them."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from skelfew.errors import SkelfewError
 from skelfew.predict.model import Model
 from skelfew.predict.recordings import Clip, read_clip, usable
 from skelfew.predict.rejection import Rejection, learn_rejection
-from skelfew.predict.similarity import class_means, confidence_scale, cosines
+from skelfew.predict.similarity import class_means, confidence_scale
 from skelfew.predict.support import read_folder
 from skelfew.runs.folder import Run
 
@@ -42,7 +42,7 @@ class Prediction:
         nearest: The nearest action, also where it is rejected.
         runner_up: The second nearest.
         runner_up_confidence: And its probability.
-        similarity: Cosine to the nearest action's mean exemplar.
+        similarity: To the nearest action: a cosine, or 1 - half the distance by warping.
         notes: What is odd about the recording.
     """
 
@@ -64,17 +64,17 @@ class Prediction:
 class Recogniser:
     """Names the action of a recording; ``learn`` makes one.
 
-    Labels are those of the classifier ``cosine`` (docs/evaluation.md): the same exemplars give the
-    same answers as in ``skelfew-eval``.
+    Labels are those of the classifier ``cosine``, or ``dtw`` without an encoder
+    (docs/evaluation.md): the same exemplars give the same answers as in ``skelfew-eval``.
 
     Attributes:
         model: Turns recordings into features.
         classes: The actions, N.
-        features: Of all support recordings (S, D).
+        features: Of all support recordings (S, *F).
         labels: Which action each shows (S,) int64.
         frames: How long each shows somebody, from first to last (S,) int64.
         names: Of the support recordings, S.
-        scale: Factor on the cosines, which makes confidences of them (``confidence_scale``).
+        scale: Factor on the similarities, which makes confidences of them (``confidence_scale``).
         reading: How arrays and keypoints are read.
         map_joints: Whether joints of another layout are mapped.
         rejection: When the answer is none of these; None: never.
@@ -147,9 +147,12 @@ class Recogniser:
         fitted = [model.fit(clip, map_joints) for group in clips.values() for clip in group]
         for text in gathered(fitted):
             note(text)
+        if model.encoder is None:  # as many bodies as are shown
+            most = max(len(clip.positions) for clip in fitted)
+            model = replace(model, bodies=min(model.bodies, most))
         features = model.features(fitted)
         if not features.isfinite().all():
-            bad = int((~features.isfinite().all(dim=1)).nonzero()[0])
+            bad = int((~features.flatten(1).isfinite().all(dim=1)).nonzero()[0])
             raise SkelfewError(f"{fitted[bad].name}: its features are not finite; a broken encoder")
         counts = torch.tensor([len(group) for group in clips.values()])
         labels = torch.arange(len(clips)).repeat_interleave(counts)
@@ -161,10 +164,10 @@ class Recogniser:
             labels,
             frames,
             tuple(clip.name for clip in fitted),
-            confidence_scale(features, labels),
+            confidence_scale(features, labels, model.measure),
             reading,
             map_joints,
-            learn_rejection(features, labels) if reject else None,
+            learn_rejection(features, labels, model.measure) if reject else None,
         )
 
     def predict(self, recording: Source) -> Prediction:
@@ -185,25 +188,24 @@ class Recogniser:
             return []
         fitted = [self.model.fit(clip, self.map_joints) for clip in clips]
         features = self.model.features(fitted)
-        cosines = self.cosines(features)
         return [
             self._prediction(clip.name, row, clip.notes)
-            for clip, row in zip(fitted, cosines, strict=True)
+            for clip, row in zip(fitted, self.similarities(features), strict=True)
         ]
 
-    def cosines(self, features: Tensor) -> Tensor:
-        """Return the cosines (n, N) of features (n, D) to the mean exemplars."""
-        return cosines(self.prototypes, features)
+    def similarities(self, features: Tensor) -> Tensor:
+        """Return how similar features (n, *F) are to the actions, (n, N)."""
+        return self.model.measure(self.features, self.labels, features)
 
     @property
     def prototypes(self) -> Tensor:
         """Mean exemplar of each action (N, D)."""
         return class_means(self.features, self.labels)
 
-    def _prediction(self, name: str, cosines: Tensor, notes: tuple[str, ...]) -> Prediction:
-        chances = (self.scale * cosines.double()).softmax(dim=0)
+    def _prediction(self, name: str, similar: Tensor, notes: tuple[str, ...]) -> Prediction:
+        chances = (self.scale * similar.double()).softmax(dim=0)
         first, second = chances.topk(2).indices.tolist()
-        rejected = self.rejection is not None and float(cosines[first]) < self.rejection.threshold
+        rejected = self.rejection is not None and float(similar[first]) < self.rejection.threshold
         return Prediction(
             name=name,
             label=None if rejected else self.classes[first],
@@ -211,7 +213,7 @@ class Recogniser:
             nearest=self.classes[first],
             runner_up=self.classes[second],
             runner_up_confidence=float(chances[second]),
-            similarity=float(cosines[first]),
+            similarity=float(similar[first]),
             notes=notes,
         )
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from skelfew.predict.similarity import class_means, cosines, left_out
+from skelfew.predict.similarity import Measure, by_cosine, left_out
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class Rejection:
     """What is less similar than ``threshold`` to every action is none of them.
 
     Attributes:
-        threshold: Cosine to the nearest mean exemplar.
+        threshold: Similarity to the nearest action.
         rule: ``leave-one-out`` or ``one-shot``, see ``learn_rejection``.
         known: How many support recordings were left out to see how similar a known action is.
         rejected: How many of these the threshold rejects.
@@ -43,7 +43,7 @@ class Rejection:
 NOBODY = "none of these"
 
 
-def learn_rejection(features: Tensor, labels: Tensor) -> Rejection:
+def learn_rejection(features: Tensor, labels: Tensor, measure: Measure = by_cosine) -> Rejection:
     """Choose the threshold from a support set of two actions or more.
 
     Known actions: the angle between each recording and the mean of its action's other recordings.
@@ -56,10 +56,11 @@ def learn_rejection(features: Tensor, labels: Tensor) -> Rejection:
     Args:
         features: Of the support recordings (S, D).
         labels: Their actions (S,), 0 .. N - 1, N at least 2.
+        measure: How similar recordings are.
     """
-    near, truth = left_out(features, labels)
+    near, truth = left_out(features, labels, measure)
     known = near.double()[torch.arange(len(truth)), truth] if len(truth) else near.new_zeros(0)
-    others = cosines(class_means(features, labels), features).double()
+    others = measure(features, labels, features).double()
     others[torch.arange(len(labels)), labels] = -1
     unknown = others.amax(dim=1)
     if len(known) > 1:

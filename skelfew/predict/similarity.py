@@ -1,6 +1,7 @@
 """How similar recordings are to taught actions, and how sure that makes one."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -8,9 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot.dtw import DTW
 
 _SURE = 0.9  # confidence in a copy of a single exemplar, see ``confidence_scale``
 _SCALES = (1.0, 1e4)
+
+# From support features (S, *F), their actions (S,) and features (n, *F) to similarities (n, N).
+Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def class_means(features: Tensor, labels: Tensor) -> Tensor:
@@ -29,8 +34,40 @@ def cosines(prototypes: Tensor, features: Tensor) -> Tensor:
     return classifier.scores(prototypes[None], features[None], len(prototypes)).logits[0]
 
 
-def left_out(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cosines (L, N) of each recording to means without it, and its class (L,).
+def by_cosine(support: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+    """Return the cosines (n, N) of features (n, D) to the mean exemplars of support (S, D)."""
+    return cosines(class_means(support, labels), features)
+
+
+def by_dtw(support: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+    """Return the similarities (n, N) by dynamic time warping of clips (n, P, T, D).
+
+    As the classifier ``dtw`` of ``skelfew.fewshot`` has them; unequal counts will do.
+    """
+    rule = CLASSIFIERS["dtw"]
+    assert isinstance(rule, DTW)
+    alike = rule.similarities(support[None], features[None])[0]
+    return per_class(alike, members(labels), rule.nearest)
+
+
+def members(labels: Tensor) -> list[list[int]]:
+    """Return the rows of each class."""
+    return [(labels == c).nonzero().flatten().tolist() for c in range(int(labels.max()) + 1)]
+
+
+def per_class(alike: Tensor, groups: list[list[int]], nearest: int) -> Tensor:
+    """Return the mean of the nearest exemplars of each class (n, N) of similarities (n, S)."""
+    best = [alike[:, g].topk(min(nearest, len(g)), dim=1).values.mean(dim=1) for g in groups]
+    return torch.stack(best, dim=1)
+
+
+MEASURES: dict[str, Measure] = {"cosine": by_cosine, "dtw": by_dtw}
+
+
+def left_out(
+    features: Tensor, labels: Tensor, measure: Measure = by_cosine
+) -> tuple[Tensor, Tensor]:
+    """Return similarities (L, N) of each recording to its class without it, and its class (L,).
 
     Recordings that are the only one of their class are not among them.
     """
@@ -38,25 +75,23 @@ def left_out(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     found = []
     for row in rows.tolist():
         others = torch.arange(len(labels)) != row
-        means = class_means(features[others], labels[others])
-        found.append(cosines(means, features[row : row + 1]))
+        found.append(measure(features[others], labels[others], features[row : row + 1]))
     return torch.cat(found) if found else features.new_zeros(0, 1), labels[rows]
 
 
-def confidence_scale(features: Tensor, labels: Tensor) -> float:
-    """Return the factor on cosines after which their softmax is a fair confidence.
+def confidence_scale(features: Tensor, labels: Tensor, measure: Measure = by_cosine) -> float:
+    """Return the factor on similarities after which their softmax is a fair confidence.
 
     With two recordings or more of an action: the mean confidence in the left-out recordings is
     the share of them that is recognised, counted as (right + 1) / (all + 2). With one of each: a
     copy of an exemplar has confidence 0.9 if the other actions are as far away as they are from
     each other on average.
     """
-    apart, truth = left_out(features, labels)
+    apart, truth = left_out(features, labels, measure)
     classes = int(labels.max()) + 1
     if not len(truth):
-        means = class_means(features, labels)
-        between = cosines(means, means)
-        far = 1 - float((between.sum() - classes) / (classes * (classes - 1)))
+        between = measure(features, labels, features)[labels.argsort()]
+        far = 1 - float((between.sum() - between.trace()) / (classes * (classes - 1)))
         wanted = math.log(_SURE / (1 - _SURE) * (classes - 1)) / max(far, 1e-6)
         return min(max(wanted, _SCALES[0]), _SCALES[1])
     right = int((apart.argmax(dim=1) == truth).sum())

@@ -34,7 +34,7 @@ class Segment:
         label: The action.
         confidence: Probability of it among the taught ones.
         runner_up: The second nearest action.
-        similarity: Cosine to the action's mean exemplar.
+        similarity: To the action.
     """
 
     start: int
@@ -83,7 +83,7 @@ def with_rejection(recogniser: Recogniser) -> Recogniser:
     """Return a recogniser that can say none of these: most of a long recording is."""
     if recogniser.rejection is not None:
         return recogniser
-    rejection = learn_rejection(recogniser.features, recogniser.labels)
+    rejection = learn_rejection(recogniser.features, recogniser.labels, recogniser.model.measure)
     return replace(recogniser, rejection=rejection)
 
 
@@ -120,7 +120,7 @@ def segments(
         return []
     features = recogniser.model.features([window for _, window in pieces])
     places = [(first + start, first + end) for (start, end), _ in pieces]
-    found = _accepted(recogniser, places, recogniser.cosines(features))
+    found = _accepted(recogniser, places, recogniser.similarities(features))
     taken: list[Segment] = []
     for one in sorted(found, key=lambda s: -s.similarity):
         if all(_common(one, other) <= _OVERLAP for other in taken):
@@ -290,7 +290,7 @@ class Stream:
         if pieces:
             features = self.recogniser.model.features([window for _, window in pieces])
             spans = [(self.frame - n, self.frame) for n, _ in pieces]
-            found = _accepted(self.recogniser, spans, self.recogniser.cosines(features))
+            found = _accepted(self.recogniser, spans, self.recogniser.similarities(features))
             best = max(found, key=lambda s: s.similarity, default=None)
             self.decisions += 1
         if best is None or best.confidence < self.sure:

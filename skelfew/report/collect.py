@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.config import TrainConfig
-from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, RAW
+from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, UNTRAINED
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io.files import brief
 from skelfew.runs.folder import Run, RunError, read_json
@@ -187,16 +187,16 @@ def read_scores(path: Path, run: Run) -> list[Score]:
         )
     try:
         subjects = document["subjects"]
-        learned = [str(s["name"]) for s in subjects if s["name"] != RAW]
+        learned = [str(s["name"]) for s in subjects if s["name"] not in UNTRAINED]
         mean = f"{len(learned)} runs"
-        called = {RAW: RAW, mean: mean}
+        called = {**{name: name for name in UNTRAINED}, mean: mean}
         if run.name in learned:
             called[run.name] = run.name
         elif run.finished:
             digest = _digest(run.encoder)
             called |= {s["name"]: run.name for s in subjects if s.get("encoder_sha256") == digest}
         means = [row for row in document["rows"] if row["features"] == mean]
-        rows = [*document["rows"], *_own(means, set(called) - {RAW, mean})]
+        rows = [*document["rows"], *_own(means, set(called) - {*UNTRAINED, mean})]
         return [
             _score(path, document, row, called[row["features"]])
             for row in rows

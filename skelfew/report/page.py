@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from skelfew.evaluation.answers import RAW
+from skelfew.evaluation.answers import UNTRAINED
 from skelfew.report.charts import scale
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, data_block, join, percent, tag
@@ -75,9 +75,8 @@ def _lead(runs: Sequence[RunFacts]) -> Iterator[str]:
     score = runs[0].shown if len(runs) == 1 else None
     if score is None:
         return
-    raw = [s for s in runs[0].scores if s.features == RAW and s.test == score.test]
-    same = [s for s in raw if s.classifier == score.classifier]
-    floor = f", raw skeletons {percent(same[0].micro.value)} %" if same else ""
+    same = [s for s in runs[0].scores if s.features in UNTRAINED and s.test == score.test]
+    floor = "".join(f", {s.features} {percent(s.micro.value)} %" for s in same[:1])
     yield (
         f"{score.micro} of the queries are recognised ({score.test}); guessing gives "
         f"{percent(score.chance)} %{floor}."
@@ -91,7 +90,7 @@ def _scores(runs: Sequence[RunFacts]) -> Safe:
             if score.key not in seen:
                 seen.add(score.key)
                 rows.append((facts, score))
-    rows.sort(key=lambda row: (row[1].test, row[1].features == RAW))
+    rows.sort(key=lambda row: (row[1].test, row[1].features in UNTRAINED))
     unscored = [f.run.name for f in runs if not f.scores]
     quoted = any(quote.same for row in rows for quote in quotes_of(*row))
     legend = tag(
@@ -128,10 +127,10 @@ def _score(facts: RunFacts, score: Score) -> Safe:
     over = f"{count:,} {score.micro.of}" if count > 1 else f"one of {score.micro.of}"
     low, high = score.micro.low, score.micro.high
     interval = "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
-    beside = any(s.path == score.path and s.features != RAW for s in facts.scores)
+    beside = any(s.path == score.path and s.features not in UNTRAINED for s in facts.scores)
     notes = [
         *(["looks at the queries before it decides"] if score.transductive else []),
-        *([] if score.features == RAW and beside else score.document["notes"]),
+        *([] if score.features in UNTRAINED and beside else score.document["notes"]),
     ]
     quoted = f"; quoted {', '.join(dict.fromkeys(percent(q) for q in same))} %" if same else ""
     return tag(

@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skelfew.evaluation.answers import RAW
+from skelfew.evaluation.answers import UNTRAINED
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io import clean
 from skelfew.report.collect import RunFacts, Score
@@ -38,13 +38,13 @@ def rows_of(runs: Sequence[RunFacts]) -> list[dict[str, Any]]:
                 seen.add(score.key)
             rows.append(_row(facts, score))
     names = {facts.run.name for facts in runs}
-    return sorted(rows, key=lambda row: (row["run"] not in names, row["run"] == RAW))
+    return sorted(rows, key=lambda row: (row["run"] not in names, row["run"] in UNTRAINED))
 
 
 def quotes_of(facts: RunFacts, score: Score) -> list[Quote]:
     """Return the paper's numbers for a score: none for raw skeletons or validation classes."""
     if (
-        score.features == RAW
+        score.features in UNTRAINED
         or score.classes != "novel"
         or score.mode not in ("exemplars", "draws")
     ):
@@ -63,7 +63,7 @@ def _row(facts: RunFacts, score: Score | None) -> dict[str, Any]:
     }
     if score is None:
         return row
-    if score.features == RAW:
+    if score.features in UNTRAINED:
         row |= {"folder": None, "finished": None, "stages": None, "encoder": None, "seed": None}
     elif score.features != facts.run.name:
         row |= {"folder": None, "seed": None}

@@ -58,7 +58,7 @@ def test_the_newest_run_in_a_process_of_its_own(world: Path) -> None:
 
 
 def test_json_is_one_document_and_all_classifiers_are_rows(world: Path) -> None:
-    done = run(world, "--json", "--run", "runs/older", "--classifier", "all", "--raw")
+    done = run(world, "--json", "--run", "runs/older", "--classifier", "all", "--raw=joints")
     assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)
     rows = [(row["features"], row["classifier"]) for row in document["rows"]]
@@ -100,9 +100,14 @@ def test_an_encoder_without_its_run(world: Path, tmp_path: Path) -> None:
 
 def test_raw_needs_no_run(world: Path, tmp_path: Path) -> None:
     make_data(tmp_path)
-    done = run(tmp_path, "--raw", "--dataset", "tiny")
-    assert done.exit_code == 0, done.stderr
-    assert "raw skeletons" in done.stdout
+    for form, name, rule in (
+        (("--raw",), "aligned skeletons", "dtw"),
+        (("--raw", "joints"), "raw skeletons", "cosine"),
+        (("--raw=aligned", "--classifier", "nearest"), "aligned skeletons", "nearest"),
+    ):
+        done = run(tmp_path, *form, "--dataset", "tiny")
+        assert done.exit_code == 0, done.stderr
+        assert name in done.stdout and rule in done.stdout
 
 
 def test_changed_data_are_noticed(tmp_path: Path) -> None:

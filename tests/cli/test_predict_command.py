@@ -100,8 +100,13 @@ def test_none_of_these(world: Path) -> None:
 def test_without_any_run(world: Path) -> None:
     support = ("--support", str(world / "my-actions"))
     recording = str(world / "others" / "c3" / "take8.npy")
-    done = run(world, "--raw", "--layout", "kinect-v1", *support, recording)
-    assert done.exit_code == 0 and "take8.npy  c3" in done.stdout, done.stderr
+    for line in (
+        ("--raw", recording),
+        ("--raw", "joints", recording),
+        (recording, "--raw=aligned"),
+    ):
+        done = run(world, "--layout", "kinect-v1", *support, *line)
+        assert done.exit_code == 0 and "take8.npy  c3" in done.stdout, done.stderr
 
 
 def test_joints_of_another_layout_are_mapped_only_when_told(world: Path) -> None:

@@ -51,8 +51,8 @@ def test_every_step_is_there() -> None:
 def test_the_walk_ends_in_a_score(outputs: dict[str, str]) -> None:
     assert outputs["recordings"].splitlines()[1] == "takes/left-circle-0.npy,circle left,person 0"
     assert outputs["prepare"].count(" 54 ") == 2, "all takes, prepared and checked"
-    rows = re.findall(r"│ (\S+|raw skeletons) +│ cosine +│ +([\d.]+) % \[", outputs["score"])
+    rows = re.findall(r"│ (\S+|aligned skeletons) +│ \S+ +│ +([\d.]+) % \[", outputs["score"])
     scores = {name: float(value) for name, value in rows}
     assert len(scores) == 2
-    assert scores["raw skeletons"] > 60, "three gestures, wherever they were performed"
+    assert scores["aligned skeletons"] > 60, "three gestures, wherever they were performed"
     assert "3-way 1-shot" in outputs["score"] and "15 queries" in outputs["score"]

@@ -65,7 +65,7 @@ def test_pyskl_keypoints_are_trained_and_evaluated(home: Path) -> None:
     assert result.exit_code == 0, result.output
     about = read_metadata("r/encoder.safetensors")
     assert about["pipeline"]["coordinates"] == 2 and about["encoder"]["channels"] == 3
-    line = "--run r --raw --mode episodes --ways 2 --queries 5 --episodes 50 --json"
+    line = "--run r --raw joints --mode episodes --ways 2 --queries 5 --episodes 50 --json"
     result = CliRunner().invoke(evaluate, line.split())
     assert result.exit_code == 0, result.output
     rows = {row["features"]: row["micro"]["value"] for row in json.loads(result.stdout)["rows"]}

@@ -71,8 +71,22 @@ def taught(one: Model) -> Recogniser:
         model(kind="ucla"),
         model("masked_mean", kind="ucla", coordinates=2, missing_body="zeros"),
         Model.raw(LAYOUT, bodies=2),
+        Model.untrained(LAYOUT, bodies=2),
+        Model.untrained(LAYOUT, coordinates=2, bodies=2),
+        model(missing_body="zeros", root="each", facing="camera", size="body"),
     ],
-    ids=["ntu", "masked", "bone motion", "picture", "ucla", "ucla picture", "raw"],
+    ids=[
+        "ntu",
+        "masked",
+        "bone motion",
+        "picture",
+        "ucla",
+        "ucla picture",
+        "raw",
+        "dtw",
+        "dtw picture",
+        "aligned",
+    ],
 )
 def test_the_graph_prepares_and_recognises_as_the_recogniser_does(one: Model) -> None:
     recogniser, clips = taught(one), recordings(2)
@@ -81,7 +95,9 @@ def test_the_graph_prepares_and_recognises_as_the_recogniser_does(one: Model) ->
         features = one.features([Clip("a", clip, LAYOUT, one.coordinates)])
         with torch.no_grad():
             chances, cosines = portable(torch.from_numpy(clip))
-        torch.testing.assert_close(cosines, recogniser.cosines(features)[0], rtol=1e-4, atol=2e-5)
+        torch.testing.assert_close(
+            cosines, recogniser.similarities(features)[0], rtol=1e-4, atol=2e-5
+        )
         assert float(chances.sum()) == pytest.approx(1, abs=1e-5)
 
 

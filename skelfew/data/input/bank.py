@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skelfew.data.input import augment
-from skelfew.data.input import preprocess
+from skelfew.data.input import augment, preprocess
+from skelfew.data.input.alignment import alignment
 from skelfew.data.joints.layouts import Layout
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
@@ -18,6 +18,8 @@ from skelfew.errors import SkelfewError
 
 # The reference draws training frames from this many copies of a clip's frame list (spec B.6).
 _COPIES = 100
+# Frames of bodies that are aligned together.
+_ALIGNED_ROWS = 1 << 16
 
 
 class SkeletonBank:
@@ -99,7 +101,33 @@ class SkeletonBank:
             self._filled[:] = True
         self._rows = flat
         self._there = there
+        if pipeline.aligned:
+            self._align(starts, stored)
         self._parents = layout.parents
+
+    def _align(self, starts: Tensor, stored: Tensor) -> None:
+        """Align all rows in place, samples of similar length together."""
+        k, joints = self.pipeline.coordinates, len(self.layout)
+        rows = self._rows.view(len(self._rows), joints, self.channels)
+        found = self._there[:, None].expand(-1, joints)
+        if self.channels > k:
+            found = (rows != 0).any(dim=-1)
+        order = self.frames.argsort()
+        most = self.bodies * self.frames[order].clamp(min=1)
+        block = (most.double().cumsum(0) // _ALIGNED_ROWS).long()
+        for index in order.split(block.bincount().tolist()):
+            frame = torch.arange(int(self.frames[index].max()))
+            body = torch.arange(int(stored[index].max()))
+            inside = (body < stored[index, None])[..., None] & (frame < self.frames[index, None, None])
+            at = starts[index, None, None] + body[:, None] * self.frames[index, None, None] + frame
+            at = at.where(inside, starts[index, None, None])
+            used = inside & (body < self.bodies)[:, None]
+            x, seen = rows[at][..., :k], found[at] & used[..., None]
+            there = self._there[at] & used
+            origin, matrix = alignment(x, there, seen, self.layout, **self.pipeline.alignment)
+            x = ((x - origin[:, None, :, None]).flatten(1, 3) @ matrix).view(x.shape)
+            x = x.masked_fill(~found[at][..., None], 0)
+            rows[at[inside], :, :k] = x[inside]
 
     @classmethod
     def from_store(

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from skelfew.data.input import preprocess
+from skelfew.data.input import alignment, preprocess
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, shown
 
@@ -32,6 +32,9 @@ class Pipeline:
             (``ntu``).
         view_degrees: Largest angle about x and y in training, whole degrees (``ucla``; with 3
             coordinates).
+        root: Where the origin is: ``first``, ``each`` or ``level``, see ``alignment.alignment``.
+        facing: ``recorded``, or turned to the ``camera``, likewise.
+        size: ``recorded``, or divided by that of the ``body``, likewise.
     """
 
     kind: str = "ntu"
@@ -44,6 +47,9 @@ class Pipeline:
     rotation: float = 0.3
     stretch: float = 0.2
     view_degrees: int = 60
+    root: str = "first"
+    facing: str = "recorded"
+    size: str = "recorded"
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -51,6 +57,9 @@ class Pipeline:
             ("missing_body", preprocess.MISSING_BODY),
             ("stream", preprocess.STREAMS),
             ("coordinates", (2, 3)),
+            ("root", alignment.ROOTS),
+            ("facing", alignment.FACINGS),
+            ("size", alignment.SIZES),
         ):
             if (value := getattr(self, name)) not in choices:
                 expected = ", ".join(map(str, choices))
@@ -68,6 +77,16 @@ class Pipeline:
             )
         if not 0 <= self.stretch < 1:
             raise SkelfewError(f"pipeline: stretch is {self.stretch}; expected a share in [0, 1)")
+
+    @property
+    def aligned(self) -> bool:
+        """Whether bodies are aligned, beyond one shift of each recording."""
+        return (self.root, self.facing, self.size) != ("first", "recorded", "recorded")
+
+    @property
+    def alignment(self) -> dict[str, str]:
+        """The settings of ``alignment.alignment``."""
+        return {"root": self.root, "facing": self.facing, "size": self.size}
 
     @classmethod
     def for_data(cls, declared: Mapping[str, Any] | None, name: str, **changes: Any) -> "Pipeline":
