@@ -115,7 +115,7 @@ class SkeletonBank:
         order = self.frames.argsort()
         most = self.bodies * self.frames[order].clamp(min=1)
         block = (most.double().cumsum(0) // _ALIGNED_ROWS).long()
-        for index in order.split(block.bincount().tolist()):
+        for index in order.split([n for n in block.bincount().tolist() if n]):
             frame = torch.arange(int(self.frames[index].max()))
             body = torch.arange(int(stored[index].max()))
             inside = (body < stored[index, None])[..., None] & (frame < self.frames[index, None, None])
