@@ -19,6 +19,7 @@ import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
 from skelfew.cache.format.history import declared, step
+from skelfew.data.manifest import Manifest
 from skelfew.progress import Progress
 from skelfew_extract.engines.pool import decode_clips
 from skelfew_extract.failures import Failures
@@ -155,6 +156,7 @@ def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> dic
         "preprocessing": {
             "sampling": "segment-midpoints",
             "frames": crop.frames,
+            **_pictures(manifest),
             **({"views": crop.views} if crop.views > 1 else {}),
             "crop": crop.policy,
             "margin": crop.margin,
@@ -175,6 +177,16 @@ def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> dic
         **({} if settings.shard is None else {"shard": asdict(settings.shard)}),
         **declared([step("extract", {"teacher": description.get("name"), "crop": crop.policy})]),
     }
+
+
+def _pictures(manifest: Manifest) -> dict[str, str]:
+    """Return how pictures are taken from videos, so that older caches are not mixed with.
+
+    Versions before 0.2 knew neither edit lists nor rotation, and jumped where no index proves the
+    way. AVI has neither and was always counted through, so caches of AVI files go on as they are.
+    """
+    counted = all(sample.video.lower().endswith(".avi") for sample in manifest if sample.video)
+    return {} if counted else {"pictures": "as shown"}
 
 
 def _prompt(teacher: Card, label: str) -> dict[str, Any]:

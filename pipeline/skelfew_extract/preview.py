@@ -18,59 +18,59 @@ _BOX_COLOUR = (255, 200, 0)
 _BODY_COLOURS = ((0, 220, 255), (255, 90, 200), (140, 255, 90))
 
 
-def write_sheet(
-    task: ClipTask, indices: np.ndarray, frames: np.ndarray, box: Box, clip: np.ndarray
-) -> None:
-    """Write the PNG file ``task.sheet``: frames with box and joints above, crops below.
+class Sheet:
+    """A contact sheet that is filled picture by picture: frames above, with box and joints, crops
+    below.
 
     Args:
-        task: The clip.
+        task: The clip; ``task.sheet`` is where :meth:`write` writes.
+        pixels: Its joints in the picture as it is shown (M, T, V, 2), NaN where unknown; or None.
         indices: Number of each frame in the video, (T,).
-        frames: Full frames, RGB uint8 (T, H, W, 3).
-        box: What was cut out.
-        clip: The crops, uint8 (T, 3, S, S).
+        box: What is cut out.
     """
-    assert task.sheet is not None
-    sheet = contact_sheet(task, indices, frames, box, clip)
-    with writing(task.sheet) as file:
-        sheet.save(file, format="PNG")
 
+    def __init__(self, task: ClipTask, pixels: np.ndarray | None, indices: np.ndarray, box: Box):
+        self.task, self.pixels, self.indices, self.box = task, pixels, indices, box
+        self.image: Image.Image | None = None
 
-def contact_sheet(
-    task: ClipTask, indices: np.ndarray, frames: np.ndarray, box: Box, clip: np.ndarray
-) -> Image.Image:
-    """Return the sheet as a picture; arguments as for :func:`write_sheet`."""
-    count, height, width = frames.shape[:3]
-    scale = _CELL / width
-    cell_height = max(round(height * scale), 1)
-    step = _CELL + _GAP
-    size = (count * step + _GAP, _TITLE + cell_height + _CELL + 3 * _GAP)
-    sheet = Image.new("RGB", size, _BACKGROUND)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, 6), task.title, fill=_INK, font=ImageFont.load_default(14))
-    for i in range(count):
-        small = Image.fromarray(frames[i]).resize((_CELL, cell_height), Image.Resampling.BILINEAR)
+    def add(self, i: int, frame: np.ndarray, crop: np.ndarray) -> None:
+        """Draw picture ``i``: the full frame, RGB uint8 (H, W, 3), and its crop (3, S, S)."""
+        height, width = frame.shape[:2]
+        scale = _CELL / width
+        cell_height = max(round(height * scale), 1)
+        sheet = self.image or self._begin(cell_height)
+        small = Image.fromarray(frame).resize((_CELL, cell_height), Image.Resampling.BILINEAR)
         pen = ImageDraw.Draw(small)
-        joints = _joints_at(task, int(indices[i]))
-        for body, points in enumerate(joints):
+        for body, points in enumerate(self._joints_at(int(self.indices[i]))):
             colour = _BODY_COLOURS[body % len(_BODY_COLOURS)]
             for x, y in points[np.isfinite(points).all(axis=1)] * scale:
                 pen.ellipse((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour)
-        pen.rectangle([edge * scale for edge in box], outline=_BOX_COLOUR, width=2)
-        pen.text((4, cell_height - 15), str(int(indices[i])), fill=_INK)
-        sheet.paste(small, (_GAP + i * step, _TITLE))
-        crop = Image.fromarray(np.ascontiguousarray(clip[i].transpose(1, 2, 0)))
-        crop = crop.resize((_CELL, _CELL), Image.Resampling.BILINEAR)
-        sheet.paste(crop, (_GAP + i * step, _TITLE + cell_height + _GAP))
-    return sheet
+        pen.rectangle([edge * scale for edge in self.box], outline=_BOX_COLOUR, width=2)
+        pen.text((4, cell_height - 15), str(int(self.indices[i])), fill=_INK)
+        left = _GAP + i * (_CELL + _GAP)
+        sheet.paste(small, (left, _TITLE))
+        cut = Image.fromarray(np.ascontiguousarray(crop.transpose(1, 2, 0)))
+        sheet.paste(cut.resize((_CELL, _CELL)), (left, _TITLE + cell_height + _GAP))
 
+    def write(self) -> None:
+        """Write the PNG file."""
+        assert self.task.sheet is not None and self.image is not None
+        with writing(self.task.sheet) as file:
+            self.image.save(file, format="PNG")
 
-def _joints_at(task: ClipTask, frame: int) -> np.ndarray:
-    """Return the joints (M, V, 2) that belong to a video frame, NaN where unknown."""
-    if task.pixels is None:
-        return np.empty((0, 0, 2))
-    position = min(frame - task.start, task.pixels.shape[1] - 1)
-    return task.pixels[:, position]
+    def _begin(self, cell_height: int) -> Image.Image:
+        width = len(self.indices) * (_CELL + _GAP) + _GAP
+        size = (width, _TITLE + cell_height + _CELL + 3 * _GAP)
+        self.image = Image.new("RGB", size, _BACKGROUND)
+        pen, font = ImageDraw.Draw(self.image), ImageFont.load_default(14)
+        pen.text((_GAP, 6), self.task.title, fill=_INK, font=font)
+        return self.image
+
+    def _joints_at(self, frame: int) -> np.ndarray:
+        """Return the joints (M, V, 2) that belong to a video frame, NaN where unknown."""
+        if self.pixels is None:
+            return np.empty((0, 0, 2))
+        return self.pixels[:, min(frame - self.task.start, self.pixels.shape[1] - 1)]
 
 
 def sheet_path(folder: Path, sample_id: str) -> Path:

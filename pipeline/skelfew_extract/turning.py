@@ -41,3 +41,33 @@ def turned(image: np.ndarray, turn: Turn) -> np.ndarray:
     across, down = (a, d) if a else (c, b)
     image = image if a else image.swapaxes(0, 1)
     return np.ascontiguousarray(image[:: down or 1, :: across or 1])
+
+
+def shown_pixels(
+    pixels: np.ndarray | None, width: int, height: int, turn: Turn
+) -> np.ndarray | None:
+    """Return joints (M, T, V, 2) as positions in a picture as it is shown, NaN where unknown.
+
+    Pose estimators see pictures as they are shown, so joints count as such, unless more of them lie
+    in the picture as it is stored: then they were found there, and are turned with it.
+
+    Args:
+        pixels: Joint positions (M, T, V, 2) in pixels; or None.
+        width: Of the picture as it is shown.
+        height: The same.
+        turn: Of the video.
+    """
+    a, b, c, d = turn
+    if pixels is None or turn == STRAIGHT:
+        return pixels
+    stored = (width, height) if a else (height, width)
+    if _inside(pixels, stored) <= _inside(pixels, (width, height)):
+        return pixels
+    moved = pixels @ np.array([[a, b], [c, d]], dtype=pixels.dtype)
+    shift = ((width - 1) * (a + c < 0), (height - 1) * (b + d < 0))
+    return moved + np.array(shift, dtype=pixels.dtype)
+
+
+def _inside(pixels: np.ndarray, size: tuple[int, int]) -> int:
+    with np.errstate(invalid="ignore"):
+        return int(((pixels >= 0) & (pixels < size)).all(axis=-1).sum())

@@ -67,7 +67,8 @@ class Picture:
     Attributes:
         number: From 0, in the order of presentation.
         time: Of presentation, seconds after the first frame's; number over rate where the container
-            keeps no such times (AVI, raw streams).
+            keeps no such times (AVI, raw streams). They ascend: a time that does not is replaced by
+            that of the frame before it and 1 / rate.
         image: RGB uint8 (H, W, 3), as it is shown.
     """
 
@@ -162,8 +163,11 @@ class Video:
                 self._advance(first)
         except ShortVideo:
             return
+        time = -1.0
         while stop is None or number < stop:
-            yield Picture(number, self._time(number), self._image(self._frame))
+            step = 1 / (self.info.fps or 25.0)
+            time = own if (own := self._time(number)) > time else time + step
+            yield Picture(number, time, self._image(self._frame))
             number += 1
             if (frame := next(self._coming, None)) is None:
                 return
@@ -171,8 +175,9 @@ class Video:
 
     def doubt(self) -> str:
         """Return why decord would not read it right; empty if nothing is known against it."""
-        straight = self.info.turn == STRAIGHT
-        return self._index.doubt if straight else "turned files (a display matrix)"
+        if self.info.turn != STRAIGHT:
+            return "turned files (a display matrix)"
+        return "interlaced pictures" if self._interlaced else self._index.doubt
 
     def _each(
         self, frames: "Iterable[tuple[int, VideoFrame]]", places: dict[int, list[int]]
@@ -301,7 +306,7 @@ class Video:
 
     def _describe(self) -> VideoInfo:
         frame, index = self._frame, self._index
-        turn = turn_of(frame, self.path)
+        turn, self._interlaced = turn_of(frame, self.path), frame.interlaced_frame
         size = (frame.width, frame.height) if turn[0] else (frame.height, frame.width)
         return VideoInfo(index.container, index.codec, *size, index.fps, index.frames, turn)
 

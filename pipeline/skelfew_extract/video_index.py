@@ -91,9 +91,9 @@ class _Seen:
     shown: list[int | None] = field(default_factory=list)  # presentation times
     keys: list[tuple[int, int, bool]] = field(default_factory=list)  # times, and whether safe
     sets: set[bytes] = field(default_factory=set)  # parameter sets inside packets
-    packets: int = 0
     discarded: int = 0
     ordered: bool = True  # in time of decoding and in place in the file
+    reordered: bool = False  # shown in another order than decoded
     breaks: bool = False
 
 
@@ -107,26 +107,29 @@ def _scan(path: Path, mtime_ns: int, size: int) -> VideoIndex:
                 raise VideoError(f"{path}: holds no video stream; is it truncated, or sound only?")
             stream = container.streams.video[0]
             name = container.format.name.split(",")[0]
-            codec, rate = stream.codec_context.name, float(stream.average_rate or 0)
+            codec, rate = stream.codec_context.codec.canonical_name, float(stream.average_rate or 0)
             intra = bool(stream.codec_context.codec.intra_only)
             jumping = name in _TIMED and codec in _JUMPING
             seen = _read_packets(container.demux(stream), stream, codec if jumping else "")
-            promised = stream.frames
+            promised, delayed = stream.frames, stream.codec_context.has_b_frames
     except av.FFmpegError as error:
         raise VideoError(f"{path}: not a readable video ({first_line(error)})") from None
     count = len(seen.shown)
     if not count:
         raise VideoError(f"{path}: holds no pictures; it is probably truncated")
     times = sorted(time for time in seen.shown if time is not None)
-    timed = name != "avi" and len(set(times)) == count
+    # Times copied from AVI are those of decoding: B-frames, yet no change of order, give it away.
+    timed = name != "avi" and len(set(times)) == count and (seen.reordered or not delayed)
     fragments = name == "mov" and _fragmented(path)
     doubt = (
         f"{codec} in {name} files"
-        if not jumping or codec not in ("h264", "hevc")
+        if not jumping or codec != "h264"
         else "fragmented files"
         if fragments
         else "trimmed files (an edit list)"
         if seen.discarded or promised not in (0, count) or not seen.ordered
+        else "files without times of presentation"
+        if not timed
         else "files whose key frames are no safe points (open groups of pictures, intra refresh)"
         if seen.breaks or not all(safe for *_, safe in seen.keys)
         else "files whose pictures change"
@@ -150,7 +153,6 @@ def _read_packets(packets: "Iterator[Packet]", stream: "VideoStream", codec: str
     for packet in packets:
         if not packet.size:
             continue
-        seen.packets += 1
         pts, dts = packet.pts, packet.dts
         if codec:
             if dts is None or (last is not None and dts <= last) or (packet.pos or 0) < place:
@@ -167,8 +169,9 @@ def _read_packets(packets: "Iterator[Packet]", stream: "VideoStream", codec: str
             if packet.is_keyframe and pts is not None and dts is not None:
                 # Nothing from before may be shown after it.
                 seen.keys.append((pts, dts, safe and (latest is None or latest < pts)))
-            if pts is not None and (latest is None or pts > latest):
-                latest = pts
+        seen.reordered |= pts is not None and latest is not None and pts < latest
+        if pts is not None and (latest is None or pts > latest):
+            latest = pts
         if packet.is_discard:
             seen.discarded += 1
         else:

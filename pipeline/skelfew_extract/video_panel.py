@@ -10,12 +10,12 @@ from PIL import Image
 from skelfew.data.manifest import Sample
 from skelfew.io.paths import below
 from skelfew_extract.crop import Box, CropError, CropSettings, clip_box
-from skelfew_extract.frames import probe, read_frames
+from skelfew_extract.frames import Video
 from skelfew_extract.recordings import noted_videos
+from skelfew_extract.turning import shown_pixels
 
 _HEIGHT, _WIDTH = 0.9, 1.3  # of a video picture, at most, as parts of the skeleton's height
 _AROUND = 0.5  # what is shown around the crop, as a part of its side
-_AT_ONCE = 16  # full pictures in memory
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class VideoFrames:
     scale: float
     box: Box | None
     note: str
+    pixels: np.ndarray | None
 
 
 def read_video(
@@ -52,25 +53,27 @@ def read_video(
         ImportError: If no decoder is installed.
     """
     path = below(videos or noted_videos(manifest), sample.video, manifest, links=True)
-    info = probe(path)
-    last = min(sample.end_frame, info.frames) - 1
-    wanted = [min(sample.start_frame + moment, last) for moment in moments]
-    box, note = None, ""
-    try:
-        box, _ = clip_box(pixels, info.width, info.height, CropSettings())
-    except CropError:
-        note = "no joints in the picture to crop by"
-    part = _around(box, info.width, info.height)
-    width, height = part.right - part.left, part.bottom - part.top
-    scale = min(_HEIGHT * size / height, _WIDTH * size / width)
-    reduced = (max(round(width * scale), 1), max(round(height * scale), 1))
-    pictures = []
-    for start in range(0, len(wanted), _AT_ONCE):
-        # Not decord: it can hang on a damaged file, and nobody watches over this process.
-        for frame in read_frames(path, wanted[start : start + _AT_ONCE], "pyav"):
+    with Video(path) as video:
+        info = video.info
+        pixels = shown_pixels(pixels, info.width, info.height, info.turn)
+        box, note = None, ""
+        try:
+            box, _ = clip_box(pixels, info.width, info.height, CropSettings())
+        except CropError:
+            note = "no joints in the picture to crop by"
+        part = _around(box, info.width, info.height)
+        width, height = part.right - part.left, part.bottom - part.top
+        scale = min(_HEIGHT * size / height, _WIDTH * size / width)
+        reduced = (max(round(width * scale), 1), max(round(height * scale), 1))
+        last = min(sample.end_frame, info.frames) - 1
+        wanted = [min(sample.start_frame + moment, last) for moment in moments]
+        pictures = {}
+        # PyAV: decord can hang on a damaged file, and nothing watches over this process.
+        for i, frame in video.pictures(wanted):
             picture = Image.fromarray(frame).crop(part)
-            pictures.append(np.asarray(picture.resize(reduced, Image.Resampling.LANCZOS)))
-    return VideoFrames(np.stack(pictures), (part.left, part.top), scale, box, note)
+            pictures[i] = np.asarray(picture.resize(reduced, Image.Resampling.LANCZOS))
+    shown = np.stack([pictures[i] for i in range(len(wanted))])
+    return VideoFrames(shown, (part.left, part.top), scale, box, note, pixels)
 
 
 def _around(box: Box | None, width: int, height: int) -> Box:

@@ -34,6 +34,7 @@ class VideoFrames(Protocol):
         scale: Reduced by so much: a pixel of ``pictures`` is 1 / scale of the full picture.
         box: Left, top, right, bottom of the teacher's crop in the full picture; None if none.
         note: Why there is no box; "" if there is one.
+        pixels: Joints (M, T, V, 2) in the full picture as it is shown; or None.
     """
 
     pictures: np.ndarray
@@ -41,6 +42,7 @@ class VideoFrames(Protocol):
     scale: float
     box: tuple[int, int, int, int] | None
     note: str
+    pixels: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -228,9 +230,9 @@ def _video_panel(
     for moment, frame in zip(moments, frames.pictures, strict=True):
         picture = Image.fromarray(frame)
         pen = ImageDraw.Draw(picture)
-        if skeleton.pixels is not None:
-            seen = seen_joints(skeleton.pixels[:, moment : moment + 1], flat=True)[:, 0]
-            for body, points in enumerate(place(skeleton.pixels[:, moment])):
+        if frames.pixels is not None:
+            seen = seen_joints(frames.pixels[:, moment : moment + 1], flat=True)[:, 0]
+            for body, points in enumerate(place(frames.pixels[:, moment])):
                 palette = PALETTES[body % len(PALETTES)]
                 draw_body(pen, points, seen[body], layout, palette, thickness=height / 120)
         if frames.box is not None:

@@ -67,7 +67,7 @@ def test_all_frames_of_a_video_with_their_times(video: Path) -> None:
 
 
 def test_colours_are_red_green_blue(tmp_path: Path) -> None:
-    video = numbered_video(tmp_path / "v", 6)
+    video = numbered_video(tmp_path / "v", 30)
     for decoder in DECODERS:
         frame = read_frames(video, [5], decoder)[0].astype(int)
         assert abs(frame[80, 80] - picture(5)[80, 80]).max() < 12  # its red differs from green

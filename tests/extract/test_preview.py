@@ -8,7 +8,7 @@ from PIL import Image
 from skelfew_extract.clips import ClipTask
 from skelfew_extract.crop import Box
 from skelfew_extract.extract import preview
-from skelfew_extract.preview import contact_sheet, sheet_path
+from skelfew_extract.preview import Sheet, sheet_path
 
 
 def test_sheets_of_a_data_set(tmp_path: Path) -> None:
@@ -29,8 +29,10 @@ def test_box_joints_and_crops_stand_where_they_should() -> None:
     clip = np.full((2, 3, 16, 16), 77, dtype=np.uint8)
     pixels = np.full((1, 10, 1, 2), (100.0, 50.0), dtype=np.float32)
     task = ClipTask(0, "s", "s", Path("v"), 40, 50, pixels)
-    sheet = contact_sheet(task, np.array([42, 47]), frames, Box(50, 0, 150, 100), clip)
-    image = np.asarray(sheet)
+    sheet = Sheet(task, pixels, np.array([42, 47]), Box(50, 0, 150, 100))
+    for i in (1, 0):
+        sheet.add(i, frames[i], clip[i])
+    image = np.asarray(sheet.image)
     scale, left, top = 224 / 200, 4, 28
     joint = image[top + round(50 * scale), left + round(100 * scale)]
     edge = image[top + 60, left + round(50 * scale)]

@@ -14,29 +14,54 @@ import numpy as np
 import torch
 
 from skelfew_extract.clips import ClipReport, ClipTask, DecodeSettings
-from skelfew_extract.crop import CropError, clip_box, crop_and_resize, segment_midpoints
-from skelfew_extract.frames import VideoError, probe, read_frames
+from skelfew_extract.crop import Box, CropError, clip_box, crop_and_resize, segment_midpoints
+from skelfew_extract.frames import ShortVideo, Video, VideoError, pictures_of
+from skelfew_extract.turning import shown_pixels
 
 
 def decode_clip(task: ClipTask, settings: DecodeSettings) -> tuple[ClipReport, np.ndarray | None]:
     """Return the report of a clip and its pictures, uint8 (T V, 3, S, S), None if it failed."""
-    stage, crop = "decode", settings.crop
+    stage = "decode"
     try:
-        available = probe(task.video).frames
-        indices = segment_midpoints(task.start, task.end, available, crop.pictures)
-        frames = read_frames(task.video, indices, settings.decoder)
-        stage = "crop"
-        box, joints = clip_box(task.pixels, frames.shape[2], frames.shape[1], crop)
-        clip = crop_and_resize(frames, box, crop.size, crop.interpolation)
+        with Video(task.video) as video:
+            info, stage = video.info, "crop"
+            pixels = shown_pixels(task.pixels, info.width, info.height, info.turn)
+            box, joints = clip_box(pixels, info.width, info.height, settings.crop)
+            try:
+                clip = _cut(video, task, pixels, box, settings, info.frames)
+            except ShortVideo as error:  # decoding finds fewer pictures than the packets promise
+                clip = _cut(video, task, pixels, box, settings, error.frames)
     except VideoError as error:
-        return ClipReport(task.row, stage, str(error)), None
+        return ClipReport(task.row, "decode", str(error)), None
     except CropError as error:
         return ClipReport(task.row, stage, f"{task.video}: {error}"), None
-    if task.sheet is not None:
-        from skelfew_extract.preview import write_sheet
-
-        write_sheet(task, indices, frames, box, clip)
     return ClipReport(task.row, box=box, joints=joints), clip
+
+
+def _cut(
+    video: Video,
+    task: ClipTask,
+    pixels: np.ndarray | None,
+    box: Box,
+    settings: DecodeSettings,
+    available: int,
+) -> np.ndarray:
+    """Cut and resize every picture as it comes, so that few full pictures are in memory."""
+    crop = settings.crop
+    indices = segment_midpoints(task.start, task.end, available, crop.pictures)
+    clip = np.empty((crop.pictures, 3, crop.size, crop.size), dtype=np.uint8)
+    sheet = None
+    if task.sheet is not None:
+        from skelfew_extract.preview import Sheet
+
+        sheet = Sheet(task, pixels, indices, box)
+    for i, frame in pictures_of(video, indices, settings.decoder):
+        clip[i] = crop_and_resize(frame[None], box, crop.size, crop.interpolation)[0]
+        if sheet is not None:
+            sheet.add(i, frame, clip[i])
+    if sheet is not None:
+        sheet.write()
+    return clip
 
 
 def serve(pipe: Connection, settings: DecodeSettings) -> None:
