@@ -1,6 +1,5 @@
 """Checking what was prepared: manifest, skeleton store and videos against each other."""
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from skelfew.data.manifest import Manifest
+from skelfew.data.prepare.plausible import Survey, unlike_videos
 from skelfew.data.prepare.walk import Outputs, counts
 from skelfew.data.store import SkeletonStore
 from skelfew.io.paths import below
@@ -26,7 +26,7 @@ def check(outputs: Outputs) -> tuple[dict[str, Any], dict[int, str]]:
     manifest = Manifest.read(outputs.manifest)
     with SkeletonStore(outputs.store) as store:
         problems = _disagreements(manifest, store)
-        skeletons = _skeletons(store)
+        skeletons = _skeletons(store, {s.sample_id: s.class_id for s in manifest})
         stored_digest = str(store.attrs.get("digest", ""))
     if skeletons["digest"] != stored_digest:
         problems.append(
@@ -35,9 +35,12 @@ def check(outputs: Outputs) -> tuple[dict[str, Any], dict[int, str]]:
         )
     if skeletons["non_finite_frames"]:
         problems.append(f"{skeletons['non_finite_frames']} frames with NaN or infinity")
+    problems += skeletons["implausible"]
     absent = _absent_videos(outputs, manifest)
     if absent:
         problems.append(f"{len(absent)} videos are not where {outputs.local} says: {_few(absent)}")
+    else:
+        problems += unlike_videos(manifest, _video_folder(outputs))
     without = [s.sample_id for s in manifest if not s.video]
     report = {
         "dataset": manifest.name,
@@ -78,33 +81,37 @@ def _disagreements(manifest: Manifest, store: SkeletonStore) -> list[str]:
     return problems
 
 
-def _skeletons(store: SkeletonStore) -> dict[str, Any]:
-    """Read every skeleton once: count empty and non-finite frames, equal samples, and hash."""
+def _skeletons(store: SkeletonStore, classes: dict[str, int]) -> dict[str, Any]:
+    """Read every skeleton once: count empty and non-finite frames, hash, and look for oddities."""
     empty = non_finite = 0
-    seen: dict[bytes, str] = {}
-    equal = []
+    survey = Survey(store.joint_layout, store.coordinates)
     for sample_id in store:
         positions = store[sample_id].positions
         empty += int((~positions.any(axis=(0, 2, 3))).sum())
         non_finite += int((~np.isfinite(positions).all(axis=(0, 2, 3))).sum())
-        digest = hashlib.sha256(positions.tobytes()).digest()
-        if digest in seen:
-            equal.append([seen[digest], sample_id])
-        seen.setdefault(digest, sample_id)
+        survey.add(sample_id, positions, classes.get(sample_id, 0))
     return {
         "digest": store.content_digest(),
         "empty_frames": empty,
         "non_finite_frames": non_finite,
-        "equal_skeletons": len(equal),
-        "equal_pairs": equal,
+        "equal_skeletons": len(survey.equal),
+        "equal_pairs": [list(pair) for pair in survey.equal],
+        "implausible": survey.findings(),
     }
+
+
+def _video_folder(outputs: Outputs) -> Path | None:
+    """Return where the videos lie on this machine, if that is known."""
+    if not outputs.local.exists():
+        return None
+    return Path(json.loads(outputs.local.read_text(encoding="utf-8"))["videos"])
 
 
 def _absent_videos(outputs: Outputs, manifest: Manifest) -> list[str]:
     """Return the videos that the manifest names but this machine lacks, if it had them."""
-    if not outputs.local.exists():
+    folder = _video_folder(outputs)
+    if folder is None:
         return []
-    folder = Path(json.loads(outputs.local.read_text(encoding="utf-8"))["videos"])
     return [s.video for s in manifest if s.video and not below(folder, s.video, manifest.path, links=True).is_file()]
 
 

@@ -22,6 +22,7 @@ from skelfew.io.writing import write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import Part, Plan, read_blocks
+from skelfew.data.prepare.plausible import Survey, unlike_videos
 from skelfew.data.readers import Dropped, RawFolder, Reader, load_reader
 from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
 from skelfew.errors import SkelfewError
@@ -80,6 +81,7 @@ class Prepared:
     dropped: list[Dropped]
     notes: list[Note]
     digest: str
+    implausible: list[str]  # what is odd about all samples together, see ``plausible``
 
     @property
     def damaged(self) -> int:
@@ -147,12 +149,16 @@ def prepare(
             "manifest_sha256": manifest.sha256,
             "skelfew_version": version("skelfew"),
         }
-        digest = _merge(parts, manifest, chosen, plan, outputs.store, attrs, workers)
+        survey = Survey(plan.layout, reader.coordinates)
+        digest = _merge(parts, manifest, chosen, plan, outputs.store, attrs, workers, survey)
+        odd = survey.findings() + unlike_videos(manifest, raw.video_folder)
+        for finding in odd:
+            log(f"note: {finding}")
         manifest.write(outputs.manifest)
         _write_table(outputs.notes, ("sample_id", "source", "note"), notes)
         local = {"raw": str(raw.path.resolve()), "videos": str(raw.video_folder.resolve())}
         write_json(outputs.local, local)
-    return Prepared(outputs, manifest, dropped, notes, digest)
+    return Prepared(outputs, manifest, dropped, notes, digest, odd)
 
 
 def _declared(reader: Reader, manifest: Manifest) -> dict[str, str | int]:
@@ -196,8 +202,9 @@ def _merge(
     path: Path,
     attrs: Mapping[str, str | int | float],
     threads: int,
+    survey: Survey,
 ) -> str:
-    """Write the store in manifest order and return its digest."""
+    """Write the store in manifest order, show all samples to ``survey`` and return the digest."""
     joints = len(plan.layout)
     opened: dict[int, SkeletonStore] = {}
     # Where samples follow each other as their sources do, a part is needed once and read whole.
@@ -215,7 +222,9 @@ def _merge(
                     opened[index] = SkeletonStore(parts[index].store)
                     if in_order:
                         opened[index].load()
-                writer.append(sample.sample_id, opened[index][sample.sample_id])
+                skeleton = opened[index][sample.sample_id]
+                survey.add(sample.sample_id, skeleton.positions, sample.class_id)
+                writer.append(sample.sample_id, skeleton)
             return writer.digest
     finally:
         for store in opened.values():
@@ -246,6 +255,7 @@ def summary(prepared: Prepared) -> dict[str, object]:
         "damaged": prepared.damaged,
         "dropped_reasons": _reasons([d.reason for d in prepared.dropped]),
         "notes": [asdict(note) for note in prepared.notes],
+        "implausible": prepared.implausible,
     }
 
 

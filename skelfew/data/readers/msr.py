@@ -29,7 +29,15 @@ _FAR = 20.0  # nothing that Kinect v1 sees is further away, in metres
 
 def sources(raw: RawFolder, options: Options) -> list[str]:
     """List the skeleton files ``aAA_sSS_eEE*.txt``."""
-    return raw.names("[aA]*_[sS]*_[eE]*.txt")
+    found = raw.names("[aA]*_[sS]*_[eE]*.txt")
+    numbers = [int(m[2]) for name in found if (m := _NAME.fullmatch(stem(name)))]
+    if others := sorted({n for n in numbers if n not in class_names("msr-action-pairs")}):
+        raise SkelfewError(
+            f"{raw.path}: holds action a{others[0]:02}, and MSR Action Pairs has a01 to a12; these "
+            "look like MSR Action3D, whose joints have another order: read them with "
+            "skelfew-prepare own and a layout of that order (docs/own-data.md)"
+        )
+    return found
 
 
 def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
@@ -41,9 +49,6 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     name = match[1].lower()
     action, subject, replication = (int(part) for part in match.groups()[1:4])
     names = class_names("msr-action-pairs")
-    if action not in names:
-        yield Dropped(name, source, f"action a{action:02} is out of range; there are a01 to a12")
-        return
     try:
         positions = parse(raw.read(source))
     except SkelfewError as error:

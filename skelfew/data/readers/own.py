@@ -64,7 +64,7 @@ class Loaded:
     positions: np.ndarray
     missing: np.ndarray
     coordinates: int
-    step: int = 1
+    step: float = 1  # frames of the video from one to the next
     notes: tuple[str, ...] = ()
     first: int = 0  # frame of the video that the first frame is, by the names of the files
 
@@ -75,8 +75,16 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
         if options[key] not in choices:
             raise SkelfewError(f"--option {key}={options[key]}: expected {', '.join(choices)}")
     _least(options)
+    _video_step(options)
     rows, bad = _table(raw, options)
     return sorted(rows) + list(bad)
+
+
+def _video_step(options: Options) -> float:
+    """Return how many frames of the video one of the skeleton is."""
+    if not 0 < (step := float(options.get("video_step", 1))) < 1e4:
+        raise SkelfewError(f"--option video_step={step}: expected frames of the video, e.g. 2")
+    return step
 
 
 def depends(raw: RawFolder, options: Options) -> str:
@@ -113,6 +121,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
     rows = good[source]
     try:
         loaded = load(below(raw.path, source, links=True), load_layout(str(options["layout"])), options)
+        loaded = replace(loaded, step=loaded.step * _video_step(options))
         kind = _kind(raw.path, tuple(sorted(options.items())))
         _check_kind(loaded, kind)
         filled, notes = fill(loaded, options)
@@ -386,8 +395,8 @@ def _recording(
         label=row.label,
         frames=end - row.start,
         video=video,
-        start_frame=(first or 0) + row.start * loaded.step if video else 0,
-        end_frame=(first or 0) + end * loaded.step if video else 0,
+        start_frame=round((first or 0) + row.start * loaded.step) if video else 0,
+        end_frame=round((first or 0) + end * loaded.step) if video else 0,
         **row.about,  # type: ignore[arg-type]
     )
     return Recording(sample, Skeleton(positions, pixels), notes)
@@ -403,6 +412,7 @@ READER = Reader(
         "layout": "",
         **{key: choices[0] for key, choices in _CHOICES.items()},
         "min_confidence": "auto",
+        "video_step": 1.0,
     },
     detect=detect,
     depends=depends,

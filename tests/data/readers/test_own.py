@@ -442,7 +442,8 @@ def test_several_data_sets_lie_side_by_side(home: Path) -> None:
     assert run([row], name="second").exit_code == 0
     assert run([row], "--name", "third").exit_code == 0
     assert sorted(p.stem for p in (home / "data").glob("*.h5")) == ["mine", "second", "third"]
-    assert CliRunner().invoke(main, ["check", "second"]).exit_code == 0
+    document = json.loads(CliRunner().invoke(main, ["check", "second", "--json"]).stdout)
+    assert document["samples"] == 1 and document["problems"] == document["implausible"]
 
 
 def test_an_interrupted_run_goes_on_only_with_the_same_table(home: Path) -> None:
