@@ -1,6 +1,7 @@
 """Real recordings pass without a word; the same ones under wrong declarations do not."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from real_recordings import read_some
 
 from skelfew.data.joints.layouts import load_layout
-from skelfew.data.prepare.plausible import Survey
+from skelfew.data.manifest import Manifest
+from skelfew.data.prepare.plausible import Survey, unlike_videos
 from skelfew.predict.recordings import read_clips
 
 KINECT = load_layout("kinect-v1")
@@ -144,3 +146,29 @@ def test_confidence(real: list[np.ndarray]) -> None:
     for clip in clips:
         clip[:, :, 12:] = 0
     assert any("40% of the joints were not found" in f for f in findings(clips, coordinates=2))
+
+
+def test_videos_of_another_length(shared: Path) -> None:
+    pytest.importorskip("av")
+    folder = shared / "data/utd-mhad/depth_video"
+    items = list(read_some(shared, "utd-mhad", 200))
+    names = sorted(path.name for path in folder.glob("*.mp4"))
+
+    def manifest(share: float) -> Manifest:
+        return Manifest(
+            "utd",
+            tuple(
+                replace(
+                    item.sample,
+                    video=next(n for n in names if n.startswith(item.sample.sample_id)),
+                    end_frame=round(share * item.sample.frames),
+                )
+                for item in items
+            ),
+        )
+
+    assert unlike_videos(manifest(1), folder) == unlike_videos(manifest(0.95), folder) == []
+    assert unlike_videos(manifest(0.5), None) == []
+    for share, ratio in ((0.5, "2"), (1.25, "0.8")):
+        (found,) = unlike_videos(manifest(share), folder)
+        assert f"video_step={ratio}" in found and f"{len(items)}: {items[0].sample.sample_id}" in found

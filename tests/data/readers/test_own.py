@@ -258,6 +258,10 @@ def test_columns_of_the_table(home: Path) -> None:
     np.testing.assert_array_equal(stored("r").positions, stored("long").positions[:, 20:])
     (note,) = rows_of("manifests/mine.notes.csv")
     assert note["sample_id"] == "long_0_7" and "gone.mp4 is not in" in note["note"]
+    assert run(rows, "--option", "video_step=1.5").exit_code == 0
+    whole = Manifest.read("manifests/mine.csv")["long"]
+    assert (whole.frames, whole.start_frame, whole.end_frame) == (50, 100, 175)
+    assert "video_step=0.0: expected" in run(rows, "--option", "video_step=0").output
 
 
 def test_class_numbers_may_be_given(home: Path) -> None:
