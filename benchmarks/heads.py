@@ -22,7 +22,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from easyfsl.methods import FEAT, FewShotClassifier, Finetune, PrototypicalNetworks, SimpleShot
@@ -32,8 +32,8 @@ from tslearn.metrics import soft_dtw
 
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.evaluation.scoring import Features, episode_hits, score_draws, score_episodes
-from skelfew.fewshot import HEADS, Classifier, HeadClassifier, build_classifier
-from skelfew.fewshot.apsr import Relevance
+from skelfew.fewshot import Classifier, build_classifier, build_head
+from skelfew.fewshot.head import HeadClassifier
 
 CLASSES, PER_CLASS, DIM, FRAMES, JOINTS, PARTS = 20, 500, 256, 16, 25, 11
 FEW_PER_CLASS = 20  # of sequences, which take more memory
@@ -41,7 +41,7 @@ WAYS, SHOTS, QUERIES, STEPS, LR = 5, 1, 15, 20, 5e-4
 ROUNDS = 5
 NOVEL, SAMPLES = 20, 18_944  # of the whole protocol: one exemplar a class, the rest are queries
 SHAPES = {"pooled": (), "mirrored": (2,), "frames": (FRAMES,), "joints": (FRAMES, JOINTS)}
-SHAPES[HEADS["jeanie"].reads] = (5, FRAMES)
+SHAPES[build_head("jeanie").reads] = (5, FRAMES)
 SHAPES["parts"] = (PARTS,)
 
 Task = Callable[[Tensor, Tensor], Tensor]  # supports and queries of an episode to predictions
@@ -143,13 +143,12 @@ def rate(run: Callable[[int], object], episodes: int) -> float:
 
 def trained(name: str, settings: dict[str, object] | None = None) -> HeadClassifier:
     """A head with weights as they are drawn."""
-    classifier = build_classifier(name, settings)
-    assert isinstance(classifier, HeadClassifier)
     torch.manual_seed(0)
-    learned = classifier.head.module(DIM)
-    if classifier.head.needs_relevance:
-        learned = Relevance({c: torch.randn(PARTS).tolist() for c in range(CLASSES)})
-    return replace(classifier, learned=None if learned is None else learned.eval())
+    head, parts = build_head(name, settings or {}, DIM), [str(p) for p in range(PARTS)]
+    if head.knows_classes:
+        rows = {c: torch.randn(PARTS).tolist() for c in range(CLASSES)}
+        head.know({c: dict(zip(parts, row, strict=True)) for c, row in rows.items()}, parts)
+    return HeadClassifier(head.eval(), name)
 
 
 def cases() -> list[Case]:
@@ -157,9 +156,8 @@ def cases() -> list[Case]:
     tune = {"tune_steps": STEPS, "lr": LR}
     finetune = Finetune(plain(), fine_tuning_steps=STEPS, fine_tuning_lr=LR)
     feat = trained("feat")
-    assert feat.learned is not None
     attention = MultiHeadAttention(1, DIM, DIM, DIM).eval()
-    attention.load_state_dict(feat.learned.state_dict())
+    attention.load_state_dict(feat.head.get_submodule("attention").state_dict())
     euclidean = {"frame": "mean", "cost": "euclidean", "divergence": False, "gamma": 1.0}
     return [
         Case(

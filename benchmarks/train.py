@@ -23,7 +23,6 @@ Usage: python benchmarks/train.py [--rounds 3] [--only PART ...] [--json]
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
 import os
@@ -39,8 +38,7 @@ from support import encoder_speed, online
 from support import rows as printed
 from support.encoder_speed import judged
 
-from skelfew.config import STAGES as NAMES
-from skelfew.config import TEACHER_STAGES, TrainConfig, override
+from skelfew.config import TrainConfig, learns_from_teacher, override
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.layouts import load_layout
@@ -102,9 +100,7 @@ def strategy(name: str, data: TrainingData) -> dict[str, float]:
     else:
         config = override(config, f"{name}.epochs", 1)
         config = override(config, f"{name}.batch", BATCH)
-    module, attribute = STAGES[name].split(":")
-    build = getattr(importlib.import_module(module), attribute)
-    stage = build(make_encoder(), data, getattr(config, name), 0)
+    stage = STAGES.load(name)(make_encoder(), data, getattr(config, name), 0)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         run = Run(Path(folder))
         StageLoop(run, config, stage, 0, data, None, StopRequest()).run()
@@ -144,11 +140,11 @@ def loader(rounds: int) -> list[dict[str, Any]]:
 def strategies(rounds: int) -> list[dict[str, Any]]:
     """Samples per second of every strategy, and what a sample costs in bare passes."""
     with_teacher, alone = make_data(True), make_data(False)
-    rates: dict[str, list[float]] = {"bare": [], **{name: [] for name in NAMES}}
+    rates: dict[str, list[float]] = {"bare": [], **{name: [] for name in STAGES}}
     for _ in range(rounds):  # interleaved, so that a busy minute hits all alike
         rates["bare"].append(bare(alone))
-        for name in NAMES:
-            data = with_teacher if name in TEACHER_STAGES else alone
+        for name in STAGES:
+            data = with_teacher if learns_from_teacher(name) else alone
             rates[name].append(float(strategy(name, data)["samples_per_second"]))
     rows = []
     for name, values in rates.items():

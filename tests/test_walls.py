@@ -25,7 +25,18 @@ VIDEO_SIDE = {
     "mediapipe",
 }
 # What the extractor may use of the trainer's package.
-OPEN_ROOMS = ("errors", "io", "config", "cache", "data", "progress", "cli.common", "cli")
+OPEN_ROOMS = (
+    "errors",
+    "fields",
+    "registry",
+    "io",
+    "config",
+    "cache",
+    "data",
+    "progress",
+    "cli.common",
+    "cli",
+)
 HEAVY = {
     "torch",
     "zarr",

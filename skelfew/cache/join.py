@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +27,7 @@ class JoinedCache(TeacherCache):
     """
 
     parts: tuple[TeacherCache, ...] = field(default=(), repr=False)
-    how: str = "concat"
+    how: Literal["concat", "mean"] = "concat"
 
     @property
     def dim(self) -> int:
@@ -84,7 +84,7 @@ class JoinedCache(TeacherCache):
         return mean
 
 
-def join(caches: Sequence[TeacherCache], how: str = "concat") -> TeacherCache:
+def join(caches: Sequence[TeacherCache], how: Literal["concat", "mean"] = "concat") -> TeacherCache:
     """Return caches of one data set as one cache; a single one as it is.
 
     Args:

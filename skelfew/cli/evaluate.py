@@ -7,9 +7,8 @@ from typing import Any
 import click
 
 from skelfew.cli.common import CONTEXT, guarded, log, say_json
-from skelfew.config import HEADS
+from skelfew.fewshot import POOLED, scored_by
 
-FREE = ("cosine", "cosine-paper", "linear", "nearest", "prototype")
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
 # Options about exemplars, which zero shots do not have.
 _OF_EXEMPLARS = (
@@ -97,7 +96,7 @@ def option(*names: str, **attributes: Any) -> Any:
 @click.option(
     "--classifier",
     "classifiers",
-    type=click.Choice(["cosine", *FREE[1:], "dtw", *HEADS[1:], "all"]),
+    type=click.Choice([*scored_by(), "all"]),
     multiple=True,
     help="May be repeated; all is the first five. cosine-paper is tuned as printed, protonet and "
     "what follows are heads (docs/heads.md) [cosine; --raw dtw].",
@@ -245,13 +244,13 @@ def check_shots(zero: bool) -> None:
 
 def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict[str, Any]:
     """Return the classifiers asked for, with settings; cosine-paper keeps the printed ones."""
-    from dataclasses import fields
+    from skelfew.fewshot import build_classifier, settings_known
 
-    from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier
-
-    chosen = list(dict.fromkeys(n for name in names for n in (FREE if name == "all" else [name])))
+    chosen = list(
+        dict.fromkeys(n for name in names for n in (POOLED if name == "all" else [name]))
+    )
     tunable = [n for n in chosen if n != "cosine-paper"]
-    having = {n: {f.name for f in fields({**HEADS, **CLASSIFIERS}[n])} for n in tunable}  # type: ignore[arg-type]
+    having = {n: settings_known(n) for n in tunable}
     for key in settings:
         if not any(key in known for known in having.values()):
             given = f"--{key.replace('_', '-')}" if key in SETTINGS else f"--set {key}"

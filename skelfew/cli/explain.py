@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
-from skelfew.config import HEADS
+from skelfew.fewshot import scored_by
 
 if TYPE_CHECKING:
     from skelfew.explain.explanation import Explanation
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
-_CLASSIFIERS = ("cosine", "cosine-paper", "linear", "nearest", "prototype", *HEADS[1:])
 
 
 @click.command(context_settings=CONTEXT)
@@ -29,7 +28,7 @@ _CLASSIFIERS = ("cosine", "cosine-paper", "linear", "nearest", "prototype", *HEA
 @click.option(
     "--classifier",
     "classifiers",
-    type=click.Choice(_CLASSIFIERS),
+    type=click.Choice(scored_by()),
     multiple=True,
     help="What is explained; can be repeated [the head that the run trained with].",
 )

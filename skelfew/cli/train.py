@@ -2,98 +2,97 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log, say, say_json
+from skelfew.config import (
+    PRESETS,
+    DataConfig,
+    EncoderConfig,
+    InputConfig,
+    OptimizerConfig,
+    TeacherConfig,
+    TrainConfig,
+    stage_settings,
+)
+from skelfew.config import override as overridden
+from skelfew.config import preset as preset_called
+from skelfew.config.stages import WidthAlign
+from skelfew.encoders import ENCODERS
+from skelfew.fewshot import HEADS
+from skelfew.fields import hints_of
+from skelfew.training.stages import STAGES
 from skelfew.errors import SkelfewError
 
-# Options that are values of the configuration, by its dotted names.
-SETTINGS: dict[str, str] = {
-    "cache": "inputs.cache",
-    "more_caches": "inputs.more_caches",
-    "join": "inputs.join",
-    "dataset": "inputs.dataset",
-    "manifest": "inputs.manifest",
-    "store": "inputs.store",
-    "match": "inputs.match",
-    "rename_ids": "inputs.rename_ids",
-    "init": "inputs.init",
-    "stages": "stages",
-    "protocol": "protocol",
-    "split": "split",
-    "train_on_validation": "train_on_validation",
-    "select": "select",
-    "encoder": "encoder.name",
-    "width": "encoder.width",
-    "body_pool": "encoder.body_pool",
-    "stream": "data.stream",
-    "frames": "data.frames",
-    "missing_body": "data.missing_body",
-    "ways": "episodic.ways",
-    "shots": "episodic.shots",
-    "queries": "episodic.queries",
-    "episodes": "episodic.episodes",
-    "seed": "seed",
-    "device": "device",
-    "threads": "threads",
-    "precision": "precision",
-    "compile": "compile",
+# Options by their heading in the help. One that is a setting has its dotted name; ".lr" and the
+# like go to all stages before the episodes, as far as they have such a setting.
+_OPTIONS: dict[str, dict[str, str]] = {
+    "Data": {
+        "cache": "inputs.cache",
+        "join": "inputs.join",
+        "match": "inputs.match",
+        "rename_ids": "inputs.rename_ids",
+        "dataset": "inputs.dataset",
+        "manifest": "inputs.manifest",
+        "store": "inputs.store",
+        "protocol": "protocol",
+        "split": "split",
+        "train_on_validation": "train_on_validation",
+    },
+    "Plan": {
+        "preset": "",
+        "stages": "stages",
+        "init": "inputs.init",
+        "select": "select",
+        "seed": "seed",
+    },
+    "Encoder": {
+        "encoder": "encoder.name",
+        "width": "encoder.width",
+        "body_pool": "encoder.body_pool",
+        "stream": "data.stream",
+        "frames": "data.frames",
+        "missing_body": "data.missing_body",
+    },
+    "Transfer and other stages before the episodes": {
+        "epochs": ".epochs",
+        "batch": ".batch",
+        "optimizer": ".optimizer.name",
+        "lr": ".optimizer.lr",
+        "representation": ".representation",
+        "target_form": ".target_form",
+        "width_align": ".width_align",
+        "decay": ".decay",
+        "predictor": ".predictor",
+    },
+    "Episodic stage": {
+        "episodes": "episodic.episodes",
+        "ways": "episodic.ways",
+        "shots": "episodic.shots",
+        "queries": "episodic.queries",
+    },
+    "Run": {
+        "run": "",
+        "name": "",
+        "resume": "",
+        "resume_or_start": "",
+        "settings": "",
+        "device": "device",
+        "threads": "threads",
+        "precision": "precision",
+        "compile": "compile",
+        "json": "",
+    },
 }
-# Options that go to the stages before the episodes, as far as these have such a setting.
-PASSES = {
-    "epochs": "epochs",
-    "batch": "batch",
-    "optimizer": "optimizer.name",
-    "lr": "optimizer.lr",
-    "representation": "representation",
-    "target_form": "target_form",
-    "width_align": "width_align",
-    "decay": "decay",
-    "predictor": "predictor",
-}
-
-_GROUPS: dict[str, tuple[str, ...]] = {
-    "Data": (
-        "cache",
-        "join",
-        "match",
-        "rename_ids",
-        "dataset",
-        "manifest",
-        "store",
-        "protocol",
-        "split",
-        "train_on_validation",
-    ),
-    "Plan": ("preset", "stages", "init", "select", "seed"),
-    "Encoder": ("encoder", "width", "body_pool", "stream", "frames", "missing_body"),
-    "Transfer and other stages before the episodes": (
-        "epochs",
-        "batch",
-        "optimizer",
-        "lr",
-        "representation",
-        "target_form",
-        "width_align",
-        "decay",
-        "predictor",
-    ),
-    "Episodic stage": ("episodes", "ways", "shots", "queries"),
-    "Run": (
-        "run",
-        "name",
-        "resume",
-        "resume_or_start",
-        "settings",
-        "device",
-        "threads",
-        "precision",
-        "compile",
-        "json",
-    ),
-}
+_KEYS = {option: key for group in _OPTIONS.values() for option, key in group.items() if key}
+# Where a setting is declared, by what precedes the last dot of its name. Those of the episodes and
+# of single stages are loaded with torch, so their options say themselves what they take.
+_DECLARED = {
+    "": TrainConfig, "inputs": InputConfig, "encoder": EncoderConfig, "data": DataConfig,
+    ".": TeacherConfig, ".optimizer": OptimizerConfig,
+}  # fmt: skip
 
 
 class GroupedCommand(click.Command):
@@ -106,16 +105,22 @@ class GroupedCommand(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 records[str(parameter.name)] = record
-        for title, names in _GROUPS.items():
+        for title, names in _OPTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([records.pop(name) for name in names if name in records])
         with formatter.section("Other"):
             formatter.write_dl(list(records.values()))
 
 
-def option(*names: str, **attributes: Any) -> Any:
-    """Return a click option whose absence is told from every value."""
-    return click.option(*names, default=None, **attributes)
+def option(flag: str, **attributes: Any) -> Any:
+    """Return a click option, None if absent, that takes what its setting's field is declared to."""
+    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
+    group, _, field = _KEYS[name].rpartition(".")
+    holder = _DECLARED.get(group or ("." if _KEYS[name].startswith(".") else ""))
+    if holder is not None and "/" not in flag and (kind := hints_of(holder).get(field)):
+        own = click.Choice(kind.choices) if kind.choices else kind.type
+        attributes.setdefault("type", own if own in (int, float) or kind.choices else None)
+    return click.option(flag, default=None, **attributes)
 
 
 @click.command(cls=GroupedCommand, context_settings=CONTEXT)
@@ -126,20 +131,15 @@ def option(*names: str, **attributes: Any) -> Any:
     help="Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons. "
     "Several of them are several teachers of the same samples.",
 )
-@option(
-    "--join",
-    type=click.Choice(["concat", "mean"]),
-    help="What several caches make of a target, each scaled to length one [concat].",
-)
+@option("--join", help="What several caches make of a target, each scaled to length one [concat].")
 @option(
     "--match",
-    type=click.Choice(["manifest", "ids"]),
     help="How the cache must fit: by the manifest's hash, or by sample IDs and classes [manifest].",
 )
 @option(
     "--rename-ids",
     metavar="PATTERN=TEXT",
-    help="Rename the cache's sample IDs, e.g. '_rgb$='; what does not fit is told with a rule.",
+    help="Rename the cache's sample IDs, e.g. '_rgb$='; an error about IDs proposes a rule.",
 )
 @option("--dataset", metavar="NAME", help="Data set, where there is no cache.")
 @option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
@@ -152,7 +152,7 @@ def option(*names: str, **attributes: Any) -> Any:
 )
 @click.option(
     "--preset",
-    type=click.Choice(["recommended", "paper"]),
+    type=click.Choice(list(PRESETS)),
     default="recommended",
     show_default=True,
     help="'paper' has the numbers as printed.",
@@ -160,45 +160,33 @@ def option(*names: str, **attributes: Any) -> Any:
 @option(
     "--stages",
     metavar="A,B",
-    help="One or more of transfer, direct, infonce, mixed, skeleton_byol, aimclr, traditional, "
-    "episodic, in this order [transfer,episodic; without cache episodic].",
+    help=f"One or more of {', '.join(STAGES)}, in this order [transfer,episodic; without cache "
+    "episodic].",
 )
 @option("--init", metavar="ENCODER", help="Start from an encoder.safetensors or a public .pt.")
+@option("--select", help="Which epoch of a stage to keep [last].")
+@option("--seed", help="Of everything random [0].")
 @option(
-    "--select",
-    type=click.Choice(["last", "validation"]),
-    help="Which epoch of a stage to keep [last].",
+    "--encoder",
+    metavar="NAME",
+    help=f"One of {', '.join(ENCODERS)} [agcn; ctrgcn costs half]. Settings of its own: --set "
+    "encoder.KEY=VALUE.",
 )
-@option("--seed", type=int, help="Of everything random [0].")
-@option("--encoder", metavar="NAME", help="agcn, ctrgcn (half the cost), ... [agcn].")
-@option("--width", type=float, help="Factor on its channels; 0.25 suits a laptop [1].")
-@option("--body-pool", type=click.Choice(["mean", "masked_mean"]), help="Over bodies [mean].")
-@option("--stream", metavar="NAME", help="joint, bone, joint_motion or bone_motion [joint].")
-@option("--frames", type=int, help="Frames after resampling [64; NW-UCLA 52].")
-@option(
-    "--missing-body",
-    type=click.Choice(["auto", "zeros", "duplicate", "mask"]),
-    help="What stands for an absent second body [duplicate].",
-)
-@option("--epochs", type=int, help="[100; aimclr 300, traditional 65]")
-@option("--batch", type=int, help="[128; traditional 64]")
-@option("--optimizer", metavar="NAME", help="adamw, adam (L2 decay), sgd or lars.")
-@option("--lr", type=float, help="Peak learning rate [0.001; aimclr, traditional 0.1].")
+@option("--width", help="Factor on its channels; 0.25 suits a laptop [1].")
+@option("--body-pool", help="Over bodies [mean].")
+@option("--stream", help="What of the joints [joint].")
+@option("--frames", help="Frames after resampling [64; NW-UCLA 52].")
+@option("--missing-body", help="What fills the slot of an absent second body [duplicate].")
+@option("--epochs", help="[100; aimclr 300, traditional 65]")
+@option("--batch", help="[128; traditional 64]")
+@option("--optimizer", help="adam has L2 decay [adamw].")
+@option("--lr", help="Peak learning rate [0.001; aimclr, traditional 0.1].")
 @option(
     "--representation",
-    type=click.Choice(["auto", "f_v+f_t", "f_v", "f_t"]),
     help="Which teacher features are the target [f_v+f_t; f_t where the teacher saw no video].",
 )
-@option(
-    "--target-form",
-    type=click.Choice(["unit", "raw"]),
-    help="Scale f_v and f_t to length one before adding? [unit]",
-)
-@option(
-    "--width-align",
-    metavar="HOW",
-    help="pad, teacher_reduce, skip_mismatched, student_adapter or encoder_512 [pad].",
-)
+@option("--target-form", help="Scale f_v and f_t to length one before adding? [unit]")
+@option("--width-align", type=click.Choice(get_args(WidthAlign)), help="Encoder to teacher [pad].")
 @option(
     "--decay",
     type=float,
@@ -222,15 +210,13 @@ def option(*names: str, **attributes: Any) -> Any:
     "settings",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any other value of config.json, e.g. episodic.optimizer.lr=0.01.",
+    help="Any other value of config.json, e.g. episodic.optimizer.lr=0.01, or episodic.head= "
+    f"one of {', '.join(HEADS)}.",
 )
 @option("--device", help="cpu, cuda, cuda:1 [cuda if there is one].")
-@option("--threads", type=int, help="Processor threads.")
-@option("--precision", type=click.Choice(["float32", "bfloat16"]), help="[float32]")
-@option(
-    "--compile/--no-compile",
-    help="Compile the encoder: slow to start, for GPUs [not].",
-)
+@option("--threads", help="Processor threads.")
+@option("--precision", help="[float32]")
+@option("--compile/--no-compile", help="Compile the encoder: slow to start, for GPUs [not].")
 @click.option("--json", is_flag=True, help="Print one JSON document about the finished run.")
 @guarded
 def main(
@@ -304,41 +290,39 @@ def main(
     return 0
 
 
-def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> Any:
+def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> TrainConfig:
     """Return the configuration that the command line asks for."""
-    from skelfew import config as configuration
-
     if "cache" not in given and "stages" not in given:
         given = {**given, "stages": "episodic"}
-    config = configuration.preset(preset)
-    for key, value in given.items():
-        if key in SETTINGS:
-            config = configuration.override(config, SETTINGS[key], value)
-    for key, tail in PASSES.items():
-        if key not in given:
+    config = preset_called(preset)
+    if "more_caches" in given:
+        config = overridden(config, "inputs.more_caches", given["more_caches"])
+    for option, key in _KEYS.items():
+        if option in given and not key.startswith("."):
+            config = overridden(config, key, given[option])
+    for option, key in _KEYS.items():
+        if option not in given or not key.startswith("."):
             continue
-        having = [
-            s
-            for s in configuration.STAGES
-            if s != "episodic" and hasattr(getattr(config, s), tail.split(".")[0])
-        ]
-        stages = [s for s in having if s in config.stages]
+        setting = key.split(".")[1]
+        having = [s for s in STAGES if s != "episodic" and hasattr(stage_settings(s), setting)]
+        stages = [s for s in config.stages if s in having]
         if not stages:
             raise click.UsageError(
-                f"--{key.replace('_', '-')} is for the stages {', '.join(having)}, of which this "
-                "run has none; episodic has --episodes and --set episodic.optimizer.lr=..."
+                f"--{option.replace('_', '-')} is for the stages {', '.join(having)}, "
+                "of which this run has none; episodic has --episodes and "
+                "--set episodic.optimizer.lr=..."
             )
         for stage in stages:
-            config = configuration.override(config, f"{stage}.{tail}", given[key])
+            config = overridden(config, f"{stage}{key}", given[option])
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
             raise click.UsageError(f"--set {setting}: expected KEY=VALUE")
-        config = configuration.override(config, key.strip(), text.strip())
+        config = overridden(config, key.strip(), text.strip())
     return config
 
 
-def check_same(folder: Path, config: Any) -> None:
+def check_same(folder: Path, config: TrainConfig) -> None:
     """Raise SkelfewError if the run in ``folder`` was started with other settings."""
     from skelfew.errors import SkelfewError
     from skelfew.runs.folder import Run
@@ -348,7 +332,7 @@ def check_same(folder: Path, config: Any) -> None:
         # A run has file names made absolute and blanks filled in; device and threads may differ.
         if key.startswith(("inputs.", "protocol", "device", "threads")) or value in (None, "auto"):
             continue
-        if old[key] != value:
+        if key in old and old[key] != value:
             raise SkelfewError(
                 f"{folder}: this run has {key} = {old[key]}, but {value} is asked for; choose "
                 f"another folder, or go on as it is with --resume {folder}"

@@ -3,71 +3,71 @@
 ``paper`` holds the numbers as printed by Lu et al., also where they collapse; ``recommended``, the
 default, is what trains well. docs/paper-notes.md has a line for each difference.
 
-Every value has a dotted name, e.g. ``transfer.optimizer.lr``, by which ``override`` changes it.
+Every value has a dotted name, e.g. ``transfer.optimizer.lr``, by which ``override`` changes it. The
+settings of a stage stand with the stage (``skelfew.training.stages``) and are loaded with it.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal
 
-from skelfew.config.fields import ConfigError, flatten, from_plain, override_value
-from skelfew.config.stages import (
-    HEADS,
-    EpisodicConfig,
-    OptimizerConfig,
-    TraditionalConfig,
-    TransferConfig,
+from skelfew.config.stages import OptimizerConfig, PassesConfig, TeacherConfig
+from skelfew.data.input import MissingBody, Stream
+from skelfew.encoders import ENCODERS, BodyPool
+from skelfew.fields import (
+    ConfigError,
+    Count,
+    Limit,
+    filled,
+    flatten,
+    from_plain,
+    override_value,
     validate,
 )
-from skelfew.config.strategies import (
-    AimCLRConfig,
-    DirectConfig,
-    InfoNCEConfig,
-    MetricConfig,
-    MixedConfig,
-    SkeletonBYOLConfig,
-)
-from skelfew.encoders import OWN_SETTINGS
+from skelfew.training.stages import STAGES
 
 __all__ = [
-    "HEADS",
     "PRESETS",
-    "STAGES",
-    "TEACHER_STAGES",
-    "AimCLRConfig",
     "ConfigError",
     "DataConfig",
-    "DirectConfig",
     "EncoderConfig",
-    "EpisodicConfig",
-    "InfoNCEConfig",
     "InputConfig",
-    "MetricConfig",
-    "MixedConfig",
     "OptimizerConfig",
-    "SkeletonBYOLConfig",
-    "TraditionalConfig",
+    "PassesConfig",
+    "TeacherConfig",
     "TrainConfig",
-    "TransferConfig",
+    "learns_from_teacher",
     "override",
     "preset",
+    "stage_settings",
 ]
 
-STAGES = (
-    "transfer",
-    "direct",
-    "infonce",
-    "mixed",
-    "skeleton_byol",
-    "aimclr",
-    "metric",
-    "traditional",
-    "episodic",
-)
-# Those that learn from cached teacher features.
-TEACHER_STAGES = ("transfer", "direct", "infonce", "mixed")
+# The presets, as what differs from the values that the fields start with.
+PRESETS: dict[str, dict[str, Any]] = {
+    "recommended": {},
+    "paper": {
+        "data.missing_body": "auto",
+        "transfer.target_form": "raw",
+        "transfer.decay": 0.99,
+        "transfer.optimizer.name": "adam",
+        "transfer.optimizer.lr": 0.1,
+        "transfer.optimizer.weight_decay": 0.01,
+        "transfer.optimizer.decay_all": True,
+        "transfer.optimizer.schedule": "constant",
+        "transfer.optimizer.warmup": 0.0,
+        "transfer.optimizer.clip": 0.0,
+        "episodic.scale": 1.0,
+        "episodic.learn_scale": False,
+        "episodic.optimizer.lr": 1e-3,
+        "train_on_validation": True,
+    },
+}
+# Once every config.json held these settings of two encoders, whichever it was for.
+_ONCE_OF_ALL = {"image": "resnet18", "image_size": "resnet18", "embedding": "resnet18",
+                "fusion": "gca-lstm"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,28 +78,26 @@ class EncoderConfig:
         name: A key of ``skelfew.encoders.ENCODERS``.
         width: Factor on the number of channels; 0.25 suits a laptop.
         body_pool: ``mean`` over all body slots (paper), ``masked_mean`` over those present.
-        image: What ``resnet18`` looks at: the ``sl-dml`` or the ``skeleton-dml`` image.
-        image_size: Its height and width.
-        embedding: Width of a linear layer that ends ``resnet18``, None for none.
-        fusion: How ``gca-lstm`` fuses parts of the body: ``average``, ``fc`` or ``attention``.
+        own: Settings that this encoder has and others do not, by name: the keyword-only parameters
+            of what builds it. ``checked`` looks at them, and a run does before it starts.
     """
 
     name: str = "agcn"
-    width: float = 1.0
-    body_pool: str = "mean"
-    image: str = "sl-dml"
-    image_size: int = 256
-    embedding: int | None = None
-    fusion: str = "average"
+    width: Annotated[float, Limit(above=0), Limit(most=8)] = 1.0
+    body_pool: BodyPool = "mean"
+    own: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         validate(self)
 
-    @property
-    def own(self) -> dict[str, Any]:
-        """Settings that this encoder has and others do not, those that are None left out."""
-        values = {key: getattr(self, key) for key in OWN_SETTINGS.get(self.name, ())}
-        return {key: value for key, value in values.items() if value is not None}
+    def checked(self) -> "EncoderConfig":
+        """Return it with all own settings, converted and with defaults filled in.
+
+        Raises:
+            SkelfewError: No such encoder, or a setting that it does not have or cannot take.
+        """
+        own = filled(ENCODERS.load(self.name), self.own, f"encoder {self.name!r}")
+        return replace(self, own=own)
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class DataConfig:
     Attributes:
         frames: T after resampling, None for the dataset's own (64; 52 for NW-UCLA).
         stream: ``joint`` (paper), ``bone``, or the motion of one of them.
-        missing_body: What stands in the slot of an absent second body; ``auto`` follows the
+        missing_body: What fills the slot of an absent second body; ``auto`` follows the
             reference preparation: zeros for NTU-60, else a copy of the first body.
         bodies: M, None for the largest number in the dataset (2 at most).
         base_classes: Train on this many of the base classes only; None for all. Smaller choices
@@ -118,13 +116,13 @@ class DataConfig:
         subset_seed: Of both choices.
     """
 
-    frames: int | None = None
-    stream: str = "joint"
-    missing_body: str = "duplicate"
-    bodies: int | None = None
-    base_classes: int | None = None
-    samples_per_class: int | None = None
-    subset_seed: int = 0
+    frames: Annotated[int, Limit(above=0), Limit(most=10_000)] | None = None
+    stream: Stream = "joint"
+    missing_body: Literal["auto", MissingBody] = "duplicate"
+    bodies: Annotated[int, Limit(most=16)] | None = None
+    base_classes: Count | None = None
+    samples_per_class: Count | None = None
+    subset_seed: Annotated[int, Limit(least=0)] = 0
 
     def __post_init__(self) -> None:
         validate(self)
@@ -148,10 +146,10 @@ class InputConfig:
     manifest: str | None = None
     store: str | None = None
     init: str | None = None
-    match: str = "manifest"
+    match: Literal["manifest", "ids"] = "manifest"
     rename_ids: str | None = None
     more_caches: tuple[str, ...] = ()
-    join: str = "concat"
+    join: Literal["concat", "mean"] = "concat"
 
     def __post_init__(self) -> None:
         validate(self)
@@ -183,47 +181,69 @@ class TrainConfig:
     inputs: InputConfig = field(default_factory=InputConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     data: DataConfig = field(default_factory=DataConfig)
-    transfer: TransferConfig = field(default_factory=TransferConfig)
-    direct: DirectConfig = field(default_factory=DirectConfig)
-    infonce: InfoNCEConfig = field(default_factory=InfoNCEConfig)
-    mixed: MixedConfig = field(default_factory=MixedConfig)
-    skeleton_byol: SkeletonBYOLConfig = field(default_factory=SkeletonBYOLConfig)
-    aimclr: AimCLRConfig = field(default_factory=AimCLRConfig)
-    metric: MetricConfig = field(default_factory=MetricConfig)
-    traditional: TraditionalConfig = field(default_factory=TraditionalConfig)
-    episodic: EpisodicConfig = field(default_factory=EpisodicConfig)
     protocol: str | None = None
     split: str | None = None
     train_on_validation: bool = False
-    select: str = "last"
-    seed: int = 0
+    select: Literal["last", "validation"] = "last"
+    seed: Annotated[int, Limit(least=0)] = 0
     device: str = "auto"
-    threads: int | None = None
-    precision: str = "float32"
+    threads: Annotated[int, Limit(above=0), Limit(most=4096)] | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     checkpoint_minutes: float = 10.0
+    of_stage: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         validate(self)
         if not self.stages or len(set(self.stages)) < len(self.stages):
             raise ConfigError(f"stages are {self.stages}; name one or more, each once")
-        for stage in self.stages:
-            if stage not in STAGES:
-                raise ConfigError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+        # Those that take part, and others that were changed.
+        given = self.of_stage
+        chosen = {s: given.get(s) or stage_settings(s, self.preset) for s in self.stages}
+        for stage in given:
+            if stage not in chosen and given[stage] != stage_settings(stage, self.preset):
+                chosen[stage] = given[stage]
+        object.__setattr__(self, "of_stage", chosen)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return the settings of a stage: ``config.transfer``."""
+        if name.startswith("_") or name not in STAGES:
+            raise AttributeError(f"a TrainConfig has no {name!r}")
+        return self.of_stage.get(name) or stage_settings(name, self.preset)
 
     @property
     def teacher_stages(self) -> tuple[str, ...]:
         """The stages of this run that learn from a teacher."""
-        return tuple(s for s in self.stages if s in TEACHER_STAGES)
+        return tuple(s for s in self.stages if learns_from_teacher(s))
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested plain values, the content of a run's config.json."""
-        return json.loads(json.dumps(dataclasses.asdict(self)))
+        document = dataclasses.asdict(self)
+        document["encoder"] |= document["encoder"].pop("own")
+        document |= document.pop("of_stage")
+        return json.loads(json.dumps(document))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
         """Build the configuration from what ``to_dict`` returned; unknown keys are errors."""
-        return from_plain(cls, values)
+        plain = dict(values)
+        of_stage = {
+            stage: from_plain(STAGES.load(stage).Config, plain.pop(stage), f"{stage}.")
+            for stage in [*plain]
+            if stage in STAGES
+        }
+        encoder = plain.get("encoder")
+        if isinstance(encoder, Mapping):
+            shared = {f.name for f in dataclasses.fields(EncoderConfig)} - {"own"}
+            own = {key: value for key, value in encoder.items() if key not in shared}
+            if set(_ONCE_OF_ALL) <= set(own):
+                name = encoder.get("name")
+                own = {key: value for key, value in own.items() if _ONCE_OF_ALL.get(key) == name}
+            plain["encoder"] = {key: value for key, value in encoder.items() if key in shared}
+        config: TrainConfig = from_plain(cls, plain)
+        if isinstance(encoder, Mapping) and own:
+            config = replace(config, encoder=replace(config.encoder, own=own))
+        return replace(config, of_stage=of_stage)
 
     def flat(self) -> dict[str, Any]:
         """Return all values by dotted name."""
@@ -231,15 +251,45 @@ class TrainConfig:
 
     def changed(self) -> dict[str, list[Any]]:
         """Return what differs from the preset: {dotted name: [preset's value, own value]}."""
-        own, base = self.flat(), preset(self.preset).flat()
-        return {k: [base[k], own[k]] for k in own if own[k] != base[k]}
+        own, base = self.flat(), preset(self.preset)
+        start = base.flat()
+        if self.encoder.own:
+            defaults = replace(self.encoder, own={}).checked().own
+            start |= {f"encoder.{key}": value for key, value in defaults.items()}
+        for stage in self.of_stage:
+            settings = dataclasses.asdict(stage_settings(stage, self.preset))
+            start |= flatten(json.loads(json.dumps(settings)), f"{stage}.")
+        return {k: [start.get(k), own[k]] for k in own if own[k] != start.get(k)}
 
 
+@functools.cache
+def stage_settings(stage: str, preset: str = "recommended") -> Any:
+    """Return the settings with which a stage starts in a preset, a ``Config`` of its class."""
+    if stage not in STAGES:
+        raise ConfigError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
+    settings = STAGES.load(stage).Config()
+    for key, value in PRESETS.get(preset, {}).items():
+        name, _, rest = key.partition(".")
+        if name == stage:
+            settings = override_value(settings, rest.split("."), value, key)
+    return settings
+
+
+def learns_from_teacher(stage: str) -> bool:
+    """Whether a stage's targets are teacher features: its settings name a representation."""
+    return hasattr(stage_settings(stage), "representation")
+
+
+@functools.cache
 def preset(name: str) -> TrainConfig:
     """Return the preset called ``name``."""
     if name not in PRESETS:
         raise ConfigError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
-    return PRESETS[name]
+    config = TrainConfig(preset=name)
+    for key, value in PRESETS[name].items():
+        if key.split(".")[0] not in STAGES:
+            config = override(config, key, value)
+    return config
 
 
 def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
@@ -251,26 +301,18 @@ def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
         value: The new value, or its text: ``0.01``, ``true``, ``none``, ``transfer,episodic``.
 
     Raises:
-        ConfigError: No such key, or not a value of its type.
+        ConfigError: No such key, or not a value of its type. Settings of one encoder alone are
+            looked at when the run starts (``EncoderConfig.checked``).
     """
+    name, _, rest = key.partition(".")
+    if name in STAGES:
+        settings = getattr(config, name)
+        if not rest:
+            known = ", ".join(f"{key}.{f.name}" for f in dataclasses.fields(settings))
+            raise ConfigError(f"{key!r} is a group of settings; name one of {known}")
+        changed = override_value(settings, rest.split("."), value, key)
+        return replace(config, of_stage={**config.of_stage, name: changed})
+    if name == "encoder" and rest and "." not in rest and not hasattr(config.encoder, rest):
+        own = {**config.encoder.own, rest: value}
+        return replace(config, encoder=replace(config.encoder, own=own))
     return override_value(config, key.split("."), value, key)
-
-
-_PAPER = TrainConfig(
-    preset="paper",
-    data=DataConfig(missing_body="auto"),
-    transfer=TransferConfig(
-        target_form="raw",
-        decay=0.99,
-        optimizer=OptimizerConfig(
-            "adam", lr=0.1, weight_decay=0.01, decay_all=True, schedule="constant"
-        ),
-    ),
-    episodic=EpisodicConfig(
-        scale=1.0,
-        learn_scale=False,
-        optimizer=OptimizerConfig("sgd", lr=1e-3, weight_decay=1e-4, decay_all=True),
-    ),
-    train_on_validation=True,
-)
-PRESETS: dict[str, TrainConfig] = {"recommended": TrainConfig(), "paper": _PAPER}

@@ -1,30 +1,29 @@
 """Skeleton encoders: one module each. To add one, write its module and add a line to ENCODERS."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from skelfew.data.joints.layouts import Layout, load_layout
-from skelfew.errors import SkelfewError
+from skelfew.fields import filled
+from skelfew.registry import Registry
 
 if TYPE_CHECKING:
     from skelfew.encoders.encoder import SkeletonEncoder
 
-# Import strings, so that listing the encoders does not load torch.
-ENCODERS: dict[str, str] = {
-    "agcn": "skelfew.encoders.agcn:agcn",
-    "ctrgcn": "skelfew.encoders.ctrgcn:ctrgcn",
-    "ctrgcn-pyskl": "skelfew.encoders.ctrgcn:ctrgcn_pyskl",
-    "stgcn": "skelfew.encoders.stgcn:stgcn",
-    "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
-    "resnet18": "skelfew.encoders.resnet18:SkeletonResNet",
-    "tcn": "skelfew.encoders.tcn:SkeletonTCN",
-    "gca-lstm": "skelfew.encoders.gca_lstm:SkeletonGCALSTM",
-}
-# Settings that one encoder has and the others do not.
-OWN_SETTINGS: dict[str, tuple[str, ...]] = {
-    "resnet18": ("image", "image_size", "embedding"),
-    "gca-lstm": ("fusion",),
-}
+BodyPool = Literal["mean", "masked_mean"]
+ENCODERS = Registry(
+    "encoder",
+    "skelfew.encoders",
+    {
+        "agcn": "skelfew.encoders.agcn:agcn",
+        "ctrgcn": "skelfew.encoders.ctrgcn:ctrgcn",
+        "ctrgcn-pyskl": "skelfew.encoders.ctrgcn:ctrgcn_pyskl",
+        "stgcn": "skelfew.encoders.stgcn:stgcn",
+        "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
+        "resnet18": "skelfew.encoders.resnet18:SkeletonResNet",
+        "tcn": "skelfew.encoders.tcn:SkeletonTCN",
+        "gca-lstm": "skelfew.encoders.gca_lstm:SkeletonGCALSTM",
+    },
+)
 
 
 def build_encoder(
@@ -52,18 +51,14 @@ def build_encoder(
         width: Factor on the number of channels; 1 is the published size, D = 256.
         body_pool: ``mean`` or ``masked_mean``, see the encoder.
         feature_dim: D, if the last block is to be of another width than the others make it.
-        own: Settings of this encoder alone, see ``OWN_SETTINGS`` and the encoder.
+        own: Settings of this encoder alone: the keyword-only parameters of what builds it.
 
     Raises:
         SkelfewError: No such encoder or layout, or an impossible size.
     """
-    if name not in ENCODERS:
-        raise SkelfewError(f"no encoder {name!r}; there are {', '.join(ENCODERS)}")
-    module, function = ENCODERS[name].split(":")
+    build = ENCODERS.load(name)
     layout = load_layout(layout) if isinstance(layout, str) else layout
-    if foreign := sorted(set(own) - set(OWN_SETTINGS.get(name, ()))):
-        raise SkelfewError(f"the encoder {name} has no setting {', '.join(foreign)}")
-    encoder: SkeletonEncoder = getattr(importlib.import_module(module), function)(
-        layout, channels, bodies, width, body_pool, feature_dim, **own
-    )
+    own = filled(build, own, f"encoder {name!r}")
+    encoder: SkeletonEncoder = build(layout, channels, bodies, width, body_pool, feature_dim, **own)
+    encoder.config |= {key: value for key, value in own.items() if value is not None}
     return encoder

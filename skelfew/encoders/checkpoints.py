@@ -23,11 +23,10 @@ _METADATA = {
     "encoder": dict, "pipeline": dict, "teacher": dict, "base": list, "dataset": str,
     "protocol": str, "split": str, "init": str, "manifest_sha256": str,
 }  # fmt: skip
+# Likewise of what all encoders share; ``build_encoder`` looks at what one has of its own.
 _CONFIG: dict[str, tuple[type, ...]] = {
     "name": (str,), "layout": (str, dict), "channels": (int,), "bodies": (int,),
     "width": (int, float), "body_pool": (str,), "feature_dim": (int,),
-    "image": (str,), "image_size": (int,), "embedding": (int,),
-    "fusion": (str,),
 }  # fmt: skip
 
 
@@ -86,8 +85,6 @@ def _check_metadata(path: str | Path, document: dict[str, Any]) -> None:
     if not all(type(c) is int for c in document.get("base") or []):
         raise WeightsError(f"{path}: base in its metadata is {shown(document['base'])}")
     config = document["encoder"]
-    if unknown := sorted(set(config) - set(_CONFIG)):
-        raise WeightsError(f"{path}: an encoder with {shown(unknown[0])}; upgrade skelfew")
     for key, kinds in _CONFIG.items():
         needed = key in ("name", "layout")
         if key in config or needed:
@@ -251,8 +248,7 @@ def _fill(encoder: SkeletonEncoder, state: Mapping[str, Tensor], path: str | Pat
     if problems:
         config = ", ".join(
             f"{key}={encoder.config[key]!r}"
-            for key in ("channels", "bodies", "width", "embedding")
-            if key in encoder.config
+            for key in ("channels", "bodies", "width", *sorted(set(encoder.config) - set(_CONFIG)))
         )
         raise WeightsError(
             f"{path}: the weights do not fit {encoder.config['name']} ({encoder.joints} joints, "

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
 from skelfew.data.joints.layouts import LAYOUTS, Layout
+from skelfew.encoders import BodyPool
 from skelfew.errors import SkelfewError
 
-BODY_POOLS = ("mean", "masked_mean")
+BODY_POOLS = get_args(BodyPool)
 
 
 class SkeletonEncoder(nn.Module, ABC):

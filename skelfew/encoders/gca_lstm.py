@@ -5,6 +5,8 @@ LSTM Networks", TIP 2018, and Liu et al., "NTU RGB+D 120", TPAMI 2019. A reconst
 descriptions (spec A.7), unverified: widths, the fusions and what docs/training.md lists are ours.
 """
 
+from typing import Literal, get_args
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,9 +15,9 @@ from skelfew.data.joints.body_parts import body_parts
 from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.stlstm import STLSTM, traversal
-from skelfew.errors import SkelfewError
 
-FUSIONS = ("average", "fc", "attention")
+Fusion = Literal["average", "fc", "attention"]
+FUSIONS = get_args(Fusion)
 _HIDDEN = 2  # as a multiple of ``base``: 128 at full width
 _ITERATIONS = 2
 
@@ -56,7 +58,7 @@ class SkeletonGCALSTM(SkeletonEncoder):
         width: Factor on the hidden width, 128.
         body_pool: ``mean`` of all bodies, or ``masked_mean`` of those that are there.
         feature_dim: Hidden width, a multiple of 8; None for the usual one.
-        fusion: One of ``FUSIONS``.
+        fusion: See above.
 
     Attributes:
         feature_dim: D, 128 at full width.
@@ -74,13 +76,12 @@ class SkeletonGCALSTM(SkeletonEncoder):
         width: float = 1.0,
         body_pool: str = "mean",
         feature_dim: int | None = None,
-        fusion: str = "average",
+        *,
+        fusion: Fusion = "average",
     ):
         super().__init__(
             "gca-lstm", layout, channels, bodies, width, body_pool, feature_dim, {"fusion": fusion}
         )
-        if fusion not in FUSIONS:
-            raise SkelfewError(f"no fusion {fusion!r}; there are {', '.join(FUSIONS)}")
         hidden = self.feature_dim = feature_dim or _HIDDEN * self.base
         walk, parts = traversal(layout), body_parts(layout)
         self.parts = tuple(parts)

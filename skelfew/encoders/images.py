@@ -6,12 +6,16 @@ Multimodal One-Shot Action Recognition", ICPR 2020, and Memmesheimer, Haring, Th
 Their code has no licence; this is written from a description of it.
 """
 
+from typing import Annotated, Literal
+
 import torch
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
+from skelfew.fields import Limit
 
-IMAGES = ("sl-dml", "skeleton-dml")
+ImageKind = Literal["sl-dml", "skeleton-dml"]
+ImageSize = Annotated[int, Limit(least=32, most=2048)]
 _COLOURS = 3
 
 
@@ -30,7 +34,7 @@ class SkeletonImage(nn.Module):
     Resizing is bilinear with pixel centres, as ``interpolate(..., align_corners=False)``.
 
     Args:
-        kind: One of ``IMAGES``.
+        kind: See above.
         size: S.
         joints: V.
         bodies: M.
@@ -39,12 +43,8 @@ class SkeletonImage(nn.Module):
 
     heights: Tensor
 
-    def __init__(self, kind: str, size: int, joints: int, bodies: int, channels: int):
+    def __init__(self, kind: ImageKind, size: int, joints: int, bodies: int, channels: int):
         super().__init__()
-        if kind not in IMAGES:
-            raise SkelfewError(f"no skeleton image {kind!r}; there are {', '.join(IMAGES)}")
-        if not 32 <= size <= 2048:
-            raise SkelfewError(f"image_size is {size}; it must lie in 32 to 2048")
         if channels > _COLOURS:
             raise SkelfewError(
                 f"joints of {channels} values do not fit into an image of {_COLOURS} colours; use "

@@ -4,14 +4,17 @@ Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Pa
 torchvision's names, so that its weights fit; at full width all but ``fc`` are there.
 """
 
+from typing import Annotated, Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.data.joints.layouts import Layout
 from skelfew.encoders.backbone import initialise_convolutions
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.images import SkeletonImage
+from skelfew.encoders.images import ImageKind, ImageSize, SkeletonImage
 from skelfew.errors import SkelfewError
+from skelfew.fields import Limit
 
 _MULTIPLES = (1, 2, 4, 8)  # output channels of the four layers as multiples of the first one's
 IMAGE_SIZE = 256
@@ -66,14 +69,13 @@ class SkeletonResNet(SkeletonEncoder):
         width: float = 1.0,
         body_pool: str = "mean",
         feature_dim: int | None = None,
-        image: str = "sl-dml",
-        image_size: int = IMAGE_SIZE,
-        embedding: int | None = None,
+        *,
+        image: ImageKind = "sl-dml",
+        image_size: ImageSize = IMAGE_SIZE,
+        embedding: Annotated[int, Limit(least=1, most=8192)] | None = None,
     ):
-        further = {"image": image, "image_size": image_size}
+        further: dict[str, Any] = {"image": image, "image_size": image_size}
         if embedding is not None:
-            if not 1 <= embedding <= 8192:
-                raise SkelfewError(f"embedding is {embedding}; it must lie in 1 to 8192")
             if feature_dim is not None:
                 raise SkelfewError(
                     f"a last layer of width {feature_dim} and an embedding of width {embedding} "

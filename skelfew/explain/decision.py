@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import HeadClassifier
+from skelfew.fewshot.head import HeadClassifier
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,9 @@ class Decision:
         self._classifier, self._ways, self.device = classifier, ways, device
         self._output = getattr(classifier, "reads", "pooled")
         self._classes = None if classes is None else torch.tensor(classes, device=device)[None]
-        self._learned: nn.Module | None = None
-        if isinstance(classifier, HeadClassifier) and classifier.learned is not None:
-            learned = copy.deepcopy(classifier.learned).to(device).double().eval()
-            self._learned = learned.requires_grad_(False)
+        if isinstance(classifier, HeadClassifier):
+            head = copy.deepcopy(classifier.head).to(device).double().eval()
+            self._classifier = replace(classifier, head=head.requires_grad_(False))
         with torch.no_grad():
             parts = [self._features(x.to(device).double()) for x in exemplars.split(32)]
         self._support = torch.cat(parts)[None]
@@ -107,8 +106,9 @@ class Decision:
         """Return the logits (B, N) of network input (B, C, T, V, M) float64."""
         query = self._features(x)[None]
         if isinstance(self._classifier, HeadClassifier):
-            head = self._classifier.head
-            learned = self._learned
-            return head.logits(self._support, query, self._ways, learned, self._classes)[0]
+            found: Tensor = self._classifier.head(self._support, query, self._ways, self._classes)[
+                0
+            ]
+            return found
         logits: Tensor = self._classifier.scores(self._support, query, self._ways).logits[0]
         return logits

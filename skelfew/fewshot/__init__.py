@@ -1,4 +1,4 @@
-"""Few-shot classifiers on features, a file each; all episodes of a batch at once.
+"""Few-shot classifiers and heads, a file each; all episodes of a batch at once.
 
 A classifier is a frozen dataclass of its settings with one method,
 
@@ -9,78 +9,70 @@ support (E, N * K, D), class by class, and query (E, M, D) of E independent epis
 add a line to CLASSIFIERS.
 
 A head (``skelfew.fewshot.head``) is one that the episodic stage can train through as well; to add
-one, write its module and add a line to HEADS and its name to ``skelfew.config.HEADS``.
+one, write its module and add a line to HEADS.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
-
-from skelfew.config.fields import override_value
 from skelfew.errors import SkelfewError
-from skelfew.fewshot.apsr import APSR
-from skelfew.fewshot.cosine import CosineClassifier, CosineHead
-from skelfew.fewshot.dastm import DASTM
-from skelfew.fewshot.dtw import DTW
-from skelfew.fewshot.feat import FEAT
-from skelfew.fewshot.head import Head, HeadClassifier
-from skelfew.fewshot.jeanie import JEANIE
-from skelfew.fewshot.linear import LinearClassifier
-from skelfew.fewshot.nearest import NearestNeighbour, NearestPrototype
-from skelfew.fewshot.protonet import ProtoNet
-from skelfew.fewshot.scores import Scores
-from skelfew.fewshot.smam import SMAM
-from skelfew.fewshot.softdtw import SoftDTW
-from skelfew.fewshot.subspace import Subspace
+from skelfew.fields import filled, parameters
+from skelfew.registry import Registry
 
-__all__ = [
-    "CLASSIFIERS",
-    "HEADS",
-    "Classifier",
-    "Head",
-    "HeadClassifier",
-    "Scores",
-    "build_classifier",
-    "build_head",
-]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from skelfew.fewshot.head import Head
+    from skelfew.fewshot.scores import Scores
+
+__all__ = ["CLASSIFIERS", "HEADS", "POOLED", "Classifier", "build_classifier", "build_head"]
+
+# The first is what a score is quoted with; "cosine-paper" is the classifier as printed.
+CLASSIFIERS = Registry(
+    "classifier",
+    None,
+    {
+        "cosine": "skelfew.fewshot.cosine:CosineClassifier",
+        "cosine-paper": "skelfew.fewshot.cosine:PrintedCosineClassifier",
+        "linear": "skelfew.fewshot.linear:LinearClassifier",
+        "nearest": "skelfew.fewshot.nearest:NearestNeighbour",
+        "prototype": "skelfew.fewshot.nearest:NearestPrototype",
+        "dtw": "skelfew.fewshot.dtw:DTW",
+    },
+)
+# Those of one feature a clip: what "all" means, and what every table of runs is scored by.
+POOLED = tuple(name for name in CLASSIFIERS if name != "dtw")
+# The first is what the paper trains with, and is scored by the classifier of that name.
+HEADS = Registry(
+    "head",
+    "skelfew.heads",
+    {
+        "cosine": "skelfew.fewshot.cosine:CosineHead",
+        "protonet": "skelfew.fewshot.protonet:ProtoNet",
+        "feat": "skelfew.fewshot.feat:FEAT",
+        "subspace": "skelfew.fewshot.subspace:Subspace",
+        "soft-dtw": "skelfew.fewshot.softdtw:SoftDTW",
+        "dastm": "skelfew.fewshot.dastm:DASTM",
+        "smam": "skelfew.fewshot.smam:SMAM",
+        "jeanie": "skelfew.fewshot.jeanie:JEANIE",
+        "apsr": "skelfew.fewshot.apsr:APSR",
+    },
+)
+
+
+def scored_by() -> list[str]:
+    """Return all names by which a score can be made: classifiers, and heads without the first."""
+    return [*CLASSIFIERS, *(name for name in HEADS if name not in CLASSIFIERS)]
 
 
 class Classifier(Protocol):
     """What evaluate needs of a classifier."""
 
     def scores(
-        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
-    ) -> Scores:
+        self, support: "Tensor", query: "Tensor", ways: int, classes: "Tensor | None" = None
+    ) -> "Scores":
         """Return the logits of the queries, (E, M, N)."""
         ...
-
-
-# The first is what a score is quoted with; "cosine-paper" is the classifier as printed.
-CLASSIFIERS: dict[str, Classifier] = {
-    "cosine": CosineClassifier(),
-    "cosine-paper": CosineClassifier(
-        scale=1.0, rule="mean_raw", tune_steps=20, entropy=1.0, entropy_on="support"
-    ),
-    "linear": LinearClassifier(),
-    "nearest": NearestNeighbour(),
-    "prototype": NearestPrototype(),
-    "dtw": DTW(),
-}
-
-# The first is what the paper trains with, and is scored by the classifier of that name.
-HEADS: dict[str, Head] = {
-    "cosine": CosineHead(),
-    "protonet": ProtoNet(),
-    "feat": FEAT(),
-    "subspace": Subspace(),
-    "soft-dtw": SoftDTW(),
-    "dastm": DASTM(),
-    "smam": SMAM(),
-    "jeanie": JEANIE(),
-    "apsr": APSR(),
-}
 
 
 def build_classifier(name: str, settings: Mapping[str, object] | None = None) -> Classifier:
@@ -94,40 +86,45 @@ def build_classifier(name: str, settings: Mapping[str, object] | None = None) ->
     Raises:
         SkelfewError: No such classifier, or an impossible value.
     """
+    given = settings or {}
     if name not in CLASSIFIERS and name in HEADS:
-        known = {f.name for f in fields(HEADS[name])}  # type: ignore[arg-type]
-        changed = {k: v for k, v in (settings or {}).items() if k in known}
-        return HeadClassifier(build_head(name, changed), given=tuple(changed))
+        from torch.random import fork_rng
+
+        from skelfew.fewshot.head import HeadClassifier
+
+        changed = {k: v for k, v in given.items() if k in settings_known(name)}
+        with fork_rng(devices=[]):  # its first weights are of no use
+            return HeadClassifier(build_head(name, changed), name, given=tuple(changed))
     if name not in CLASSIFIERS:
-        known_names = ", ".join(dict.fromkeys([*CLASSIFIERS, *HEADS]))
-        raise SkelfewError(f"no classifier {name!r}; there are {known_names}")
-    classifier = CLASSIFIERS[name]
-    known = {f.name for f in fields(classifier)}  # type: ignore[arg-type]
-    for key, value in (settings or {}).items():
-        if key in known:
-            classifier = override_value(classifier, [key], value, key)
+        raise SkelfewError(f"no classifier {name!r}; there are {', '.join(scored_by())}")
+    build = CLASSIFIERS.load(name)
+    changed = {k: v for k, v in given.items() if k in settings_known(name)}
+    classifier: Classifier = build(**filled(build, changed, name))
     return classifier
 
 
-def build_head(name: str, settings: Mapping[str, object] | Iterable[str] = ()) -> Head:
-    """Return a head with some of its settings changed.
+def build_head(
+    name: str, settings: Mapping[str, object] | Iterable[str] = (), width: int = 8
+) -> "Head":
+    """Return a new head.
 
     Args:
         name: Key of ``HEADS``.
-        settings: Values or their text by field name, or ``KEY=VALUE`` each.
+        settings: Those to change: values or their text by name, or ``KEY=VALUE`` each.
+        width: D, channels of the encoder.
 
     Raises:
         SkelfewError: No such head or setting, or an impossible value.
     """
-    if name not in HEADS:
-        raise SkelfewError(f"no head {name!r}; there are {', '.join(HEADS)}")
-    head = HEADS[name]
     if not isinstance(settings, Mapping):
         settings = dict(pair.split("=", 1) for pair in settings)
-    known = [f.name for f in fields(head)]  # type: ignore[arg-type]
-    for key, value in settings.items():
-        if key not in known:
-            has = f"its settings are {', '.join(known)}" if known else "it has no settings"
-            raise SkelfewError(f"head {name!r} has no setting {key!r}; {has}")
-        head = override_value(head, [key], value, f"{name}.{key}")
+    build = HEADS.load(name)
+    values = filled(build, settings, f"head {name!r}")
+    head: Head = build(width, **values)
+    head.settings = values
     return head
+
+
+def settings_known(name: str) -> list[str]:
+    """Return the names of the settings of a classifier or a head."""
+    return [*parameters((CLASSIFIERS if name in CLASSIFIERS else HEADS).load(name))]

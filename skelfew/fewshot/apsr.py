@@ -10,16 +10,19 @@ UNVERIFIED. The source has word vectors where this has whatever teacher read the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
-from skelfew.fewshot.head import Head
+from skelfew.fewshot.head import Head, Knowledge
 from skelfew.fewshot.tuning import EPS
+from skelfew.fields import Limit
+
+if TYPE_CHECKING:
+    from skelfew.cache import TeacherCache
 
 
 class Relevance(nn.Module):
@@ -71,45 +74,47 @@ def _as_large(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any)
     module.cosines = module.cosines.new_empty(cosines.shape)
 
 
-@dataclass(frozen=True)
 class APSR(Head):
     """Cosine of two clips, each the sum of its parts weighted as the class has it.
 
-    Attributes:
+    Args:
+        width: D; any.
         sharpness: Factor on the cosines of texts before their softmax; 0 makes all parts equally
             relevant, which is the fusion ``average`` of the encoder ``gca-lstm``.
     """
 
-    sharpness: float = 10.0
+    reads = "parts"
+    cosines = True
+    learns = True
+    knows_classes = True
 
-    reads: ClassVar[str] = "parts"
-    learns: ClassVar[bool] = True
-    needs_relevance: ClassVar[bool] = True
+    def __init__(
+        self, width: int = 0, *, sharpness: Annotated[float, Limit(least=0, most=1000)] = 10.0
+    ):
+        super().__init__()
+        self.sharpness = sharpness
+        self.texts = Relevance()  # empty until a run or its file fills it
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.sharpness <= 1000:
-            raise SkelfewError(f"sharpness is {self.sharpness}; it must lie in [0, 1000]")
+    @classmethod
+    def knowledge(cls, cache: "TeacherCache | None") -> Knowledge:
+        """Return the relevance of parts of the body to classes."""
+        if cache is None:
+            raise SkelfewError(
+                "the head apsr needs class texts: give --cache, e.g. of skelfew-extract DATASET "
+                "--teacher text"
+            )
+        return cache.relevance()
 
-    @property
-    def cosines(self) -> bool:
-        """They are."""
-        return True
+    def know(self, known: Knowledge, parts: Sequence[str]) -> None:
+        """Take the relevance of each part to each class."""
+        self.texts = Relevance({c: [of[part] for part in parts] for c, of in known.items()})
 
-    def module(self, width: int) -> Relevance:
-        """Return the place of the relevances, empty until a run or its file fills it."""
-        return Relevance()
-
-    def logits(
-        self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return the cosines, (E, M, N); several exemplars of a class count by their mean."""
-        assert isinstance(learned, Relevance) and classes is not None
-        shares = learned.shares(classes, self.sharpness).to(query)  # (E, N, P)
+        assert classes is not None
+        shares = self.texts.shares(classes, self.sharpness).to(query)  # (E, N, P)
         if shares.shape[-1] != query.shape[2]:
             raise SkelfewError(
                 f"the head apsr has texts of {shares.shape[-1]} parts of the body, but the "

@@ -1,20 +1,21 @@
 """The cosine classifier (Lu et al., Eqs. 3 and 4): cosine prototypes, optionally fine-tuned."""
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.scores import Scores
-from skelfew.fewshot.tuning import EPS, Tuning, class_means, fine_tune
+from skelfew.fewshot.tuning import EPS, EntropyOn, Tuning, class_means, fine_tune
+from skelfew.fields import Limit, Positive, validate
 
-RULES = ("class_mean", "mean_raw", "per_sample")
+Rule = Literal["class_mean", "mean_raw", "per_sample"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CosineClassifier:
     """Softmax over scaled cosines between a query and the weights of each class.
 
@@ -29,19 +30,15 @@ class CosineClassifier:
         entropy_on: ``support``, or ``query`` (transductive).
     """
 
-    scale: float = 10.0
-    rule: str = "class_mean"
-    tune_steps: int = 0
-    lr: float = 5e-4
+    scale: Positive = 10.0
+    rule: Rule = "class_mean"
+    tune_steps: Annotated[int, Limit(least=0)] = 0
+    lr: Positive = 5e-4
     entropy: float = 0.0
-    entropy_on: str = "support"
+    entropy_on: EntropyOn = "support"
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise SkelfewError(f"rule is {self.rule!r}; expected {', '.join(RULES)}")
-        if self.scale <= 0:
-            raise SkelfewError(f"scale is {self.scale}; it must be greater than 0")
-        self.tuning  # noqa: B018 - checks the rest
+        validate(self)
 
     @property
     def tuning(self) -> Tuning:
@@ -78,6 +75,16 @@ class CosineClassifier:
         return products.unflatten(-1, (ways, -1)).amax(dim=-1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class PrintedCosineClassifier(CosineClassifier):
+    """The classifier with the numbers as printed."""
+
+    scale: Positive = 1.0
+    rule: Rule = "mean_raw"
+    tune_steps: Annotated[int, Limit(least=0)] = 20
+    entropy: float = 1.0
+
+
 def episode_cosines(support: Tensor, query: Tensor, ways: int) -> Tensor:
     """Return the cosine of every query with every class of its episode, in [-1, 1].
 
@@ -97,22 +104,13 @@ def episode_cosines(support: Tensor, query: Tensor, ways: int) -> Tensor:
     return F.normalize(query, dim=-1) @ F.normalize(prototypes, dim=-1).transpose(1, 2)
 
 
-@dataclass(frozen=True)
 class CosineHead(Head):
     """The head that the paper trains with: ``episode_cosines``, to which training adds a scale."""
 
-    @property
-    def cosines(self) -> bool:
-        """They are."""
-        return True
+    cosines = True
 
-    def logits(
-        self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return the cosines, (E, M, N)."""
         return episode_cosines(support, query, ways)

@@ -5,16 +5,15 @@ i of the other, before the two are aligned; RankMax keeps the joints of a frame 
 """
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
-from skelfew.fewshot.softdtw import COSTS, alignment, soft_dtw
+from skelfew.fewshot.softdtw import Cost, alignment, soft_dtw
 from skelfew.fewshot.tuning import EPS, class_means
+from skelfew.fields import Dropout, NotNegative, Positive
 
 
 class CrossAttention(nn.Module):
@@ -70,11 +69,11 @@ def rank_penalty(joints: Tensor) -> Tensor:
     return -largest.mean()
 
 
-@dataclass(frozen=True)
 class DASTM(Head):
     """Minus the soft-DTW of activated joints.
 
-    Attributes:
+    Args:
+        width: D; any.
         gamma: Softness of the alignment.
         cost: Of matching two frames, all joints one after the other: ``cosine`` or ``euclidean``.
         spatial: Whether there is spatial activation; with it the alignment is plain soft-DTW,
@@ -85,53 +84,39 @@ class DASTM(Head):
             ``other`` sequence, as cross-attention mostly does.
     """
 
-    gamma: float = 0.01
-    cost: str = "cosine"
-    spatial: bool = True
-    rank: float = 0.1
-    dropout: float = 0.2
-    values: str = "own"
+    reads = "joints"
+    learns = True
 
-    reads: ClassVar[str] = "joints"
-    learns: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        for name, choices in (("cost", COSTS), ("values", ("own", "other"))):
-            if getattr(self, name) not in choices:
-                expected = ", ".join(choices)
-                raise SkelfewError(f"{name} is {getattr(self, name)!r}; expected {expected}")
-        if self.gamma <= 0 or self.rank < 0 or not 0 <= self.dropout < 1:
-            raise SkelfewError(
-                "gamma must be greater than 0, rank not negative and dropout in [0, 1); got "
-                f"{self.gamma}, {self.rank} and {self.dropout}"
-            )
-
-    def module(self, width: int) -> SpatialActivation:
-        """Return the two attentions; without spatial activation they are idle."""
-        return SpatialActivation(width, self.dropout, self.values)
-
-    def logits(
+    def __init__(
         self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+        width: int,
+        *,
+        gamma: Positive = 0.01,
+        cost: Cost = "cosine",
+        spatial: bool = True,
+        rank: NotNegative = 0.1,
+        dropout: Dropout = 0.2,
+        values: Literal["own", "other"] = "own",
+    ):
+        super().__init__()
+        self.gamma, self.cost, self.spatial, self.rank = gamma, cost, spatial, rank
+        # Without spatial activation it is idle.
+        self.activation = SpatialActivation(width, dropout, values)
+
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return minus the soft-DTW values, (E, M, N)."""
         rows = class_means(support, ways)
         if not self.spatial:
             return -alignment(query.flatten(3), rows.flatten(3), self.gamma, self.cost)
-        assert isinstance(learned, SpatialActivation)
-        active = learned.of_query(query[:, :, None], rows[:, None])
-        classes = learned.of_class(rows[:, None], query[:, :, None])
-        costs = _pair_costs(active.flatten(4), classes.flatten(4), self.cost)
+        active = self.activation.of_query(query[:, :, None], rows[:, None])
+        of_classes = self.activation.of_class(rows[:, None], query[:, :, None])
+        costs = _pair_costs(active.flatten(4), of_classes.flatten(4), self.cost)
         values = soft_dtw(costs.flatten(0, 2).permute(1, 2, 0), self.gamma)
         return -values.view(costs.shape[:3])
 
-    def penalty(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
-    ) -> Tensor | None:
+    def penalty(self, support: Tensor, query: Tensor, ways: int) -> Tensor | None:
         """Return the weighted RankMax terms of classes and queries."""
         if not self.rank:
             return None

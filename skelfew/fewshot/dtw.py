@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.scores import Scores
 from skelfew.fewshot.softdtw import diagonal, frame_costs
+from skelfew.fields import Count, Share, validate
 
 _FAR = 1e30
 _BLOCK_VALUES = 1 << 23  # costs that are kept at once
@@ -63,7 +63,7 @@ def plain_dtw(costs: Tensor, band: int) -> Tensor:
     return cells[rows - 1, columns - 1]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DTW:
     """The class of the nearest exemplars, by dynamic time warping of clips scaled to length one.
 
@@ -75,16 +75,13 @@ class DTW:
         nearest: Over how many of the K exemplars of a class, the nearest, the mean is taken.
     """
 
-    band: float = 0.25
-    nearest: int = 2
+    band: Share = 0.25
+    nearest: Count = 2
 
     reads: ClassVar[str] = "clips"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.band <= 1 or self.nearest < 1:
-            raise SkelfewError(
-                f"band is {self.band} and nearest {self.nearest}; expected a share and 1 or more"
-            )
+        validate(self)
 
     def scores(
         self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None

@@ -1,18 +1,16 @@
 """FEAT (Ye et al., 2020): prototypes that see each other before they are compared."""
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.data.episodes import episode_labels
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.nearest import squared_distances
 from skelfew.fewshot.tuning import class_means
+from skelfew.fields import Dropout, NotNegative, Positive
 
 _WIDTH_PER_TEMPERATURE = 10  # of the source: D = 640 and a temperature of 64
 
@@ -50,11 +48,11 @@ class SetAttention(nn.Module):
         return adapted
 
 
-@dataclass(frozen=True)
 class FEAT(Head):
     """Minus the squared distance to prototypes adapted by self-attention, over a temperature.
 
-    Attributes:
+    Args:
+        width: D; any.
         temperature: Divides the squared distances; 0 for D / 10, the source's 64 at its D of 640.
             Adapted prototypes are as long as sqrt(D), so a narrow encoder hardly learns at 64.
         balance: Weight of the auxiliary loss in training; the source has 0.01 for one exemplar and
@@ -67,42 +65,32 @@ class FEAT(Head):
             that goes on at 0.0002; at the rates of an encoder that starts from nothing it fails.
     """
 
-    temperature: float = 0.0
-    balance: float = 0.01
-    auxiliary_temperature: float = 0.0
-    attention_dropout: float = 0.1
-    dropout: float = 0.5
-    rate: float = 1.0
+    learns = True
 
-    learns: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        if min(self.temperature, self.auxiliary_temperature, self.balance) < 0 or self.rate <= 0:
-            raise SkelfewError(
-                "temperature, auxiliary_temperature and balance must not be negative, rate must be "
-                f"greater than 0; got {self}"
-            )
-
-    def module(self, width: int) -> SetAttention:
-        """Return the attention."""
-        return SetAttention(width, self.attention_dropout, self.dropout)
-
-    def logits(
+    def __init__(
         self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+        width: int,
+        *,
+        temperature: NotNegative = 0.0,
+        balance: NotNegative = 0.01,
+        auxiliary_temperature: NotNegative = 0.0,
+        attention_dropout: Dropout = 0.1,
+        dropout: Dropout = 0.5,
+        rate: Positive = 1.0,
+    ):
+        super().__init__()
+        self.temperature, self.balance, self.rate = temperature, balance, rate
+        self.auxiliary_temperature = auxiliary_temperature
+        self.attention = SetAttention(width, attention_dropout, dropout)
+
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return minus the squared distances to the adapted prototypes, (E, M, N)."""
-        assert learned is not None
         temperature = self.temperature or support.shape[-1] / _WIDTH_PER_TEMPERATURE
-        return -squared_distances(query, learned(class_means(support, ways))) / temperature
+        return -squared_distances(query, self.attention(class_means(support, ways))) / temperature
 
-    def penalty(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
-    ) -> Tensor | None:
+    def penalty(self, support: Tensor, query: Tensor, ways: int) -> Tensor | None:
         """Return the weighted auxiliary loss: every sample against the centres of the classes.
 
         A centre is the mean of all samples of its class, supports and queries, adapted among
@@ -110,10 +98,9 @@ class FEAT(Head):
         """
         if not self.balance:
             return None
-        assert learned is not None
         sides = [x.unflatten(1, (ways, -1)) for x in (support, query)]
         samples = torch.cat(sides, dim=2)  # (E, N, K + Q, D)
-        centres = learned(samples).mean(dim=2)
+        centres = self.attention(samples).mean(dim=2)
         temperature = self.auxiliary_temperature or support.shape[-1] / _WIDTH_PER_TEMPERATURE
         logits = -squared_distances(samples.flatten(1, 2), centres) / temperature
         labels = episode_labels(ways, samples.shape[2]).to(logits.device).repeat(len(logits))

@@ -1,52 +1,54 @@
 """What a head is: a matcher of supports and queries that an encoder can be trained through."""
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from skelfew.fewshot.scores import Scores
 
+if TYPE_CHECKING:
+    from skelfew.cache import TeacherCache
+
 _BLOCK_VALUES = 2**24  # values of queries and of their pairs with classes that are kept at once
+# What texts say of parts of the body, by class number and name of the part.
+Knowledge = Mapping[int, Mapping[str, float]]
 
 
-class Head(ABC):
-    """A frozen dataclass of settings; what it learns, if anything, is a module of its own.
+class Head(nn.Module, ABC):
+    """A head is made of ``(width, **settings)``; ``build_head`` makes one by its name.
+
+    ``width`` is D, the channels of the encoder. The settings are keyword-only parameters, whose
+    annotations say what they may be; what is learned are parameters and buffers as in any module.
 
     Attributes:
         reads: What it takes from the encoder, a key of ``skelfew.encoders.outputs.OUTPUTS``; below,
-            F stands for the shape of that.
+            F is the shape of that.
+        cosines: Whether the logits are cosines, which training multiplies by ``episodic.scale``.
         learns: Whether it has weights or tables of its own, which a run must have made before it
             can score.
-        needs_relevance: Whether it needs the relevance of parts of the body to classes, which the
-            class texts of a cache give, and the numbers of an episode's classes.
-        rate: Factor on their learning rate.
+        knows_classes: Whether these are about the classes of one data set.
+        rate: Factor on the learning rate of its weights.
+        settings: All settings by name; set by ``build_head``.
     """
 
-    reads: ClassVar[str] = "pooled"
+    reads: str = "pooled"
+    cosines: bool = False
     learns: ClassVar[bool] = False
-    needs_relevance: ClassVar[bool] = False
+    knows_classes: ClassVar[bool] = False
     rate: float = 1.0
+    settings: dict[str, Any]
 
-    @property
-    def cosines(self) -> bool:
-        """Whether the logits are cosines, which training multiplies by ``episodic.scale``."""
-        return False
-
-    def module(self, width: int) -> nn.Module | None:
-        """Return new weights for encoders of ``width`` channels; None if nothing is learned."""
-        return None
+    def __init__(self, width: int = 0):
+        super().__init__()
+        self.settings = {}
 
     @abstractmethod
-    def logits(
-        self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return logits (E, M, N), the larger the likelier, with gradients.
 
@@ -54,18 +56,27 @@ class Head(ABC):
             support: What the encoder gives of the exemplars (E, N * K, *F), class by class.
             query: Of the queries (E, M, *F).
             ways: N.
-            learned: What ``module`` made.
-            classes: Class number of each of the N, (E, N); most heads do not ask.
+            classes: Class number of each of the N, (E, N); for heads with ``knows_classes``.
         """
 
-    def penalty(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
-    ) -> Tensor | None:
+    def penalty(self, support: Tensor, query: Tensor, ways: int) -> Tensor | None:
         """Return what training adds to the cross-entropy, a scalar; None for nothing.
 
         The queries are class by class here, as many of each.
         """
         return None
+
+    @classmethod
+    def knowledge(cls, cache: "TeacherCache | None") -> Knowledge | None:
+        """Return what the head must know of classes, as a cache has it; None if it needs nothing.
+
+        Raises:
+            SkelfewError: There is no cache, or it does not have it.
+        """
+        return None
+
+    def know(self, known: Knowledge, parts: Sequence[str]) -> None:
+        """Take what ``knowledge`` returned, for an encoder of these parts of the body."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +84,19 @@ class HeadClassifier:
     """A head as a classifier: no gradients, queries in blocks that fit into memory.
 
     Attributes:
-        head: The head.
-        learned: Its trained weights; None if it has none, or before a run is known.
+        head: The head; one that learns is of use after ``skelfew.fewshot.trained.bind`` only.
+        name: Its key in ``HEADS``.
         given: Settings that were asked for by name, so that they win over those of a run.
     """
 
     head: Head
-    learned: nn.Module | None = None
+    name: str
     given: tuple[str, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
         """The head's settings."""
-        return asdict(self.head)  # type: ignore[call-overload]
+        return self.head.settings
 
     @property
     def reads(self) -> str:
@@ -99,7 +110,7 @@ class HeadClassifier:
         size = len(query) * (ways + 1) * query[0, 0].numel()
         with torch.no_grad():
             parts = [
-                self.head.logits(support, part, ways, self.learned, classes)
+                self.head(support, part, ways, classes)
                 for part in query.split(max(1, _BLOCK_VALUES // size), dim=1)
             ]
         return Scores.untuned(torch.cat(parts, dim=1))

@@ -10,16 +10,16 @@ A path may start and end in any view. The authors' code has no licence and was n
 written from a description of it (spec F.8), so the head is UNVERIFIED against it.
 """
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skelfew.encoders.outputs import MOST_VIEWS, views_output
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
-from skelfew.fewshot.softdtw import COSTS, frame_costs
+from skelfew.fewshot.softdtw import Cost, Prototype, frame_costs
 from skelfew.fewshot.tuning import class_means
+from skelfew.fields import Limit, Odd, Positive
 
 _FAR = 1e30  # stands for infinity
 
@@ -66,11 +66,14 @@ def _with_neighbours(x: Tensor, dim: int) -> Tensor:
     return torch.stack([padded.narrow(dim, i, size) for i in range(3)]).logsumexp(dim=0)
 
 
-@dataclass(frozen=True)
+Views = Annotated[int, Odd(MOST_VIEWS)]
+
+
 class JEANIE(Head):
     """Minus the cost of aligning a query with the exemplar of each class over time and views.
 
-    Attributes:
+    Args:
+        width: D; any.
         yaws: Views about the vertical axis, an odd number.
         pitches: Views about the horizontal axis, an odd number.
         degrees: Between neighbouring views; the middle view is the skeleton itself.
@@ -80,39 +83,24 @@ class JEANIE(Head):
             the ``nearest``, the one that is aligned best.
     """
 
-    yaws: int = 5
-    pitches: int = 1
-    degrees: float = 15.0
-    gamma: float = 0.01
-    cost: str = "cosine"
-    prototype: str = "mean"
-
-    def __post_init__(self) -> None:
-        for name, choices in (("cost", COSTS), ("prototype", ("mean", "nearest"))):
-            if getattr(self, name) not in choices:
-                expected = ", ".join(choices)
-                raise SkelfewError(f"{name} is {getattr(self, name)!r}; expected {expected}")
-        if self.gamma <= 0:
-            raise SkelfewError(f"gamma is {self.gamma}; it must be greater than 0")
-        for name in ("yaws", "pitches"):
-            value = getattr(self, name)
-            if not (0 < value <= MOST_VIEWS and value % 2):
-                raise SkelfewError(f"{name} is {value}; it must be odd and {MOST_VIEWS} at most")
-        if not 0 < self.degrees <= 90:
-            raise SkelfewError(f"degrees is {self.degrees}; it must lie in (0, 90]")
-
-    @property
-    def reads(self) -> str:  # type: ignore[override]
-        """Features by view and frame."""
-        return views_output(self.yaws, self.pitches, self.degrees)
-
-    def logits(
+    def __init__(
         self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+        width: int = 0,
+        *,
+        yaws: Views = 5,
+        pitches: Views = 1,
+        degrees: Annotated[float, Limit(above=0, most=90, why="it must lie in (0, 90]")] = 15.0,
+        gamma: Positive = 0.01,
+        cost: Cost = "cosine",
+        prototype: Prototype = "mean",
+    ):
+        super().__init__()
+        self.yaws, self.pitches, self.gamma = yaws, pitches, gamma
+        self.cost, self.prototype = cost, prototype
+        self.reads = views_output(yaws, pitches, degrees)
+
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return minus the costs over the number of frames, (E, M, N)."""
         episodes, count, views, frames, _ = query.shape

@@ -1,14 +1,16 @@
 """The linear classifier that the paper compares with (Table XI, LC)."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 
 from skelfew.fewshot.scores import Scores
-from skelfew.fewshot.tuning import Tuning, class_means, fine_tune
+from skelfew.fewshot.tuning import EntropyOn, Tuning, class_means, fine_tune
+from skelfew.fields import Limit, Positive, validate
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LinearClassifier:
     """softmax(W q + b); W starts at the mean raw support feature of each class, b at 0.
 
@@ -19,13 +21,13 @@ class LinearClassifier:
         entropy_on: ``support``, or ``query`` (transductive).
     """
 
-    tune_steps: int = 20
-    lr: float = 5e-4
+    tune_steps: Annotated[int, Limit(least=0)] = 20
+    lr: Positive = 5e-4
     entropy: float = 1.0
-    entropy_on: str = "support"
+    entropy_on: EntropyOn = "support"
 
     def __post_init__(self) -> None:
-        self.tuning  # noqa: B018 - checks the settings
+        validate(self)
 
     @property
     def tuning(self) -> Tuning:

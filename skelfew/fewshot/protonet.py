@@ -1,45 +1,30 @@
 """ProtoNet (Snell et al., 2017): the class of the nearest mean exemplar, trained through."""
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.nearest import squared_distances
 from skelfew.fewshot.tuning import EPS, class_means
 
-METRICS = ("euclidean", "cosine")
 
-
-@dataclass(frozen=True)
 class ProtoNet(Head):
     """Softmax over minus squared distances to the mean exemplar of each class.
 
-    Attributes:
+    Args:
+        width: D; any.
         metric: ``euclidean``, the squared distance of the source, or ``cosine``, its other
             variant, to which training adds a learned scale (``episodic.scale``).
     """
 
-    metric: str = "euclidean"
+    def __init__(self, width: int = 0, *, metric: Literal["euclidean", "cosine"] = "euclidean"):
+        super().__init__()
+        self.metric, self.cosines = metric, metric == "cosine"
 
-    def __post_init__(self) -> None:
-        if self.metric not in METRICS:
-            raise SkelfewError(f"metric is {self.metric!r}; expected {', '.join(METRICS)}")
-
-    @property
-    def cosines(self) -> bool:
-        """Whether the logits are cosines, which training has to scale."""
-        return self.metric == "cosine"
-
-    def logits(
-        self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return minus the squared distances, or the cosines, (E, M, N)."""
         rows = class_means(support, ways)

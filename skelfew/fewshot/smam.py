@@ -6,60 +6,38 @@ it stands out by itself and by how well it is found again in the other clip. UNV
 inside the set of queries is left out.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.tuning import EPS, class_means
+from skelfew.fields import Positive, Share
 
 
-@dataclass(frozen=True)
 class SMAM(Head):
     """Cosine of two clips, each the sum of its positions weighted for this pair.
 
-    Attributes:
+    Args:
+        width: D; any.
         mutual: Weight of the mutual attention against the self attention, 0 to 1.
         sharpness: Of the mutual attention, the factor on cosines before their softmax.
     """
 
-    mutual: float = 0.5
-    sharpness: float = 10.0
+    reads = "joints"
+    learns = True
+    cosines = True
 
-    reads: ClassVar[str] = "joints"
-    learns: ClassVar[bool] = True
+    def __init__(self, width: int, *, mutual: Share = 0.5, sharpness: Positive = 10.0):
+        super().__init__()
+        self.mutual, self.sharpness = mutual, sharpness
+        self.attention = nn.Linear(width, 1)  # a 1x1 convolution
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.mutual <= 1 or self.sharpness <= 0:
-            raise SkelfewError(
-                "mutual must lie in [0, 1] and sharpness above 0; got "
-                f"{self.mutual} and {self.sharpness}"
-            )
-
-    @property
-    def cosines(self) -> bool:
-        """They are."""
-        return True
-
-    def module(self, width: int) -> nn.Linear:
-        """Return the 1x1 convolution that gives the self attention."""
-        return nn.Linear(width, 1)
-
-    def logits(
-        self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return the cosines, (E, M, N)."""
-        assert learned is not None
         rows, query = class_means(support, ways).flatten(2, 3), query.flatten(2, 3)  # (E, N, P, D)
-        own_rows, own_query = (learned(x).squeeze(-1).softmax(dim=-1) for x in (rows, query))
+        own_rows, own_query = (self.attention(x).squeeze(-1).softmax(dim=-1) for x in (rows, query))
         units = [F.normalize(x, dim=-1, eps=EPS) for x in (query, rows)]
         products = units[0].flatten(1, 2) @ units[1].flatten(1, 2).transpose(1, 2)
         found = products.view(*query.shape[:3], *rows.shape[1:3])  # (E, M, P, N, P')

@@ -8,18 +8,18 @@ whose rows are contiguous.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.tuning import EPS, class_means
+from skelfew.fields import Positive
 
-COSTS = ("cosine", "euclidean")
+Cost = Literal["cosine", "euclidean"]
+Prototype = Literal["mean", "nearest"]
 _FAR = 1e30  # stands for infinity, whose differences would be no numbers
 _LEAST = -115.0  # exponents; 2^-115 is nothing beside 1, and exp2 is slow where it underflows
 
@@ -169,11 +169,11 @@ def alignment(
     return values
 
 
-@dataclass(frozen=True)
 class SoftDTW(Head):
     """Minus the soft-DTW of a query with the exemplar of each class, frame by frame.
 
-    Attributes:
+    Args:
+        width: D; any.
         gamma: Softness of the alignment.
         cost: Of matching two frames: ``cosine``, 1 - cos, or ``euclidean``, squared.
         divergence: Whether half the soft-DTW of each sequence with itself is subtracted.
@@ -183,36 +183,22 @@ class SoftDTW(Head):
             as in the reference, or ``nearest``, the exemplar that is aligned best.
     """
 
-    gamma: float = 0.01
-    cost: str = "cosine"
-    divergence: bool = True
-    frame: str = "joints"
-    prototype: str = "mean"
-
-    def __post_init__(self) -> None:
-        for name, choices in (
-            ("cost", COSTS),
-            ("frame", ("joints", "mean")),
-            ("prototype", ("mean", "nearest")),
-        ):
-            if getattr(self, name) not in choices:
-                expected = ", ".join(choices)
-                raise SkelfewError(f"{name} is {getattr(self, name)!r}; expected {expected}")
-        if self.gamma <= 0:
-            raise SkelfewError(f"gamma is {self.gamma}; it must be greater than 0")
-
-    @property
-    def reads(self) -> str:  # type: ignore[override]
-        """Features by frame, or by frame and joint."""
-        return "joints" if self.frame == "joints" else "frames"
-
-    def logits(
+    def __init__(
         self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+        width: int = 0,
+        *,
+        gamma: Positive = 0.01,
+        cost: Cost = "cosine",
+        divergence: bool = True,
+        frame: Literal["joints", "mean"] = "joints",
+        prototype: Prototype = "mean",
+    ):
+        super().__init__()
+        self.gamma, self.cost, self.divergence, self.prototype = gamma, cost, divergence, prototype
+        self.reads = "joints" if frame == "joints" else "frames"
+
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return minus the soft-DTW values, (E, M, N)."""
         support, query = support.flatten(3), query.flatten(3)

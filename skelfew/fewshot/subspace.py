@@ -6,23 +6,23 @@ gets the same score. Here the second exemplar of a lonely one is its mirror imag
 joints change places and x its sign.
 """
 
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
+from skelfew.fields import NotNegative, Positive
 
-FORMS = ("affine", "linear")
 _EPS = 1e-12
 
 
-@dataclass(frozen=True)
 class Subspace(Head):
     """Minus the distance of a query to the subspace of each class.
 
-    Attributes:
+    Args:
+        width: D; any.
         form: ``affine``: through the mean of the exemplars, distance (reference with Conv4).
             ``linear``: through the origin, squared distance over D (reference with ResNet-12), to
             the K - 1 leading directions of K exemplars.
@@ -32,39 +32,26 @@ class Subspace(Head):
         apart: Weight of the term that keeps subspaces of classes apart in training.
     """
 
-    form: str = "affine"
-    second: str = "mirror"
-    scale: float = 1.0
-    apart: float = 0.03
-
-    def __post_init__(self) -> None:
-        for name, choices in (("form", FORMS), ("second", ("mirror", "none"))):
-            if getattr(self, name) not in choices:
-                expected = ", ".join(choices)
-                raise SkelfewError(f"{name} is {getattr(self, name)!r}; expected {expected}")
-        if self.form == "linear" and self.second == "none":
+    def __init__(
+        self,
+        width: int = 0,
+        *,
+        form: Literal["affine", "linear"] = "affine",
+        second: Literal["mirror", "none"] = "mirror",
+        scale: Positive = 1.0,
+        apart: NotNegative = 0.03,
+    ):
+        super().__init__()
+        if form == "linear" and second == "none":
             raise SkelfewError(
                 "form=linear needs second=mirror: with one exemplar every class would get the same "
                 "score"
             )
-        if self.scale <= 0 or self.apart < 0:
-            raise SkelfewError(
-                f"scale must be greater than 0 and apart not negative; got {self.scale} and "
-                f"{self.apart}"
-            )
+        self.form, self.second, self.scale, self.apart = form, second, scale, apart
+        self.reads = "mirrored" if second == "mirror" else "pooled"
 
-    @property
-    def reads(self) -> str:  # type: ignore[override]
-        """Pooled features, with those of the mirror image where they may be needed."""
-        return "mirrored" if self.second == "mirror" else "pooled"
-
-    def logits(
-        self,
-        support: Tensor,
-        query: Tensor,
-        ways: int,
-        learned: nn.Module | None = None,
-        classes: Tensor | None = None,
+    def forward(
+        self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Tensor:
         """Return minus the distances, (E, M, N)."""
         if self.second == "mirror":
@@ -80,9 +67,7 @@ class Subspace(Head):
             return -self.scale * (squares + _EPS).sqrt()
         return -self.scale * squares / query.shape[-1]
 
-    def penalty(
-        self, support: Tensor, query: Tensor, ways: int, learned: nn.Module | None = None
-    ) -> Tensor | None:
+    def penalty(self, support: Tensor, query: Tensor, ways: int) -> Tensor | None:
         """Return the weighted sum over pairs of classes of ||P_i^T P_j||^2, P orthonormal bases."""
         _, spans = self._subspaces(support, ways)
         if not self.apart or not spans.shape[2]:

@@ -5,8 +5,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import HEADS, HeadClassifier, build_head
+from skelfew.fewshot import build_head
+from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.io.documents import Form
 from skelfew.io.files import shown
 
@@ -15,21 +18,17 @@ FILE = "head.safetensors"
 _WIDEST = 1 << 13
 
 
-def save_head(
-    path: Path, name: str, head: HeadClassifier, width: int, about: Mapping[str, Any]
-) -> None:
+def save_head(path: Path, head: HeadClassifier, width: int, about: Mapping[str, Any]) -> None:
     """Write a head, replacing an older file only when complete.
 
     Args:
         path: The file.
-        name: Key of ``HEADS``.
         head: The head, trained.
         width: Channels of the encoder that it was trained on.
         about: Provenance, plain values.
     """
-    document = {**about, "name": name, "settings": head.settings, "width": width}
-    state = {} if head.learned is None else head.learned.state_dict()
-    FORM.write(path, state, document)
+    document = {**about, "name": head.name, "settings": head.settings, "width": width}
+    FORM.write(path, head.head.state_dict(), document)
 
 
 def head_name(path: Path | None) -> str | None:
@@ -54,7 +53,7 @@ def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
     """
     if not isinstance(classifier, HeadClassifier):
         return classifier
-    name = next(k for k, h in HEADS.items() if type(h) is type(classifier.head))
+    name = classifier.name
     found = None if path is None or not path.is_file() else _read(path)
     if found is None or found["name"] != name:
         if classifier.head.learns:
@@ -64,25 +63,30 @@ def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
                 f"with --set episodic.head={name}, or choose another --classifier"
             )
         return classifier
-    if classifier.head.needs_relevance and dataset not in (None, found.get("dataset")):
+    if classifier.head.knows_classes and dataset not in (None, found.get("dataset")):
         raise SkelfewError(
             f"{path}: the head {name!r} has texts of the classes of {found.get('dataset')}, but "
             f"{dataset} is scored; choose another --classifier"
         )
     given = {key: classifier.settings[key] for key in classifier.given}
-    head = build_head(name, {**found["settings"], **given})
-    learned = head.module(found["width"])
-    if learned is not None:
-        assert path is not None
-        try:
-            learned.load_state_dict(FORM.read(path)[1])
-        except RuntimeError as error:
-            raise SkelfewError(
-                f"{path}: the weights do not fit {name!r} with these settings "
-                f"({str(error).splitlines()[-1].strip()})"
-            ) from None
-        learned.eval().requires_grad_(False)
-    return replace(classifier, head=head, learned=learned)
+    head = build_head(name, {**found["settings"], **given}, found["width"])
+    assert path is not None
+    try:
+        head.load_state_dict(with_part(head, FORM.read(path)[1]))
+    except RuntimeError as error:
+        raise SkelfewError(
+            f"{path}: the weights do not fit {name!r} with these settings "
+            f"({str(error).splitlines()[-1].strip()})"
+        ) from None
+    return replace(classifier, head=head.eval().requires_grad_(False))
+
+
+def with_part(head: Head, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state by the names of today; once it held the names inside a head's only part."""
+    parts = [name for name, _ in head.named_children()]
+    if len(parts) != 1 or any(key.startswith(f"{parts[0]}.") for key in state):
+        return dict(state)
+    return {f"{parts[0]}.{key}": value for key, value in state.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

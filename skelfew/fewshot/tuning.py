@@ -7,14 +7,15 @@ features themselves are needed only before (their inner products) and after (the
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from skelfew.data.episodes import episode_labels
-from skelfew.errors import SkelfewError
 
 EPS = 1e-12
+EntropyOn = Literal["support", "query"]
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,7 @@ class Tuning:
     momentum: float = 0.9
     weight_decay: float = 1e-4
     entropy: float = 1.0
-    entropy_on: str = "support"
-
-    def __post_init__(self) -> None:
-        if self.steps < 0 or self.lr <= 0:
-            raise SkelfewError(
-                f"fine-tuning needs steps >= 0 and lr > 0, got {self.steps} and {self.lr}"
-            )
-        if self.entropy_on not in ("support", "query"):
-            raise SkelfewError(f"entropy_on is {self.entropy_on!r}; expected support or query")
+    entropy_on: EntropyOn = "support"
 
     @property
     def transductive(self) -> bool:

@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot import build_classifier
 from skelfew.fewshot.dtw import DTW
 
 _SURE = 0.9  # confidence in a copy of a single exemplar, see ``confidence_scale``
@@ -30,7 +29,7 @@ def class_means(features: Tensor, labels: Tensor) -> Tensor:
 
 def cosines(prototypes: Tensor, features: Tensor) -> Tensor:
     """Return the cosines (n, N) of features (n, D) to prototypes (N, D)."""
-    classifier = replace(CLASSIFIERS["cosine"], scale=1.0)  # type: ignore[type-var]
+    classifier = build_classifier("cosine", {"scale": 1.0})
     return classifier.scores(prototypes[None], features[None], len(prototypes)).logits[0]
 
 
@@ -44,7 +43,7 @@ def by_dtw(support: Tensor, labels: Tensor, features: Tensor) -> Tensor:
 
     As the classifier ``dtw`` of ``skelfew.fewshot`` has them; unequal counts will do.
     """
-    rule = CLASSIFIERS["dtw"]
+    rule = build_classifier("dtw")
     assert isinstance(rule, DTW)
     alike = rule.similarities(support[None], features[None])[0]
     return per_class(alike, members(labels), rule.nearest)

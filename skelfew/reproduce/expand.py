@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.cache.transport.places import is_url
-from skelfew.config import STAGES, InputConfig, TrainConfig
+from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.protocols.protocol import split_names
-from skelfew.encoders import OWN_SETTINGS
 from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier
+from skelfew.fewshot import HEADS, POOLED, build_classifier
 from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import brief
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
 from skelfew.reproduce.units import Request, Unit, Work
 from skelfew.runs.inputs import Inputs, find_inputs
+from skelfew.training.stages import STAGES
 
 # Raised when training or scoring changes so that old records no longer stand for the code.
 RECORD_VERSION = 1
@@ -155,11 +155,8 @@ def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Uni
         raise SkelfewError(
             f"{inputs.cache.path}: has no class texts (array class_text), which 0 shots need"
         )
-    if _relevant(config) and inputs.cache is None:
-        raise SkelfewError(
-            "the head needs the relevance of parts of the body: name a cache of texts"
-        )
-    head = "" if row.classifier in CLASSIFIERS else row.classifier
+    _known(config, inputs)  # raises if the head must know classes that the cache does not
+    head = "" if row.classifier in POOLED else row.classifier
     text = json.dumps(identity(request, row, config, inputs, where.seed), sort_keys=True)
     return Unit(
         key=hashlib.sha256(text.encode()).hexdigest(),
@@ -182,9 +179,7 @@ def identity(
     request: Request, row: Row, config: TrainConfig | None, inputs: Inputs, seed: int
 ) -> dict[str, Any]:
     """Return all that determines the numbers of a row, as plain values: its key is their digest."""
-    classifiers = dict(CLASSIFIERS)
-    if row.classifier not in CLASSIFIERS:
-        classifiers[row.classifier] = build_classifier(row.classifier)
+    classifiers = {name: build_classifier(name) for name in (*POOLED, row.classifier)}
     return {
         "record_version": RECORD_VERSION,
         "features": row.features,
@@ -196,7 +191,7 @@ def identity(
         "protocol": inputs.protocol.sha256,
         "split": inputs.protocol.split,
         "cache": inputs.cache.attrs.get("digest") if inputs.cache else None,
-        **({"relevance": inputs.cache.relevance()} if _relevant(config) and inputs.cache else {}),
+        **({"relevance": known} if (known := _known(config, inputs)) else {}),
         "classes": request.classes,
         "shots": list(request.table.shots_of(row)),
         "draws": request.table.draws,
@@ -204,11 +199,11 @@ def identity(
     }
 
 
-def _relevant(config: TrainConfig | None) -> bool:
-    """Whether training needs what a cache says of parts of the body."""
+def _known(config: TrainConfig | None, inputs: Inputs) -> Any:
+    """Return what the head of the episodes must know of classes, None for nothing."""
     if config is None or "episodic" not in config.stages:
-        return False
-    return HEADS[config.episodic.head].needs_relevance
+        return None
+    return HEADS.load(config.episodic.head).knowledge(inputs.cache)
 
 
 def _digest(init: str) -> str:
@@ -230,9 +225,5 @@ def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
 
 
 def idle(config: TrainConfig) -> tuple[str, ...]:
-    """Return how the names of settings begin that do not take part: other stages and encoders."""
-    found = [f"{stage}." for stage in STAGES if stage not in config.stages]
-    for name, settings in OWN_SETTINGS.items():
-        if name != config.encoder.name:
-            found += [f"encoder.{key}" for key in settings]
-    return tuple(found)
+    """Return how the names of settings begin that do not take part: other stages."""
+    return tuple(f"{stage}." for stage in STAGES if stage not in config.stages)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 from skelfew.config import override
@@ -27,10 +26,8 @@ def seconds_of(unit: Unit) -> float:
     config = override(config, "data.samples_per_class", each)
     for stage in config.stages:
         if stage == "episodic":
-            config = replace(
-                config,
-                episodic=replace(config.episodic, episodes=2 * _EPISODES, epoch_episodes=_EPISODES),
-            )
+            config = override(config, "episodic.episodes", 2 * _EPISODES)
+            config = override(config, "episodic.epoch_episodes", _EPISODES)
         else:
             config = override(config, f"{stage}.epochs", 2)
             config = override(config, f"{stage}.optimizer.warmup", 0.0)

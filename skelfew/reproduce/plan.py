@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.cli.common import log
-from skelfew.config import preset
 from skelfew.io.paths import below
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.expand import idle
@@ -102,9 +101,8 @@ def commands(unit: Unit, folder: Path) -> list[str]:
     if unit.split:
         parts += ["--split", unit.split]
     parts += ["--stages", ",".join(c.stages), "--threads", str(c.threads)]
-    base = preset(c.preset).flat()
-    for key, value in c.flat().items():
-        if value != base[key] and not key.startswith((*_AUTOMATIC, *idle(c))):
+    for key, (_, value) in c.changed().items():
+        if not key.startswith((*_AUTOMATIC, *idle(c))):
             parts += ["--set", f"{key}={_text(value)}"]
     train = shlex.join(parts)
     classifiers = "--classifier all" + (f" --classifier {unit.head}" if unit.head else "")

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skelfew.config import STAGES, TEACHER_STAGES, TrainConfig, override, preset
+from skelfew.config import TrainConfig, learns_from_teacher, override, preset
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, read_text
 from skelfew.reproduce.inherit import inherited, repeated
 from skelfew.reproduce.quotes import PaperNumber, paper_numbers
+from skelfew.training.stages import STAGES
 
 FOLDER = Path(__file__).with_name("tables")
 RAW_KEY = "raw"
@@ -72,7 +73,7 @@ class Row:
     @property
     def knows_texts(self) -> bool:
         """Whether training leaves a way from skeletons to class texts, which 0 shots need."""
-        return any(stage in TEACHER_STAGES for stage in self.stages)
+        return any(learns_from_teacher(stage) for stage in self.stages)
 
 
 @dataclass(frozen=True)
@@ -351,7 +352,8 @@ def _shots(path: Path, where: str, given: object) -> tuple[int, ...]:
 def _check_row(path: Path, table: Table, row: Row) -> None:
     where = f"{path}: row {row.key!r}"
     if not table.shots_of(row) or (0 in row.shots and not row.knows_texts):
-        raise TableError(f"{where}: 0 shots need one of the stages {', '.join(TEACHER_STAGES)}")
+        able = ", ".join(stage for stage in STAGES if learns_from_teacher(stage))
+        raise TableError(f"{where}: 0 shots need one of the stages {able}")
     if row.missing or row.features == "raw":
         return
     for what, keys, files in (
@@ -361,12 +363,12 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
         if unknown := [key for key in keys if key not in files]:
             known = ", ".join(files) or "none"
             raise TableError(f"{where} wants {what} {unknown[0]!r}; the table has {known}")
-    if not row.caches and (needy := [s for s in row.stages if s in TEACHER_STAGES]):
+    if not row.caches and (needy := [s for s in row.stages if learns_from_teacher(s)]):
         raise TableError(f"{where}: the stage {needy[0]} needs a cache")
     _check_share(where, row.share)
     for budget in table.budgets:
         try:
-            table.start(row, next(iter(table.datasets)), budget)
+            table.start(row, next(iter(table.datasets)), budget).encoder.checked()
         except SkelfewError as error:
             raise TableError(f"{where}, budget {budget!r}: {error}") from None
 

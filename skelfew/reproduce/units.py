@@ -60,7 +60,7 @@ class Unit:
         if c is None:
             return ()
         head = () if c.episodic.head == "cosine" else (c.episodic.head,)
-        own = c.encoder.own.values()
+        own = (value for value in c.encoder.own.values() if value is not None)
         return (c.encoder.name, c.encoder.width, c.data.frames, *c.stages, *head, *own)
 
     @property

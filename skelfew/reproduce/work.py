@@ -17,7 +17,7 @@ from skelfew.evaluation.document import class_features
 from skelfew.evaluation.scoring import Features, Result, score_draws, score_exemplars, score_texts
 from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
 from skelfew.evaluation.zeroshot import text_subject
-from skelfew.fewshot import CLASSIFIERS, Classifier, build_classifier
+from skelfew.fewshot import POOLED, Classifier, build_classifier
 from skelfew.fewshot.trained import bind
 from skelfew.io.paths import below
 from skelfew.reproduce.units import Unit
@@ -178,7 +178,7 @@ def _scores(
 ) -> dict[str, Any]:
     pooled = class_features(subject, classes)
     scored: dict[str, tuple[Classifier, Features]] = {
-        name: (classifier, pooled) for name, classifier in CLASSIFIERS.items()
+        name: (build_classifier(name), pooled) for name in POOLED
     }
     if unit.head:
         head = bind(build_classifier(unit.head), subject.head, subject.manifest.name)

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from skelfew.io.clean import printable
 from skelfew.cache import JoinedCache, TeacherCache, join
@@ -37,7 +37,7 @@ class Inputs:
     protocol: Protocol
     cache: TeacherCache | None
     cache_url: str | None = None
-    match: str = "manifest"
+    match: Literal["manifest", "ids"] = "manifest"
     rename_ids: str | None = None
 
     @property
@@ -153,8 +153,15 @@ def find_inputs(config: TrainConfig) -> Inputs:
     protocol = load_protocol(
         config.protocol, manifest, config.split, validation=not config.train_on_validation
     )
-    how = "ids" if by_ids else "manifest"
-    return Inputs(manifest, store, protocol, cache, cache_url, how, given.rename_ids)
+    return Inputs(
+        manifest,
+        store,
+        protocol,
+        cache,
+        cache_url,
+        "ids" if by_ids else "manifest",
+        given.rename_ids,
+    )
 
 
 def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> Path:

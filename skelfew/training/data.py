@@ -4,8 +4,8 @@ Whatever trains gets a ``TrainingData``, and only ``admit`` makes one: it looks 
 every single sample in the manifest, whoever chose the samples and however.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -13,7 +13,6 @@ from torch import Tensor
 from skelfew.cache import TeacherCache
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
-from skelfew.data.joints.body_parts import body_parts
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.protocols.protocol import Protocol
 from skelfew.data.store import SkeletonStore
@@ -50,8 +49,7 @@ class TrainingData:
         device: Where batches are made.
         performances: Which samples show the same performance, by different cameras, (n,) int64;
             all different where the manifest does not say.
-        relevance: What texts say of each class and of each part of the body of the layout, by
-            class number; None if nobody asked.
+        cache: Where targets came from and a head learns of classes; None without a cache.
     """
 
     ids: tuple[str, ...]
@@ -61,7 +59,7 @@ class TrainingData:
     targets: Tensor | None
     device: torch.device
     performances: Tensor
-    relevance: Mapping[int, Sequence[float]] | None = None
+    cache: TeacherCache | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -71,25 +69,10 @@ class TrainingData:
         """The class number of every sample, (n,) int64, on the processor."""
         return torch.tensor(self.classes)[self.labels]
 
-    def with_relevance(self, cache: TeacherCache) -> "TrainingData":
-        """Return the same samples with ``TeacherCache.relevance`` of the layout's parts.
-
-        The texts are those of all classes of the cache, novel ones too: texts, not samples.
-
-        Raises:
-            SkelfewError: The cache has none, or none of a class of the samples.
-        """
-        parts, known = body_parts(self.bank.layout), cache.relevance()
-        if absent := [c for c in self.classes if c not in known]:
-            raise SkelfewError(f"{cache.path}: has no text of class {absent[0]}, which is trained")
-        relevance = {c: [of[part] for part in parts] for c, of in known.items()}
-        return replace(self, relevance=relevance)
-
-    def with_targets(
-        self, cache: TeacherCache, representation: str, target_form: str
-    ) -> "TrainingData":
+    def with_targets(self, representation: str, target_form: str) -> "TrainingData":
         """Return the same samples with teacher features, see ``TeacherCache.targets``."""
-        features = cache.targets(self.ids, representation, target_form)  # type: ignore[arg-type]
+        assert self.cache is not None
+        features = self.cache.targets(self.ids, representation, target_form)  # type: ignore[arg-type]
         return replace(self, targets=torch.from_numpy(features).to(self.device))
 
     def skeletons(self, rows: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -108,8 +91,6 @@ def admit(
     bodies: int,
     device: torch.device,
     cache: TeacherCache | None = None,
-    representation: str = "f_v+f_t",
-    target_form: str = "unit",
 ) -> TrainingData:
     """Read samples into memory after checking that every one may be used.
 
@@ -122,9 +103,7 @@ def admit(
         pipeline: How skeletons become network input.
         bodies: M.
         device: Where batches go.
-        cache: Teacher features to read as targets.
-        representation: See ``TeacherCache.targets``.
-        target_form: See ``TeacherCache.targets``.
+        cache: Teacher features and class texts of the data set, None for none.
 
     Raises:
         NovelClassError: If one of the samples is of another class.
@@ -135,7 +114,7 @@ def admit(
     numbers = [manifest[i].class_id for i in ids]
     classes = tuple(sorted(set(numbers)))
     index = {c: i for i, c in enumerate(classes)}
-    data = TrainingData(
+    return TrainingData(
         ids=tuple(ids),
         classes=classes,
         labels=torch.tensor([index[n] for n in numbers]),
@@ -143,8 +122,8 @@ def admit(
         targets=None,
         device=device,
         performances=_performances([manifest[i] for i in ids]),
+        cache=cache,
     )
-    return data if cache is None else data.with_targets(cache, representation, target_form)
 
 
 def _performances(samples: Sequence[Sample]) -> Tensor:

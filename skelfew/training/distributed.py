@@ -20,9 +20,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from skelfew.errors import SkelfewError
-
-# Their networks are copies of the encoder, or see several views.
-_ALONE = ("skeleton_byol", "aimclr")
+from skelfew.training.stages import STAGES
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def refuse(stages: Iterable[str], encoder: nn.Module, head: str, reads: str) -> 
     """
     why = "several processes would not come to the numbers of one; start skelfew-train without"
     for stage in stages:
-        if stage in _ALONE:
+        if STAGES.load(stage).one_process:
             raise SkelfewError(f"stage {stage} runs in one process only: {why} torchrun")
         if stage == "episodic" and reads != "pooled":
             raise SkelfewError(

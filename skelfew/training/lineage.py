@@ -5,7 +5,7 @@ from typing import Any
 
 from skelfew.cache import TeacherCache
 from skelfew.cache.tools.compare import differences
-from skelfew.config import TEACHER_STAGES, TrainConfig
+from skelfew.config import TrainConfig
 from skelfew.data.protocols.files import list_protocols
 from skelfew.data.protocols.protocol import Protocol
 from skelfew.encoders.checkpoints import is_own, read_metadata
@@ -14,7 +14,7 @@ from skelfew.runs.inputs import Inputs
 from skelfew.training.base_samples import base_samples
 from skelfew.training.data import NovelClassError
 from skelfew.training.resolve import pipeline_of
-from skelfew.training.stages import UNVERIFIED
+from skelfew.training.stages import STAGES
 
 
 def describe(
@@ -35,13 +35,17 @@ def describe(
         "novel": list(protocol.novel),
         "preset": config.preset,
         "stages": list(stages),
-        **({"unverified": found} if (found := [s for s in stages if s in UNVERIFIED]) else {}),
+        **(
+            {"unverified": found}
+            if (found := [s for s in stages if STAGES.load(s).unverified])
+            else {}
+        ),
         "seed": config.seed,
         "init": init,
         "pipeline": pipeline_of(config, inputs).to_dict(),
         "teacher": None,
     }
-    from_teacher = [s for s in stages if s in TEACHER_STAGES]
+    from_teacher = [s for s in stages if s in config.teacher_stages]
     if inputs.cache is not None and from_teacher:
         settings = getattr(config, from_teacher[-1])
         teacher = dict(inputs.cache.attrs["teacher"])

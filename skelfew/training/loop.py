@@ -281,9 +281,8 @@ class StageLoop:
             row["validation_accuracy"] = accuracy
             if self.config.select == "validation" and accuracy > here.best[0]:
                 here.best = (accuracy, here.epoch + 1)
-                kept = {name: module.state_dict() for name, module in self._scored().items()}
                 if self.world.writes:
-                    save_checkpoint(self._best_path, kept, {})
+                    save_checkpoint(self._best_path, {"module": stage.module.state_dict()}, {})
         run.append(row)
         run.log(
             f"{stage.name} {self._note()}"
@@ -298,12 +297,6 @@ class StageLoop:
         here.step, here.sums, here.seconds, here.waiting = 0, {}, 0.0, 0.0
         self.save()
 
-    def _scored(self) -> dict[str, torch.nn.Module]:
-        """What the accuracy on the validation classes depends on, and what was learned with it."""
-        head = self.stage.scored_by
-        parts = {"module": self.stage.module}
-        return parts if head is None or head.learned is None else {**parts, "head": head.learned}
-
     @property
     def _best_path(self) -> Any:
         return self.run_folder.path / f"best.{self.stage.name}.safetensors"
@@ -311,8 +304,7 @@ class StageLoop:
     def _take_best(self) -> None:
         self.world.barrier()  # until it is written
         groups, _ = load_checkpoint(self._best_path)
-        for name, module in self._scored().items():
-            module.load_state_dict(groups[name])
+        self.stage.module.load_state_dict(groups["module"])
         accuracy, epoch = self.position.best
         self.run_folder.log(
             f"{self.stage.name}: took epoch {epoch}, {100 * accuracy:.1f} % on the validation "

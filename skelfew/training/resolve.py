@@ -40,12 +40,15 @@ def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
             missing_body=pipeline.missing_body,
             bodies=bodies,
         ),
-        **{
-            stage: replace(settings, representation=_representation(settings, inputs))
-            for stage in config.teacher_stages
-            if (settings := getattr(config, stage))
+        encoder=config.encoder.checked(),
+        of_stage={
+            **config.of_stage,
+            **{
+                stage: _with_representation(config, stage, inputs)
+                for stage in config.teacher_stages
+            },
+            "episodic": replace(config.episodic, ways=_ways(config, inputs)),
         },
-        episodic=replace(config.episodic, ways=_ways(config, inputs)),
         protocol=portable(inputs.protocol.path),
         split=inputs.protocol.split or None,
         device=pick_device(config.device),
@@ -91,19 +94,19 @@ def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
     )
 
 
-def _representation(settings: Any, inputs: Inputs) -> str:
-    """Return what is asked for if the cache has it; for ``auto`` f_v+f_t, else what there is."""
-    asked: str = settings.representation
-    cache = inputs.cache
+def _with_representation(config: TrainConfig, stage: str, inputs: Inputs) -> Any:
+    """Return a stage's settings with what is asked for if the cache has it; ``auto`` resolved."""
+    settings, cache = getattr(config, stage), inputs.cache
     assert cache is not None
+    asked = settings.representation
     if asked == "auto":
-        return cache.representations[0]
+        return replace(settings, representation=cache.representations[0])
     if asked not in cache.representations:
         raise SkelfewError(
             f"{cache.path}: no representation {asked}, because its teacher saw no video; there is "
             f"{', '.join(cache.representations)} (or leave --representation out)"
         )
-    return asked
+    return settings
 
 
 def _ways(config: TrainConfig, inputs: Inputs) -> int:

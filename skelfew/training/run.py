@@ -11,7 +11,6 @@
 From the shell: skelfew-train.
 """
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +18,13 @@ from pathlib import Path
 import torch
 
 from skelfew.cache import TeacherCache
-from skelfew.config import TEACHER_STAGES, TrainConfig
+from skelfew.config import TrainConfig
 from skelfew.data.input.pipeline import undeclared
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import load_initial, save_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import build_head
+from skelfew.fewshot import HEADS, build_head
 from skelfew.fewshot.trained import save_head
 from skelfew.io.writing import write_json
 from skelfew.runs.cache_fit import about, changes
@@ -39,7 +38,7 @@ from skelfew.training.lineage import classes_seen_by, describe, other_teacher
 from skelfew.training.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
 from skelfew.training.resolve import check_compiler, pick_device, pipeline_of, resolve
 from skelfew.training.seeding import seeded
-from skelfew.training.stages import STAGES, UNVERIFIED
+from skelfew.training.stages import STAGES
 from skelfew.training.stages.base import Stage
 from skelfew.training.stages.bridge import Bridging, bridge_of, bridge_path, save_bridge
 from skelfew.training.validation import Validation
@@ -139,7 +138,9 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
     protocol, notes = inputs.protocol, []
     if note := undeclared(inputs.store.preprocessing, inputs.dataset):
         notes.append(note)
-    notes += [f"stage {s} is UNVERIFIED: {UNVERIFIED[s]}" for s in config.stages if s in UNVERIFIED]
+    for name in config.stages:
+        if unverified := STAGES.load(name).unverified:
+            notes.append(f"stage {name} is UNVERIFIED: {unverified}")
     ids = base_samples(config, inputs)
     whole = len(inputs.manifest.subset(protocol.base))
     if len(ids) < whole:
@@ -177,22 +178,12 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
             pipeline=pipeline_of(config, inputs),
             bodies=config.data.bodies or 1,
             device=torch.device(config.device),
+            cache=inputs.cache,
         )
 
     data = read(ids, protocol.base)
-    head = build_head(config.episodic.head, config.episodic.head_settings)
-    if "episodic" in config.stages and head.needs_relevance:
-        if inputs.cache is None:
-            raise SkelfewError(
-                f"the head {config.episodic.head} needs class texts: give --cache, e.g. of "
-                f"skelfew-extract {inputs.dataset} --teacher text"
-            )
-        data = data.with_relevance(inputs.cache)
-        notes.append(
-            f"relevance of parts of the body from {inputs.cache.path}: {about(inputs.cache)}"
-        )
-        if inputs.cache.attrs.get("teacher", {}).get("trained") is False:
-            notes.append("what read the texts is UNTRAINED: relevances are random")
+    if "episodic" in config.stages:
+        notes += _head_notes(config.episodic.head, inputs.cache, data)
     validation = None
     if protocol.validation:
         held_out = inputs.manifest.subset(protocol.validation).ids
@@ -208,6 +199,19 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
         check_compiler(config.device)
         encoder.compile()
     return Start(data, validation, encoder, cache, tuple(notes))
+
+
+def _head_notes(name: str, cache: TeacherCache | None, data: TrainingData) -> list[str]:
+    """Return what to say of what a head must know of the classes; raise if it is not there."""
+    known = HEADS.load(name).knowledge(cache)
+    if known is None or cache is None:
+        return []
+    if absent := [c for c in data.classes if c not in known]:
+        raise SkelfewError(f"{cache.path}: has no text of class {absent[0]}, which is trained")
+    notes = [f"relevance of parts of the body from {cache.path}: {about(cache)}"]
+    if cache.attrs.get("teacher", {}).get("trained") is False:
+        notes.append("what read the texts is UNTRAINED: relevances are random")
+    return notes
 
 
 def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Path:
@@ -257,9 +261,8 @@ def _stages(
         about = describe(config, inputs, run, config.stages[: index + 1])
         save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
         if stage.scored_by is not None:
-            name, width = config.episodic.head, start.encoder.feature_dim
             about = {"run": run.name, "dataset": inputs.dataset}
-            save_head(run.head, name, stage.scored_by, width, about)
+            save_head(run.head, stage.scored_by, start.encoder.feature_dim, about)
         if isinstance(stage, Bridging) and inputs.cache is not None:
             bridge = bridge_of(stage, inputs.cache, getattr(config, stage.name))
             save_bridge(bridge_path(run.path, stage.name), bridge)
@@ -268,12 +271,10 @@ def _stages(
 
 
 def _stage(name: str, start: Start, config: TrainConfig) -> Stage:
-    module, attribute = STAGES[name].split(":")
-    build = getattr(importlib.import_module(module), attribute)
     settings, data = getattr(config, name), start.data
-    if start.cache is not None and name in TEACHER_STAGES:
-        data = data.with_targets(start.cache, settings.representation, settings.target_form)
-    stage: Stage = build(start.encoder, data, settings, config.seed)
+    if start.cache is not None and name in config.teacher_stages:
+        data = data.with_targets(settings.representation, settings.target_form)
+    stage: Stage = STAGES.load(name)(start.encoder, data, settings, config.seed)
     return stage
 
 

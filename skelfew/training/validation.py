@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.encoders.outputs import read
 from skelfew.evaluation.scoring import episode_hits
-from skelfew.fewshot import HeadClassifier
 from skelfew.fewshot.cosine import episode_cosines
+from skelfew.fewshot.head import HeadClassifier
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator
 
@@ -71,15 +71,13 @@ class Validation:
         return float((cosines.argmax(dim=-1) == labels).double().mean())
 
     def _accuracy(self, encoder: nn.Module, head: HeadClassifier) -> float:
-        training = head.learned is not None and head.learned.training
-        if head.learned is not None:
-            head.learned.eval()
+        training = head.head.training
+        head.head.eval()
         features = encode(encoder, self.data, head.reads).to(self.data.device)
         support, query = self.support.to(features.device), self.query.to(features.device)
         numbers = self.data.numbers.to(features.device)
         hits, _ = episode_hits(features, support, query, self.ways, head, numbers)
-        if head.learned is not None:
-            head.learned.train(training)
+        head.head.train(training)
         return float(hits.double().mean())
 
 

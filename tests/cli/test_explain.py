@@ -21,7 +21,8 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import load_encoder, save_encoder
-from skelfew.fewshot import HeadClassifier, build_head
+from skelfew.fewshot import build_head
+from skelfew.fewshot.head import HeadClassifier
 from skelfew.fewshot.trained import save_head
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -36,9 +37,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     patch = pytest.MonkeyPatch()
     patch.chdir(root)
     lively(make_run(root, "utd"))
-    head = build_head("dastm")
-    other = HeadClassifier(head, head.module(32))
-    save_head(lively(make_run(root, "dastm")) / "head.safetensors", "dastm", other, 32, {})
+    other = HeadClassifier(build_head("dastm", width=32), "dastm")
+    save_head(lively(make_run(root, "dastm")) / "head.safetensors", other, 32, {})
     patch.undo()
     return root
 

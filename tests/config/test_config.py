@@ -9,11 +9,11 @@ import pytest
 from skelfew.config import (
     PRESETS,
     ConfigError,
-    EpisodicConfig,
     TrainConfig,
     override,
     preset,
 )
+from skelfew.training.stages.episodic import EpisodicConfig
 
 
 def test_paper_preset_has_the_printed_numbers() -> None:

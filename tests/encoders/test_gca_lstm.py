@@ -176,7 +176,7 @@ def test_2d_and_wrong_settings() -> None:
     assert flat(torch.randn(1, 2, 4, 17, 1)).shape == (1, 16)
     assert len(flat.parts) == 10, "no torso"
     assert build_encoder("gca-lstm", "kinect-v1").feature_dim == 128
-    with pytest.raises(SkelfewError, match="no fusion 'sum'; there are average, fc, attention"):
+    with pytest.raises(SkelfewError, match="fusion is 'sum'; expected average, fc, attention"):
         gca(fusion="sum")
-    with pytest.raises(SkelfewError, match="the encoder tcn has no setting fusion"):
+    with pytest.raises(SkelfewError, match="encoder 'tcn' has no setting 'fusion'"):
         build_encoder("tcn", "kinect-v2", fusion="fc")

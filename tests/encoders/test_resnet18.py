@@ -182,7 +182,7 @@ def test_places_of_the_image_are_in_the_order_of_time() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image": "heatmap"}, "no skeleton image 'heatmap'; there are sl-dml, skeleton-dml"),
+        ({"image": "heatmap"}, "image is 'heatmap'; expected sl-dml, skeleton-dml"),
         ({"image_size": 16}, "image_size is 16"),
         ({"channels": 4}, "joints of 4 values"),
         ({"embedding": 0}, "embedding is 0"),
@@ -192,5 +192,5 @@ def test_places_of_the_image_are_in_the_order_of_time() -> None:
 def test_impossible_images(changes: dict[str, object], message: str) -> None:
     with pytest.raises(SkelfewError, match=message):
         resnet(**changes)
-    with pytest.raises(SkelfewError, match="the encoder agcn has no setting image_size"):
+    with pytest.raises(SkelfewError, match="encoder 'agcn' has no setting 'image_size'"):
         build_encoder("agcn", "joints-15", image_size=64)

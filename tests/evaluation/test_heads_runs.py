@@ -95,8 +95,8 @@ def test_a_run_with_apsr(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cache(Path("texts.zarr"), manifest, features, (), (), True, relevance=relevance)
     run = train_with("apsr", "--select=validation", "--cache=texts.zarr")
     kept = load_file(run.head)
-    assert kept["classes"].tolist() == sorted(manifest.classes)
-    assert torch.equal(kept["cosines"], torch.tensor(cosines, dtype=torch.float32))
+    assert kept["texts.classes"].tolist() == sorted(manifest.classes)
+    assert torch.equal(kept["texts.cosines"], torch.tensor(cosines, dtype=torch.float32))
     line = [f"--run={run.path}", "--json", "--mode=draws", "--draws=1", "--classifier=apsr"]
     one, other = (
         json.loads(call(evaluate, *line, f"--set=sharpness={s}"))["rows"][0]["results"][0][

@@ -96,7 +96,7 @@ def test_mean_interval() -> None:
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
 def test_episodes_equal_a_loop(name: str) -> None:
     """Blocks of episodes score as one episode at a time does."""
-    features, classifier = clusters(), CLASSIFIERS[name]
+    features, classifier = clusters(), build_classifier(name)
     if name == "dtw":
         features = replace(features, values=features.values.unflatten(1, (1, 2, -1)))
     result = score_episodes(features, [1, 2, 4, 6], classifier, 3, 2, 5, 150, seed=4)
@@ -121,7 +121,7 @@ def test_random_features_score_at_chance() -> None:
     features = Features(
         torch.randn(500, 16, generator=generator), tuple(map(str, range(500))), labels
     )
-    result = score_episodes(features, range(5), CLASSIFIERS["cosine"], 5, 1, 15, 4000, seed=0)
+    result = score_episodes(features, range(5), build_classifier("cosine"), 5, 1, 15, 4000, seed=0)
     assert result.micro.value == pytest.approx(0.2, abs=0.01)
 
 
@@ -131,7 +131,7 @@ def test_exemplars_are_scored_as_the_protocol_says(world: Path) -> None:
     novel = manifest.subset(NOVEL)
     labels = torch.tensor([s.class_id for s in novel])
     features = Features(raw_features(store, novel.ids), tuple(novel.ids), labels)
-    result = score_exemplars(features, protocol, CLASSIFIERS["nearest"], shots=2)
+    result = score_exemplars(features, protocol, build_classifier("nearest"), shots=2)
     assert result.exemplars[4] == ("c4_s1", "c4_s2")
     assert result.queries == 3 * 6
     support = features.values[features.rows([i for c in NOVEL for i in result.exemplars[c]])]
@@ -154,15 +154,15 @@ def test_exemplars_are_scored_as_the_protocol_says(world: Path) -> None:
             assert len(ids) == result.confusion[row, column]
             assert all(i.startswith(f"c{true}_") for i in ids)
     fewer = score_exemplars(
-        features, protocol, CLASSIFIERS["nearest"], 1, exclude=["synchronised_views"]
+        features, protocol, build_classifier("nearest"), 1, exclude=["synchronised_views"]
     )
     assert fewer.queries == 20
 
 
 def test_draws_vary_the_exemplars_and_score_all_others() -> None:
     features = clusters()
-    one = score_draws(features, [1, 3, 5], CLASSIFIERS["cosine"], 1, draws=6, seed=0)
-    again = score_draws(features, [1, 3, 5], CLASSIFIERS["cosine"], 1, draws=6, seed=0)
+    one = score_draws(features, [1, 3, 5], build_classifier("cosine"), 1, draws=6, seed=0)
+    again = score_draws(features, [1, 3, 5], build_classifier("cosine"), 1, draws=6, seed=0)
     assert one.micro == again.micro and one.micro.count == 6 and one.micro.of == "draws"
     assert one.confusion is not None and one.confusion.sum() == 6 * 87
     assert one.micro.low != one.micro.high
@@ -170,7 +170,7 @@ def test_draws_vary_the_exemplars_and_score_all_others() -> None:
     named = {int(t): {i for ids in cells.values() for i in ids} for t, cells in answers.items()}
     assert {t: len(ids) for t, ids in named.items()} == {1: 30, 3: 30, 5: 30}, "each once"
     with pytest.raises(SkelfewError, match="class 1 has 30 samples; 30 exemplars leave no query"):
-        score_draws(features, [1, 3], CLASSIFIERS["cosine"], 30, draws=1, seed=0)
+        score_draws(features, [1, 3], build_classifier("cosine"), 30, draws=1, seed=0)
 
 
 def test_draws_within_groups_compare_with_exemplars_of_the_group_alone() -> None:
@@ -180,7 +180,7 @@ def test_draws_within_groups_compare_with_exemplars_of_the_group_alone() -> None
     towards = torch.where(labels == 1, 1.0, -1.0) * torch.tensor([1.0] * 8 + [-1.0] * 8)
     values = torch.stack([towards, torch.full((16,), 0.1)], dim=1)
     features = Features(values, tuple(f"s{i:02}" for i in range(16)), labels)
-    cosine = CLASSIFIERS["cosine"]
+    cosine = build_classifier("cosine")
     mixed = score_draws(features, [1, 3], cosine, 1, draws=20, seed=0)
     within = score_draws(features, [1, 3], cosine, 1, draws=20, seed=0, groups=views)
     assert mixed.micro.value < 0.7 and within.micro.value == 1.0
@@ -222,7 +222,7 @@ def test_features_are_extracted_once_and_again_if_anything_changed(tmp_path: Pat
 
 def test_a_run_is_evaluated_with_its_own_protocol(world: Path) -> None:
     subject = run_subject(Run.open(make_run(world)), InputConfig())
-    plan = Plan({n: CLASSIFIERS[n] for n in ("cosine", "nearest")})
+    plan = Plan({n: build_classifier(n) for n in ("cosine", "nearest")})
     document = evaluate([subject], plan)
     again = evaluate([run_subject(Run.open(world / "runs" / "tiny-a"), InputConfig())], plan)
     assert [r["micro"] for r in document["rows"]] == [r["micro"] for r in again["rows"]]
@@ -250,7 +250,7 @@ def test_the_encoder_is_in_evaluation_mode_and_batches_do_not_matter(world: Path
 def test_what_was_trained_on_is_never_scored(world: Path) -> None:
     path = make_run(world, protocol="tiny-splits", split="2")
     subject = run_subject(Run.open(path), InputConfig())
-    plan = Plan({"cosine": CLASSIFIERS["cosine"]})
+    plan = Plan({"cosine": build_classifier("cosine")})
     document = evaluate([subject], plan)
     assert document["protocol"]["splits"] == ["2"], "its own split unless told otherwise"
     for other in ("1", "all"):
@@ -264,7 +264,7 @@ def test_runs_of_several_splits_are_averaged(world: Path) -> None:
     paths = [make_run(world, f"s{k}", protocol="tiny-splits", split=str(k)) for k in (1, 2)]
     subjects = [run_subject(Run.open(p), InputConfig()) for p in paths]
     raw = raw_subject(subjects[0].manifest, subjects[0].store)
-    plan = Plan({"cosine": CLASSIFIERS["cosine"]}, average=True)
+    plan = Plan({"cosine": build_classifier("cosine")}, average=True)
     document = evaluate([*subjects, raw], plan)
     mean, baseline = document["rows"]
     assert mean["features"] == "2 runs" and baseline["features"] == "raw skeletons"
@@ -278,7 +278,7 @@ def test_runs_of_several_splits_are_averaged(world: Path) -> None:
 
 def test_raw_skeletons_take_all_splits(world: Path) -> None:
     manifest, store = make_data(world)
-    plan = Plan({"cosine": CLASSIFIERS["cosine"]}, protocol="tiny-splits")
+    plan = Plan({"cosine": build_classifier("cosine")}, protocol="tiny-splits")
     document = evaluate([raw_subject(manifest, store)], plan)
     assert [r["split"] for r in document["rows"][0]["results"]] == ["1", "2"]
     assert document["rows"][0]["micro"]["value"] > 0.6, "these motions are easy to tell apart"
@@ -294,7 +294,7 @@ def test_notes_say_what_a_score_is_worth(world: Path) -> None:
     notes = " ".join(document["notes"])
     assert "UNTRAINED" in notes and "began from other/encoder" in notes
     assert "transductive" in notes
-    plan = Plan({"cosine": CLASSIFIERS["cosine"]}, shots=1)
+    plan = Plan({"cosine": build_classifier("cosine")}, shots=1)
     manifest, store = make_data(world, each=7)
     document = evaluate([raw_subject(manifest, store)], replace(plan, protocol="tiny"))
     assert "18 queries, but the complete data set has 21" in document["notes"][0]
@@ -311,14 +311,14 @@ def test_an_encoder_of_another_skeleton_is_refused(world: Path) -> None:
         encoder_subject(path, manifest, store)
     save_encoder(path, build_encoder("ctrgcn", "kinect-v1", bodies=1, width=0.125), {})
     subject = encoder_subject(path, manifest, store)
-    plan = Plan({"cosine": CLASSIFIERS["cosine"]}, protocol="tiny")
+    plan = Plan({"cosine": build_classifier("cosine")}, protocol="tiny")
     assert "does not say what it was trained on" in evaluate([subject], plan)["notes"][0]
 
 
 def test_modes_that_do_not_go_together(world: Path) -> None:
     manifest, store = make_data(world)
     raw = raw_subject(manifest, store)
-    plan = Plan({"cosine": CLASSIFIERS["cosine"]}, mode="episodes", protocol="tiny", ways=2)
+    plan = Plan({"cosine": build_classifier("cosine")}, mode="episodes", protocol="tiny", ways=2)
     result = evaluate([raw], replace(plan, episodes=30, queries=3))["rows"][0]["results"][0]
     assert result["queries"] == 6 and result["confusion"] is None
     with pytest.raises(SkelfewError, match="is for --mode exemplars"):

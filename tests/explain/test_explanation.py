@@ -17,7 +17,8 @@ from skelfew.errors import SkelfewError
 from skelfew.evaluation.subjects import Subject, run_subject
 from skelfew.explain.decision import Clip, Decision
 from skelfew.explain.explanation import Explanation, Search, explain, find_method
-from skelfew.fewshot import HeadClassifier, build_classifier, build_head
+from skelfew.fewshot import build_classifier, build_head
+from skelfew.fewshot.head import HeadClassifier
 from skelfew.fewshot.trained import save_head
 from skelfew.runs.folder import Run
 
@@ -35,8 +36,8 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
     patch.chdir(root)
     run = Run.open(make_run(root, encoder="ctrgcn"))
     torch.manual_seed(0)
-    head = build_head("dastm")
-    save_head(run.head, "dastm", HeadClassifier(head, head.module(WIDTH)), WIDTH, {})
+    head = build_head("dastm", width=WIDTH)
+    save_head(run.head, HeadClassifier(head, "dastm"), WIDTH, {})
     found = run_subject(run, InputConfig())
     assert found.encoder is not None and found.pipeline is not None
     bank = SkeletonBank.from_store(found.store, found.manifest.ids, found.pipeline, 1)

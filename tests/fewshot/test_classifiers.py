@@ -97,7 +97,7 @@ def test_equal_to_the_reference(
 def test_the_printed_fine_tuning_hardly_changes_a_prediction() -> None:
     """20 steps at lr 5e-4 without a scale do nothing (spec D.3); lr 0.1 with one does."""
     support, query = features(50, 20, 256), features(50, 60, 256, seed=1)
-    printed = CLASSIFIERS["cosine-paper"].scores(support, query, 20)
+    printed = build_classifier("cosine-paper").scores(support, query, 20)
     assert printed.changed.shape == (50,)
     assert int(printed.changed.sum()) <= 0.001 * 50 * 60
     bold = CosineClassifier(tune_steps=20, lr=1.0, entropy=1.0).scores(support, query, 20)
@@ -109,7 +109,7 @@ def test_the_printed_fine_tuning_hardly_changes_a_prediction() -> None:
 @pytest.mark.parametrize("shots", [1, 4])
 def test_every_classifier(name: str, shots: int) -> None:
     """Finds clear classes; episodes do not influence each other; order of queries is irrelevant."""
-    ways, classifier = 5, CLASSIFIERS[name]
+    ways, classifier = 5, build_classifier(name)
     centres = 3 * torch.eye(ways, 32, dtype=torch.float64)
     support = centres.repeat_interleave(shots, 0) + 0.1 * features(6, ways * shots, 32)
     query = centres.repeat_interleave(7, 0) + 0.1 * features(6, ways * 7, 32, seed=1)
@@ -140,8 +140,8 @@ def test_rules_differ_as_they_say() -> None:
 def test_nearest_is_per_sample_and_prototype_is_not() -> None:
     support = torch.tensor([[[0.0, 0], [10, 0], [4, 3], [4, 3]]])
     query = torch.tensor([[[0.0, 0.5]]])
-    near = CLASSIFIERS["nearest"].scores(support, query, 2).logits[0, 0]
-    mean = CLASSIFIERS["prototype"].scores(support, query, 2).logits[0, 0]
+    near = build_classifier("nearest").scores(support, query, 2).logits[0, 0]
+    mean = build_classifier("prototype").scores(support, query, 2).logits[0, 0]
     assert near.tolist() == pytest.approx([-0.25, -22.25])
     assert mean.tolist() == pytest.approx([-25.25, -22.25])
 
@@ -149,7 +149,7 @@ def test_nearest_is_per_sample_and_prototype_is_not() -> None:
 @pytest.mark.parametrize("name", sorted(CLASSIFIERS))
 def test_empty_features_do_not_become_nan(name: str) -> None:
     zeros = torch.zeros(2, 3, 8)
-    scores = CLASSIFIERS[name].scores(zeros, torch.zeros(2, 4, 8), 3)
+    scores = build_classifier(name).scores(zeros, torch.zeros(2, 4, 8), 3)
     assert scores.logits.isfinite().all()
 
 
@@ -159,12 +159,12 @@ def test_impossible_settings_are_refused() -> None:
     for settings, message in (
         ({"rule": "median"}, "rule is 'median'; expected class_mean"),
         ({"scale": 0}, "greater than 0"),
-        ({"lr": 0.0}, "lr > 0"),
-        ({"entropy_on": "all"}, "expected support or query"),
+        ({"lr": 0.0}, "lr is 0.0; it must be greater than 0"),
+        ({"entropy_on": "all"}, "expected support, query"),
     ):
         with pytest.raises(SkelfewError, match=message):
             build_classifier("cosine", settings)
-    assert build_classifier("nearest", {"scale": 3.0}) == CLASSIFIERS["nearest"]
+    assert build_classifier("nearest", {"scale": 3.0}) == build_classifier("nearest")
 
 
 def test_transductive_is_said() -> None:
@@ -174,4 +174,4 @@ def test_transductive_is_said() -> None:
     settings = {"tune_steps": 5, "entropy": 1.0, "entropy_on": "query"}
     assert transductive(build_classifier("cosine", settings))
     assert not transductive(build_classifier("cosine", {**settings, "tune_steps": 0}))
-    assert not transductive(CLASSIFIERS["cosine-paper"])
+    assert not transductive(build_classifier("cosine-paper"))

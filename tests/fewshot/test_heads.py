@@ -10,20 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.config import HEADS as HEAD_NAMES
 from skelfew.data.episodes import episode_labels
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import CLASSIFIERS, HEADS, build_classifier, build_head
-from skelfew.fewshot.apsr import Relevance
+from skelfew.fewshot import HEADS, build_classifier, build_head
 from skelfew.fewshot.dastm import CrossAttention, rank_penalty
 from skelfew.fewshot.feat import FEAT, SetAttention
+from skelfew.fewshot.head import Head
 from skelfew.fewshot.softdtw import alignment, soft_dtw
 from skelfew.fewshot.subspace import Subspace
 from skelfew.fewshot.trained import bind, save_head
 
 SHAPES = {"pooled": (16,), "frames": (4, 16), "joints": (4, 5, 16), "mirrored": (2, 16)}
 SHAPES["parts"] = (3, 16)
-SHAPES[HEADS["jeanie"].reads] = (5, 4, 16)
+SHAPES[build_head("jeanie").reads] = (5, 4, 16)
 
 
 def outputs(reads: str, *leading: int, seed: int = 0) -> Tensor:
@@ -32,12 +31,15 @@ def outputs(reads: str, *leading: int, seed: int = 0) -> Tensor:
     return torch.randn(*leading, *SHAPES[reads], generator=draw, dtype=torch.float64).relu()
 
 
-def learned(name: str) -> Any:
+def ready(name: str) -> Head:
+    """A head with weights as they are drawn."""
     torch.manual_seed(0)
-    module = HEADS[name].module(16) if HEADS[name].learns else None
-    if HEADS[name].needs_relevance:
-        module = Relevance({c: torch.rand(3).tolist() for c in range(2, 9)})
-    return None if module is None else module.double().eval()
+    head, parts = build_head(name, width=16), ["arm", "leg", "head"]
+    if head.knows_classes:
+        head.know(
+            {c: dict(zip(parts, torch.rand(3).tolist(), strict=True)) for c in range(2, 9)}, parts
+        )
+    return head.double().eval()
 
 
 @pytest.fixture(scope="module")
@@ -69,42 +71,38 @@ def episode(reference: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return support.flatten(0, 1)[None], query[None]
 
 
-def test_names_are_those_of_the_configuration() -> None:
-    assert tuple(HEADS) == HEAD_NAMES
-
-
 @pytest.mark.parametrize("name", HEADS)
 @pytest.mark.parametrize("shots", [1, 3])
 def test_every_head(name: str, shots: int) -> None:
     """Finds clear classes, episode by episode, query by query, and passes gradients to both."""
-    ways, head, weights = 4, HEADS[name], learned(name)
+    ways, head = 4, ready(name)
     shape = SHAPES[head.reads]
     centres = outputs(head.reads, ways, seed=2)
     support = centres.repeat_interleave(shots, 0) + 0.1 * outputs(head.reads, 2, ways * shots)
     query = centres.repeat_interleave(5, 0) + 0.1 * outputs(head.reads, 2, ways * 5, seed=1)
     support.requires_grad_(), query.requires_grad_()
     classes = torch.tensor([[5, 3, 8, 2], [2, 3, 4, 6]])
-    logits = head.logits(support, query, ways, weights, classes)
+    logits = head(support, query, ways, classes)
     assert logits.shape == (2, ways * 5, ways) and support.shape[2:] == shape
     assert (logits.argmax(-1) == episode_labels(ways, 5)).double().mean() > (
         0.5 if head.learns else 0.95
     )
     labels = episode_labels(ways, 5).repeat(2)
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels)
-    penalty = head.penalty(support, query, ways, weights)
+    penalty = head.penalty(support, query, ways)
     (loss if penalty is None else loss + penalty).backward()
     for side in (support, query):
         assert side.grad is not None and side.grad.isfinite().all() and side.grad.abs().sum() > 0
-    alone = head.logits(support[1:], query[1:, 3:5], ways, weights, classes[1:])
+    alone = head(support[1:], query[1:, 3:5], ways, classes[1:])
     torch.testing.assert_close(alone[0], logits[1, 3:5], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_empty_features_do_not_become_nan(name: str) -> None:
     """Also not in the gradient."""
-    head, weights = HEADS[name], learned(name)
+    head = ready(name)
     zeros = torch.zeros(1, 6, *SHAPES[head.reads], dtype=torch.float64, requires_grad=True)
-    head.logits(zeros, zeros[:, :4], 3, weights, torch.tensor([[4, 2, 6]])).sum().backward()
+    head(zeros, zeros[:, :4], 3, torch.tensor([[4, 2, 6]])).sum().backward()
     assert zeros.grad is not None and zeros.grad.isfinite().all()
 
 
@@ -118,14 +116,20 @@ def test_blocks_of_queries_change_nothing(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_protonet_equals_the_reference(reference: dict[str, Any]) -> None:
     support, query = episode(reference)
-    logits = HEADS["protonet"].logits(support, query, 5)
+    logits = build_head("protonet")(support, query, 5)
     expected = torch.tensor(reference["protonet_sqeuclid"], dtype=torch.float64)
     torch.testing.assert_close(logits[0], expected, rtol=0, atol=1e-8)
-    assert torch.equal(logits, CLASSIFIERS["prototype"].scores(support, query, 5).logits)
-    cosines = build_head("protonet", {"metric": "cosine"}).logits(support, query, 5)
+    assert torch.equal(logits, build_classifier("prototype").scores(support, query, 5).logits)
+    cosines = build_head("protonet", {"metric": "cosine"})(support, query, 5)
     settings = {"rule": "mean_raw", "scale": 1.0}
     same = build_classifier("cosine", settings).scores(support, query, 5).logits
     torch.testing.assert_close(cosines, same, rtol=0, atol=1e-12)
+
+
+def with_attention(attention: torch.nn.Module, **settings: float) -> FEAT:
+    head = FEAT(16, **settings)
+    head.attention = attention  # type: ignore[assignment]
+    return head
 
 
 def test_feat_equals_the_reference(reference: dict[str, Any]) -> None:
@@ -137,9 +141,9 @@ def test_feat_equals_the_reference(reference: dict[str, Any]) -> None:
     prototypes = attention(support.unflatten(1, (5, 5)).mean(dim=2))
     close = {"rtol": 0, "atol": 1e-8}
     torch.testing.assert_close(prototypes[0], numbers(reference["feat"]["proto_out"]), **close)
-    logits = FEAT(temperature=64).logits(support, query, 5, attention)
+    logits = with_attention(attention, temperature=64)(support, query, 5)
     torch.testing.assert_close(logits[0], numbers(reference["feat"]["logits_euclid_T64"]), **close)
-    by_width = FEAT().logits(support, query, 5, attention)  # D = 16
+    by_width = with_attention(attention)(support, query, 5)  # D = 16
     torch.testing.assert_close(by_width, logits * 40, rtol=1e-12, atol=0)
 
 
@@ -156,10 +160,14 @@ def test_the_auxiliary_loss_of_feat() -> None:
         for x in samples:
             logits = torch.stack([-(x - centre).square().sum() / 64 for centre in centres])
             losses.append(-logits.log_softmax(dim=0)[c])
-    penalty = FEAT(balance=0.1, auxiliary_temperature=64).penalty(support, query, 3, attention)
+    penalty = with_attention(attention, balance=0.1, auxiliary_temperature=64).penalty(
+        support, query, 3
+    )
     torch.testing.assert_close(penalty, 0.1 * torch.stack(losses).mean())
-    by_width = FEAT(balance=0.1).penalty(support, query, 3, attention)  # D = 16
-    same = FEAT(balance=0.1, auxiliary_temperature=1.6).penalty(support, query, 3, attention)
+    by_width = with_attention(attention, balance=0.1).penalty(support, query, 3)  # D = 16
+    same = with_attention(attention, balance=0.1, auxiliary_temperature=1.6).penalty(
+        support, query, 3
+    )
     torch.testing.assert_close(by_width, same)
 
 
@@ -168,7 +176,7 @@ def test_subspace_equals_the_reference_with_two_views(reference: dict[str, Any])
     views = support.unflatten(1, (5, 5))[:, :, :2].flatten(0, 1)[None]
     both = torch.stack([query, torch.full_like(query, 9.0)], dim=2)  # a query's image is not used
     head, expected = Subspace(), reference["dsn_conv4_1shot_2views"]
-    logits = head.logits(views, both, 5)
+    logits = head(views, both, 5)
     torch.testing.assert_close(logits[0], numbers(expected["logits"]), rtol=0, atol=1e-8)
     penalty = head.penalty(views, both, 5)
     assert penalty is not None and penalty.item() == pytest.approx(0.03 * expected["disc"])
@@ -189,14 +197,14 @@ def test_subspace_equals_singular_vectors() -> None:
         basis = torch.linalg.svd(exemplars.T, full_matrices=False).U[:, :3]
         linear.append(-(query[0] - query[0] @ basis @ basis.T).square().sum(dim=-1) / 16)
     head = Subspace(second="none")
-    torch.testing.assert_close(head.logits(support, query, 3)[0], torch.stack(affine, dim=1))
+    torch.testing.assert_close(head(support, query, 3)[0], torch.stack(affine, dim=1))
     apart = sum(
         float((bases[i].T @ bases[j]).square().sum()) for i in range(3) for j in range(3) if i != j
     )
     penalty = head.penalty(support, query, 3)
     assert penalty is not None and penalty.item() == pytest.approx(0.03 * apart)
     twice = [torch.stack([x, x], dim=2) for x in (support, query)]
-    logits = Subspace(form="linear").logits(*twice, 3)
+    logits = Subspace(form="linear")(*twice, 3)
     torch.testing.assert_close(logits[0], torch.stack(linear, dim=1))
     with pytest.raises(SkelfewError, match="every class would get the same score"):
         Subspace(form="linear", second="none")
@@ -206,7 +214,7 @@ def test_equal_exemplars_span_a_point() -> None:
     support = outputs("pooled", 1, 2).repeat_interleave(3, dim=1).requires_grad_()
     query = outputs("pooled", 1, 4, seed=1)
     head = Subspace(second="none")
-    logits = head.logits(support, query, 2)
+    logits = head(support, query, 2)
     distances = torch.cdist(query, support[:, ::3].detach())
     torch.testing.assert_close(logits, -distances, rtol=0, atol=1e-6)
     penalty = head.penalty(support, query, 2)
@@ -269,13 +277,13 @@ def test_the_parts_of_dastm_equal_the_reference(golden: Path) -> None:
 
 def test_dastm_pair_by_pair() -> None:
     support, query = outputs("joints", 1, 2), outputs("joints", 1, 3, seed=1)
-    head = build_head("dastm", ["gamma=0.1"])
-    weights = fill(head.module(16))  # type: ignore[arg-type]
-    logits = head.logits(support, query, 2, weights)
+    head = fill(build_head("dastm", ["gamma=0.1"], width=16))
+    weights: Any = head.activation
+    logits = head(support, query, 2)
     for m in range(3):
         for n in range(2):
-            x = weights.of_query(query[0, m], support[0, n]).flatten(1)  # type: ignore[operator]
-            y = weights.of_class(support[0, n], query[0, m]).flatten(1)  # type: ignore[operator]
+            x = weights.of_query(query[0, m], support[0, n]).flatten(1)
+            y = weights.of_class(support[0, n], query[0, m]).flatten(1)
             one = alignment(x[None, None], y[None, None], 0.1, divergence=False)
             torch.testing.assert_close(-logits[0, m, n], one[0, 0, 0])
 
@@ -284,22 +292,23 @@ def test_soft_dtw_head_by_prototype() -> None:
     support, query = outputs("frames", 1, 4), outputs("frames", 1, 3, seed=1)
     mean = support.unflatten(1, (2, 2)).mean(dim=2)
     head = build_head("soft-dtw", ["frame=mean", "gamma=0.1"])
-    assert (head.reads, HEADS["soft-dtw"].reads) == ("frames", "joints")
-    torch.testing.assert_close(head.logits(support, query, 2), -alignment(query, mean, 0.1))
+    assert (head.reads, build_head("soft-dtw").reads) == ("frames", "joints")
+    torch.testing.assert_close(head(support, query, 2), -alignment(query, mean, 0.1))
     nearest = build_head("soft-dtw", ["frame=mean", "gamma=0.1", "prototype=nearest"])
     each = alignment(query, support, 0.1).unflatten(-1, (2, 2))
-    torch.testing.assert_close(nearest.logits(support, query, 2), -each.amin(dim=-1))
+    torch.testing.assert_close(nearest(support, query, 2), -each.amin(dim=-1))
 
 
 def test_a_head_is_kept_with_its_settings(tmp_path: Path) -> None:
     path = tmp_path / "head.safetensors"
-    assert bind(build_classifier("protonet"), path) == build_classifier("protonet")
+    new = build_classifier("protonet")
+    assert bind(new, path) is new
     trained = build_classifier("protonet", {"metric": "cosine"})
-    save_head(path, "protonet", trained, 16, {"run": "r"})
+    save_head(path, trained, 16, {"run": "r"})
     assert bind(build_classifier("protonet"), path).settings == {"metric": "cosine"}
     asked = build_classifier("protonet", {"metric": "euclidean"})
     assert bind(asked, path).settings == {"metric": "euclidean"}
-    assert bind(CLASSIFIERS["cosine"], path) is CLASSIFIERS["cosine"]
+    assert bind(build_classifier("cosine"), path) == build_classifier("cosine")
 
 
 def test_impossible_settings_are_refused() -> None:

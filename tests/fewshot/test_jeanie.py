@@ -90,7 +90,7 @@ def test_the_head_pair_by_pair(prototype: str) -> None:
     head = build_head("jeanie", settings)
     query = torch.rand(2, 2, 9, 3, 5, dtype=torch.float64)
     support = torch.rand(2, 4, 9, 3, 5, dtype=torch.float64)
-    logits = head.logits(support, query, 2)
+    logits = head(support, query, 2)
     for e, m, c in itertools.product(range(2), range(2), range(2)):
         own = support[e, 2 * c : 2 * c + 2, 4]
         rows = own.mean(dim=0, keepdim=True) if prototype == "mean" else own

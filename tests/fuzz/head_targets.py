@@ -11,8 +11,8 @@ from edits import Files, hostile
 from engine import Target
 from torch import nn
 
-from skelfew.fewshot import HEADS, HeadClassifier, build_classifier
-from skelfew.fewshot.apsr import Relevance
+from skelfew.fewshot import HEADS, build_classifier, build_head
+from skelfew.fewshot.head import HeadClassifier
 from skelfew.fewshot.trained import bind, head_name, save_head
 from skelfew.report.collect import find_runs, read_run
 from skelfew.report.page import make_page
@@ -29,15 +29,11 @@ _LEARNING = ("feat", "dastm", "smam", "apsr")
 def heads() -> list[Files]:
     found: list[Files] = []
     for name in _LEARNING:
-        classifier = build_classifier(name)
-        assert isinstance(classifier, HeadClassifier)
-        learned = classifier.head.module(16)
-        if classifier.head.needs_relevance:
-            learned = Relevance({1: [0.1, 0.2], 4: [0.3, -0.1]})
-        trained = HeadClassifier(classifier.head, learned=learned)
+        head = build_head(name, width=16)
+        head.know({1: {"a": 0.1, "b": 0.2}, 4: {"a": 0.3, "b": -0.1}}, ["a", "b"])
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "h.safetensors"
-            save_head(path, name, trained, 16, {"run": "r"})
+            save_head(path, HeadClassifier(head, name), 16, {"run": "r"})
             found.append({"h.safetensors": path.read_bytes()})
     return found
 

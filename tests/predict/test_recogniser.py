@@ -13,7 +13,7 @@ from skelfew.encoders.checkpoints import load_encoder, save_encoder
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.scoring import Features
 from skelfew.evaluation.subjects import encoder_subject
-from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot import build_classifier
 from skelfew.predict.model import LayoutMismatch, Model
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.recordings import Clip, read_clip
@@ -41,7 +41,7 @@ def test_answers_are_those_of_skelfew_eval(world: Path, recogniser: Recogniser) 
     support = features.rows([f"c{c}_s{s}" for c in (3, 4, 5) for s in range(1, SHOTS + 1)])
     asked = [f"c{c}_s{s}" for c in (3, 4, 5) for s in range(SHOTS + 1, 9)]
     query = features.rows(asked)
-    classifier = CLASSIFIERS["cosine"]
+    classifier = build_classifier("cosine")
     logits = classifier.scores(values[support][None], values[query][None], 3).logits[0]
     for sample_id, row in zip(asked, logits, strict=True):
         action, _, take = sample_id.partition("_s")

@@ -137,7 +137,7 @@ def test_a_missing_cache_leaves_out_its_rows(world: Path) -> None:
 def test_killed_it_goes_on_to_the_same_numbers(world: Path) -> None:
     """The parent is killed; its worker saves and ends; the next start goes on, past a failure."""
     broken = '[[rows]]\nkey = "broken"\nlabel = "x"\nstages = ["episodic"]\n'
-    broken += 'set = { "encoder.name" = "nothing" }\n\n[[rows]]\nkey = "traditional"'
+    broken += 'set = { "episodic.optimizer.lr" = 1e30 }\n\n[[rows]]\nkey = "traditional"'
     text = (world / "small.toml").read_text()
     (world / "small.toml").write_text(text.replace('[[rows]]\nkey = "traditional"', broken))
     program = [sys.executable, "-m", "skelfew.cli.reproduce", "small.toml", "--seeds", "1"]
@@ -165,7 +165,7 @@ def test_killed_it_goes_on_to_the_same_numbers(world: Path) -> None:
     again = start()
     output, errors = again.communicate(timeout=200)
     assert again.returncode == 3, errors
-    assert b"failed: broken, seed 0: no encoder 'nothing'" in errors
+    assert b"failed: broken, seed 0: episodic: " in errors
     rows = {r["key"]: r for r in json.loads(output)["rows"]}
     assert len(rows["broken"]["failed"]) == 1
     kept = [json.loads(line) for line in (world / "runs" / "records.jsonl").open()]
@@ -242,7 +242,7 @@ def test_the_tables_of_the_package_hold(name: str) -> None:
     [
         ('cache = "teacher"', 'cache = "other"', "wants cache 'other'"),
         ('b = "episodic"', 'b = "nothing"', "no row 'nothing'"),
-        ('"encoder.width"', '"encoder.wide"', "encoder.wide"),
+        ('"encoder.width"', '"encoder.wide"', "has no setting 'wide'"),
         ("draws = 3", "drawings = 3", "a key 'drawings'"),
         ('key = "nearest"', 'key = "transfer"', "is there twice"),
         ("seeds = 2", "seeds = ", "cannot be read"),

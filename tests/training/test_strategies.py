@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from small_world import BASE, DIM, make_world
 from test_training import assert_same_weights, config, numbers
 
-from skelfew.config import TEACHER_STAGES, ConfigError, TrainConfig, override
+from skelfew.config import ConfigError, TrainConfig, learns_from_teacher, override
 from skelfew.encoders.checkpoints import read_metadata
 from skelfew.errors import SkelfewError
 from skelfew.reproduce.budget import spend, spent
@@ -24,7 +24,7 @@ from skelfew.training.data import TrainingData
 from skelfew.training.loop import Interrupted, NotFiniteError, StageLoop, StopRequest
 from skelfew.training.resolve import resolve
 from skelfew.training.run import _prepare, _stage, resume, train
-from skelfew.training.stages import STAGES, UNVERIFIED
+from skelfew.training.stages import STAGES
 from skelfew.training.stages.byol import CrossModalBYOL, byol_loss
 from skelfew.training.stages.collapse import CollapseError
 from skelfew.training.stages.direct import Direct, regression_loss
@@ -148,10 +148,10 @@ def test_a_run_learns_and_goes_on_after_any_step(world: Path, tmp_path: Path, st
     assert_same_weights(stopped, whole)
     about = read_metadata(whole / "encoder.safetensors")
     assert about["stages"] == [stage]
-    assert (about["teacher"] is None) == (stage not in TEACHER_STAGES)
-    assert about.get("unverified", []) == [s for s in (stage,) if s in UNVERIFIED]
+    assert (about["teacher"] is None) != learns_from_teacher(stage)
+    assert about.get("unverified", []) == [stage] * bool(STAGES.load(stage).unverified)
     assert ("UNVERIFIED: a reconstruction" in (whole / "log.txt").read_text()) == (
-        stage in UNVERIFIED
+        bool(STAGES.load(stage).unverified)
     )
 
 
@@ -252,7 +252,7 @@ def test_f_v_of_a_cache_without_it_is_refused(world: Path) -> None:
 # Bad input
 
 
-@pytest.mark.parametrize("stage", [s for s in SMALL if s in TEACHER_STAGES])
+@pytest.mark.parametrize("stage", [s for s in SMALL if learns_from_teacher(s)])
 def test_a_cache_is_needed(world: Path, stage: str) -> None:
     root = world.parent.parent
     settings = override(small(world, stage), "inputs.cache", None)

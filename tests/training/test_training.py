@@ -22,7 +22,7 @@ from skelfew.config import TrainConfig, override, preset
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import CLASSIFIERS
+from skelfew.fewshot import build_classifier
 from skelfew.fewshot.cosine import episode_cosines
 from skelfew.runs.folder import Run, newest_run
 from skelfew.runs.inputs import find_inputs
@@ -254,7 +254,7 @@ def test_bfloat16_and_masked_bodies(world: Path, tmp_path: Path) -> None:
 
 def test_episodes_share_a_forward_pass(world: Path) -> None:
     settings = config(world, episodic__episodes_per_step=3, episodic__episodes=4)
-    settings = replace(settings, episodic=replace(settings.episodic, epoch_episodes=4, ways=2))
+    settings = override(override(settings, "episodic.epoch_episodes", 4), "episodic.ways", 2)
     inputs = find_inputs(settings)
     data = admit(
         inputs.manifest.subset(BASE).ids,
@@ -268,6 +268,8 @@ def test_episodes_share_a_forward_pass(world: Path) -> None:
     )
 
     class Mean(torch.nn.Module):
+        feature_dim = 45
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.std(dim=2).flatten(1)
 
@@ -288,7 +290,7 @@ def test_episode_cosines_are_those_of_the_classifier(shots: int) -> None:
     draw = torch.Generator().manual_seed(0)
     support = torch.randn(6, 3 * shots, 8, generator=draw)
     query = torch.randn(6, 9, 8, generator=draw)
-    expected = CLASSIFIERS["cosine"].scores(support, query, 3).logits / 10
+    expected = build_classifier("cosine").scores(support, query, 3).logits / 10
     torch.testing.assert_close(episode_cosines(support, query, 3), expected)
 
 
@@ -343,7 +345,7 @@ def test_broken_targets_are_named(world: Path, tmp_path: Path) -> None:
         bodies=1,
         device=torch.device("cpu"),
         cache=inputs.cache,
-    )
+    ).with_targets("f_v+f_t", "unit")
     assert data.targets is not None
     data.targets[data.ids.index("c2n7")] = torch.nan
 

@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from skelfew.errors import SkelfewError
+from skelfew.registry import Registry
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, PAPER_TEACHER, VARIANTS
 
 if TYPE_CHECKING:
@@ -118,10 +119,14 @@ class TextTeacher(Protocol):
 
 
 # Name on the command line -> module with a ``build`` and a ``shape_of``.
-TEACHERS: dict[str, str] = {
-    **dict.fromkeys(VARIANTS, "skelfew_extract.teachers.xclip_teacher"),
-    **dict.fromkeys(ACTION_VARIANTS, "skelfew_extract.teachers.actionclip"),
-}
+TEACHERS = Registry(
+    "teacher",
+    "skelfew.teachers",
+    {
+        **dict.fromkeys(VARIANTS, "skelfew_extract.teachers.xclip_teacher"),
+        **dict.fromkeys(ACTION_VARIANTS, "skelfew_extract.teachers.actionclip"),
+    },
+)
 # The same for names of the form FAMILY:REST.
 FAMILIES: dict[str, str] = {"open_clip": "skelfew_extract.teachers.frame_averaged"}
 
@@ -184,7 +189,7 @@ def _module(name: str) -> Any:
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"
         families = ", ".join(f"{f}:MODEL/WEIGHTS" for f in FAMILIES)
         raise SkelfewError(f"no teacher is called {name!r}; {hint}, or {families}")
-    return import_module(place)
+    return TEACHERS.load(name) if name in TEACHERS else import_module(place)
 
 
 def build_text_teacher(

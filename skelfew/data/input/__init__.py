@@ -1,1 +1,6 @@
 """Skeletons to network input: preprocessing, the in-memory bank, views."""
+
+from typing import Literal
+
+Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
+MissingBody = Literal["zeros", "duplicate", "mask"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from skelfew.data.input import alignment, preprocess
+from skelfew.data.input import MissingBody, Stream, alignment, preprocess
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, shown
 
@@ -39,8 +39,8 @@ class Pipeline:
 
     kind: str = "ntu"
     length: int = 64
-    missing_body: str = "duplicate"
-    stream: str = "joint"
+    missing_body: MissingBody = "duplicate"
+    stream: Stream = "joint"
     coordinates: int = 3
     train_interval: tuple[float, float] = (0.5, 1.0)
     test_interval: float = 0.95

@@ -8,13 +8,15 @@ body too, see ``to_body_size``.
 """
 
 from collections.abc import Sequence
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-MISSING_BODY = ("zeros", "duplicate", "mask")
-STREAMS = ("joint", "bone", "joint_motion", "bone_motion")
+from skelfew.data.input import MissingBody, Stream
+
+MISSING_BODY, STREAMS = get_args(MissingBody), get_args(Stream)
 # Training crops are at least this long where the clip is (a constant of the reference's feeder).
 SHORTEST_CROP = 64
 # Frames without anybody that are filled in; see ``counted_frames``.

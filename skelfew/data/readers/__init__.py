@@ -7,7 +7,6 @@ them in parallel, writing, resuming and reporting are done once, in ``skelfew.da
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 from skelfew.data.manifest import Sample
 from skelfew.data.readers.raw import RawFolder
 from skelfew.errors import SkelfewError
+from skelfew.registry import Registry
 
 if TYPE_CHECKING:  # the command lists READERS without loading NumPy and h5py
     from skelfew.data.joints.layouts import Layout
@@ -22,8 +22,7 @@ if TYPE_CHECKING:  # the command lists READERS without loading NumPy and h5py
 
 __all__ = ["READERS", "Dropped", "Options", "RawFolder", "Reader", "Recording", "load_reader"]
 
-# Import strings, so that listing the data sets loads none of them.
-READERS: dict[str, str] = {
+READERS = Registry("data set", "skelfew.readers", {
     "ntu": "skelfew.data.readers.ntu:READER",
     "nw-ucla": "skelfew.data.readers.ucla:READER",
     "utd-mhad": "skelfew.data.readers.utd:READER",
@@ -37,7 +36,7 @@ READERS: dict[str, str] = {
     "video": "skelfew_extract.video_reader:READER",
     # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
     "demo": "skelfew_extract.demoworld:READER",
-}
+})
 
 # What decodes videos, reads cameras and finds people in them; imported only when one is named.
 VIDEO_DOOR = "skelfew_extract.video_reader"
@@ -127,10 +126,7 @@ class Reader:
 
 def load_reader(name: str) -> Reader:
     """Import and return the reader called ``name``; raise SkelfewError listing what there is."""
-    if name not in READERS:
-        raise SkelfewError(f"no data set {name!r}; there are {', '.join(sorted(READERS))}")
-    module, attribute = READERS[name].split(":")
-    reader: Reader = getattr(importlib.import_module(module), attribute)
+    reader: Reader = READERS.load(name)
     return reader
 
 

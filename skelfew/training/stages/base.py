@@ -4,13 +4,14 @@ The loop in ``skelfew.training.loop`` owns optimiser, schedule, checkpoints and 
 stage is a class with these few members and a line in ``STAGES``.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from skelfew.config import OptimizerConfig
-from skelfew.fewshot import HeadClassifier
+from skelfew.config.stages import OptimizerConfig
+from skelfew.fewshot.head import HeadClassifier
 
 
 @dataclass(frozen=True)
@@ -43,18 +44,25 @@ class Step:
     stats: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Stage(Protocol):
-    """One stage of training.
+class Stage(ABC):
+    """One stage of training, made of ``(encoder, data, settings, seed)``.
 
     Attributes:
-        name: A key of ``STAGES``.
+        name: Its key in ``STAGES``.
+        Config: Dataclass of its settings, which ``skelfew.config`` shows under the stage's name.
+            One with ``representation`` and ``target_form`` asks for teacher features as targets.
+        unverified: What of it could not be checked against its source; shown by every run.
+        one_process: Whether several processes would come to other numbers than one.
         module: All that is learned, the encoder in it; its state dict goes into the checkpoint.
         optimizer: Optimiser and schedule.
         epochs: How many.
         memory: Plain numbers that have to survive a restart.
     """
 
-    name: str
+    name: ClassVar[str]
+    Config: ClassVar[type[Any]]
+    unverified: ClassVar[str] = ""
+    one_process: ClassVar[bool] = False
     module: nn.Module
     optimizer: OptimizerConfig
     epochs: int
@@ -63,28 +71,39 @@ class Stage(Protocol):
     @property
     def scored_by(self) -> HeadClassifier | None:
         """Head by which the validation classes are scored; None for cosine prototypes."""
+        return None
 
     @property
     def encoder(self) -> nn.Module:
-        """The part of ``module`` that is kept."""
+        """The part of ``module`` that is kept: the first of a sequence, else its ``encoder``."""
+        if isinstance(self.module, nn.Sequential):
+            return self.module[0]
+        encoder: nn.Module = self.module.get_submodule("encoder")
+        return encoder
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """Parts of ``module`` with the factors on their learning rates; the first match counts."""
+        return [(self.module, 1.0)]
 
+    @abstractmethod
     def steps(self, epoch: int) -> int:
         """Number of steps of an epoch, 0-based."""
 
+    @abstractmethod
     def samples(self, epoch: int) -> int:
         """Number of samples that an epoch passes through the encoder."""
 
+    @abstractmethod
     def draw(self, epoch: int, step: int) -> Batch:
         """Return a batch that depends on seed, epoch and step alone; called from one thread."""
 
+    @abstractmethod
     def forward(self, batch: Batch) -> Step:
         """Return the loss of a batch."""
 
-    def after_step(self) -> None:
+    def after_step(self) -> None:  # noqa: B027 - most stages do nothing
         """Called after the optimiser has moved."""
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Return further values for the epoch's row; may raise SkelfewError to stop the run."""
+        return {}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.cache import TeacherCache
-from skelfew.config import DirectConfig, TransferConfig
+from skelfew.config.stages import TeacherConfig
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import Form
 from skelfew.io.files import brief
@@ -79,9 +79,7 @@ def text_shift(data: TrainingData, texts: Mapping[int, np.ndarray]) -> Tensor | 
     return data.targets.mean(dim=(0, 1)).cpu() - mean_text
 
 
-def bridge_of(
-    stage: Bridging, cache: TeacherCache, settings: TransferConfig | DirectConfig
-) -> Bridge:
+def bridge_of(stage: Bridging, cache: TeacherCache, settings: TeacherConfig) -> Bridge:
     """Return what a trained stage knows of the way from skeletons to the teacher's texts."""
     skeleton, teacher = (nn.Sequential(part) for part in stage.bridge())
     about = {

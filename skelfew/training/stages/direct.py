@@ -4,15 +4,28 @@ What is left of the transfer without its moving average, its target projector an
 The paper does not run it.
 """
 
+from dataclasses import dataclass
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor
 
-from skelfew.config import DirectConfig
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.training.data import TrainingData
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_loss
-from skelfew.training.stages.projected import Projected
+from skelfew.training.stages.projected import Projected, ProjectorConfig
+
+
+@dataclass(frozen=True)
+class DirectConfig(ProjectorConfig):
+    """Regression to the teacher's feature, an ablation of ours.
+
+    Attributes:
+        loss: ``cosine``: 2 - 2 cos; ``l2``: the squared Euclidean distance.
+    """
+
+    loss: Literal["cosine", "l2"] = "cosine"
 
 
 def regression_loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
@@ -32,6 +45,7 @@ class Direct(Projected):
     """Trains an encoder to give the teacher features of base-class samples through a projector."""
 
     name = "direct"
+    Config = DirectConfig
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: DirectConfig, seed: int

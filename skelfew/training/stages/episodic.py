@@ -1,19 +1,68 @@
 """Stage ``episodic``: few-shot episodes on the base classes (Sec. IV-C), with any head."""
 
 import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config import EpisodicConfig
+from skelfew.config.stages import OptimizerConfig
 from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.data.joints.body_parts import body_parts
 from skelfew.encoders.outputs import check_output, read
-from skelfew.fewshot import Head, HeadClassifier, build_head
-from skelfew.fewshot.apsr import Relevance
+from skelfew.fewshot import HEADS, build_head
+from skelfew.fewshot.head import Head, HeadClassifier
+from skelfew.fewshot.trained import with_part
+from skelfew.fields import ConfigError, Count, Limit, OneOf, Positive, validate
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
-from skelfew.training.stages.base import Batch, Step
+from skelfew.training.stages.base import Batch, Stage, Step
+
+
+@dataclass(frozen=True)
+class EpisodicConfig:
+    """Episodic training on the base classes, with cosine logits in the paper (Sec. IV-C).
+
+    Attributes:
+        head: What compares queries with exemplars, a key of ``skelfew.fewshot.HEADS``.
+        head_settings: Settings of the head to change, ``KEY=VALUE`` each (docs/heads.md).
+        episodes: How many in all.
+        epoch_episodes: After how many an epoch ends (a row of metrics, a checkpoint).
+        ways: N; None for the number of novel classes, 20 at most, as far as base classes go.
+        shots: K.
+        queries: Q per class.
+        episodes_per_step: How many share one forward pass and one step.
+        scale: Of the cosines, the inverse temperature (paper: none, 1); for heads whose logits
+            are cosines.
+        learn_scale: Whether the scale is learned.
+    """
+
+    head: Annotated[str, OneOf(HEADS)] = "cosine"
+    head_settings: tuple[str, ...] = ()
+    episodes: Count = 10_000
+    epoch_episodes: Count = 200
+    ways: Annotated[int, Limit(above=0, most=10_000)] | None = None
+    shots: Annotated[int, Limit(above=0, most=10_000)] = 1
+    queries: Annotated[int, Limit(above=0, most=100_000)] = 5
+    episodes_per_step: Annotated[int, Limit(above=0, most=10_000)] = 1
+    scale: Positive = 10.0
+    learn_scale: bool = True
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig("sgd", lr=1e-2, weight_decay=1e-4, decay_all=True)
+    )
+
+    def __post_init__(self) -> None:
+        validate(self)
+        for pair in self.head_settings:
+            if "=" not in pair:
+                raise ConfigError(f"head_settings has {pair!r}; expected KEY=VALUE")
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs; the last one may be shorter."""
+        return -(-self.episodes // self.epoch_episodes)
 
 
 class Episodes(nn.Module):
@@ -22,24 +71,17 @@ class Episodes(nn.Module):
     Args:
         encoder: Maps skeletons (B, C, T, V, M) to features.
         head: Compares them.
-        learned: Weights of the head, None if it has none.
         scale: Initial factor on the cosines; the paper has none, so 1. Other logits have no factor.
         learn_scale: Whether it is learned, as its logarithm.
     """
 
-    def __init__(
-        self,
-        encoder: nn.Module,
-        head: Head,
-        learned: nn.Module | None,
-        scale: float,
-        learn_scale: bool,
-    ):
+    def __init__(self, encoder: nn.Module, head: Head, scale: float, learn_scale: bool):
         super().__init__()
-        self.encoder, self.head, self.learned = encoder, head, learned
+        self.encoder, self.head = encoder, head
         if not head.cosines:
             scale, learn_scale = 1.0, False
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)), requires_grad=learn_scale)
+        self.register_load_state_dict_pre_hook(_by_names_of_today)
 
     def forward(
         self, skeletons: Tensor, episodes: int, ways: int, shots: int, classes: Tensor
@@ -55,12 +97,21 @@ class Episodes(nn.Module):
             supports = episodes * ways * shots
             support = features[:supports].unflatten(0, (episodes, -1))
             query = features[supports:].unflatten(0, (episodes, -1))
-            logits = self.head.logits(support, query, ways, self.learned, classes)
-            penalty = self.head.penalty(support, query, ways, self.learned)
+            logits = self.head(support, query, ways, classes)
+            penalty = self.head.penalty(support, query, ways)
         return self.log_scale.exp() * logits, penalty
 
 
-class Episodic:
+def _by_names_of_today(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Rename what a checkpoint of an older version calls ``learned``: the head's only part."""
+    assert isinstance(module, Episodes)
+    before = prefix + "learned."
+    old = {key: state.pop(key) for key in [*state] if key.startswith(before)}
+    found = with_part(module.head, {key.removeprefix(before): old[key] for key in old})
+    state.update({f"{prefix}head.{key}": value for key, value in found.items()})
+
+
+class Episodic(Stage):
     """Trains the encoder to classify the queries of base-class episodes.
 
     All clips of a step, support and query of several episodes, share one forward pass.
@@ -73,6 +124,8 @@ class Episodic:
     """
 
     name = "episodic"
+    module: Episodes
+    Config = EpisodicConfig
 
     def __init__(self, encoder: nn.Module, data: TrainingData, config: EpisodicConfig, seed: int):
         if config.ways is None:
@@ -81,13 +134,13 @@ class Episodic:
         self.optimizer, self.epochs = config.optimizer, config.epochs
         self.numbers = data.numbers
         self.memory: dict[str, float] = {}
-        head = build_head(config.head, config.head_settings)
-        check_output(head.reads, data.bank.pipeline.coordinates)
         with seeded(seed, self.name, "head"):
-            learned = head.module(encoder.feature_dim) if head.learns else None  # type: ignore[arg-type]
-        if head.needs_relevance:
-            learned = Relevance(data.relevance)
-        self.module = Episodes(encoder, head, learned, config.scale, config.learn_scale)
+            head = build_head(config.head, config.head_settings, encoder.feature_dim)  # type: ignore[arg-type]
+        check_output(head.reads, data.bank.pipeline.coordinates)
+        if (known := head.knowledge(data.cache)) is not None:
+            head.know(known, [*body_parts(data.bank.layout)])
+        head.train()
+        self.module = Episodes(encoder, head, config.scale, config.learn_scale)
         self.module.to(data.device)
         # Classes too small for K + Q samples cannot take part.
         each = config.shots + config.queries
@@ -96,22 +149,15 @@ class Episodic:
         self._plan: tuple[int, Tensor, Tensor] | None = None
 
     @property
-    def encoder(self) -> nn.Module:
-        """The skeleton encoder."""
-        return self.module.encoder
-
-    @property
     def scored_by(self) -> HeadClassifier | None:
         """The head, by which the validation classes are scored; None for the paper's cosines."""
         if self.config.head == "cosine":
             return None
-        return HeadClassifier(self.module.head, self.module.learned)
+        return HeadClassifier(self.module.head, self.config.head)
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """One rate for all, but for the head's weights where it asks for another."""
-        learned = self.module.learned
-        own = [] if learned is None else [(learned, self.module.head.rate)]
-        return [*own, (self.module, 1.0)]
+        return [(self.module.head, self.module.head.rate), (self.module, 1.0)]
 
     def _episodes(self, epoch: int) -> int:
         done = epoch * self.config.epoch_episodes
@@ -163,9 +209,6 @@ class Episodic:
         if penalty is not None:
             loss, stats = loss + penalty, {**stats, "penalty": penalty.detach()}
         return Step(loss, stats)
-
-    def after_step(self) -> None:
-        """Nothing to do."""
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Return the scale of the cosines."""

@@ -4,19 +4,50 @@ Loss and miner are pytorch-metric-learning's own. The authors' code has no licen
 written from a description of it, see docs/training.md for what is different.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config import MetricConfig
+from skelfew.config.stages import Batch as BatchSize
+from skelfew.config.stages import OptimizerConfig, PassesConfig
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
+from skelfew.fields import ConfigError, Count, NotNegative, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
+
+
+@dataclass(frozen=True)
+class MetricConfig(PassesConfig):
+    """Deep metric learning of SL-DML and Skeleton-DML, with one of their optimisers.
+
+    Attributes:
+        per_class: How many samples of a class come together.
+        margin: Of the triplets.
+        epsilon: Of the multi-similarity miner.
+        triplet_weight: Of the triplet loss; the cross-entropy has the rest.
+    """
+
+    batch: BatchSize = 32
+    per_class: Count = 4
+    margin: NotNegative = 0.2
+    epsilon: NotNegative = 0.1
+    triplet_weight: Share = 0.5
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig("sgd", lr=0.01, weight_decay=0.0)
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.per_class <= self.batch:
+            raise ConfigError(
+                f"per_class is {self.per_class}; it must lie in 2 to the batch, {self.batch}"
+            )
 
 
 class Metric(Passes):
@@ -35,6 +66,7 @@ class Metric(Passes):
     """
 
     name = "metric"
+    Config = MetricConfig
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: MetricConfig, seed: int
@@ -45,11 +77,6 @@ class Metric(Passes):
         with seeded(seed, self.name, "head"):
             head = nn.Linear(encoder.feature_dim, len(data.classes))
         self.module: nn.Sequential = nn.Sequential(encoder, head).to(data.device)
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The skeleton encoder."""
-        return self.module[0]
 
     def rows(self, epoch: int, step: int) -> Tensor:
         """Return the rows of a batch (B,): mostly ``per_class`` of each class in it."""

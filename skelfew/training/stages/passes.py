@@ -1,16 +1,15 @@
 """What stages have in common that pass over all base samples: order, views, batches."""
 
-from typing import Any
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from skelfew.config.stages import PassesConfig
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator
-from skelfew.training.stages.base import Batch
+from skelfew.training.stages.base import Batch, Stage
 
 
-class Passes:
+class Passes(Stage):
     """A stage that sees every base sample once an epoch, in an order of its own.
 
     Subclasses set ``name`` and ``module`` and have ``encoder`` and ``forward``.
@@ -21,20 +20,12 @@ class Passes:
         seed: Of order, augmentation and views.
     """
 
-    name: str
-    module: nn.Module
-    scored_by = None
-
-    def __init__(self, data: TrainingData, config: Any, seed: int):
+    def __init__(self, data: TrainingData, config: PassesConfig, seed: int):
         self.data, self.seed = data, seed
-        self.optimizer, self.epochs = config.optimizer, int(config.epochs)
+        self.optimizer, self.epochs = config.optimizer, config.epochs
         self.memory: dict[str, float] = {}
-        self._batch = int(config.batch)
+        self._batch = config.batch
         self._order: tuple[int, tuple[Tensor, ...]] = (-1, ())
-
-    def learning_rates(self) -> list[tuple[nn.Module, float]]:
-        """One rate for all."""
-        return [(self.module, 1.0)]
 
     def steps(self, epoch: int) -> int:
         """Number of batches; they are as equal in size as can be and none is left out."""
@@ -61,10 +52,3 @@ class Passes:
             return Batch(rows, skeletons)
         view = torch.randint(features.shape[1], (len(rows),), generator=draw)
         return Batch(rows, skeletons, features[rows.to(features.device), view.to(features.device)])
-
-    def after_step(self) -> None:
-        """Nothing to do."""
-
-    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Nothing to add."""
-        return {}

@@ -9,20 +9,47 @@ optimiser, is BYOL's (Grill et al., 2020) or ours, and unverified.
 
 import copy
 import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config import SkeletonBYOLConfig
+from skelfew.config.stages import HiddenWidth, PassesConfig, ProjectionWidth
 from skelfew.data.input import views
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.fields import NotNegative, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_loss, byol_mlp
 from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
 from skelfew.training.stages.passes import Passes
+
+
+@dataclass(frozen=True)
+class SkeletonBYOLConfig(PassesConfig):
+    """BYOL on two views of a skeleton (Moliner et al.); a reconstruction, see docs/training.md.
+
+    Attributes:
+        decay: Weight of the old target in the moving average.
+        decay_schedule: ``cosine`` lets it rise to 1 over the stage, ``constant`` does not.
+        hidden_dim: Width of the hidden layer of projectors and predictor.
+        projection_dim: Their output width.
+        multi_view: Take the second view from any camera that recorded the same performance.
+        collapse: Stop when the spread of the targets falls below this share of its first value; 0
+            for never.
+    """
+
+    decay: Share = 0.996
+    decay_schedule: Literal["cosine", "constant"] = "cosine"
+    hidden_dim: HiddenWidth = 4096
+    projection_dim: ProjectionWidth = 256
+    multi_view: bool = True
+    collapse: NotNegative = 0.1
+    views: ClassVar[int] = 2  # both pass through the trained encoder
+
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -113,6 +140,12 @@ class SkeletonBYOL(Passes):
     """
 
     name = "skeleton_byol"
+    Config = SkeletonBYOLConfig
+    one_process = True  # its network is a copy of the encoder, or sees several views
+    unverified = (
+        "a reconstruction from an abstract: transformations, widths, decay and optimiser are not "
+        "Moliner et al.'s"
+    )
     module: TwoViewBYOL
 
     def __init__(
@@ -130,11 +163,6 @@ class SkeletonBYOL(Passes):
         self._count = counts[data.performances]
         self._start = (counts.cumsum(0) - counts)[data.performances]
         self._last: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The skeleton encoder."""
-        return self.module.encoder
 
     def draw(self, epoch: int, step: int) -> Batch:
         """Return a conservative view of a batch and an aggressive one, maybe by other cameras."""

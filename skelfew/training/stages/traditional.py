@@ -1,14 +1,31 @@
 """Stage ``traditional``: plain classification of the base classes (Table VII, "traditional")."""
 
+from dataclasses import dataclass, field
+
 import torch.nn.functional as F
 from torch import nn
 
-from skelfew.config import TraditionalConfig
+from skelfew.config.stages import Batch as BatchSize
+from skelfew.config.stages import OptimizerConfig, PassesConfig
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.fields import Count
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
+
+
+@dataclass(frozen=True)
+class TraditionalConfig(PassesConfig):
+    """Plain classification of the base classes ("traditional training" in Table VII)."""
+
+    epochs: Count = 65
+    batch: BatchSize = 64
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            "sgd", lr=0.1, weight_decay=4e-4, nesterov=True, decay_all=True, warmup=5.0
+        )
+    )
 
 
 class Traditional(Passes):
@@ -22,6 +39,7 @@ class Traditional(Passes):
     """
 
     name = "traditional"
+    Config = TraditionalConfig
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: TraditionalConfig, seed: int
@@ -30,11 +48,6 @@ class Traditional(Passes):
         with seeded(seed, self.name, "head"):
             head = nn.Linear(encoder.feature_dim, len(data.classes))
         self.module: nn.Sequential = nn.Sequential(encoder, head).to(data.device)
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The skeleton encoder."""
-        return self.module[0]
 
     def forward(self, batch: Batch) -> Step:
         """Return cross-entropy and accuracy."""

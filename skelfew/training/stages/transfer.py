@@ -1,16 +1,44 @@
 """Stage ``transfer``: BYOL from cached teacher features to the encoder (Sec. IV-B)."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from skelfew.config import TransferConfig
+from skelfew.config.stages import HiddenWidth, ProjectionWidth, TeacherConfig, WidthAlign
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.fields import NotNegative, Positive, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import CrossModalBYOL, byol_loss
 from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
 from skelfew.training.stages.passes import Passes
+
+
+@dataclass(frozen=True)
+class TransferConfig(TeacherConfig):
+    """Representation transfer from the teacher (Sec. IV-B).
+
+    Attributes:
+        width_align: How Eq. 2 is made well-defined where encoder and teacher differ in width.
+        decay: lambda of Eq. 2; 0 copies the online projector, 1 never moves the target's, which
+            keeps it from shrinking (docs/paper-notes.md).
+        predictor: Whether there is a predictor (Table X).
+        predictor_lr: Factor on its learning rate.
+        hidden_dim: Width of the hidden layer of projectors and predictor.
+        projection_dim: Their output width.
+        collapse: Stop when the spread of the targets falls below this share of its first value;
+            0 for never.
+    """
+
+    width_align: WidthAlign = "pad"
+    decay: Share = 1.0
+    predictor: bool = True
+    predictor_lr: Positive = 10.0
+    hidden_dim: HiddenWidth = 4096
+    projection_dim: ProjectionWidth = 256
+    collapse: NotNegative = 0.1
 
 
 class Transfer(Passes):
@@ -24,6 +52,7 @@ class Transfer(Passes):
     """
 
     name = "transfer"
+    Config = TransferConfig
     module: CrossModalBYOL
 
     def __init__(
@@ -45,11 +74,6 @@ class Transfer(Passes):
                 projection_dim=config.projection_dim,
             ).to(data.device)
         self._last: tuple[Tensor, Tensor] | None = None
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The skeleton encoder."""
-        return self.module.encoder
 
     def bridge(self) -> tuple[nn.Module, nn.Module]:
         """Return the maps of encoder features and of targets to the space of the loss."""

@@ -1,0 +1,1 @@
+"""One reader, teacher, encoder, head and stage for skelfew."""
