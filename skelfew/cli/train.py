@@ -21,10 +21,10 @@ from skelfew.config import override as overridden
 from skelfew.config import preset as preset_called
 from skelfew.config.stages import WidthAlign
 from skelfew.encoders import ENCODERS
+from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS
 from skelfew.fields import hints_of
 from skelfew.training.stages import STAGES
-from skelfew.errors import SkelfewError
 
 # Options by their heading in the help. One that is a setting has its dotted name; ".lr" and the
 # like go to all stages before the episodes, as far as they have such a setting.
