@@ -25,6 +25,7 @@ from skelfew.fields import (
     flatten,
     from_plain,
     override_value,
+    parameters,
     validate,
 )
 from skelfew.training.stages import STAGES
@@ -90,14 +91,21 @@ class EncoderConfig:
     def __post_init__(self) -> None:
         validate(self)
 
-    def checked(self) -> "EncoderConfig":
+    def checked(self, shared: bool = False) -> "EncoderConfig":
         """Return it with all own settings, converted and with defaults filled in.
+
+        Args:
+            shared: The settings are for several encoders, as in a table of runs: what another
+                encoder has is left out.
 
         Raises:
             SkelfewError: No such encoder, or a setting that it does not have or cannot take.
         """
-        own = filled(ENCODERS.load(self.name), self.own, f"encoder {self.name!r}")
-        return replace(self, own=own)
+        build, own = ENCODERS.load(self.name), dict(self.own)
+        if shared and (foreign := set(own) - set(parameters(build))):
+            known = {key for name in ENCODERS for key in parameters(ENCODERS.load(name))}
+            own = {key: value for key, value in own.items() if key not in foreign & known}
+        return replace(self, own=filled(build, own, f"encoder {self.name!r}"))
 
 
 @dataclass(frozen=True)

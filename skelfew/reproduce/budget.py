@@ -17,6 +17,7 @@ def layered(request: Request, row: Row, where: TrainConfig) -> TrainConfig:
         config = override(config, key, value)
     return replace(
         config,
+        encoder=config.encoder.checked(shared=True),
         inputs=replace(where.inputs, init=config.inputs.init or where.inputs.init),
         protocol=where.protocol,
         split=where.split,

@@ -5,7 +5,7 @@ docs/reproduce.md describes every key.
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ class Table:
         ):
             for key, value in values.items():
                 config = override(config, key, value)
-        return config
+        return replace(config, encoder=config.encoder.checked(shared=True))
 
     def budget(self, name: str | None) -> tuple[str, Budget]:
         """Return a budget with its name, the first one for None."""
@@ -368,7 +368,7 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
     _check_share(where, row.share)
     for budget in table.budgets:
         try:
-            table.start(row, next(iter(table.datasets)), budget).encoder.checked()
+            table.start(row, next(iter(table.datasets)), budget)
         except SkelfewError as error:
             raise TableError(f"{where}, budget {budget!r}: {error}") from None
 
