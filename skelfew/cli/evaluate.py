@@ -246,9 +246,7 @@ def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict
     """Return the classifiers asked for, with settings; cosine-paper keeps the printed ones."""
     from skelfew.fewshot import build_classifier, settings_known
 
-    chosen = list(
-        dict.fromkeys(n for name in names for n in (POOLED if name == "all" else [name]))
-    )
+    chosen = list(dict.fromkeys(n for name in names for n in (POOLED if name == "all" else [name])))
     tunable = [n for n in chosen if n != "cosine-paper"]
     having = {n: settings_known(n) for n in tunable}
     for key in settings:
