@@ -211,11 +211,15 @@ class Table:
 
 
 def list_tables() -> dict[str, Path]:
-    """Return the tables that come with the package: {id: file}."""
-    roman = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
-    found = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
-    order = sorted(found, key=lambda name: roman.index(name) if name in roman else len(roman))
-    return {name: found[name] for name in order}
+    """Return the tables that come with the package, in the paper's order: {id: file}."""
+    paths = sorted(FOLDER.glob("*.toml"), key=lambda path: table_order(path.stem))
+    return {path.stem: path for path in paths}
+
+
+def table_order(name: str) -> tuple[int, str]:
+    """Return what sorts tables as the paper has them: I to XII, figures, then our own."""
+    numbers = ["I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII"]
+    return (numbers.index(name) if name in numbers else 12 + (not name.startswith("fig")), name)
 
 
 def load_table(name: str | Path) -> Table:

@@ -87,21 +87,27 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     assert "metrics.jsonl" in left and not [n for n in left if n.endswith(".safetensors")]
 
     page = world / "docs" / "results.md"
-    (world / "docs" / "results").mkdir(parents=True)
-    (world / "docs" / "results" / "small.md").write_text("What a person found.")
-    write_results(asked, work, numbers, page)
-    files = {p: p.read_bytes() for p in [page, *(world / "docs" / "results").iterdir()]}
+    findings = world / "docs" / "results" / "findings"
+    findings.mkdir(parents=True)
+    (findings / "small.md").write_text("What a person found.")
+    (findings / "summary.md").write_text("What all tables show.")
+    written = write_results(asked, work, numbers, page)
+    table = world / "docs" / "results" / "small.md"
+    assert {page, table} < set(written)
+    files = {p: p.read_bytes() for p in written}
     write_results(asked, work, numbers, page)
     assert files == {p: p.read_bytes() for p in files}
-    text = page.read_text()
+    overview, text = page.read_text(), table.read_text()
+    assert "What all tables show." in overview and "(results/small.md)" in overview
+    assert "| nw-ucla | 16 | no | `skelfew-reproduce V --dataset nw-ucla" in overview
     assert "    skelfew-reproduce small.toml --dataset tiny --budget tiny --seeds 2" in text
     assert "What a person found." in text and "| 50.0 |" in text
     assert f"| {percent(by_row['transfer'].cells['1', 'draws'].estimate)} |" in text
     assert f"| {difference(draws)} |" in text
     write_results(replace(asked, settings={"transfer.batch": "10"}), work, {}, page)
     write_results(replace(asked, caches={"teacher": "sent.zarr"}), work, {}, page)
-    assert page.read_text().count("### tiny") == 3, "other settings and caches stand beside"
-    assert " --cache teacher=sent.zarr " in page.read_text()
+    assert table.read_text().count("## tiny") == 3, "other settings and caches stand beside"
+    assert " --cache teacher=sent.zarr " in table.read_text()
     plan = plan_document(asked, work, records, world / "runs")
     assert {u["state"] for u in plan["units"]} == {"done"}
 
