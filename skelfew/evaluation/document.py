@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
@@ -22,10 +23,10 @@ from skelfew.evaluation.scoring import (
     score_texts,
 )
 from skelfew.evaluation.statistics import Estimate, mean_interval
-from skelfew.evaluation.subjects import Subject
+from skelfew.evaluation.subjects import Subject, run_subject
 from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.trained import bind, settings_of
-from skelfew.runs.folder import environment
+from skelfew.runs.folder import Run, environment
 
 MODES = ("exemplars", "draws", "episodes")
 WITHIN = ("view", "subject", "replication", "setup")
@@ -177,6 +178,31 @@ def _classifiers(subject: Subject, plan: Plan) -> dict[str, Classifier | None]:
     if plan.shots == 0:
         return {TEXTS: None}
     return {**plan.classifiers} or {subject.classifier: build_classifier(subject.classifier)}
+
+
+def evaluate_runs(
+    *runs: str | Path,
+    shots: int = 1,
+    classifiers: Sequence[str] = ("cosine",),
+    device: str = "cpu",
+    **plan: Any,
+) -> dict[str, Any]:
+    """Score the encoders of finished runs, as skelfew-eval does, and return its document.
+
+    Args:
+        runs: Run folders, on one data set.
+        shots: K exemplars of each class, 1 or more.
+        classifiers: Keys of ``skelfew.fewshot.CLASSIFIERS`` or ``HEADS``.
+        device: Where the encoders run.
+        plan: Further attributes of ``Plan``: ``mode``, ``draws``, ``split``, ``seed`` ...
+
+    Raises:
+        SkelfewError: A run that is not finished, or that has seen a class that is scored.
+    """
+    chosen = {name: build_classifier(name) for name in classifiers}
+    asked = Plan(chosen, shots=shots, **plan)
+    subjects = [run_subject(Run.open(r), InputConfig(), device, asked.protocol) for r in runs]
+    return evaluate(subjects, asked)
 
 
 def protocols_of(subject: Subject, plan: Plan) -> list[Protocol]:
