@@ -26,7 +26,7 @@ from skelfew.data.protocols.protocol import (
 )
 from skelfew.data.protocols.splits import make_split
 
-COMMITTED = Path(__file__).resolve().parents[2] / "manifests" / "protocols"
+COMMITTED = Path(__file__).resolve().parents[3] / "manifests" / "protocols"
 
 
 def ntu(classes: int, performers: int = 8) -> Manifest:
