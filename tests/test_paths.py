@@ -19,7 +19,7 @@ _PATH = re.compile(
 )
 # Joined names that are ours or the user's own words on the command line, by file.
 OURS = {
-    "skelfew/cache/format/plain.py": {"key"},
+    "skelfew/cache/format/plain.py": {"self._key(chunk)"},
     "skelfew/cache/format/storage.py": {"array.path", "key"},
     "skelfew/cache/tools/repair.py": {"key"},  # chunk keys of checked arrays
     "skelfew/cache/transport/fetch.py": {"place.key", "name"},

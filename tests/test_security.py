@@ -150,7 +150,7 @@ def test_a_chunk_without_end(tmp_path: Path) -> None:
     for name in ("sample_id/c.0", "text/c.0.0.0"):
         with (tmp_path / "c.zarr" / name).open("r+b") as file:
             file.truncate(1 << 40)
-        with pytest.raises(CacheError, match=r"c\.zarr: damaged"):
+        with pytest.raises(CacheError, match=r"c\.zarr: .*damaged"):
             TeacherCache.open(tmp_path / "c.zarr")
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from skelfew.cache.format.checks import CacheError, brief
+from skelfew.cache.format.checks import FORMAT, CacheError, brief
+from skelfew.cache.format.storage import open_group
 from skelfew.cache.writer import lock_beside
 
 
@@ -33,8 +34,11 @@ def building(target: Path, overwrite: bool = False, keep: bool = False) -> Itera
                 raise CacheError(
                     f"{target}: exists already; name another place, or give --overwrite"
                 )
-            if not (target.is_file() or (target / "zarr.json").is_file()):
-                raise CacheError(f"{target}: is not a cache and will not be replaced")
+            if not is_cache(target):
+                raise CacheError(
+                    f"{target}: is not a cache of skelfew and will not be replaced; move it away, "
+                    "or name another place"
+                )
         if not keep:
             remove(place)
         yield place
@@ -53,6 +57,14 @@ def building(target: Path, overwrite: bool = False, keep: bool = False) -> Itera
             remove(place)
         remove(place.with_name(place.name + ".lock"))
         lock.release()
+
+
+def is_cache(path: Path) -> bool:
+    """Whether a folder or a zip is a teacher cache, as far as its root metadata tell."""
+    try:
+        return open_group(path).attrs.get("format") == FORMAT
+    except CacheError:
+        return False
 
 
 def remove(path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from skelfew.io.files import brief, read_csv
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_table
 
 _NAMED = 5  # close matches that an error names
 
@@ -48,6 +49,7 @@ def find_sample(
 def _ids(path: Path) -> list[str]:
     """Return the sample IDs of a manifest, none if it is another kind of table."""
     try:
+        check_table(path, SkelfewError)
         return [name for name, _ in read_csv(path, ("sample_id", "class_id"))]
     except UnicodeDecodeError as error:
         raise SkelfewError(f"{path}: not a readable manifest ({error})") from None

@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import Budget
 from skelfew.io.files import brief, check_file, shown
 
-_MAX_EXPANSION = 256  # bytes of an array for each byte of the file
 _MAX_CHUNK_BYTES = 1 << 28
-_SLACK = 1 << 20
+_TEXT = 80  # bytes in memory of a text, besides its own
 _DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
 _FILTERS = {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}
 _COUNTED = 1 << 18  # stored bytes of a chunk above which it is counted what they unpack to
@@ -54,22 +54,60 @@ def plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
         raise SkelfewError(f"{path}: {shown(name)} is damaged ({brief(error)})") from None
 
 
-def read_values(path: Path, dataset: h5py.Dataset, rows: Any = ()) -> Any:
-    """Return values of a plain dataset; raise SkelfewError if they cannot be read."""
+def read_values(path: Path, dataset: h5py.Dataset, rows: slice = slice(None)) -> Any:
+    """Return values of a plain dataset; raise SkelfewError if they cannot be read, or are too many.
+
+    Many texts of a file can be one text of many bytes: what they need is added up before.
+    """
     try:
-        return dataset[rows]
+        if dataset.dtype.kind != "O":
+            return dataset[rows]
+        budget = Budget(path, path.stat().st_size)
+        start, stop, _ = rows.indices(dataset.shape[0])
+        lengths = _lengths(path, dataset)
+        if lengths is not None:
+            part = lengths[start:stop].astype(np.int64)
+            budget.hold(2 * int(part.sum()) + _TEXT * len(part), f"{dataset.name}")
+            return dataset[rows]
+        found = np.empty(stop - start, dtype=object)
+        for row in range(start, stop):
+            found[row - start] = text = dataset[row]
+            budget.hold(2 * len(text) + _TEXT, f"{dataset.name}")
+        return found
+    except SkelfewError:
+        raise
     except Exception as error:
         raise SkelfewError(f"{path}: {dataset.name} is damaged ({brief(error)})") from None
+
+
+def _lengths(path: Path, dataset: h5py.Dataset) -> np.ndarray | None:
+    """Return the length of each text of variable length, as stored: a reference of 16 bytes each.
+
+    None if they are not stored in one piece.
+    """
+    offset, count = dataset.id.get_offset(), math.prod(dataset.shape)
+    if offset is None or dataset.ndim != 1 or dataset.id.get_storage_size() != 16 * count:
+        return None
+    offset += dataset.file.userblock_size
+    return np.fromfile(path, "<u4", 4 * count, offset=offset)[::4]
 
 
 def read_attributes(path: Path, file: h5py.File) -> dict[str, str | int | float]:
     """Return the attributes that are texts or numbers; others are left out."""
     found: dict[str, str | int | float] = {}
+    budget = Budget(path, path.stat().st_size)
     try:
-        for key, value in file.attrs.items():
+        budget.count("groups and arrays", len(file.attrs))
+        for key in file.attrs:
+            if file.attrs.get_id(key).shape != ():
+                continue
+            value = file.attrs[key]
             plain = value.item() if isinstance(value, np.generic) else value
             if isinstance(plain, str | int | float):
+                budget.hold(4 * len(plain) if isinstance(plain, str) else 8, shown(key))
                 found[key] = plain
+    except SkelfewError:
+        raise
     except Exception as error:
         raise SkelfewError(f"{path}: its attributes are damaged ({brief(error)})") from None
     return found
@@ -106,7 +144,7 @@ def _plain(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     _check_filters(path, name, node)
     stored, size = path.stat().st_size, math.prod(node.shape) * node.dtype.itemsize
     chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
-    if size > _MAX_EXPANSION * stored + _SLACK or chunk > _MAX_CHUNK_BYTES:
+    if size > Budget(path, stored).left or chunk > _MAX_CHUNK_BYTES:
         raise SkelfewError(
             f"{path}: {shown(name)} claims shape {node.shape}, {size} bytes, in a file of "
             f"{stored}; damaged, or made to harm"
@@ -140,6 +178,7 @@ def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> N
         if packed and info.size > _COUNTED:
             large.append(info.chunk_offset)
 
+    Budget(path, path.stat().st_size).count("chunks of an array", dataset.id.get_num_chunks())
     dataset.id.chunk_iter(look)
     for offset in large:
         unpacked = zlib.decompressobj()

@@ -10,6 +10,7 @@ from pathlib import Path
 from skelfew.io.writing import write_csv
 from skelfew.io.clean import uncell
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_table
 from skelfew.io.files import brief, check_file, shown
 
 
@@ -142,6 +143,7 @@ class Manifest:
         path = Path(path)
         try:
             check_file(path, most=None)
+            check_table(path)
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
         except FileNotFoundError:
             raise ManifestError(

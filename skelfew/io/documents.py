@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_safetensors
 from skelfew.io.files import brief, check_file, parse_json, shown
 from skelfew.io.writing import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_MOST_HEADER = 1 << 26  # bytes
-_MOST_TENSORS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -108,16 +106,13 @@ def read_tensors(
         only: Read tensors only if the header has this ``format``.
 
     Raises:
-        OSError: It cannot be read.
-        ValueError: It is damaged, or has too many tensors.
+        OSError: It cannot be read, or has too many tensors.
+        ValueError: It is damaged.
     """
     from safetensors import SafetensorError, safe_open
 
-    size = check_file(Path(path), most=None)
-    with Path(path).open("rb") as start:
-        length = min(int.from_bytes(start.read(8), "little"), size, _MOST_HEADER)
-        if start.read(length).count(b'"dtype"') > _MOST_TENSORS:
-            raise ValueError(f"it has more than {_MOST_TENSORS} tensors")
+    check_file(Path(path), most=None)
+    check_safetensors(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}

@@ -17,11 +17,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.budget import FACTOR, check_json, gunzip
 from skelfew.io.clean import printable, uncell
 
 MOST_BYTES = 1 << 28  # of a text that is read whole
 _SHOWN = 160
-_EXPANSION, _SLACK = 256, 1 << 24  # bytes unpacked for each byte packed, and besides
+_SLACK = 1 << 24  # bytes that any entry of a zip may unpack to
+MOST_UNPACKED = 40 << 20  # of one recording; the longest of PKU-MMD have some 10 MB
 # What reading a damaged archive raises.
 BROKEN = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, ValueError,
@@ -83,9 +85,10 @@ def parse_json(
     """Return the value of a JSON text.
 
     Raises:
-        ValueError: It is not JSON, is nested too deeply, or holds half of a surrogate pair, which
-            no file can be written with.
+        ValueError: It is not JSON, is nested too deeply, has too many values, or holds half
+            of a surrogate pair, which no file can be written with.
     """
+    check_json(text)
     try:
         value = json.loads(text, object_pairs_hook=pairs)
     except RecursionError:
@@ -161,7 +164,7 @@ def read_limited(file: Any, most: int) -> bytes:
 
 def check_member(info: zipfile.ZipInfo) -> None:
     """Raise ValueError if an entry of a zip claims to unpack to far more than it is packed."""
-    if info.file_size > _EXPANSION * info.compress_size + _SLACK:
+    if info.file_size > FACTOR * info.compress_size + _SLACK:
         raise ValueError(
             f"{info.compress_size} bytes that would unpack to {info.file_size}; damaged, or made "
             "to harm"
@@ -170,11 +173,7 @@ def check_member(info: zipfile.ZipInfo) -> None:
 
 def gunzipped(content: bytes) -> bytes:
     """Return what a gzip file unpacks to; raise one of ``BROKEN`` if that is damaged or absurd."""
-    import gzip
-    import io
-
-    with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-        return read_limited(file, _EXPANSION * len(content) + _SLACK)
+    return gunzip(content, MOST_UNPACKED)
 
 
 def check_picture(content: bytes, suffix: str) -> None:
@@ -200,7 +199,7 @@ def check_picture(content: bytes, suffix: str) -> None:
 def check_deflated(content: bytes) -> None:
     """Raise ValueError if zlib data unpack to absurdly much; damage is for others to find."""
     unpacker, total = zlib.decompressobj(), 0
-    most = _EXPANSION * len(content) + _SLACK
+    most = MOST_UNPACKED
     try:
         while content and not unpacker.eof:
             total += len(unpacker.decompress(content, 1 << 20))

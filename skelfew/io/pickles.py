@@ -21,6 +21,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import Budget
 from skelfew.io.files import brief, check_file, check_member
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
@@ -238,14 +239,35 @@ def _check_list(holder: Any) -> None:
         raise _refuse("it appends to something")
 
 
-def load_arrays(file: IO[bytes], where: str) -> Any:
+class _Counted(dict[int, Any]):
+    """The instructions, counted as they are looked up."""
+
+    def __init__(self, dispatch: dict[int, Any], budget: Budget):
+        super().__init__(dispatch)
+        self._budget = budget
+
+    def __getitem__(self, code: int) -> Any:
+        self._budget.count("instructions of a pickle")
+        return super().__getitem__(code)
+
+
+def load_arrays(file: IO[bytes], where: str, size: int = 0) -> Any:
     """Return what a pickle of arrays holds.
 
+    Args:
+        file: The pickle.
+        where: Its name, for messages.
+        size: Its bytes, as far as known; a large one may have more instructions.
+
     Raises:
-        SkelfewError: It is damaged or holds anything else.
+        SkelfewError: It is damaged, too costly, or holds anything else.
     """
     try:
-        return _finished(_Unpickler(file).load())
+        unpickler: Any = _Unpickler(file)
+        unpickler.dispatch = _Counted(unpickler.dispatch, Budget(where, max(size, 0)))
+        return _finished(unpickler.load())
+    except SkelfewError:
+        raise
     except pickle.UnpicklingError as error:
         raise SkelfewError(f"{where}: refused to open this pickle: {brief(error)}") from None
     except Exception as error:  # damaged pickles raise whatever their bytes happen to ask for

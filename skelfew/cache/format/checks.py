@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import FACTOR, Budget
 from skelfew.io.files import brief, entries, shown
 
 FORMAT = "skelfew-teacher-cache"
@@ -20,9 +21,10 @@ FEATURE_DTYPES = ("float16", "float32")
 
 _MAX_CHUNK_BYTES = 1 << 28
 _MIN_CHUNK_ROWS = 16
-_MAX_EXPANSION = 256  # decoded bytes per stored byte; features shrink by a tenth at most
+_ROW_BYTES = 72  # in memory, of the ID and the status of a row
+_LARGE_CHUNK_ROWS = 1 << 16  # a chunk may have more rows than the array up to so many
 METADATA_BYTES = 1 << 25
-ID_BYTES = 4096  # of one sample ID, at most
+ID_BYTES = 512  # of one sample ID, at most
 _COMPRESSORS = {"zstd", "gzip", "blosc"}
 _CODECS = {"bytes", "vlen-utf8", "zstd", "gzip", "blosc", "crc32c"}
 
@@ -80,21 +82,24 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
         if sum(codec in _COMPRESSORS for codec in codecs) > 1:
             raise CacheError(f"{path}: {name} is compressed more than once ({', '.join(codecs)})")
         chunk, size = tuple(array.chunks), 4 if name == "sample_id" else array.dtype.itemsize
-        if chunk[1:] != array.shape[1:] or chunk[0] < min(array.shape[0], _MIN_CHUNK_ROWS):
+        least, most = min(array.shape[0], _MIN_CHUNK_ROWS), max(array.shape[0], _LARGE_CHUNK_ROWS)
+        if chunk[1:] != array.shape[1:] or not least <= chunk[0] <= most:
             raise CacheError(
-                f"{path}: {name} has chunks {chunk}; they must hold whole rows, "
-                f"{_MIN_CHUNK_ROWS} or more"
+                f"{path}: {name} has chunks {chunk}; they must hold whole rows, {least} to {most}"
             )
         if math.prod(chunk) * size > _MAX_CHUNK_BYTES:
             raise CacheError(f"{path}: chunks of {name} are larger than {_MAX_CHUNK_BYTES} bytes")
     if not whole:
         return
-    stored = stored_bytes(Path(path), enough=-(-4 * shape[0] // _MAX_EXPANSION))
-    if 4 * shape[0] > _MAX_EXPANSION * stored:
-        raise CacheError(
-            f"{path}: claims {shape[0]} samples, but the whole store has {stored} bytes; "
-            "damaged or not from skelfew-extract"
-        )
+    budget = budget_of(Path(path), _ROW_BYTES * shape[0])
+    for array in arrays.values():
+        budget.count("chunks of an array", -(-array.shape[0] // array.chunks[0]))
+    budget.check(_ROW_BYTES * shape[0], f"{shape[0]} samples")
+
+
+def budget_of(path: Path, needed: int) -> Budget:
+    """Return what a store may cost; its bytes are added up until that is enough for ``needed``."""
+    return Budget(path, stored_bytes(path, enough=max(1 << 24, needed // FACTOR)), CacheError)
 
 
 def stored_bytes(path: Path, enough: int | None = None) -> int:
@@ -139,19 +144,13 @@ def files_of(path: Path) -> dict[str, int]:
 
 
 def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
-    """Refuse to allocate far more than is stored."""
-    needed = 0
+    """Refuse to hold far more than is stored: features as float32, IDs, status, one chunk."""
+    needed = _ROW_BYTES * arrays["text"].shape[0]
     for name in ("video", "text", "class_text"):
         if name in arrays:
-            array = arrays[name]
-            rows = array.shape[0] if name == "class_text" else done
-            needed += rows * math.prod(array.shape[1:]) * array.dtype.itemsize
-    stored = stored_bytes(path, enough=-(-needed // _MAX_EXPANSION))
-    if needed > _MAX_EXPANSION * stored:
-        raise CacheError(
-            f"{path}: claims {needed} bytes of features, but the whole store has {stored}; "
-            "damaged or not from skelfew-extract"
-        )
+            rows = arrays[name].shape[0] if name == "class_text" else done
+            needed += rows * math.prod(arrays[name].shape[1:]) * 4
+    budget_of(path, needed).hold(needed, f"{done} finished samples")
 
 
 def check_same(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -1,26 +1,24 @@
-"""Chunks of uncompressed arrays in a folder, read from their files straight into place.
+"""The chunks of an array, read and unpacked here; uncompressed files straight into place.
 
 Zarr takes every chunk through an event loop, threads and two copies, which for a whole cache is ten
-times the time of reading the bytes. What Zarr refuses is refused here too.
+times the time of reading the bytes, and hands them to codecs that believe what they claim. What
+Zarr refuses is refused here too.
 """
 
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numcodecs.vlen import VLenUTF8
 
-from skelfew.cache.format.checks import ID_BYTES
-from skelfew.io.files import read_limited
+from skelfew.cache.format.chunks import SUM_BYTES, ChunkLimit, check_sum, extend, value
 
-try:
-    from google_crc32c import extend, value
-except ImportError:  # an older Zarr brings another library
-    extend = value = None
+Fetch = Callable[[str, ChunkLimit], bytes | None]
 
-_SUM_BYTES, _PAGE = 4, 4096
+_PAGE = 4096
 
 
 def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
@@ -38,30 +36,32 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
 class PlainArray:
     """The chunks of one checked array.
 
-    Made by :meth:`of`, which returns None for what Zarr has to read.
-
     Attributes:
         rows: Rows of a chunk.
     """
 
-    def __init__(self, folder: Path, array: Any, text: bool, summed: bool):
-        self.rows: int = array.chunks[0]
-        self._folder, self._array, self._summed = folder, array, summed
-        self._text, self._fill = text, array.fill_value
-        self._tail = (0,) * (len(array.shape) - 1)
-        self._row = 0 if text else math.prod(array.shape[1:]) * array.dtype.itemsize
+    def __init__(self, array: Any, name: str, fetch: Fetch, folder: Path | None):
+        """Make it of a checked array.
 
-    @classmethod
-    def of(cls, folder: Path, array: Any) -> "PlainArray | None":
-        """Return the array whose chunks lie in ``folder``, or None if it has to be decoded."""
-        codecs = array.metadata.to_dict()["codecs"]
-        names = [codec["name"] for codec in codecs]
-        text, summed = names[0] == "vlen-utf8", names[1:] == ["crc32c"]
-        order = (codecs[0].get("configuration") or {}).get("endian", "little")
-        plain = text or (names[0] == "bytes" and order == "little" == sys.byteorder)
-        if not plain or not (summed or len(names) == 1) or (summed and value is None):
-            return None
-        return cls(folder, array, text, summed)
+        Args:
+            array: What Zarr knows about it.
+            name: Its name.
+            fetch: Takes the key of a chunk, ``NAME/KEY``, and what it may be, and returns its
+                unpacked bytes, or None if there is no such chunk, which means the fill value.
+            folder: Where chunks are files that may be read without ``fetch``; None for a zip.
+        """
+        first = array.metadata.to_dict()["codecs"][0]
+        order = (first.get("configuration") or {}).get("endian", "little")
+        self.rows: int = array.chunks[0]
+        self._array, self._name, self._fetch, self._folder = array, name, fetch, folder
+        self._limit = ChunkLimit.of(name, array)
+        self._text, self._fill = self._limit.size is None, array.fill_value
+        self._stored = array.dtype if self._text else array.dtype.newbyteorder(order)
+        self._summed = self._limit.codecs == ("crc32c",)
+        plain = self._summed or not self._limit.codecs
+        self._direct = folder is not None and plain and order == "little" == sys.byteorder
+        self._tail = (0,) * (len(array.shape) - 1)
+        self._row = 0 if self._text else math.prod(array.shape[1:]) * array.dtype.itemsize
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
         """Return rows ``start`` to ``stop`` as stored, (n, ...); strings are objects.
@@ -94,28 +94,41 @@ class PlainArray:
                 place[...] = scratch[low - first : high - first]
         return out
 
-    def _open(self, chunk: int) -> Any:
-        """Open the file of a chunk; None if there is none, which stands for the fill value."""
-        key = self._array.metadata.encode_chunk_key((chunk, *self._tail))
-        try:
-            return (self._folder / key).open("rb", buffering=0)
-        except FileNotFoundError:
-            return None
+    def _key(self, chunk: int) -> str:
+        return str(self._array.metadata.encode_chunk_key((chunk, *self._tail)))
+
+    def _bytes(self, chunk: int) -> bytes | None:
+        """Return the unpacked bytes of a chunk; None if there is none: the fill value."""
+        return self._fetch(f"{self._name}/{self._key(chunk)}", self._limit)
 
     def _read_into(self, chunk: int, out: np.ndarray) -> None:
         """Read the first rows of a chunk, as many as ``out`` has."""
-        file = self._open(chunk)
-        if file is None:
-            out[...] = self._fill
+        if self._direct and self._folder is not None:
+            try:
+                file = (self._folder / self._key(chunk)).open("rb", buffering=0)
+            except FileNotFoundError:
+                out[...] = self._fill
+                return
+        else:
+            content = self._bytes(chunk)
+            if content is None:
+                out[...] = self._fill
+            else:
+                values = np.frombuffer(content, self._stored)
+                out[...] = values.reshape(self.rows, *out.shape[1:])[: len(out)]
             return
         wanted = out.reshape(-1).view(np.uint8)
-        size = self._row * self.rows + (_SUM_BYTES if self._summed else 0)
+        size = self._row * self.rows + (SUM_BYTES if self._summed else 0)
         with file:
             got, rest = _fill(file, wanted.data), file.read(size - len(wanted) + 1)
         if got + len(rest) != size:
             raise ValueError(f"a chunk of {self._array.basename} is not {size} bytes long")
-        if self._summed and extend(value(wanted), rest[:-_SUM_BYTES]) != _sum(rest):
-            raise ValueError(f"a chunk of {self._array.basename} does not have its checksum")
+        if self._summed:
+            check_sum(
+                f"{self._name}/{self._key(chunk)}",
+                rest[-SUM_BYTES:],
+                extend(value(wanted), rest[:-SUM_BYTES]),
+            )
 
     def packed(self, count: int) -> np.ndarray | None:
         """Return the first strings as bytes, uint8 (``count``, L); None unless all have L.
@@ -126,7 +139,7 @@ class PlainArray:
         """
         parts: list[np.ndarray] = []
         for first in range(0, count, self.rows):
-            content = self._text_of(first // self.rows)
+            content = self._bytes(first // self.rows)
             rows = min(self.rows, count - first)
             if content is None or len(content) < 8:
                 return None
@@ -146,30 +159,10 @@ class PlainArray:
 
     def _strings(self, chunk: int) -> np.ndarray:
         """Return all rows of a chunk of strings, as objects."""
-        content = self._text_of(chunk)
+        content = self._bytes(chunk)
         if content is None:
             return np.full(self.rows, self._fill, dtype=object)
         return np.asarray(VLenUTF8().decode(content))
-
-    def _text_of(self, chunk: int) -> bytes | None:
-        """Return what is stored of a chunk: how many strings, then length and bytes of each."""
-        file = self._open(chunk)
-        if file is None:
-            return None
-        most = self.rows * (ID_BYTES + 4) + _PAGE
-        with file:
-            content = read_limited(file, most)
-        if self._summed:
-            if value(content[:-_SUM_BYTES]) != _sum(content):
-                raise ValueError(f"a chunk of {self._array.basename} does not have its checksum")
-            content = content[:-_SUM_BYTES]
-        if int.from_bytes(content[:4], "little") != self.rows:
-            raise ValueError(f"a chunk of {self._array.basename} does not hold {self.rows} strings")
-        return content
-
-
-def _sum(content: bytes) -> int:
-    return int.from_bytes(content[-_SUM_BYTES:], "little")
 
 
 def _fill(file: Any, view: memoryview) -> int:

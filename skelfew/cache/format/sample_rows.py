@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from skelfew.cache.format.checks import ID_BYTES
-from skelfew.cache.format.storage import Array, ids_of, plain_of
+from skelfew.cache.format.storage import Array, chunks_of, ids_of
 
 # Bytes of IDs that need no further look: no control character, and no part of a path.
 _HARMLESS = (string.ascii_letters + string.digits + "_-").encode()
@@ -81,8 +81,7 @@ def _decoded(packed: np.ndarray) -> list[str]:
 
 def rows_of(arrays: Mapping[str, Array]) -> SampleRows:
     """Return the row number of each sample ID, in stored order; raise CacheError as ``ids_of``."""
-    plain = plain_of(arrays["sample_id"])
-    packed = None if plain is None else plain.packed(arrays["sample_id"].shape[0])
+    packed = chunks_of(arrays["sample_id"]).packed(arrays["sample_id"].shape[0])
     if packed is not None and _ascend(packed):
         return SampleRows(packed)
     return SampleRows(ids_of(arrays))

@@ -4,7 +4,9 @@ import hashlib
 import json
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +33,14 @@ from skelfew.cache.format.chunks import ChunkLimit
 from skelfew.cache.format.plain import PlainArray, aligned
 from skelfew.cache.format.zips import entries
 from skelfew.data.manifest import bad_id
+from skelfew.io.budget import open_zip
+from skelfew.io.files import BROKEN, read_limited
 
 PENDING, DONE, FAILED = 0, 1, 2
 ARRAYS = ("sample_id", "status", "video", "text", "class_text")
 BLOCK_ROWS = 8192
 _CHUNK_ROWS = 1024
+_OPENING = threading.Lock()
 # What zarr, numpy and json raise on metadata or chunks that are not what they should be.
 DAMAGE = (
     ValueError,
@@ -68,6 +73,39 @@ class _Guarded(WrapperStore[Any]):
         super().__init__(store)
         self._path, self._inside, self._sizes = path, inside, sizes
         self.limits: dict[str, ChunkLimit] = {}
+        self._archive: zipfile.ZipFile | None = None
+
+    def chunk(self, key: str, limit: ChunkLimit) -> bytes | None:
+        """Return the unpacked bytes of a chunk, by its key below the group; None if there is none.
+
+        Raises:
+            CacheError: It is not a regular file, or is or unpacks to more than ``limit``.
+            ValueError: It cannot be read.
+        """
+        key = self._inside + key
+        size = self._size(key)
+        if size is None:
+            return None
+        self._check(key, size, limit.stored)
+        try:
+            if self._sizes is None:
+                with (self._store.root / key).open("rb") as file:
+                    data = read_limited(file, limit.stored)
+            else:
+                with _OPENING:
+                    self._archive = self._archive or open_zip(self._path)
+                with self._archive.open(key) as file:
+                    data = read_limited(file, size)
+        except BROKEN as error:
+            raise ValueError(f"chunk {key} cannot be read, {brief(error)}") from None
+        return limit.unpack(f"{self._path}: {key}", data)
+
+    def _check(self, key: str, size: int, most: int) -> None:
+        if size > most:
+            raise CacheError(
+                f"{self._path}: {key} has {size} bytes, {most} at most are possible; damaged, or "
+                "made to harm"
+            )
 
     @property
     def within(self) -> Any:
@@ -91,14 +129,10 @@ class _Guarded(WrapperStore[Any]):
         size = self._size(key)
         if size is None:
             return None
-        if size > most:
-            raise CacheError(
-                f"{self._path}: {key} has {size} bytes, {most} at most are possible; damaged, or "
-                "made to harm"
-            )
+        self._check(key, size, most)
         found: Buffer | None = await self._store.get(key, prototype, byte_range)
-        if found is not None and limit is not None and limit.compressor:
-            limit.check(f"{self._path}: {key}", found.to_bytes())
+        if found is not None and limit is not None:
+            limit.unpack(f"{self._path}: {key}", found.to_bytes())
         return found
 
     def _size(self, key: str) -> int | None:
@@ -216,14 +250,14 @@ def chunk_keys(array: Array) -> Iterator[str]:
         yield array.metadata.encode_chunk_key((number, *rest))
 
 
-def plain_of(array: Array) -> PlainArray | None:
-    """Return the array if its chunks are files that can be read as they are, else None."""
-    store = array.store_path.store
-    if isinstance(store, _Guarded):
-        store = store.within
-    if not isinstance(store, LocalStore):
-        return None
-    return PlainArray.of(Path(store.root) / array.path, array)
+def chunks_of(array: Array) -> PlainArray:
+    """Return the chunks of a checked array."""
+    guarded: Any = array.store_path.store
+    if not isinstance(guarded, _Guarded):  # made by this process
+        guarded = _Guarded(Path(guarded.root), guarded)
+    name, store = array.basename, guarded.within
+    folder = Path(store.root) / array.path if isinstance(store, LocalStore) else None
+    return PlainArray(array, name, guarded.chunk, folder)
 
 
 def read(array: Array, rows: slice = slice(None)) -> np.ndarray:
@@ -233,18 +267,13 @@ def read(array: Array, rows: slice = slice(None)) -> np.ndarray:
         CacheError: If a chunk would unpack to more than a chunk has.
         DAMAGE: One of these, if it cannot be read.
     """
-    plain = plain_of(array)
-    if plain is None:
-        return _decoded(lambda: array[rows])
     start, stop, _ = rows.indices(array.shape[0])
-    return plain.read(start, stop)
+    return chunks_of(array).read(start, stop)
 
 
 def pick(array: Array, rows: np.ndarray) -> np.ndarray:
     """Return single rows, given in ascending order, as they are stored; reads whole chunks."""
-    plain = plain_of(array)
-    if plain is None:
-        return _decoded(lambda: array.oindex[rows])
+    plain = chunks_of(array)
     out = np.empty((len(rows), *array.shape[1:]), array.dtype)
     for chunk in np.unique(rows // plain.rows).tolist():
         here = rows // plain.rows == chunk
@@ -254,14 +283,10 @@ def pick(array: Array, rows: np.ndarray) -> np.ndarray:
     return out
 
 
-def _decoded(action: Callable[[], Any]) -> np.ndarray:
-    """Return what Zarr reads; of codecs' own errors (``zlib.error``) make ValueError."""
-    try:
-        return np.asarray(action())
-    except (CacheError, *DAMAGE):
-        raise
-    except Exception as error:
-        raise ValueError(f"damaged chunk, {type(error).__name__}: {brief(error)}") from None
+def block_rows(array: Array) -> int:
+    """Return how many rows are read at once: whole chunks, so that none is unpacked twice."""
+    rows: int = array.chunks[0]
+    return rows * max(1, BLOCK_ROWS // rows)
 
 
 def ids_of(arrays: Mapping[str, Array]) -> list[str]:
@@ -290,16 +315,11 @@ class DoneRows:
     def __init__(self, path: Path, arrays: Mapping[str, Array], name: str, done: np.ndarray):
         self.values = aligned((len(done), *arrays[name].shape[1:]), np.float32)
         self._path, self._arrays, self._name, self._done = path, arrays, name, done
-        self._plain = plain_of(arrays[name])
+        self._plain = chunks_of(arrays[name])
 
     def parts(self, count: int) -> list[range]:
-        """Return blocks of rows in at most ``count`` parts that threads can read at once.
-
-        What Zarr decodes is one part: its own threads do the work.
-        """
+        """Return blocks of rows in at most ``count`` parts that threads can read at once."""
         rows = self._arrays[self._name].shape[0]
-        if self._plain is None:
-            return [range(0, rows, BLOCK_ROWS)]
         step = self._plain.rows
         blocks = -(-rows // step)
         share = max(1, -(-blocks // count))
@@ -316,7 +336,7 @@ class DoneRows:
             DAMAGE: One of these, if a chunk cannot be read.
         """
         array, step = self._arrays[self._name], part.step
-        scratch = aligned((step, *array.shape[1:]), array.dtype)
+        scratch = aligned((min(step, array.shape[0]), *array.shape[1:]), array.dtype)
         for start in part:
             stop = min(start + step, array.shape[0])
             low, high = np.searchsorted(self._done, (start, stop))
@@ -324,13 +344,8 @@ class DoneRows:
                 continue
             rows, values = self._done[low:high], self.values[low:high]
             whole = len(rows) == stop - start
-            if self._plain is None:
-                block = read(array, slice(start, stop))
-            else:
-                straight = whole and array.dtype == values.dtype
-                block = self._plain.read(
-                    start, stop, values if straight else scratch[: stop - start]
-                )
+            straight = whole and array.dtype == values.dtype
+            block = self._plain.read(start, stop, values if straight else scratch[: stop - start])
             if block is not values:
                 values[...] = block if whole else block[rows - start]
             flat = values.reshape(-1)
@@ -377,8 +392,9 @@ def digest_of(arrays: Mapping[str, Array]) -> str:
         array = arrays[name]
         digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
         little = array.dtype.newbyteorder("<")
-        for start in range(0, len(status), BLOCK_ROWS):
-            rows = slice(start, start + BLOCK_ROWS)
+        step = block_rows(array)
+        for start in range(0, len(status), step):
+            rows = slice(start, start + step)
             done = status[rows] == DONE
             if done.any():
                 digest.update(read(array, rows)[done].astype(little, copy=False).tobytes())

@@ -10,13 +10,13 @@ import numpy as np
 
 from skelfew.cache.format.checks import CacheError, brief, check_format, stored_bytes
 from skelfew.cache.format.storage import (
-    BLOCK_ROWS,
     DAMAGE,
     DONE,
     FAILED,
     PENDING,
     Array,
     arrays_of,
+    block_rows,
     digest_of,
     ids_of,
     open_group,
@@ -119,8 +119,9 @@ class StoredCache:
 
     def blocks(self) -> Iterator[slice]:
         """Yield slices that cover all rows."""
-        for start in range(0, self.shape[0], BLOCK_ROWS):
-            yield slice(start, min(start + BLOCK_ROWS, self.shape[0]))
+        step = block_rows(self.arrays["text"])
+        for start in range(0, self.shape[0], step):
+            yield slice(start, min(start + step, self.shape[0]))
 
     def digest(self) -> str:
         """Recompute the content digest."""

@@ -5,10 +5,10 @@ import zipfile
 from pathlib import Path
 
 from skelfew.cache.format.checks import METADATA_BYTES, CacheError, brief
+from skelfew.io.budget import Budget, open_zip
 from skelfew.io.files import BROKEN, shown
 from skelfew.io.paths import below, fault
 
-_MAX_EXPANSION = 256  # as in checks.py: features hardly shrink
 _ENCRYPTED = 0x1
 _IGNORED = ("__MACOSX", ".DS_Store")
 
@@ -21,14 +21,15 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
             is a link, is encrypted, appears twice or claims to be absurdly large.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path, CacheError) as archive:
             infos = archive.infolist()
+    except CacheError:
+        raise
     except BROKEN as error:
         raise CacheError(
             f"{path}: not a Zarr format 3 store ({brief(error)}); a teacher cache is the folder "
             "that skelfew-extract writes, or the zip that skelfew-cache pack makes of it"
         ) from None
-    stored = path.stat().st_size
     files: list[zipfile.ZipInfo] = []
     seen: set[str] = set()
     total = 0
@@ -51,10 +52,7 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
         total += info.file_size
         if not info.is_dir() and not set(name.split("/")) & set(_IGNORED):
             files.append(info)
-    if total > _MAX_EXPANSION * stored:
-        raise CacheError(
-            f"{path}: {stored} bytes that would unpack to {total}; damaged, or made to harm"
-        )
+    Budget(path, path.stat().st_size, CacheError).check(total, "what it unpacks to")
     return _folder(path, files), files
 
 

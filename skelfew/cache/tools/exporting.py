@@ -12,6 +12,9 @@ from numpy.lib import format as npy
 from skelfew.cache.format.checks import CacheError
 from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
+from skelfew.errors import SkelfewError
+from skelfew.io.budget import open_zip
+from skelfew.io.files import BROKEN
 from skelfew.io.writing import write_text, writing
 
 _ROWS = 4096
@@ -36,6 +39,12 @@ def export_features(
         raise CacheError(f"{out}: features are written to .npz, .h5 and .npy files")
     if out.exists() and not overwrite:
         raise CacheError(f"{out}: exists already; name another file, or give --overwrite")
+    ids_beside = out.with_suffix(".ids.txt")
+    if not _is_ours(out, ids_beside, kind):
+        raise CacheError(
+            f"{out if out.exists() else ids_beside}: is not an export of skelfew-cache and will "
+            "not be replaced; move it away, or name another file"
+        )
     cache = StoredCache.open(path)
     rows = np.flatnonzero(cache.status == DONE)
     ids = [cache.ids[int(i)] for i in rows]
@@ -44,7 +53,7 @@ def export_features(
     with writing(out) as file:
         if kind == ".npy":
             _write_npy(cache, rows, shape, file, representation)
-            write_text(out.with_suffix(".ids.txt"), "\n".join(ids) + "\n")
+            write_text(ids_beside, "\n".join(ids) + "\n")
         else:
             arrays = {n: (shape, cache.dtype, _stored(cache, n, rows)) for n in cache.features}
             if cache.class_text is not None:
@@ -56,6 +65,27 @@ def export_features(
 
                 write_hdf5(Path(file.name), ids, arrays, {"provenance": about})
     return {"file": str(out), "samples": len(rows), "bytes": out.stat().st_size}
+
+
+def _is_ours(out: Path, ids_beside: Path, kind: str) -> bool:
+    """Whether what would be replaced is nothing, or an earlier export of this kind."""
+    if kind == ".npy" and not out.exists():
+        return not ids_beside.exists()
+    if not out.exists():
+        return True
+    try:
+        if kind == ".npy":
+            with out.open("rb") as file:
+                return ids_beside.is_file() and file.read(6) == b"\x93NUMPY"
+        if kind == ".npz":
+            with open_zip(out) as archive:
+                return "provenance.npy" in archive.namelist()
+        from skelfew.data.hdf5 import open_file, read_attributes
+
+        with open_file(out) as opened:
+            return "provenance" in read_attributes(out, opened)
+    except (SkelfewError, *BROKEN):
+        return False
 
 
 def _stored(cache: StoredCache, name: str, rows: np.ndarray) -> Iterator[np.ndarray]:

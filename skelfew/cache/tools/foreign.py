@@ -5,7 +5,6 @@ memory than a block, and an object array is refused before anything of it is loo
 """
 
 import math
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ import numpy as np
 from numpy.lib import format as npy
 
 from skelfew.cache.format.checks import CacheError, brief
+from skelfew.io.budget import Budget, open_zip
 from skelfew.io.files import BROKEN
 
 BLOCK_BYTES = 1 << 24
-_MAX_EXPANSION = 256
-_SLACK = 1 << 20
+_MAX_EXPANSION, _SLACK = 256, 1 << 20
 _KINDS = {"f": "numbers", "U": "text", "S": "text"}
 
 
@@ -119,13 +118,14 @@ def _opened(path: Path, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
             with path.open("rb") as file:
                 yield file, path.stat().st_size
             return
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             info = archive.getinfo(member)
             if info.file_size > _MAX_EXPANSION * info.compress_size + _SLACK:
                 raise CacheError(
                     f"{path}: {member} is {info.compress_size} bytes that would unpack to "
                     f"{info.file_size}; damaged, or made to harm"
                 )
+            Budget(path, path.stat().st_size, CacheError).check(info.file_size, member)
             with archive.open(info) as entry:
                 yield entry, info.file_size
     except CacheError:
@@ -148,7 +148,7 @@ def columns(path: Path) -> Iterator[dict[str, Any]]:
         yield {"text": lambda: NumpyColumn.open(path, None, "text")}
     elif kind == ".npz":
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_zip(path) as archive:
                 names = [n for n in archive.namelist() if n.endswith(".npy")]
         except BROKEN as error:
             raise CacheError(f"{path}: not a readable npz file ({brief(error)})") from None

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import numpy as np
 from skelfew.cache.format.checks import CacheError, brief
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_values
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import Budget
 
 _BLOCK_BYTES = 1 << 24
-_MOST_NAMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -64,14 +63,17 @@ class _Lazy(dict[str, Any]):
     def __init__(self, path: Path, file: h5py.File):
         super().__init__()
         try:
-            names = list(islice(_names(file), _MOST_NAMES))
+            names = list(_names(file, Budget(path, path.stat().st_size, CacheError)))
+        except CacheError:
+            raise
         except Exception as error:  # the library is handed whatever the file holds
             raise CacheError(f"{path}: not a readable HDF5 file ({brief(error)})") from None
         for name in names:
             self[name] = lambda name=name: open_dataset(path, file, name)
 
 
-def _names(group: h5py.Group, before: str = "", depth: int = 0) -> Iterator[str]:
+def _names(group: h5py.Group, budget: Budget, before: str = "", depth: int = 0) -> Iterator[str]:
+    budget.count("groups and arrays", len(group))
     for name in group:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
@@ -81,7 +83,7 @@ def _names(group: h5py.Group, before: str = "", depth: int = 0) -> Iterator[str]
         if kind is h5py.Dataset:
             yield before + name
         elif kind is h5py.Group and depth < 4:
-            yield from _names(group[name], f"{before}{name}/", depth + 1)
+            yield from _names(group[name], budget, f"{before}{name}/", depth + 1)
 
 
 def open_dataset(path: Path, file: h5py.File, name: str) -> Hdf5Column:

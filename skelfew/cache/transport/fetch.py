@@ -1,7 +1,10 @@
 """Fetching a cache from elsewhere: key by key as its metadata say, checked by its digest."""
 
+import math
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +38,8 @@ from skelfew.io.paths import below
 from skelfew.io.writing import write_json, write_text
 
 _MOST_BYTES = 32 << 30  # of a file whose length the server does not tell
+_MOST_STORE_BYTES = 1 << 38
+_ID_AND_STATUS = 40  # bytes of a row, besides its features
 _THREADS = 8
 _WAIT_SECONDS = 6 * 3600
 REMOTE = "SKELFEW_REMOTE"  # environment variable: where fetched caches are kept
@@ -199,17 +204,50 @@ def _folder(fs: Any, place: Place, root: str, new: Path) -> None:
             file.parent.rmdir()
     arrays = members(new, open_group(new))
     check_arrays(place.shown, arrays, whole=False)
+    try:
+        left = _Room(place, new, arrays)
+    except CacheError:
+        remove(new)  # the place may be put right
+        raise
     # The IDs come first: a store that claims rows it does not have ends here.
     for name in ("sample_id", "status", "video", "text", "class_text"):
         if name in arrays:
-            _chunks(fs, place, name, arrays[name], new)
+            _chunks(fs, place, name, arrays[name], new, left)
 
 
 def _same(file: Path, text: str) -> bool:
     return file.is_file() and file.read_text(encoding="utf-8", errors="replace") == text
 
 
-def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path) -> None:
+class _Room:
+    """How many bytes of a store may still come: what it claims, twice, if the disk has so many."""
+
+    def __init__(self, place: Place, new: Path, arrays: Mapping[str, Array]):
+        rows = arrays["text"].shape[0]
+        claimed = rows * _ID_AND_STATUS
+        for name in ("video", "text", "class_text"):
+            if name in arrays:
+                claimed += math.prod(arrays[name].shape) * arrays[name].dtype.itemsize
+        free = shutil.disk_usage(new).free
+        if claimed > min(free, _MOST_STORE_BYTES):
+            raise CacheError(
+                f"{place.shown}: claims {rows} samples of {claimed} bytes; {_MOST_STORE_BYTES} are "
+                f"fetched at most, and {free} are free on the disk"
+            )
+        self._left, self._place, self._lock = 2 * claimed + (64 << 20), place, threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Count bytes that came; raise CacheError if they are more than the store claims."""
+        with self._lock:
+            self._left -= size
+            if self._left < 0:
+                raise CacheError(
+                    f"{self._place.shown}: sends far more than the samples that it claims; made "
+                    "to harm"
+                )
+
+
+def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path, room: _Room) -> None:
     limit = ChunkLimit.of(name, array).stored
 
     def fetch(key: str) -> None:
@@ -218,7 +256,9 @@ def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path) -> None:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         there = get_file(fs, place, f"{name}/{key}", target, limit)
-        if not there and name == "sample_id":
+        if there:
+            room.take(target.stat().st_size)
+        elif name == "sample_id":
             raise CacheError(f"{place.shown}: {name}/{key} is missing; the cache is not whole")
 
     with ThreadPoolExecutor(_THREADS if fs.async_impl else 1) as pool:

@@ -8,7 +8,7 @@ import errno
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 from skelfew.cache.format.checks import CacheError, brief
+from skelfew.io.budget import STALL_BYTES, STALL_SECONDS, with_progress
 from skelfew.io.writing import writing
 
 KINDS = ("https", "http", "s3", "ssh", "sftp", "file")
@@ -232,7 +233,7 @@ def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -
 def _get(fs: Any, place: Place, key: str, sink: BinaryIO, limit: int | None) -> None:
     file, got = place.file(key), 0
 
-    def count(more: int) -> None:
+    def check(more: int) -> None:
         nonlocal got
         got += more
         if limit is not None and got > limit:
@@ -241,25 +242,42 @@ def _get(fs: Any, place: Place, key: str, sink: BinaryIO, limit: int | None) -> 
                 "damaged, or made to harm"
             )
 
-    if fs.async_impl:
-        from fsspec.callbacks import Callback
+    def get(count: Callable[[int], None]) -> None:
+        if fs.async_impl:
+            from fsspec.callbacks import Callback
 
-        class Counting(Callback):
-            def relative_update(self, inc: int = 1) -> None:
-                count(inc)
+            class Counting(Callback):
+                def relative_update(self, inc: int = 1) -> None:
+                    check(inc)
+                    count(inc)
 
-        fs.get_file(file, sink.name, callback=Counting())
-        return
-    with fs.open(file, "rb") as source:
-        while block := source.read(1 << 20):
-            count(len(block))
-            sink.write(block)
+            fs.get_file(file, sink.name, callback=Counting())
+            return
+        with fs.open(file, "rb") as source:
+            while block := source.read(1 << 20):
+                check(len(block))
+                count(len(block))
+                sink.write(block)
+
+    with_progress(get, _stalled(place))
+
+
+def _stalled(place: Place) -> CacheError:
+    return Unreachable(
+        f"{place.shown}: makes no progress, {STALL_BYTES} bytes in {STALL_SECONDS:.0f} s are the "
+        "least; given up, try again later"
+    )
+
+
+def _info(fs: Any, place: Place) -> dict[str, Any]:
+    found: dict[str, Any] = with_progress(lambda _: fs.info(place.file()), _stalled(place))
+    return found
 
 
 def size_of(fs: Any, place: Place) -> str | None:
     """Return what tells one version of a single file from another; None if there is none."""
     with reached(place), suppress(FileNotFoundError, IsADirectoryError):
-        info = fs.info(place.file())
+        info = _info(fs, place)
         if info.get("type") == "directory":
             return None
         marks = ("size", "ETag", "LastModified", "Last-Modified", "last-modified", "mtime")
@@ -270,6 +288,6 @@ def size_of(fs: Any, place: Place) -> str | None:
 def length_of(fs: Any, place: Place) -> int | None:
     """Return how many bytes a single file has, None if that cannot be told."""
     with reached(place), suppress(FileNotFoundError, IsADirectoryError):
-        size = fs.info(place.file()).get("size")
+        size = _info(fs, place).get("size")
         return size if isinstance(size, int) and size > 0 else None
     return None

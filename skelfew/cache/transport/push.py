@@ -1,19 +1,21 @@
 """Sending a cache elsewhere: its root metadata last, so that half a cache is no cache."""
 
-import json
 import posixpath
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from skelfew.cache.format.checks import CacheError
+from skelfew.cache.format.checks import FORMAT, CacheError
 from skelfew.cache.format.storage import ARRAYS, DONE
 from skelfew.cache.format.zips import write_zip
 from skelfew.cache.tools.pack import as_folder, checked
-from skelfew.cache.transport.places import Place, connect, reached, read_small, size_of
+from skelfew.cache.transport.places import Place, connect, get_file, reached, read_small, size_of
+from skelfew.io.budget import open_zip
+from skelfew.io.files import BROKEN, parse_json, read_limited
 from skelfew.io.paths import below
 
 _ROOT_BYTES = 1 << 25
+_NOT_OURS = "{}: is not a cache of skelfew and will not be replaced; name another place"
 
 
 def push(path: Path, address: str, overwrite: bool = False) -> dict[str, Any]:
@@ -63,6 +65,8 @@ def push(path: Path, address: str, overwrite: bool = False) -> dict[str, Any]:
 def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -> int:
     if size_of(fs, place) is not None and not overwrite:
         raise CacheError(f"{place.shown}: exists already; choose another name, or --overwrite")
+    if size_of(fs, place) is not None and not _is_cache(_root_in_zip(fs, place, scratch)):
+        raise CacheError(_NOT_OURS.format(place.shown))
     packed = scratch / "packed.zip"
     write_zip(folder, packed)
     if place.kind == "s3":  # an object appears whole or not at all
@@ -80,7 +84,7 @@ def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -
 def _folder(fs: Any, place: Place, folder: Path, digest: str | None, overwrite: bool) -> int:
     root = read_small(fs, place, "zarr.json", _ROOT_BYTES)
     if root is not None:
-        there = _digest(root)
+        there = _attribute(root, "digest")
         if there == digest and digest is not None:
             return 0
         if not overwrite:
@@ -88,6 +92,8 @@ def _folder(fs: Any, place: Place, folder: Path, digest: str | None, overwrite: 
                 f"{place.shown}: holds another cache, of digest {there}, this one has {digest}; "
                 "choose another name, or --overwrite"
             )
+        if not _is_cache(root):
+            raise CacheError(_NOT_OURS.format(place.shown))
         fs.rm_file(place.file("zarr.json"))
     else:
         _refuse_other_things(fs, place)
@@ -136,9 +142,28 @@ def _sweep(fs: Any, place: Place, folder: Path, keys: list[str]) -> None:
             fs.rm_file(place.file(key))
 
 
-def _digest(root: bytes) -> str | None:
+def _attribute(root: bytes | None, name: str) -> str | None:
     try:
-        found = json.loads(root)["attributes"].get("digest")
+        found = parse_json(root or b"")["attributes"].get(name)
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     return found if isinstance(found, str) else None
+
+
+def _is_cache(root: bytes | None) -> bool:
+    """Whether root metadata are those of a teacher cache, which may be replaced."""
+    return _attribute(root, "format") == FORMAT
+
+
+def _root_in_zip(fs: Any, place: Place, scratch: Path) -> bytes | None:
+    """Return the root metadata in a zip that is there already, None if it is none of a cache."""
+    there = scratch / "there.zip"
+    try:
+        if not get_file(fs, place, "", there, None):
+            return None
+        with open_zip(there) as archive:
+            return read_limited(archive.open("zarr.json"), _ROOT_BYTES)
+    except BROKEN:
+        return None
+    finally:
+        there.unlink(missing_ok=True)

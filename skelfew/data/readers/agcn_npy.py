@@ -20,6 +20,7 @@ from skelfew.data.readers.arrays import open_npy
 from skelfew.data.readers.bodies import most_seen
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.paths import below
 from skelfew.io.files import BROKEN, brief
 from skelfew.io.pickles import load_arrays
 
@@ -34,7 +35,7 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
     if not raw.path.is_dir():
         raise SkelfewError(f"{raw.path}: expected a folder of NAME_data_joint.npy, NAME_label.pkl")
     arrays = raw.names("*_data.npy", "*_data_joint.npy")
-    lacking = [name for name in arrays if not (raw.path / _labels_of(name)).is_file()]
+    lacking = [name for name in arrays if not (below(raw.path, _labels_of(name), links=True)).is_file()]
     if lacking:
         raise SkelfewError(f"{raw.path}: {lacking[0]} has no {_labels_of(lacking[0])} beside it")
     return arrays
@@ -62,7 +63,7 @@ def detect(reader: Reader, raw: RawFolder, options: Options) -> Reader:
 
 
 def _array(raw: RawFolder, source: str) -> np.ndarray:
-    values = open_npy(raw.path / source)
+    values = open_npy(below(raw.path, source, links=True))
     if values.ndim != 5 or values.shape[1] not in (2, 3) or 0 in values.shape:
         raise SkelfewError(
             f"{source}: shape {values.shape}, expected (samples, 2 or 3, frames, joints, bodies)"

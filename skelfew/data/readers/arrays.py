@@ -15,6 +15,7 @@ import numpy as np
 
 from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import Budget, check_table, open_zip
 from skelfew.io.files import BROKEN, brief, check_file, check_member, shown
 
 if TYPE_CHECKING:
@@ -69,9 +70,11 @@ def read_npz(
         The skeletons, and the number of coordinates if the arrays tell.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
+            budget = Budget("its arrays", path.stat().st_size)
             for member in archive.infolist():
                 check_member(member)
+                budget.hold(2 * member.file_size, shown(member.filename))
                 with archive.open(member) as file:
                     _check_header(file, member.file_size)
         with np.load(path, allow_pickle=False) as content:
@@ -197,6 +200,7 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
 
     try:
         check_file(path, most=None)
+        check_table(path)
         skipped, first = _first_line(path)
         separator = next((s for s in ";,\t" if s in first), r"\s+")
         names = re.split(separator, first.strip())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_table
 from skelfew.io.files import brief, check_file, shown
 from skelfew.io.paths import fault
 
@@ -63,6 +64,7 @@ def read_table(path: Path) -> tuple[list[Row], list[BadRow]]:
     """
     try:
         check_file(path)
+        check_table(path, SkelfewError)
         with path.open(newline="", encoding="utf-8-sig") as file:
             lines = csv.reader(file, strict=True)
             header = [name.strip() for name in next(lines, [])]

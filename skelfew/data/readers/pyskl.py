@@ -69,7 +69,7 @@ def annotations(raw: RawFolder, source: str) -> list[Any]:
     """Return the annotations of a file; raise SkelfewError if it holds anything else."""
     try:
         with raw.open(source) as file:
-            content = load_arrays(file, source)
+            content = load_arrays(file, source, raw.size(source))
     except SkelfewError:
         raise
     except BROKEN as error:

@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import BROKEN, brief, check_file, check_member
+from skelfew.io.budget import open_zip
+from skelfew.io.files import BROKEN, MOST_UNPACKED, brief, check_file, check_member, read_limited
 from skelfew.io.paths import below, fault
 
 _INSIDE = "!/"  # between the name of an archive and the name of its member
@@ -62,8 +63,10 @@ class RawFolder:
     def read(self, name: str) -> bytes:
         """Return the content of one file; raise SkelfewError if it cannot be read."""
         try:
+            if (size := self.size(name)) > MOST_UNPACKED:
+                raise ValueError(f"it would unpack to {size} bytes, {MOST_UNPACKED} are read")
             with self.open(name) as file:
-                return file.read()
+                return read_limited(file, MOST_UNPACKED)
         except BROKEN as error:
             raise SkelfewError(f"cannot read {brief(name)} ({brief(error)})") from None
 
@@ -103,7 +106,7 @@ class RawFolder:
         path = self.path / archive if archive else self.path
         if archive not in self._open:
             try:
-                self._open[archive] = zipfile.ZipFile(path)
+                self._open[archive] = open_zip(path)
             except BROKEN as error:
                 raise SkelfewError(f"{path}: unreadable zip file ({brief(error)})") from None
         return self._open[archive]

@@ -7,6 +7,7 @@ of the distribution's ``Skeleton_joint_order.txt``.
 
 import importlib.util
 import io
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -19,13 +20,16 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_deflated
+from skelfew.io.budget import Budget
+from skelfew.io.files import brief, check_deflated, shown
 
 NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
 # The files begin head, shoulder centre, spine, hip centre; kinect-v1 has these four reversed.
 _ORDER = [3, 2, 1, 0, *range(4, 20)]
 # Depth camera of 320x240 pixels: focal length and image centre.
+_MOST_BYTES = 1 << 23  # of a file; those of the data set have some 60 kB
+_NUMBERS = {"double", "single", *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64))}
 _COMPRESSED = 15  # miCOMPRESSED
 _FOCAL, _CENTRE = 270.0, (160.0, 120.0)
 
@@ -90,9 +94,19 @@ def variables(content: bytes, load: bool = False, only: str | None = None) -> di
 
     try:
         _check_size(content)
+        kinds = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
         if not load:
-            return {name: None for name, _, _ in whosmat(io.BytesIO(content))}
-        found = loadmat(io.BytesIO(content), variable_names=[only] if only else None)
+            return dict.fromkeys(kinds)
+        # Numbers alone: a cell array of a few bytes can claim any number of cells.
+        names = [name for name in kinds if only in (None, name) and kinds[name][1] in _NUMBERS]
+        if only in kinds and not names:
+            raise SkelfewError(f"{only} is {kinds[only]}, expected (20, 3, frames) floats")
+        budget = Budget("its variables", len(content))
+        for name in names:
+            budget.hold(8 * math.prod(kinds[name][0]), name)
+        found = loadmat(io.BytesIO(content), variable_names=names)
+    except SkelfewError:
+        raise
     except NotImplementedError:
         raise SkelfewError(
             "a MATLAB file of version 7.3, which is not read; save it with save(..., '-v7')"
@@ -103,8 +117,10 @@ def variables(content: bytes, load: bool = False, only: str | None = None) -> di
 
 
 def _check_size(content: bytes) -> None:
-    """Raise ValueError if a compressed part (MAT-File Level 5, type 15) unpacks to absurdly much."""
+    """Raise ValueError if it is large, or a compressed part (MAT-File Level 5, type 15) unpacks to absurdly much."""
     order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
+    if len(content) > _MOST_BYTES:
+        raise ValueError(f"{len(content)} bytes, {_MOST_BYTES} at most are read")
     at = 128
     while at + 8 <= len(content):
         kind = int.from_bytes(content[at : at + 4], order)
