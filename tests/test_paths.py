@@ -45,6 +45,8 @@ OURS = {
     "skelfew/training/stages/bridge.py": {"f'bridge.{stage}.safetensors'"},
     "pipeline/skelfew_extract/cli.py": {"f'{dataset}.csv'", "f'{dataset}.zarr'", "f'{dataset}.h5'"},
     "pipeline/skelfew_extract/demoworld/reader.py": {"f'{source}.mp4'"},
+    "pipeline/skelfew_extract/pose.py": {"f'{stem}.task'"},
+    "pipeline/skelfew_extract/video_reader.py": {"table", "loose[0]"},
     "pipeline/skelfew_extract/preview.py": {"f'{file_name(sample_id)}.png'"},
     "pipeline/skelfew_extract/teachers/actionclip_weights.py": {
         "f'{variant.file}.pth'", "f'{variant.name}{end}'", "variant.name"},

@@ -16,6 +16,7 @@ from skelfew.data.readers import VIDEO_SUFFIXES, Dropped, Options, RawFolder, Re
 from skelfew.data.readers.own_table import Row, read_table
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.paths import below
 from skelfew_extract.annotate import Annotator, Span, annotate
 from skelfew_extract.camera import video_writer
 from skelfew_extract.live import live
@@ -67,7 +68,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         return
     for row in good[source]:
         try:
-            yield read_video(raw.video_folder / source, options, row)
+            yield read_video(below(raw.video_folder, source, links=True), options, row)
         except SkelfewError as error:
             yield Dropped(row.sample_id, source, str(error))
 
