@@ -89,6 +89,7 @@ class Video:
     """
 
     _container: Any = None
+    _scaler: Any = None
     _stream: Any
     _frame: "VideoFrame"  # the last decoded
     _at: int  # its number
@@ -315,7 +316,12 @@ class Video:
         turn = turn_of(frame, self.path)
         size = (self.info.width, self.info.height)
         width, height = size if turn[0] else size[::-1]
-        return turned(frame.to_ndarray(format="rgb24", width=width, height=height), turn)
+        if self._scaler is None:  # kept, because making one takes as long as using it
+            from av.video.reformatter import VideoReformatter
+
+            self._scaler = VideoReformatter()
+        picture = self._scaler.reformat(frame, width, height, "rgb24").to_ndarray()
+        return turned(picture, turn)
 
     def _time(self, number: int) -> float:
         pts, base = self._frame.pts, self._stream.time_base

@@ -43,7 +43,7 @@ class VideoIndex:
         frames: Pictures that the packets promise; decoding may find fewer where there is no index.
         times: Presentation time of each picture, ascending; empty where it proves nothing.
         safe: Numbers of the pictures at which decoding can start, ascending.
-        seek: The decoding time of each of these.
+        seek: The time of each of these.
         intra: Whether every picture is a packet that can be decoded by itself.
         timed: Whether every picture has a time of presentation in the file.
         doubt: What decord would not read right of it; empty if nothing is known against it.
@@ -66,7 +66,7 @@ class VideoIndex:
         return {time: i for i, time in enumerate(self.times)}
 
     def before(self, target: int) -> tuple[int, int]:
-        """Return number and decoding time of the last safe point up to a picture; -1 if none."""
+        """Return number and time of the last safe point up to a picture; -1 if none."""
         at = bisect_right(self.safe, target) - 1
         return (self.safe[at], self.seek[at]) if at >= 0 else (-1, 0)
 
@@ -89,7 +89,7 @@ class _Seen:
     """What is collected over the packets."""
 
     shown: list[int | None] = field(default_factory=list)  # presentation times
-    keys: list[tuple[int, int, bool]] = field(default_factory=list)  # times, and whether safe
+    keys: list[tuple[int, bool]] = field(default_factory=list)  # times, and whether safe
     sets: set[bytes] = field(default_factory=set)  # parameter sets inside packets
     discarded: int = 0
     ordered: bool = True  # in time of decoding and in place in the file
@@ -141,8 +141,8 @@ def _scan(path: Path, mtime_ns: int, size: int) -> VideoIndex:
             name, codec, rate, count, intra=intra, timed=timed, doubt=doubt or "such files"
         )
     number = {time: i for i, time in enumerate(times)}
-    points = sorted((number[pts], dts) for pts, dts, safe in seen.keys if safe and pts in number)
-    safe, seek = tuple(i for i, _ in points), tuple(dts for _, dts in points)
+    points = sorted((number[pts], pts) for pts, safe in seen.keys if safe and pts in number)
+    safe, seek = tuple(i for i, _ in points), tuple(pts for _, pts in points)
     return VideoIndex(name, codec, rate, count, tuple(times), safe, seek, intra, timed, doubt)
 
 
@@ -168,7 +168,7 @@ def _read_packets(packets: "Iterator[Packet]", stream: "VideoStream", codec: str
                 seen.sets |= {units[k] for k in (_sps(codec),) if k in units}
             if packet.is_keyframe and pts is not None and dts is not None:
                 # Nothing from before may be shown after it.
-                seen.keys.append((pts, dts, safe and (latest is None or latest < pts)))
+                seen.keys.append((pts, safe and (latest is None or latest < pts)))
         seen.reordered |= pts is not None and latest is not None and pts < latest
         if pts is not None and (latest is None or pts > latest):
             latest = pts

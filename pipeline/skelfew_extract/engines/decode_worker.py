@@ -5,6 +5,7 @@ the interpreter lock; engine.py kills and replaces those that do.
 """
 
 import faulthandler
+import itertools
 import os
 import signal
 from multiprocessing.connection import Connection
@@ -17,6 +18,8 @@ from skelfew_extract.clips import ClipReport, ClipTask, DecodeSettings
 from skelfew_extract.crop import Box, CropError, clip_box, crop_and_resize, segment_midpoints
 from skelfew_extract.frames import ShortVideo, Video, VideoError, pictures_of
 from skelfew_extract.turning import shown_pixels
+
+_AT_ONCE = 8  # full pictures in memory
 
 
 def decode_clip(task: ClipTask, settings: DecodeSettings) -> tuple[ClipReport, np.ndarray | None]:
@@ -55,10 +58,15 @@ def _cut(
         from skelfew_extract.preview import Sheet
 
         sheet = Sheet(task, pixels, indices, box)
-    for i, frame in pictures_of(video, indices, settings.decoder):
-        clip[i] = crop_and_resize(frame[None], box, crop.size, crop.interpolation)[0]
-        if sheet is not None:
-            sheet.add(i, frame, clip[i])
+    coming = pictures_of(video, indices, settings.decoder)
+    while part := list(itertools.islice(coming, _AT_ONCE)):
+        frames = np.stack([frame[box.top : box.bottom, box.left : box.right] for _, frame in part])
+        whole = Box(0, 0, frames.shape[2], frames.shape[1])
+        cut = crop_and_resize(frames, whole, crop.size, crop.interpolation)
+        for (i, frame), picture in zip(part, cut, strict=True):
+            clip[i] = picture
+            if sheet is not None:
+                sheet.add(i, frame, picture)
     if sheet is not None:
         sheet.write()
     return clip

@@ -1,0 +1,74 @@
+"""Clips a second of decoding and cropping: this checkout beside an older commit, in one run.
+
+Claim (goal): at least 0.95 of the older rate. The older commit is unpacked beside; the two take
+turns, each in a process of its own with one thread, and the best of the turns counts.
+
+Usage: python benchmarks/decode.py VIDEO... [--old 5342952] [--turns 5] [--json]
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+CLIPS = """
+import sys, time
+from pathlib import Path
+from skelfew_extract.clips import ClipTask, DecodeSettings
+from skelfew_extract.crop import CropSettings
+from skelfew_extract.engines.decode_worker import decode_clip
+from skelfew_extract.frames import probe
+import torch
+torch.set_num_threads(1)
+settings = DecodeSettings(CropSettings(policy="centre"))
+tasks = [ClipTask(0, "", "", Path(p), 0, probe(p).frames) for p in sys.argv[1:]]
+decode_clip(tasks[0], settings)
+began = time.process_time()
+for task in tasks:
+    report, clip = decode_clip(task, settings)
+    assert clip is not None, report.message
+print(len(tasks) / (time.process_time() - began))
+"""
+
+
+def rate(root: Path, videos: list[str]) -> float:
+    """Return clips per second of processor time of the code below ``root``."""
+    paths = os.pathsep.join([str(root), str(root / "pipeline")])
+    line = [sys.executable, "-c", CLIPS, *videos]
+    found = subprocess.run(
+        line, env={**os.environ, "PYTHONPATH": paths}, check=True, capture_output=True, text=True
+    )
+    return float(found.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("videos", nargs="+")
+    parser.add_argument("--old", default="5342952")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        code = subprocess.run(
+            ["git", "-C", str(ROOT), "archive", given.old, "skelfew", "pipeline"],
+            check=True, capture_output=True,
+        ).stdout  # fmt: skip
+        subprocess.run(["tar", "-x", "-C", folder], input=code, check=True)
+        pairs = [
+            (rate(Path(folder), given.videos), rate(ROOT, given.videos)) for _ in range(given.turns)
+        ]
+    old, new = (max(side) for side in zip(*pairs, strict=True))
+    result = {"old": given.old, "old_per_s": old, "new_per_s": new, "ratio": new / old}
+    sys.stdout.write(
+        json.dumps(result) + "\n"
+        if given.json
+        else f"{given.old}: {old:.2f} clips/s; here: {new:.2f} clips/s; ratio {new / old:.2f}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
