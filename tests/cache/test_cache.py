@@ -142,7 +142,7 @@ def test_reader_sees_only_committed_rows(tmp_path: Path) -> None:
 def test_a_reader_beside_a_writing_process_sees_whole_rows(tmp_path: Path) -> None:
     """Opened again and again while another process writes; every row that shows is right."""
     path = tmp_path / "c.zarr"
-    code = KILLED.format(tests=str(Path(__file__).parents[1]))
+    code = KILLED.format(tests=str(Path(__file__).parents[0]))
     command = [sys.executable, "-c", code, str(path)]
     expected = [features(3000, seed).astype(np.float16).astype(np.float32) for seed in (1, 2)]
     counts = []
@@ -320,7 +320,7 @@ with writer(Path(sys.argv[1]), 3000) as cache:
 
 
 def test_killed_at_any_moment_it_ends_in_the_same_content(tmp_path: Path) -> None:
-    code = KILLED.format(tests=str(Path(__file__).parents[1]))
+    code = KILLED.format(tests=str(Path(__file__).parents[0]))
     command = [sys.executable, "-c", code, str(tmp_path / "killed.zarr")]
     rng = np.random.default_rng(0)
     for _ in range(4):
