@@ -161,8 +161,6 @@ def skeleton_of(
     positions, share = fill_missing(positions, lost, coordinates)
     if share > _MANY_LOST:
         notes += (f"{share:.0%} of the joints were not found; they are filled in",)
-    if len(seen) < 0.9 * (end - start):
-        notes += (f"a person is found in {len(seen)} of {end - start} frames",)
     return Skeleton(np.ascontiguousarray(positions), pixels), start + first, notes
 
 

@@ -10,7 +10,9 @@ import click
 from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
 
 if TYPE_CHECKING:
+    from skelfew.predict.model import Model
     from skelfew.predict.recogniser import Prediction, Recogniser
+    from skelfew.predict.recordings import Clip
 
 
 class Untrained(click.Command):
@@ -53,9 +55,13 @@ class Untrained(click.Command):
 @click.option(
     "--layout",
     metavar="NAME|TOML",
-    help="Joints of your arrays and keypoints [those of the run; --raw needs it].",
+    help="Joints of your arrays and keypoints [those of the run; --raw needs it for them].",
 )
-@click.option("--reject", is_flag=True, help="Learn from the support when it is none of these.")
+@click.option(
+    "--reject/--no-reject",
+    default=None,
+    help="Learn from the support when it is none of these [for recordings, not for --test].",
+)
 @click.option("--map-joints", is_flag=True, help="Map joints of another layout to the run's.")
 @click.option(
     "--option",
@@ -76,6 +82,14 @@ class Untrained(click.Command):
 @click.option(
     "--stream", is_flag=True, help="Frames come from standard input, a line of JSON each."
 )
+@click.option("--camera", metavar="0|NAME|FILE", help="Name what a camera or a video shows, live.")
+@click.option(
+    "--annotate",
+    metavar="OUT.mp4",
+    type=click.Path(path_type=Path),
+    help="Draw skeleton, label and time line on the video or the camera's pictures.",
+)
+@click.option("--pose-model", metavar="lite|full|heavy|FILE", help="Of videos [lite].")
 @click.option(
     "--export",
     "graph",
@@ -86,16 +100,12 @@ class Untrained(click.Command):
 @click.option(
     "--fps",
     type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Frames a second of the stream or the untrimmed recordings.",
+    help="Frames a second of the stream or the untrimmed recordings [a video's own, else 30].",
 )
 @click.option(
     "--support-fps",
     type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Frames a second of the support recordings.",
+    help="Frames a second of support recordings that are no videos [30].",
 )
 @click.option(
     "--sure",
@@ -114,15 +124,18 @@ def main(
     run: Path | None,
     raw: str | None,
     layout: str | None,
-    reject: bool,
+    reject: bool | None,
     map_joints: bool,
     options: tuple[str, ...],
     test: Path | None,
     segments: bool,
     stream: bool,
+    camera: str | None,
+    annotate: Path | None,
+    pose_model: str | None,
     graph: Path | None,
-    fps: float,
-    support_fps: float,
+    fps: float | None,
+    support_fps: float | None,
     sure: float,
     device: str,
     threads: int | None,
@@ -135,40 +148,63 @@ def main(
     skelfew-predict --support my-actions/ --run runs/ntu120-20261124-101500 takes/*.skeleton
     skelfew-predict --support my-actions/ --reject --test other-takes/
     skelfew-predict --support my-actions/ --segments an-hour.npy
-    camera | skelfew-predict --support my-actions/ --stream
+    skelfew-predict --support my-videos/ --camera 0
+    keypoints | skelfew-predict --support my-actions/ --stream
 
     my-actions/ holds a folder for each action, called like it, and in that one to five recordings
-    of any format that skelfew-prepare reads. docs/predict.md has the details.
+    of any format that skelfew-prepare reads, or videos. Without --run and without a run in runs/
+    nothing trained is needed. docs/predict.md has the details.
     """
-    if raw and (run or not layout):
-        raise click.UsageError("--raw takes no --run, but a --layout that says what the joints are")
-    if sum((bool(test), stream, segments)) > 1 or (recordings and (test or stream)):
-        raise click.UsageError("recordings (with --segments or not), --test or --stream: give one")
-    if not (recordings or test or stream or graph):
-        raise click.UsageError("name recordings, or a folder of them with --test")
+    if raw and run:
+        raise click.UsageError("--raw takes no --run")
+    ways = (bool(test), stream, segments, camera is not None)
+    if sum(ways) > 1 or (recordings and (test or stream or camera)):
+        raise click.UsageError(
+            "recordings (with --segments or not), --test, --stream or --camera: give one"
+        )
+    if not (recordings or test or stream or camera or graph):
+        raise click.UsageError("name recordings, a folder of them with --test, or a --camera")
+    if annotate and not camera and len(recordings) != 1:
+        raise click.UsageError("--annotate draws on one video, or on a --camera")
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
+    if reject is None:
+        reject = bool(recordings) and not segments  # files of unknown content
+    if pose_model is not None:
+        options += (f"pose_model={pose_model}",)
     recogniser = learn(support, run, raw, layout, reject, map_joints, options, device)
     if graph is not None:
         from skelfew.predict.export import export
 
         log(f"{export(recogniser, graph)}: {', '.join(recogniser.classes)}")
-        if not (recordings or test or stream):
+        if not (recordings or test or stream or camera):
             return OK
     if test is not None:
         from skelfew.cli.predict_test import report
 
         report(recogniser, test, as_json)
         return OK
-    if stream or segments:
-        from skelfew.cli.predict_long import print_segments, watch
+    support_fps = support_fps or 30.0
+    if camera is not None:
+        from skelfew.cli.predict_live import watch_camera
 
-        if stream:
-            return watch(recogniser, fps, support_fps, sure)
-        return print_segments(recogniser, recordings, fps, support_fps, as_json)
+        return watch_camera(recogniser, camera, support_fps, sure, annotate)
+    if stream:
+        from skelfew.cli.predict_long import watch
+
+        return watch(recogniser, fps or 30.0, support_fps, sure)
+    if segments:
+        from skelfew.cli.predict_long import print_segments
+
+        return print_segments(recogniser, recordings, fps, support_fps, annotate, as_json)
     found, failed = predict_all(recogniser, recordings)
+    if annotate is not None and found:
+        from skelfew.cli.predict_live import annotate_video
+        from skelfew.predict.recordings import read_clip
+
+        annotate_video(read_clip(recordings[0], *recogniser.reading), found[0], annotate)
     if as_json:
         document = {
             **describe(recogniser),
@@ -182,20 +218,42 @@ def main(
     return OK if not failed else PARTIAL if found else ERROR
 
 
-def _coordinates(support: Path, layout: str, options: dict[str, str]) -> int:
-    """Return 2 or 3: as asked, else what the first support recording has."""
+def _first(support: Path, layout: str, options: dict[str, str]) -> "Clip | None":
+    """Return the first support recording; None if it cannot be read: reading all says why."""
     from skelfew.data.joints.layouts import load_layout
-    from skelfew.data.readers.own import PICTURES
     from skelfew.errors import SkelfewError
     from skelfew.predict.recordings import is_recording, read_clips
 
-    if options.get("coordinates") in ("2", "3"):
-        return int(options["coordinates"])
     first = next((p for p in sorted(support.glob("*/*")) if is_recording(p)), None)
     try:
-        return read_clips(first or support, load_layout(layout), options)[0].coordinates
-    except SkelfewError:  # reading the support names it, with the reason
-        return 2 if layout in PICTURES else 3
+        return read_clips(first or support, load_layout(layout), options)[0]
+    except SkelfewError:
+        return None
+
+
+def _untrained(
+    support: Path, raw: str, layout: str | None, options: dict[str, str]
+) -> tuple["Model", str]:
+    """Return a model without an encoder for what the support recordings are, and their layout."""
+    from skelfew.data.readers.own import PICTURES
+    from skelfew.predict.model import Model
+
+    first = _first(support, layout or "kinect-v2", options)
+    if layout is None:
+        from skelfew.predict.recordings import brings_layout
+
+        if first is None or not brings_layout(Path(first.name)):
+            raise click.UsageError(
+                "say with --layout what the joints of the support recordings are, or name a --run"
+            )
+        layout = first.layout.name
+    if options.get("coordinates") in ("2", "3"):
+        coordinates = int(options["coordinates"])
+    elif first is not None:
+        coordinates = first.coordinates
+    else:
+        coordinates = 2 if layout in PICTURES else 3
+    return (Model.raw if raw == "joints" else Model.untrained)(layout, coordinates), layout
 
 
 def learn(
@@ -208,29 +266,40 @@ def learn(
     options: Sequence[str],
     device: str,
 ) -> "Recogniser":
-    """Open the run and read the support folder."""
+    """Open the run, if any, and read the support folder."""
+    from skelfew.errors import SkelfewError
     from skelfew.predict.model import Model
     from skelfew.predict.recogniser import Recogniser
+    from skelfew.runs.folder import newest_run
     from skelfew.training.resolve import pick_device
 
     device = pick_device(device)
     given = dict(_pair(text) for text in options)
+    if raw is None and run is None:
+        try:
+            run = newest_run().path
+            log(f"run {run}")
+        except SkelfewError:
+            raw = "aligned"
+            log("no run in runs/")
+
+    def taught(model: Model, joints: str | None) -> Recogniser:
+        return Recogniser.learn(
+            support,
+            model,
+            layout=joints,
+            map_joints=map_joints,
+            reject=reject,
+            options=given,
+            note=log,
+        )
+
     if raw:
-        make = Model.raw if raw == "joints" else Model.untrained
-        model = make(str(layout), _coordinates(support, str(layout), given))
+        recogniser = taught(*_untrained(support, raw, layout, given))
     else:
-        model = Model.from_run(run).to(device)
-        if run is None:
-            log(f"run {model.name}")
-    recogniser = Recogniser.learn(
-        support,
-        model,
-        layout=layout,
-        map_joints=map_joints,
-        reject=reject,
-        options=given,
-        note=log,
-    )
+        recogniser = taught(Model.from_run(run).to(device), layout)
+    if recogniser.model.encoder is None:
+        log(f"compared without training: {recogniser.model.name}; {recogniser.how_sure()}")
     if recogniser.rejection is not None:
         log(str(recogniser.rejection))
     return recogniser

@@ -13,7 +13,7 @@ from skelfew.cli.predict import describe
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.recordings import read_clips
-from skelfew.predict.sliding import Segment, Stream, segments, with_rejection
+from skelfew.predict.sliding import Segment, Stream, Watcher, segments
 
 _KEYS = ("joints", "bodies", "keypoints")
 
@@ -25,28 +25,19 @@ def watch(recogniser: Recogniser, fps: float, support_fps: float, sure: float) -
         SkelfewError: A line that is no frame; it is numbered.
     """
     stream = Stream(recogniser, fps, support_fps, sure)
-    lengths = ", ".join(f"{n / fps:.1f}" for n in stream.windows.lengths)
-    log(f"{stream.recogniser.rejection}; windows of {lengths} s, every {stream.windows.hop} frames")
-    reported = 0
+    log(f"{stream.watcher}, every {stream.hop}")
     for number, line in enumerate(sys.stdin, start=1):
         if line.strip():
-            reported += _print(stream.add(_frame(line, number)), fps)
-    reported += _print(stream.finish(), fps)
-    log(f"{stream.frame} frames, {stream.decisions} decisions")
-    if not reported:
-        why = "no window was recognised often enough in a row, or surely enough"
-        if not stream.decisions:
-            why = f"nobody was seen for {min(stream.windows.lengths)} frames, the shortest window"
-        log(f"no action reported: {why} ({stream.recogniser.rejection}; --sure {sure:g})")
+            _print(stream.add(_frame(line, number)), fps)
+    _print(stream.finish(), fps)
+    log(f"{stream.frame} frames, {stream.why}")
     return OK
 
 
-def _print(found: Segment | None, fps: float) -> bool:
-    """Print an action; return whether there is one."""
+def _print(found: Segment | None, fps: float) -> None:
     if found is not None:
         say_json(found.to_dict(fps), indent=None)
         sys.stdout.flush()
-    return found is not None
 
 
 def _frame(line: str, number: int) -> np.ndarray | None:
@@ -71,34 +62,43 @@ def _frame(line: str, number: int) -> np.ndarray | None:
 
 
 def print_segments(
-    recogniser: Recogniser, paths: Sequence[Path], fps: float, support_fps: float, as_json: bool
+    recogniser: Recogniser,
+    paths: Sequence[Path],
+    fps: float | None,
+    support_fps: float,
+    annotate: Path | None,
+    as_json: bool,
 ) -> int:
-    """Print the actions of untrimmed recordings."""
-    recogniser = with_rejection(recogniser)
-    log(str(recogniser.rejection))
+    """Print the actions of untrimmed recordings; ``fps`` None is that of a video, else 30."""
+    log(str(Watcher(recogniser, fps or 30.0, support_fps)))
     found, failed = [], []
     for path in paths:
         try:
             for clip in read_clips(path, *recogniser.reading):
-                found.append((clip, segments(recogniser, clip, fps, support_fps)))
+                rate = fps or clip.fps or 30.0
+                found.append((clip, rate, segments(recogniser, clip, rate, support_fps)))
         except SkelfewError as error:
             log(f"error: {error}")
             failed.append({"recording": str(path), "error": str(error)})
+    if annotate is not None and found:
+        from skelfew.cli.predict_live import annotate_video
+
+        annotate_video(found[0][0], found[0][2], annotate)
     if as_json:
         recordings = [
             {
                 "name": clip.name,
                 "frames": clip.frames,
-                "segments": [part.to_dict(fps) for part in parts],
+                "segments": [part.to_dict(rate) for part in parts],
             }
-            for clip, parts in found
+            for clip, rate, parts in found
         ]
         document = {**describe(recogniser), "recordings": recordings, "failed": failed}
         say_json(document)
     else:
-        for clip, parts in found:
+        for clip, rate, parts in found:
             for part in parts:
-                span = f"{part.start / fps:8.2f} {part.end / fps:8.2f}"
+                span = f"{part.start / rate:8.2f} {part.end / rate:8.2f}"
                 text = f"{part.label}  {part.confidence:.0%}  (then {part.runner_up})"
                 say(f"{clip.name}  {span}  {text}")
             if not parts:

@@ -16,9 +16,11 @@ from skelfew.errors import SkelfewError
 from skelfew.predict.model import Model
 from skelfew.predict.recordings import Clip, read_clip, usable
 from skelfew.predict.rejection import Rejection, learn_rejection
-from skelfew.predict.similarity import class_means, confidence_scale
+from skelfew.predict.similarity import class_means, confidence_scale, left_out
 from skelfew.predict.support import read_folder
 from skelfew.runs.folder import Run
+
+FPS = 30.0  # frames a second, where nothing says it
 
 Source = str | Path | np.ndarray | Clip
 
@@ -72,7 +74,8 @@ class Recogniser:
         classes: The actions, N.
         features: Of all support recordings (S, *F).
         labels: Which action each shows (S,) int64.
-        frames: How long each shows somebody, from first to last (S,) int64.
+        frames: How long each shows somebody, from first to last (S,) int64; of videos as many as
+            it would be at ``FPS``.
         names: Of the support recordings, S.
         scale: Factor on the similarities, which makes confidences of them (``confidence_scale``).
         reading: How arrays and keypoints are read.
@@ -90,6 +93,14 @@ class Recogniser:
     reading: Reading
     map_joints: bool = False
     rejection: Rejection | None = None
+
+    def how_sure(self) -> str:
+        """Return how many support recordings are recognised when each is left out, in words."""
+        similar, truth = left_out(self.features, self.labels, self.model.measure)
+        if not len(truth):
+            return "with one recording of each action nothing says how sure that is"
+        right = int((similar.argmax(dim=1) == truth).sum())
+        return f"{right} of {len(truth)} support recordings are recognised when left out"
 
     def __repr__(self) -> str:
         actions = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
@@ -156,7 +167,9 @@ class Recogniser:
             raise SkelfewError(f"{fitted[bad].name}: its features are not finite; a broken encoder")
         counts = torch.tensor([len(group) for group in clips.values()])
         labels = torch.arange(len(clips)).repeat_interleave(counts)
-        frames = torch.tensor([end - first for first, end in (clip.shown for clip in fitted)])
+        rates = [1 if clip.fps is None else FPS / clip.fps for clip in fitted]
+        shown = [(end - first) for first, end in (clip.shown for clip in fitted)]
+        frames = torch.tensor([max(1, round(n * r)) for n, r in zip(shown, rates, strict=True)])
         return cls(
             model,
             tuple(clips),

@@ -81,6 +81,15 @@ def is_recording(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
+def brings_layout(path: Path) -> bool:
+    """Return whether a file that can be read says itself what its joints are."""
+    if path.name.lower().endswith(VIDEO_SUFFIXES):
+        return True
+    names = [load_layout(name) for name in ("kinect-v2", "coco")]
+    first, second = (next(iter(read_clips(path, layout))).layout for layout in names)
+    return first.same_graph(second)
+
+
 def read_clips(
     path: str | Path,
     layout: Layout,

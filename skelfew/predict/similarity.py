@@ -12,6 +12,7 @@ from skelfew.fewshot.dtw import DTW
 
 _SURE = 0.9  # confidence in a copy of a single exemplar, see ``confidence_scale``
 _SCALES = (1.0, 1e4)
+_MEAN_POSE, _MOTION = 0.5, 4.0
 
 # From support features (S, *F), their actions (S,) and features (n, *F) to similarities (n, N).
 Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -60,6 +61,30 @@ def per_class(alike: Tensor, groups: list[list[int]], nearest: int) -> Tensor:
     return torch.stack(best, dim=1)
 
 
+def to_exemplars(kind: str, support: Tensor, features: Tensor) -> Tensor:
+    """Return the distances (n, S), 1 - similarity, of features (n, *F) to each exemplar (S, *F).
+
+    Args:
+        kind: A key of ``MEASURES``.
+        support: Features of the exemplars.
+        features: Of the windows. By warping, what changes in a clip counts four times as much as
+            its mean pose, which counts half: standing about looks like most actions otherwise.
+    """
+    if kind == "cosine":
+        return 1 - F.normalize(features, dim=1) @ F.normalize(support, dim=1).T
+    rule = build_classifier("dtw")
+    assert isinstance(rule, DTW)
+    return 1 - rule.similarities(_moving(support)[None], _moving(features)[None])[0]
+
+
+def _moving(parts: Tensor) -> Tensor:
+    pose = parts[:, 0]
+    mean = pose.mean(dim=1, keepdim=True)
+    moved = _MEAN_POSE * mean + _MOTION * (pose - mean)
+    length = pose.flatten(1).norm(dim=1) / moved.flatten(1).norm(dim=1).clamp(min=1e-12)
+    return torch.cat([(moved * length[:, None, None])[:, None], parts[:, 1:]], dim=1)
+
+
 MEASURES: dict[str, Measure] = {"cosine": by_cosine, "dtw": by_dtw}
 
 
@@ -88,13 +113,28 @@ def confidence_scale(features: Tensor, labels: Tensor, measure: Measure = by_cos
     """
     apart, truth = left_out(features, labels, measure)
     classes = int(labels.max()) + 1
-    if not len(truth):
-        between = measure(features, labels, features)[labels.argsort()]
-        far = 1 - float((between.sum() - between.trace()) / (classes * (classes - 1)))
-        wanted = math.log(_SURE / (1 - _SURE) * (classes - 1)) / max(far, 1e-6)
-        return min(max(wanted, _SCALES[0]), _SCALES[1])
+    if len(truth):
+        return fair_scale(apart, truth)
+    between = measure(features, labels, features)[labels.argsort()]
+    far = 1 - float((between.sum() - between.trace()) / (classes * (classes - 1)))
+    return one_shot_scale(far, classes)
+
+
+def one_shot_scale(far: float, classes: int) -> float:
+    """Return the factor after which a copy of an exemplar has confidence 0.9.
+
+    Args:
+        far: How much less similar other actions are to it, on average.
+        classes: N.
+    """
+    wanted = math.log(_SURE / (1 - _SURE) * (classes - 1)) / max(far, 1e-6)
+    return min(max(wanted, _SCALES[0]), _SCALES[1])
+
+
+def fair_scale(apart: Tensor, truth: Tensor) -> float:
+    """Return the factor on similarities (L, N) of left-out recordings of the classes ``truth``."""
     right = int((apart.argmax(dim=1) == truth).sum())
-    wanted = max((right + 1) / (len(truth) + 2), 1 / classes)
+    wanted = max((right + 1) / (len(truth) + 2), 1 / apart.shape[1])
     low, high = (math.log(s) for s in _SCALES)
     for _ in range(50):  # the mean confidence grows with the scale
         middle = (low + high) / 2

@@ -1,9 +1,10 @@
-"""Long recordings: windows of the length of the taught actions, slid over a file or a stream.
+"""Long recordings: windows of the lengths of the taught actions, slid over a file or a stream.
 
-A window is recognised like a recording, so it may be none of the taught actions; the threshold is
-that of ``skelfew.predict.rejection``, learned if the recogniser has none.
+What they show, and which of them are reported, ``skelfew.predict.spotting`` says. Most of a long
+recording is none of the actions.
 """
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,11 +17,14 @@ from torch import Tensor
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Recogniser, Source, as_clip
 from skelfew.predict.recordings import Clip, usable
-from skelfew.predict.rejection import learn_rejection
+from skelfew.predict.rejection import NOBODY
+from skelfew.predict.similarity import to_exemplars
+from skelfew.predict.spotting import Spotter, best_without_overlap
 
-_QUANTILES = (0.1, 0.5, 0.9)  # of the lengths of the support recordings
-_HOPS = 8  # decisions in the time of the shortest window
-_OVERLAP = 0.25  # share of the shorter of two segments that they may have in common
+_LENGTHS = (0.8, 1.25)  # of the shortest and the longest support recording
+_RATIO, _STREAM_RATIO = 1.25, 1.6  # between the lengths of windows
+_HOPS = 8  # windows in the time of one
+_AT_ONCE = 1024  # windows in memory
 _SHORTEST = 2  # frames
 
 
@@ -34,7 +38,7 @@ class Segment:
         label: The action.
         confidence: Probability of it among the taught ones.
         runner_up: The second nearest action.
-        similarity: To the action.
+        distance: To it; 1 is how far recordings of one action lie apart, see ``spotting``.
     """
 
     start: int
@@ -42,7 +46,7 @@ class Segment:
     label: str
     confidence: float
     runner_up: str
-    similarity: float
+    distance: float
 
     def to_dict(self, fps: float) -> dict[str, Any]:
         """Return plain values for JSON, with the times in seconds."""
@@ -51,40 +55,74 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Windows:
-    """How long windows are, and how far apart.
+class Found:
+    """What windows show.
 
     Attributes:
-        lengths: In frames, ascending.
-        hop: Frames from one to the next.
+        near: Distances to the actions (n, N).
+        distance: To the nearest, as ``Spotter.nearest`` has it (n,).
+        action: Which that is (n,).
     """
 
-    lengths: tuple[int, ...]
-    hop: int
+    near: Tensor
+    distance: Tensor
+    action: Tensor
 
-    @classmethod
-    def of(cls, recogniser: Recogniser, fps: float = 30.0, support_fps: float = 30.0) -> "Windows":
-        """Return short, usual and long windows: the lengths that the support recordings have.
 
-        Args:
-            recogniser: What was taught.
-            fps: Frames a second of the long recording.
-            support_fps: Frames a second of the support recordings.
-        """
+class Watcher:
+    """Compares windows of a long recording with what was taught.
+
+    Args:
+        recogniser: What was taught.
+        fps: Frames a second of the long recording.
+        support_fps: Frames a second of the support recordings.
+
+    Attributes:
+        spotter: What was learned from the support set.
+    """
+
+    def __init__(self, recogniser: Recogniser, fps: float = 30.0, support_fps: float = 30.0):
         if not (fps > 0 and support_fps > 0):
             raise SkelfewError(f"{fps} and {support_fps} frames a second; both must be above 0")
+        self.recogniser = recogniser
+        self._kind = recogniser.model.compared_by
+        apart = to_exemplars(self._kind, recogniser.features, recogniser.features)
         taught = recogniser.frames.double() * (fps / support_fps)
-        wanted = taught.quantile(torch.tensor(_QUANTILES, dtype=torch.float64)).round().tolist()
-        lengths = tuple(sorted({max(_SHORTEST, int(length)) for length in wanted}))
-        return cls(lengths, max(1, lengths[0] // _HOPS))
+        self.spotter = Spotter.learn(apart, recogniser.labels, taught)
 
+    def lengths(self, ratio: float = _RATIO) -> tuple[int, ...]:
+        """Return lengths of windows from short to long, each ``ratio`` times the one before."""
+        taught = self.spotter.frames
+        low, high = float(taught.min()) * _LENGTHS[0], float(taught.max()) * _LENGTHS[1]
+        steps = math.ceil(math.log(high / low) / math.log(ratio))
+        lengths = (low * (high / low) ** (i / steps) for i in range(steps + 1))
+        return tuple(sorted({max(_SHORTEST, round(length)) for length in lengths}))
 
-def with_rejection(recogniser: Recogniser) -> Recogniser:
-    """Return a recogniser that can say none of these: most of a long recording is."""
-    if recogniser.rejection is not None:
-        return recogniser
-    rejection = learn_rejection(recogniser.features, recogniser.labels, recogniser.model.measure)
-    return replace(recogniser, rejection=rejection)
+    def look(self, pieces: Sequence[Clip], frames: Sequence[int]) -> Found:
+        """Return what windows of so many frames show."""
+        recogniser, near = self.recogniser, []
+        for start in range(0, len(pieces), _AT_ONCE):
+            features = recogniser.model.features(pieces[start : start + _AT_ONCE])
+            apart = to_exemplars(self._kind, recogniser.features, features)
+            lengths = torch.tensor(frames[start : start + _AT_ONCE])
+            near.append(self.spotter.to_actions(apart, lengths))
+        together = torch.cat(near)
+        return Found(together, *self.spotter.nearest(together))
+
+    def segment(self, found: Found, row: int, span: tuple[int, int]) -> Segment:
+        """Return a window as a segment."""
+        names, near = self.recogniser.classes, found.near[row]
+        first, second = near.topk(2, largest=False).indices.tolist()
+        confidence = float((-self.spotter.scale * near).softmax(dim=0)[first])
+        distance = float(found.distance[row])
+        return Segment(*span, names[first], confidence, names[second], distance)
+
+    def __str__(self) -> str:
+        lengths = self.lengths()
+        return (
+            f"{NOBODY} beyond distance {self.spotter.threshold:.2f}; windows of {lengths[0]} to "
+            f"{lengths[-1]} frames"
+        )
 
 
 def segments(
@@ -93,10 +131,7 @@ def segments(
     fps: float = 30.0,
     support_fps: float = 30.0,
 ) -> list[Segment]:
-    """Return the actions of an untrimmed recording, in order of time.
-
-    Of all windows that are not rejected, the most similar to an action is taken first, then the
-    most similar of those that overlap it by a quarter at most, and so on.
+    """Return the actions of an untrimmed recording, in order of time; see ``spotting``.
 
     Args:
         recogniser: What was taught.
@@ -104,56 +139,24 @@ def segments(
         fps: Frames a second of it.
         support_fps: Frames a second of the support recordings.
     """
-    recogniser = with_rejection(recogniser)
     clip = as_clip(recording, recogniser.reading)
     clip = recogniser.model.fit(clip, recogniser.map_joints)
     first, last = clip.shown
-    clip = replace(clip, positions=clip.positions[:, first:last])
-    windows = Windows.of(recogniser, fps, support_fps)
+    watcher = Watcher(recogniser, fps, support_fps)
     spans = []
-    for length in dict.fromkeys(min(n, clip.frames) for n in windows.lengths):
-        last = clip.frames - length
-        starts = sorted({*range(0, last + 1, windows.hop), last})
+    for length in dict.fromkeys(min(n, last - first) for n in watcher.lengths()):
+        end = last - length
+        starts = sorted({*range(first, end + 1, max(1, length // _HOPS)), end})
         spans += [(start, start + length) for start in starts]
     pieces = [(span, window) for span in spans if (window := cut(clip, *span)) is not None]
     if not pieces:
         return []
-    features = recogniser.model.features([window for _, window in pieces])
-    places = [(first + start, first + end) for (start, end), _ in pieces]
-    found = _accepted(recogniser, places, recogniser.similarities(features))
-    taken: list[Segment] = []
-    for one in sorted(found, key=lambda s: -s.similarity):
-        if all(_common(one, other) <= _OVERLAP for other in taken):
-            taken.append(one)
-    return sorted(taken, key=lambda s: s.start)
-
-
-def _accepted(
-    recogniser: Recogniser, spans: Sequence[tuple[int, int]], similar: Tensor
-) -> list[Segment]:
-    assert recogniser.rejection is not None
-    chances = (recogniser.scale * similar.double()).softmax(dim=1)
-    found = []
-    for row in (similar.amax(dim=1) >= recogniser.rejection.threshold).nonzero().flatten().tolist():
-        first, second = chances[row].topk(2).indices.tolist()
-        start, end = spans[row]
-        found.append(
-            Segment(
-                start,
-                end,
-                recogniser.classes[first],
-                float(chances[row, first]),
-                recogniser.classes[second],
-                float(similar[row, first]),
-            )
-        )
-    return found
-
-
-def _common(one: Segment, other: Segment) -> float:
-    """Return the share of the shorter of two segments that both cover."""
-    both = min(one.end, other.end) - max(one.start, other.start)
-    return max(0, both) / min(one.end - one.start, other.end - other.start)
+    spans = [span for span, _ in pieces]
+    frames = [end - start for start, end in spans]
+    found = watcher.look([window for _, window in pieces], frames)
+    gains = watcher.spotter.gains(found.distance, torch.tensor(frames))
+    rows = best_without_overlap(spans, gains.numpy())
+    return [watcher.segment(found, row, spans[row]) for row in rows]
 
 
 def cut(clip: Clip, start: int, end: int) -> Clip | None:
@@ -171,10 +174,10 @@ def cut(clip: Clip, start: int, end: int) -> Clip | None:
 class Stream:
     """Recognises actions while they happen.
 
-    Every few frames the windows that end now are recognised, all lengths at once, and the most
-    similar one decides. A label is given once it was decided ``patience`` times in a row, each
-    time with the confidence ``sure``. Then watching begins anew. An action that is recognised on
-    and on without a break is given once.
+    Every few frames the windows that end now are compared, all lengths at once, and the one that
+    would gain most (``Spotter.gains``) decides. A label is given once it was decided ``patience``
+    times in a row, each time with the confidence ``sure``. Then watching begins anew. An action
+    that is recognised on and on without a break is given once.
 
     Args:
         recogniser: What was taught.
@@ -185,7 +188,8 @@ class Stream:
 
     Attributes:
         frame: How many frames were added.
-        decisions: How often windows were recognised.
+        decisions: How often windows were compared.
+        best: What the newest windows show; None for none of these.
     """
 
     def __init__(
@@ -200,11 +204,14 @@ class Stream:
             raise SkelfewError(
                 f"sure is {sure}, patience {patience}; expected [0, 1] and 1 or more"
             )
-        self.recogniser = with_rejection(recogniser)
-        self.windows = Windows.of(self.recogniser, fps, support_fps)
+        self.recogniser, self.watcher = recogniser, Watcher(recogniser, fps, support_fps)
+        self.lengths = self.watcher.lengths(_STREAM_RATIO)
+        self.hop = max(1, self.lengths[0] // _HOPS)
         self.sure, self.patience = sure, patience
-        self.frame = self.decisions = self._since = 0
-        self._frames: deque[np.ndarray] = deque(maxlen=self.windows.lengths[-1])
+        self.frame = self.decisions = self._since = self._given = self._unsure = 0
+        self.best: Segment | None = None
+        self._closest: Segment | None = None
+        self._frames: deque[np.ndarray] = deque(maxlen=self.lengths[-1])
         self._label: str | None = None
         self._times = 0
         self._said: str | None = None
@@ -225,17 +232,17 @@ class Stream:
             self._since = self.frame  # nothing begins before somebody is there
             return None
         self._frames.append(bodies)
-        ready = len(self._frames) >= self.windows.lengths[0]
-        if not ready or (self.frame - self._since) % self.windows.hop:
+        ready = len(self._frames) >= self.lengths[0]
+        if not ready or (self.frame - self._since) % self.hop:
             return None
-        lengths = [n for n in self.windows.lengths if n <= len(self._frames)]
+        lengths = [n for n in self.lengths if n <= len(self._frames)]
         return self._decide(lengths, self.patience)
 
     def finish(self) -> Segment | None:
         """Return the action that the last frames show, at the end of the stream."""
-        if len(self._frames) < max(_SHORTEST, self.windows.lengths[0] // 2):
+        if len(self._frames) < max(_SHORTEST, self.lengths[0] // 2):
             return None
-        lengths = [min(n, len(self._frames)) for n in self.windows.lengths]
+        lengths = [min(n, len(self._frames)) for n in self.lengths]
         return self._decide(sorted(set(lengths)), 1)
 
     def _bodies(self, joints: np.ndarray | None) -> np.ndarray:
@@ -286,21 +293,50 @@ class Stream:
             for n in lengths
             if clip is not None and (window := cut(clip, total - n, total)) is not None
         ]
-        best: Segment | None = None
-        if pieces:
-            features = self.recogniser.model.features([window for _, window in pieces])
-            spans = [(self.frame - n, self.frame) for n, _ in pieces]
-            found = _accepted(self.recogniser, spans, self.recogniser.similarities(features))
-            best = max(found, key=lambda s: s.similarity, default=None)
-            self.decisions += 1
-        if best is None or best.confidence < self.sure:
+        self.best = self._look(pieces)
+        if self.best is None or self.best.confidence < self.sure:
+            self._unsure += self.best is not None
             self._label, self._times, self._said = None, 0, None
             return None
-        self._times = self._times + 1 if best.label == self._label else 1
-        self._label = best.label
+        self._times = self._times + 1 if self.best.label == self._label else 1
+        self._label = self.best.label
         if self._times < patience:
             return None
         self._label, self._times = None, 0
         self._frames.clear()
-        again, self._said = best.label == self._said, best.label
-        return None if again else best
+        again, self._said = self.best.label == self._said, self.best.label
+        self._given += not again
+        return None if again else self.best
+
+    def _look(self, pieces: Sequence[tuple[int, Clip]]) -> Segment | None:
+        """Return the window that gains most, if any is near enough."""
+        if not pieces:
+            return None
+        self.decisions += 1
+        frames = [n for n, _ in pieces]
+        found = self.watcher.look([window for _, window in pieces], frames)
+        spotter = self.watcher.spotter
+        worth = (spotter.threshold - found.distance) * torch.tensor(frames)
+        row = int(worth.argmax())
+        best = self.watcher.segment(found, row, (self.frame - frames[row], self.frame))
+        if self._closest is None or best.distance < self._closest.distance:
+            self._closest = best
+        return best if float(worth[row]) > 0 else None
+
+    @property
+    def why(self) -> str:
+        """What became of the decisions, in words."""
+        text = f"{self.decisions} decisions, {self._given} actions"
+        if self._given:
+            return text
+        if not self.decisions:
+            return f"{text}: {self.frame} frames, but the shortest window has {self.lengths[0]}"
+        assert self._closest is not None
+        near, threshold = self._closest, self.watcher.spotter.threshold
+        text += f"; nearest was {near.label} at distance {near.distance:.2f}"
+        if near.distance >= threshold:
+            return f"{text}, and {NOBODY} begins at {threshold:.2f}"
+        return (
+            f"{text}, but not {self.patience} times in a row with a confidence of {self.sure:g} "
+            f"({self._unsure} were not that sure)"
+        )

@@ -41,7 +41,8 @@ def test_a_process_of_its_own(world: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predictions"][0]["name"] == recording
-    assert done.stderr == "run runs/tiny\n"
+    assert done.stderr.startswith("run runs/tiny\nnone of these below similarity")
+    assert done.stderr.count("\n") == 2
 
 
 def test_labels_for_people_and_for_machines(world: Path) -> None:
@@ -89,8 +90,11 @@ def test_none_of_these(world: Path) -> None:
     assert document["unknown"] == {"recordings": 5, "accepted": 0}
     shown = run(world, *raw, "--reject", "--test", "others").stdout
     assert "c5 (not taught)" in shown and "not taught and accepted: 0 of 5" in shown
-    done = run(world, *raw, "--reject", "others/c5/take8.npy")
+    done = run(world, *raw, "others/c5/take8.npy")  # a file of unknown content
     assert "take8.npy  none of these" in done.stdout
+    assert "compared without training: aligned joints; " in done.stderr
+    assert "support recordings are recognised when left out" in done.stderr
+    assert "none of these" not in run(world, *raw, "--no-reject", "others/c5/take8.npy").stdout
     done = run(world, *raw, "--test", "others")
     assert "not taught and accepted: 5 of 5" in done.stdout
     done = run(world, *raw, "--test", "two")
@@ -127,11 +131,15 @@ def test_joints_of_another_layout_are_mapped_only_when_told(world: Path) -> None
     ("arguments", "status", "message"),
     [
         ((), 2, "Missing option '--support'"),
-        (("--support", "my-actions"), 2, "name recordings, or a folder of them with --test"),
+        (
+            ("--support", "my-actions"),
+            2,
+            "name recordings, a folder of them with --test, or a --camera",
+        ),
         (("--support", "nowhere", "x.npy"), 1, "nowhere: no such folder of actions"),
         (("--support", "my-actions", "--run", "nowhere", "x.npy"), 1, "nowhere: no run here"),
         (("--support", "my-actions", "x.npy"), 1, "x.npy: no such recording"),
-        (("--support", "my-actions", "--raw", "x.npy"), 2, "--layout that says what the joints"),
+        (("--support", "my-actions", "--raw", "x.npy"), 2, "say with --layout what the joints"),
         (("--support", "my-actions", "--option", "x", "x.npy"), 2, "write it as key=value"),
         (("--support", "my-actions", "--option", "x=1", "x.npy"), 1, "no option 'x'"),
         (("--support", "my-actions", "--device", "cuda:99", "x.npy"), 1, "--device cpu can"),

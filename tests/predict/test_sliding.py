@@ -8,7 +8,7 @@ import pytest
 from skelfew.errors import SkelfewError
 from skelfew.predict.model import Model
 from skelfew.predict.recogniser import Recogniser
-from skelfew.predict.sliding import Segment, Stream, Windows, cut, segments
+from skelfew.predict.sliding import Segment, Stream, Watcher, cut, segments
 
 RANDOM = np.random.default_rng(0)
 BODY = RANDOM.normal(size=(20, 3))
@@ -43,14 +43,12 @@ def near(found: Segment, start: int, slack: int = 8) -> bool:
     return abs(found.start - start) <= slack and abs(found.end - start - LENGTH) <= slack
 
 
-def test_windows_are_as_long_as_what_was_taught(recogniser: Recogniser) -> None:
-    assert Windows.of(recogniser).lengths == (20, 24, 28)
-    assert Windows.of(recogniser).hop == 2
-    assert Windows.of(recogniser, fps=60).lengths == (40, 48, 56)
-    assert Windows.of(recogniser, fps=15, support_fps=60).lengths == (5, 6, 7)
-    assert Windows.of(recogniser, fps=0.1).lengths == (2,)
+def test_windows_are_shorter_and_longer_than_what_was_taught(recogniser: Recogniser) -> None:
+    assert Watcher(recogniser).lengths() == (16, 19, 24, 29, 35)
+    assert Watcher(recogniser, fps=60).lengths() == (32, 39, 47, 58, 70)
+    assert Watcher(recogniser, fps=0.1).lengths() == (2,)
     with pytest.raises(SkelfewError, match="both must be above 0"):
-        Windows.of(recogniser, fps=0)
+        Watcher(recogniser, fps=0)
 
 
 def test_actions_of_an_untrimmed_recording(recogniser: Recogniser, long: np.ndarray) -> None:
@@ -85,8 +83,8 @@ def test_a_stream_says_it_as_soon_as_it_is_sure(recogniser: Recogniser, long: np
     found = watched(stream, long)
     assert [s.label for s in found] == ["reach", "bow", "reach"]
     for segment, start in zip(found, (30, 94, 158), strict=True):
-        assert start + LENGTH // 2 < segment.end <= start + LENGTH + 3 * stream.windows.hop
-    assert stream.frame == len(long) and 0 < stream.decisions < len(long) / stream.windows.hop
+        assert start + LENGTH // 2 < segment.end <= start + LENGTH + 3 * stream.hop
+    assert stream.frame == len(long) and 0 < stream.decisions < len(long) / stream.hop
 
 
 def test_a_stream_is_not_what_it_will_be(recogniser: Recogniser, long: np.ndarray) -> None:
