@@ -155,3 +155,41 @@ def test_help_loads_nothing_heavy(command: str) -> None:
     assert result.stderr.strip().splitlines()[-1] == "[]"
     assert "Usage:" in result.stdout
     assert len(result.stdout.splitlines()) > 8, "a help worth reading has more than a few lines"
+
+
+def loaded_with(path: Path) -> Iterator[str]:
+    """Modules of ours that are imported when a file is: outside functions and type checking."""
+    blocks = [ast.parse(path.read_text()).body]
+    while blocks:
+        for node in blocks.pop():
+            if isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+                blocks.append(node.orelse)
+            elif isinstance(node, ast.If | ast.Try | ast.With):
+                blocks += [
+                    getattr(node, part) for part in ("body", "orelse") if hasattr(node, part)
+                ]
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    modules = {}
+    for folder in (TRAINER, EXTRACTOR):
+        for path in sorted(folder.rglob("*.py")):
+            name = ".".join(path.relative_to(folder.parent).with_suffix("").parts)
+            modules[name.removesuffix(".__init__")] = path
+    graph = {
+        name: {
+            other if other in modules else other.rpartition(".")[0] for other in loaded_with(path)
+        }
+        & set(modules) - {name}
+        for name, path in modules.items()
+    }
+    while free := [name for name, others in graph.items() if not others & set(graph)]:
+        for name in free:
+            del graph[name]
+    assert not graph, f"import each other in a circle, or what does: {sorted(graph)}"
+    loose = {path.name for path in TRAINER.glob("*.py")} - {"__init__.py", "__main__.py"}
+    assert len(loose) <= 4, loose
