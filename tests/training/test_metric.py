@@ -130,7 +130,7 @@ def test_bad_settings(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ConfigError, match=message):
             small(world, **{key: value})
     with pytest.raises(ConfigError, match="image is 'photo'; expected sl-dml, skeleton-dml"):
-        override(small(world), "encoder.image", "photo")
+        override(small(world), "encoder.image", "photo").encoder.checked()
     for name in [n for n in sys.modules if n.startswith("pytorch_metric_learning")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pytorch_metric_learning", None)
