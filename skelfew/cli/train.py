@@ -155,7 +155,7 @@ def option(flag: str, **attributes: Any) -> Any:
     type=click.Choice(list(PRESETS)),
     default="recommended",
     show_default=True,
-    help="'paper' has the numbers as printed.",
+    help="'laptop' takes seconds to minutes, 'paper' has the numbers as printed.",
 )
 @option(
     "--stages",
@@ -292,9 +292,9 @@ def main(
 
 def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> TrainConfig:
     """Return the configuration that the command line asks for."""
-    if "cache" not in given and "stages" not in given:
-        given = {**given, "stages": "episodic"}
     config = preset_called(preset)
+    if config.teacher_stages and "cache" not in given and "stages" not in given:
+        given = {**given, "stages": "episodic"}
     if "more_caches" in given:
         config = overridden(config, "inputs.more_caches", given["more_caches"])
     for option, key in _KEYS.items():

@@ -1,7 +1,8 @@
-"""How a training run is configured: frozen dataclasses, two presets, JSON. Standard library only.
+"""How a training run is configured: frozen dataclasses, three presets, JSON. Standard library only.
 
 ``paper`` holds the numbers as printed by Lu et al., also where they collapse; ``recommended``, the
-default, is what trains well. docs/paper-notes.md has a line for each difference.
+default, is what trains well; ``laptop`` takes seconds to minutes on a processor.
+docs/paper-notes.md has a line for each difference from the paper.
 
 Every value has a dotted name, e.g. ``transfer.optimizer.lr``, by which ``override`` changes it. The
 settings of a stage stand with the stage (``skelfew.training.stages``) and are loaded with it.
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from skelfew.config.stages import OptimizerConfig, PassesConfig, TeacherConfig
-from skelfew.data.input import MissingBody, Stream
+from skelfew.data.input import Facing, InputKind, MissingBody, Root, Size, Stream
 from skelfew.encoders import ENCODERS, BodyPool
 from skelfew.fields import (
     ConfigError,
     Count,
     Limit,
+    Share,
     filled,
     flatten,
     from_plain,
@@ -64,6 +66,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         "episodic.learn_scale": False,
         "episodic.optimizer.lr": 1e-3,
         "train_on_validation": True,
+    },
+    "laptop": {
+        "stages": ("classify",),
+        "encoder.name": "temporal",
+        "data.frames": 16,
+        "data.missing_body": "zeros",
+        "data.kind": "ntu",
+        "data.root": "level",
+        "data.facing": "camera",
+        "data.size": "body",
+        "fusion": 0.25,
     },
 }
 # Once every config.json held these settings of two encoders, whichever it was for.
@@ -122,6 +135,11 @@ class DataConfig:
             are parts of larger ones.
         samples_per_class: Train on this many samples of each base class only; None for all.
         subset_seed: Of both choices.
+        kind: ``ntu`` or ``ucla``, None for the dataset's own; this and what follows as in
+            ``skelfew.data.input.pipeline.Pipeline``.
+        root: Where the origin is: of the ``first`` frame, of ``each``, or ``level``.
+        facing: Way that bodies face: as ``recorded``, or to the ``camera``.
+        size: Of bodies: as ``recorded``, or divided out (``body``).
     """
 
     frames: Annotated[int, Limit(above=0), Limit(most=10_000)] | None = None
@@ -131,6 +149,10 @@ class DataConfig:
     base_classes: Count | None = None
     samples_per_class: Count | None = None
     subset_seed: Annotated[int, Limit(least=0)] = 0
+    kind: InputKind | None = None
+    root: Root = "first"
+    facing: Facing = "recorded"
+    size: Size = "recorded"
 
     def __post_init__(self) -> None:
         validate(self)
@@ -181,6 +203,8 @@ class TrainConfig:
         precision: ``bfloat16`` runs the encoder in autocast.
         compile: Hand the encoder to torch.compile, which takes a minute or more before the first
             step. Meant for GPUs, not measured there; a processor has skelfew's own faster forms.
+        fusion: Compare clips by dynamic time warping of aligned joints and of the features by
+            frame, which have this share; 0: cosines of the encoder's features alone.
         checkpoint_minutes: Longest time between two checkpoints; each epoch ends with one.
     """
 
@@ -198,6 +222,7 @@ class TrainConfig:
     threads: Annotated[int, Limit(above=0), Limit(most=4096)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
+    fusion: Share = 0.0
     checkpoint_minutes: float = 10.0
     of_stage: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

@@ -20,6 +20,7 @@ ENCODERS = Registry(
         "stgcn": "skelfew.encoders.stgcn:stgcn",
         "stgcn-dastm": "skelfew.encoders.stgcn:stgcn_dastm",
         "resnet18": "skelfew.encoders.resnet18:SkeletonResNet",
+        "temporal": "skelfew.encoders.temporal:SkeletonTemporal",
         "tcn": "skelfew.encoders.tcn:SkeletonTCN",
         "gca-lstm": "skelfew.encoders.gca_lstm:SkeletonGCALSTM",
     },

@@ -22,6 +22,7 @@ _NAMED = 3
 _METADATA = {
     "encoder": dict, "pipeline": dict, "teacher": dict, "base": list, "dataset": str,
     "protocol": str, "split": str, "init": str, "manifest_sha256": str,
+    "fusion": float,
 }  # fmt: skip
 # Likewise of what all encoders share; ``build_encoder`` looks at what one has of its own.
 _CONFIG: dict[str, tuple[type, ...]] = {
@@ -84,6 +85,8 @@ def _check_metadata(path: str | Path, document: dict[str, Any]) -> None:
             raise WeightsError(f"{path}: {key} in its metadata is {shown(value)}")
     if not all(type(c) is int for c in document.get("base") or []):
         raise WeightsError(f"{path}: base in its metadata is {shown(document['base'])}")
+    if not 0 <= (document.get("fusion") or 0) <= 1:
+        raise WeightsError(f"{path}: fusion in its metadata is {shown(document['fusion'])}")
     config = document["encoder"]
     for key, kinds in _CONFIG.items():
         needed = key in ("name", "layout")

@@ -116,6 +116,25 @@ def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
     return joints if output == "joints" else joints.flatten(2)
 
 
+def fused_clips(frames: Tensor, parts: Tensor, share: float) -> Tensor:
+    """Return an encoder's features by frame as a third part of clips, (n, 3, T', W).
+
+    Args:
+        frames: Of the encoder (n, T', D).
+        parts: Pose and motion (n, 2, T, D'), see ``clip_parts``; resampled to T'.
+        share: Weight of the encoder, in (0, 1]; pose and motion have the rest.
+    """
+    n, length, dim = frames.shape
+    if parts.shape[2] != length:
+        flat = parts.permute(0, 1, 3, 2).flatten(1, 2)
+        flat = F.interpolate(flat, size=length, mode="linear", align_corners=False)
+        parts = flat.unflatten(1, (parts.shape[1], -1)).transpose(2, 3)
+    width = max(dim, parts.shape[-1])
+    learned = F.normalize(frames.flatten(1), dim=1).view(n, 1, length, dim) * share**0.5
+    given = F.pad(parts * (1 - share) ** 0.5, (0, width - parts.shape[-1]))
+    return torch.cat([given, F.pad(learned, (0, width - dim))], dim=1)
+
+
 def kept(
     folder: Path | None, about: dict[str, Any], ids: Sequence[str], make: Callable[[], Tensor]
 ) -> Tensor:

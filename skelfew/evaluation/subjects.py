@@ -16,7 +16,14 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.features import RAW_FRAMES, encode, file_digest, kept, raw_features
+from skelfew.encoders.features import (
+    RAW_FRAMES,
+    encode,
+    file_digest,
+    fused_clips,
+    kept,
+    raw_features,
+)
 from skelfew.encoders.outputs import check_output
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import ALIGNED, RAW
@@ -160,7 +167,7 @@ def encoder_subject(
         declared = store.preprocessing
         pipeline = Pipeline.for_data(declared, manifest.name, coordinates=store.coordinates)
         odd = undeclared(declared, manifest.name)
-    digest = file_digest(path)
+    digest, share = file_digest(path), float(metadata.get("fusion") or 0)
     basis = {
         "encoder_sha256": digest,
         "skeletons_digest": store.attrs.get("digest"),
@@ -170,6 +177,9 @@ def encoder_subject(
 
     def features(ids: Sequence[str], output: str = "pooled") -> Tensor:
         check_output(output, pipeline.coordinates)
+        if output == "clips" and share:
+            parts = raw_features(store, ids, "clips", aligned=True)
+            return fused_clips(features(ids, "frames"), parts, share)
 
         def make() -> Tensor:
             bank = SkeletonBank.from_store(store, ids, pipeline, encoder.config["bodies"])
@@ -194,6 +204,7 @@ def encoder_subject(
         head=path.with_name(HEAD_FILE),
         encoder=encoder,
         pipeline=pipeline,
+        classifier="dtw" if share else "cosine",
     )
 
 

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from skelfew.data.input import preprocess
 from skelfew.data.input.alignment import alignment
+from skelfew.data.input.pipeline import Pipeline
 from skelfew.encoders.backbone import SkeletonGCN
-from skelfew.encoders.features import parts_of
+from skelfew.encoders.features import fused_clips, parts_of, raw_pipeline
+from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.dtw import DTW
 from skelfew.io.writing import writing
@@ -43,14 +45,14 @@ class Portable(nn.Module):
         self.pipeline, self.bodies, self.root = model.pipeline, model.bodies, model.layout.root
         self.parents, self.layout = model.layout.parents, model.layout
         self.encoder = copy.deepcopy(model.encoder)
+        self.warped, self.share = model.compared_by == "dtw", model.share
         self.masked = isinstance(self.encoder, SkeletonGCN) and (
             self.encoder.body_pool == "masked_mean"
         )
         if self.encoder is not None:
-            if self.masked:
+            if self.masked and not self.share:
                 self.encoder.body_pool = "mean"  # which bodies count is seen to below
             self.encoder.cpu().eval().requires_grad_(False)
-        self.warped = model.compared_by == "dtw"
         self.groups = members(recogniser.labels)
         given = recogniser.features if self.warped else F.normalize(recogniser.prototypes, dim=1)
         self.register_buffer("prototypes", given)
@@ -74,10 +76,14 @@ class Portable(nn.Module):
 
     def features(self, joints: Tensor) -> Tensor:
         """Return the features (D,)."""
-        x = self.prepare(joints)
+        x = self.prepare(joints, self.pipeline)
         if self.encoder is None:
             x = x[:, : self.pipeline.coordinates]
             return parts_of(x)[0] if self.warped else x.flatten()
+        if self.share:
+            beside = raw_pipeline(self.pipeline.coordinates, aligned=True)
+            parts = parts_of(self.prepare(joints, beside)[:, : beside.coordinates])
+            return fused_clips(read(self.encoder, x, "frames"), parts, self.share)[0]
         if not self.masked:
             return self.encoder(x)[0]
         pooled = self.encoder.forward_features(x)[0].mean(dim=(2, 3))
@@ -86,9 +92,9 @@ class Portable(nn.Module):
         weights = (present | (alone & ~present.any())).float()
         return (pooled * weights[:, None]).sum(dim=0) / weights.sum()
 
-    def prepare(self, joints: Tensor) -> Tensor:
+    def prepare(self, joints: Tensor, pipeline: Pipeline) -> Tensor:
         """Return network input (1, C, T, V, M): ``SkeletonBank.batch`` for one recording."""
-        k = self.pipeline.coordinates
+        k = pipeline.coordinates
         joints, _, total = preprocess.counted_frames(joints, k)
         there = (joints != 0).flatten(2).any(dim=2)  # (M, T)
         found = there[..., None].expand(joints.shape[:3])
@@ -98,8 +104,8 @@ class Portable(nn.Module):
         if k == 2:
             points = points / self._size(points, there, found)
         points = self._centred(points, there, found)
-        if self.pipeline.aligned:
-            settings = self.pipeline.alignment
+        if pipeline.aligned:
+            settings = pipeline.alignment
             origin, matrix = alignment(
                 points[None], there[None], found[None], self.layout, **settings
             )
@@ -107,12 +113,16 @@ class Portable(nn.Module):
             points = torch.where(found[..., None], points, 0)
         x = torch.cat([points, torch.where(found[..., None], rest, 0)], dim=-1)
         seen = there.any(dim=1)
-        if self.pipeline.missing_body == "duplicate":
+        if pipeline.missing_body == "duplicate":
             own = torch.arange(self.bodies)
             source = torch.where(seen, own, seen.long().argmax())
             x, there = x[source], there[source]
-        x = self._ntu(x, total) if self.pipeline.kind == "ntu" else self._ucla(x, there, total)
-        x = preprocess.stream(x, self.pipeline.stream, self.parents, k)
+        x = (
+            self._ntu(x, total, pipeline)
+            if pipeline.kind == "ntu"
+            else self._ucla(x, there, total, pipeline)
+        )
+        x = preprocess.stream(x, pipeline.stream, self.parents, k)
         return x[None].permute(0, 4, 2, 3, 1)
 
     def _size(self, points: Tensor, there: Tensor, found: Tensor) -> Tensor:
@@ -133,24 +143,24 @@ class Portable(nn.Module):
         origin = torch.where(known[self.root], joints[self.root], mean)
         return torch.where(found[..., None], points - origin, 0)
 
-    def _ntu(self, x: Tensor, total: Tensor) -> Tensor:
-        length = self.pipeline.length
-        start, crop = preprocess.central_window(total, self.pipeline.test_interval)
+    def _ntu(self, x: Tensor, total: Tensor, pipeline: Pipeline) -> Tensor:
+        length = pipeline.length
+        start, crop = preprocess.central_window(total, pipeline.test_interval)
         position = preprocess.resized_positions(crop, length)
         before = position.long()
         after = (before + 1).minimum(crop - 1)
         weight = (position - before).float()[None, :, None, None]
         return x[:, start + before].lerp(x[:, start + after], weight)
 
-    def _ucla(self, x: Tensor, there: Tensor, total: Tensor) -> Tensor:
-        k, absent = self.pipeline.coordinates, ~there[..., None, None]
+    def _ucla(self, x: Tensor, there: Tensor, total: Tensor, pipeline: Pipeline) -> Tensor:
+        k, absent = pipeline.coordinates, ~there[..., None, None]
         points = x[..., :k]
         low = points.masked_fill(absent, torch.inf).amin(dim=(0, 1, 2), keepdim=True)
         high = points.masked_fill(absent, -torch.inf).amax(dim=(0, 1, 2), keepdim=True)
         flat = high <= low
         fitted = 2 * (points - low) / (high - low).masked_fill(flat, 1) - 1
         fitted = fitted.masked_fill(flat | absent, 0)
-        chosen = preprocess.spread_frames(total, self.pipeline.length)
+        chosen = preprocess.spread_frames(total, pipeline.length)
         return torch.cat([fitted, x[..., k:]], dim=-1)[:, chosen]
 
 

@@ -15,7 +15,8 @@ from skelfew.data.joints.joint_maps import joint_map, project
 from skelfew.data.joints.layouts import Layout, layout_from_dict, load_layout
 from skelfew.encoders.checkpoints import load_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.features import clip_parts, flat_positions, raw_pipeline
+from skelfew.encoders.features import clip_parts, flat_positions, fused_clips, raw_pipeline
+from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
 from skelfew.predict.recordings import Clip
 from skelfew.predict.similarity import MEASURES, Measure
@@ -41,6 +42,7 @@ class Model:
         bodies: M.
         about: What the encoder's file says about itself.
         compared_by: What compares features, a key of ``skelfew.predict.similarity.MEASURES``.
+        share: Of the encoder beside aligned joints, as ``fusion`` of its run; 0 without these.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Model:
     bodies: int
     about: dict[str, Any]
     compared_by: str = "cosine"
+    share: float = 0.0
 
     def __repr__(self) -> str:
         kind = type(self.encoder).__name__ if self.encoder is not None else "no encoder"
@@ -93,7 +96,9 @@ class Model:
             coordinates = 2 if channels == 2 else 3
             name = str(about.get("dataset", ""))
             pipeline = Pipeline.for_data(None, name, coordinates=coordinates)
-        return cls(str(path), encoder, pipeline, layout, channels, encoder.config["bodies"], about)
+        share, bodies = float(about.get("fusion") or 0), encoder.config["bodies"]
+        model = cls(str(path), encoder, pipeline, layout, channels, bodies, about)
+        return replace(model, compared_by="dtw", share=share) if share else model
 
     @classmethod
     def raw(cls, layout: Layout | str, coordinates: int = 3, bodies: int = 1) -> "Model":
@@ -180,18 +185,23 @@ class Model:
         return f"{said}. --map-joints makes them from yours{shown}; or train on such recordings"
 
     def features(self, clips: Sequence[Clip]) -> Tensor:
-        """Return the features (n, D) float32 of recordings that ``fit``; untrained (n, 2, T, D)."""
+        """Return the features (n, D) of recordings that ``fit``; clips (n, P, T, D) for ``dtw``."""
         named = {str(i): torch.from_numpy(clip.positions.copy()) for i, clip in enumerate(clips)}
         bank = SkeletonBank.from_clips(named, self.layout, self.pipeline, self.bodies)
         if self.encoder is None:
             return clip_parts(bank) if self.compared_by == "dtw" else flat_positions(bank)
         device = next(self.encoder.parameters()).device
+        output = "frames" if self.share else "pooled"
         with torch.inference_mode():
             parts = [
-                self.encoder(bank.batch(rows, train=False).to(device)).float().cpu()
+                read(self.encoder, bank.batch(rows, train=False).to(device), output).float().cpu()
                 for rows in torch.arange(len(bank)).split(_BATCH)
             ]
-        return torch.cat(parts)
+        if not self.share:
+            return torch.cat(parts)
+        beside = raw_pipeline(self.coordinates, aligned=True)
+        bank = SkeletonBank.from_clips(named, self.layout, beside, self.bodies)
+        return fused_clips(torch.cat(parts), clip_parts(bank), self.share)
 
     def to(self, device: str) -> "Model":
         """Move the encoder to a device."""

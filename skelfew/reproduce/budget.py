@@ -68,6 +68,8 @@ def spend(
         clips = base_samples * views(config, stage)
         epochs = max(1, round(part / clips))
         config = override(config, f"{stage}.epochs", epochs)
+        if stage == "classify":
+            config = override(config, "classify.clips", 1)
         left -= epochs * clips
     if "episodic" in config.stages:
         config = override(config, "episodic.episodes", max(1, round(left / _episode(config))))
@@ -79,9 +81,15 @@ def spent(config: TrainConfig, base_samples: int) -> dict[str, int]:
     return {
         stage: config.episodic.episodes * _episode(config)
         if stage == "episodic"
-        else getattr(config, stage).epochs * base_samples * views(config, stage)
+        else _passes(config, stage, base_samples) * base_samples * views(config, stage)
         for stage in config.stages
     }
+
+
+def _passes(config: TrainConfig, stage: str, base_samples: int) -> int:
+    if stage == "classify":
+        return config.classify.passes(base_samples)
+    return int(getattr(config, stage).epochs)
 
 
 def views(config: TrainConfig, stage: str) -> int:

@@ -24,7 +24,10 @@ from skelfew.training.stages import STAGES
 # Raised when training or scoring changes so that old records no longer stand for the code.
 RECORD_VERSION = 1
 # Settings that came after the first records; at these values they are not part of a key.
-_LATER: dict[str, Any] = {"episodic.head": "cosine", "episodic.head_settings": []}
+_LATER: dict[str, Any] = {
+    "episodic.head": "cosine", "episodic.head_settings": [], "fusion": 0.0, "data.kind": None,
+    "data.root": "first", "data.facing": "recorded", "data.size": "recorded",
+}  # fmt: skip
 # What was opened, by inputs, split, and whether validation classes are trained on.
 Opened = dict[tuple[InputConfig, str | None, bool], Inputs]
 # Settings that change where or how fast something is computed, but not what.
@@ -53,7 +56,7 @@ def expand(request: Request) -> Work:
         raise SkelfewError(f"{found.protocol.path}: has {len(splits)} splits, not {count}")
     absent = dict(_absent(request))
     rows = [row for row in request.wanted() if row.key not in absent]
-    rows.sort(key=lambda row: row.features != "raw")  # the floor first, it takes a second
+    rows.sort(key=lambda row: row.features == "encoder")  # the floor first, it takes a second
     units: dict[str, Unit] = {}
     by_row: dict[str, list[str]] = {}
     opened: Opened = {}
@@ -137,7 +140,7 @@ def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Uni
     """Return the unit of a row and a case; inputs that were opened before are used again."""
     config: TrainConfig | None = None
     samples: dict[str, int] = {}
-    if row.features != "raw":
+    if row.features == "encoder":
         config = layered(request, row, where)
         where = replace(where, train_on_validation=config.train_on_validation)
     place = (where.inputs, where.split, where.train_on_validation)
@@ -172,6 +175,7 @@ def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Uni
         draws=request.table.draws,
         samples=samples,
         head=head,
+        features=row.features,
     )
 
 

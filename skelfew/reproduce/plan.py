@@ -85,7 +85,8 @@ def commands(unit: Unit, folder: Path) -> list[str]:
     """Return the shell commands that do what a unit does."""
     if unit.config is None:
         where = f" --split {unit.split}" if unit.split else ""
-        head = f"skelfew-eval --raw --dataset {unit.dataset}{where}"
+        form = "aligned" if unit.features == "aligned" else "joints"
+        head = f"skelfew-eval --raw {form} --dataset {unit.dataset}{where}"
         return [_shots(head, shots) for shots in unit.shots]
     c, path = unit.config, below(folder, unit.name, links=True)
     parts = ["skelfew-train", "--run", str(path), "--preset", c.preset, "--seed", str(c.seed)]

@@ -198,7 +198,7 @@ def _line(
 
 
 def _estimate(row: Row, mode: str, values: Mapping[str, float], over: str) -> Estimate:
-    if row.features == "raw" and mode == "exemplars" and over == "seeds":
+    if row.features != "encoder" and mode == "exemplars" and over == "seeds":
         # The same exemplars and no training: one number, however many seeds.
         return Estimate(next(iter(values.values())), None, None, over, 1)
     return student_interval(list(values.values()), over)

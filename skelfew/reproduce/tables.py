@@ -52,7 +52,7 @@ class Row:
         quoted: Numbers of the paper, by data set and shots.
         missing: Why the row cannot run at all, "" if it can.
         datasets: Data sets that it is for; empty for all of the table.
-        features: ``encoder``, or ``raw`` for joint positions without any training.
+        features: ``encoder``, or without any training ``aligned`` or ``raw`` joint positions.
     """
 
     key: str
@@ -358,7 +358,7 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
     if not table.shots_of(row) or (0 in row.shots and not row.knows_texts):
         able = ", ".join(stage for stage in STAGES if learns_from_teacher(stage))
         raise TableError(f"{where}: 0 shots need one of the stages {able}")
-    if row.missing or row.features == "raw":
+    if row.missing or row.features != "encoder":
         return
     for what, keys, files in (
         ("cache", row.caches, table.caches),

@@ -26,6 +26,7 @@ class Unit:
         draws: Random draws of exemplars.
         samples: Clips that each stage passes through the encoder.
         head: Head that is scored besides ``skelfew.fewshot.CLASSIFIERS``, "" for none.
+        features: ``encoder``, or what is scored without one: ``raw`` or ``aligned`` skeletons.
     """
 
     key: str
@@ -41,6 +42,7 @@ class Unit:
     draws: int
     samples: dict[str, int] = field(default_factory=dict)
     head: str = ""
+    features: str = "encoder"
 
     @property
     def name(self) -> str:

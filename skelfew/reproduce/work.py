@@ -61,7 +61,8 @@ def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
     training: dict[str, Any] = {}
     texts: Subject | None = None
     if unit.config is None:
-        subject = raw_subject(inputs.manifest, inputs.store)
+        form = "aligned" if unit.features == "aligned" else "joints"
+        subject = raw_subject(inputs.manifest, inputs.store, form)
     else:
         resumed = (path / "config.json").is_file()
         if resumed:

@@ -44,6 +44,7 @@ def describe(
         "init": init,
         "pipeline": pipeline_of(config, inputs).to_dict(),
         "teacher": None,
+        **({"fusion": config.fusion} if config.fusion else {}),
     }
     from_teacher = [s for s in stages if s in config.teacher_stages]
     if inputs.cache is not None and from_teacher:

@@ -91,6 +91,10 @@ def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
         length=config.data.frames,
         missing_body=config.data.missing_body,
         stream=config.data.stream,
+        kind=config.data.kind,
+        root=config.data.root,
+        facing=config.data.facing,
+        size=config.data.size,
     )
 
 

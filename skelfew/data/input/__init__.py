@@ -4,3 +4,7 @@ from typing import Literal
 
 Stream = Literal["joint", "bone", "joint_motion", "bone_motion"]
 MissingBody = Literal["zeros", "duplicate", "mask"]
+InputKind = Literal["ntu", "ucla"]
+Root = Literal["first", "each", "level"]
+Facing = Literal["recorded", "camera"]
+Size = Literal["recorded", "body"]

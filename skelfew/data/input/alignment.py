@@ -7,15 +7,15 @@ recordings without a branch, so that an exported graph has the same steps.
 """
 
 import re
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from skelfew.data.input import Facing, Root, Size
 from skelfew.data.joints.layouts import Layout
 
-ROOTS = ("first", "each", "level")
-FACINGS = ("recorded", "camera")
-SIZES = ("recorded", "body")
+ROOTS, FACINGS, SIZES = (get_args(choices) for choices in (Root, Facing, Size))
 _SIDES = ("shoulder", "hip")
 _HEAD = re.compile("head|nose|(left|right)_(eye|ear)")
 

@@ -14,6 +14,7 @@ STAGES = Registry(
         "aimclr": "skelfew.training.stages.aimclr:AimCLR",
         "metric": "skelfew.training.stages.metric:Metric",
         "traditional": "skelfew.training.stages.traditional:Traditional",
+        "classify": "skelfew.training.stages.classify:Classify",
         "episodic": "skelfew.training.stages.episodic:Episodic",
     },
 )

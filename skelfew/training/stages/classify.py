@@ -1,0 +1,141 @@
+"""Stage ``classify``: base classes by cosine softmax, then statistics of them for novel ones.
+
+The cosine softmax is that of Gidaris & Komodakis, 2018, and Chen et al., "A Closer Look at Few-shot
+Classification", 2019 (Baseline++); mirrored clips as further classes are in the spirit of Lee et
+al., 2020. At the end, features are whitened by the scatter within base classes, which says what
+varies between performances of one action and so should not count.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skelfew.config.stages import Batch as BatchSize
+from skelfew.config.stages import OptimizerConfig, PassesConfig
+from skelfew.data.input.augment import mirror
+from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.encoders.temporal import SkeletonTemporal
+from skelfew.errors import SkelfewError
+from skelfew.fields import Count, Positive, Share
+from skelfew.training.data import TrainingData
+from skelfew.training.seeding import generator, seeded
+from skelfew.training.stages.base import Batch, Step
+from skelfew.training.stages.passes import Passes
+from skelfew.training.validation import encode
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(PassesConfig):
+    """Classification of the base classes by cosine softmax; what ``laptop`` trains.
+
+    Attributes:
+        epochs: Least number of passes over the base samples.
+        clips: Least number of clips, in as many passes as it takes.
+        temperature: Divides the cosines, at first; it is learned.
+        mirrored: Take the mirror images of clips as further classes.
+        whiten: Share of the mean variance in the scatter within base classes, by which features
+            are whitened at the end; 0 for no whitening.
+    """
+
+    epochs: Count = 5
+    clips: Count = 15_000
+    batch: BatchSize = 64
+    temperature: Positive = 0.1
+    mirrored: bool = True
+    whiten: Share = 0.1
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(lr=3e-3, weight_decay=0.01, decay_all=True)
+    )
+
+    def passes(self, samples: int) -> int:
+        """Return the number of passes over so many base samples."""
+        return max(self.epochs, -(-self.clips // max(samples, 1)))
+
+
+class CosineSoftmax(nn.Module):
+    """An encoder, a weight vector for each class, and a temperature.
+
+    Args:
+        encoder: Has ``feature_dim``.
+        classes: How many.
+        temperature: Divides the cosines, at first.
+    """
+
+    def __init__(self, encoder: SkeletonEncoder, classes: int, temperature: float):
+        super().__init__()
+        self.encoder = encoder
+        self.weights = nn.Parameter(torch.randn(classes, encoder.feature_dim))
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits (N, classes) of skeletons x."""
+        features = F.normalize(self.encoder(x).float(), dim=-1)
+        return self.log_scale.exp() * features @ F.normalize(self.weights, dim=-1).T
+
+
+class Classify(Passes):
+    """Trains an encoder to classify base classes by cosines, and whitens its features at the end.
+
+    Args:
+        encoder: Has ``feature_dim``.
+        data: Base-class samples.
+        config: Settings of this stage.
+        seed: Of initialisation, order and augmentation.
+
+    Raises:
+        SkelfewError: Features of this encoder cannot be whitened, or its layout not be mirrored.
+    """
+
+    name = "classify"
+    Config = ClassifyConfig
+
+    def __init__(
+        self, encoder: SkeletonEncoder, data: TrainingData, config: ClassifyConfig, seed: int
+    ):
+        super().__init__(data, config, seed)
+        self.config, self.layout = config, data.bank.layout
+        self.epochs = config.passes(len(data))
+        self.mirrored = config.mirrored and bool(self.layout.mirror)
+        if config.whiten and not isinstance(encoder, SkeletonTemporal):
+            raise SkelfewError(
+                "classify.whiten is for the encoder temporal; set it to 0, or --encoder temporal"
+            )
+        with seeded(seed, self.name, "head"):
+            classes = len(data.classes) * (2 if self.mirrored else 1)
+            self.module: CosineSoftmax = CosineSoftmax(encoder, classes, config.temperature)
+        self.module.to(data.device)
+
+    def draw(self, epoch: int, step: int) -> Batch:
+        """Return the next batch; with ``mirrored`` half of it, at random, as in a mirror."""
+        batch = super().draw(epoch, step)
+        if not self.mirrored:
+            return batch
+        draw = generator(self.seed, self.name, "mirror", epoch, step)
+        turned = torch.rand(len(batch.rows), generator=draw) < 0.5
+        beside = turned.to(batch.skeletons.device)
+        x = batch.skeletons
+        x = torch.where(beside[:, None, None, None, None], mirror(x, self.layout), x)
+        return Batch(batch.rows, x, turned.long())
+
+    def forward(self, batch: Batch) -> Step:
+        """Return cross-entropy and accuracy."""
+        labels = self.data.labels[batch.rows]
+        if batch.targets is not None:
+            labels = labels + len(self.data.classes) * batch.targets
+        labels = labels.to(batch.skeletons.device)
+        logits = self.module(batch.skeletons)
+        accuracy = (logits.argmax(dim=-1) == labels).float().mean()
+        return Step(F.cross_entropy(logits, labels), {"accuracy": accuracy})
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Whiten the features after the last epoch."""
+        if epoch + 1 == self.epochs and self.config.whiten:
+            encoder = self.encoder
+            assert isinstance(encoder, SkeletonTemporal)
+            features = encode(encoder, self.data)
+            labels = self.data.labels
+            encoder.whiten(features, labels.to(features.device), self.config.whiten)
+        return {"temperature": float(torch.exp(-self.module.log_scale.detach()))}
