@@ -1,0 +1,154 @@
+"""Preset laptop: cosine softmax on aligned bodies, whitening, and fusion with the matcher."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from evaluation_world import make_data
+
+from skelfew.cli.evaluate import main as evaluate
+from skelfew.config import ConfigError, InputConfig, TrainConfig, override, preset
+from skelfew.data.store import SkeletonStore
+from skelfew.encoders import build_encoder
+from skelfew.encoders.checkpoints import WeightsError, read_metadata
+from skelfew.encoders.features import fused_clips
+from skelfew.encoders.temporal import SkeletonTemporal
+from skelfew.errors import SkelfewError
+from skelfew.fewshot.dtw import DTW
+from skelfew.predict.export import Portable
+from skelfew.predict.model import Model
+from skelfew.predict.recogniser import Recogniser
+from skelfew.predict.recordings import Clip
+from skelfew.runs.folder import Run
+from skelfew.training.run import train
+
+SMALL = {"classify.clips": 64, "classify.epochs": 3, "classify.batch": 8, "threads": 1}
+
+
+def settings(**changes: object) -> TrainConfig:
+    config = replace(
+        preset("laptop"), device="cpu", inputs=InputConfig(dataset="tiny"), protocol="tiny"
+    )
+    for key, value in {**SMALL, **changes}.items():
+        config = override(config, key, value)
+    return config
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        make_data(root)
+        train(settings(), run_path="runs/one")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def there(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(world)
+
+
+def test_a_run_trains_whitens_and_is_scored_beside_no_training() -> None:
+    run = Run.open("runs/one")
+    rows = run.rows()
+    assert len(rows) == 4, "16 base samples: 64 clips are 4 passes"
+    assert rows[-1]["accuracy"] > rows[0]["accuracy"] and rows[-1]["temperature"] > 0
+    about = read_metadata(run.encoder)
+    assert about["fusion"] == 0.25 and about["pipeline"]["root"] == "level"
+    line = ["--run", "runs/one", "--raw", "--mode", "draws", "--draws", "3", "--json"]
+    rows = json.loads(CliRunner().invoke(evaluate, line).stdout)["rows"]
+    assert [(r["features"], r["classifier"]) for r in rows] == [
+        ("one", "dtw"), ("aligned skeletons", "dtw")
+    ]  # fmt: skip
+    assert all(row["micro"]["value"] > 0.8 for row in rows)
+    again = CliRunner().invoke(evaluate, [*line, "--classifier", "cosine"])
+    assert {r["classifier"] for r in json.loads(again.stdout)["rows"]} == {"cosine"}
+
+
+def test_recognisers_and_graphs_give_what_eval_scores() -> None:
+    """The same clips by the run as a model, and by its graph."""
+    store = SkeletonStore(Path("data/tiny.h5"))
+    clips = {
+        f"c{c}": [
+            Clip(f"c{c}_s{s}", store[f"c{c}_s{s}"].positions, store.joint_layout, 3)
+            for s in range(1, 5)
+        ]
+        for c in (3, 4, 5)
+    }  # fmt: skip
+    model = Model.from_run("runs/one")
+    assert (model.compared_by, model.share) == ("dtw", 0.25)
+    recogniser = Recogniser.learn({k: v[:2] for k, v in clips.items()}, model)
+    portable = Portable(recogniser).eval()
+    for name, group in clips.items():
+        for clip in group[2:]:
+            found = recogniser.similarities(model.features([model.fit(clip)]))[0]
+            assert recogniser.predict(clip).nearest == name
+            with torch.no_grad():
+                _, similar = portable(torch.from_numpy(clip.positions))
+            torch.testing.assert_close(similar, found, rtol=1e-4, atol=2e-5)
+
+
+def test_whitened_features_have_no_scatter_within_classes_beyond_one() -> None:
+    encoder = SkeletonTemporal(build_encoder("temporal", "kinect-v1", bodies=1).layout, bodies=1)
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(4).repeat_interleave(400)
+    mix = torch.randn(128, 128, generator=draw)
+    means = 5 * torch.randn(4, 128, generator=draw)
+    values = means[labels] + torch.randn(1600, 128, generator=draw) @ mix
+    before = values.clone()
+    for _ in range(2):  # the second time there is nothing left to do
+        encoder.whiten(values, labels, 0.0)
+        values = (before - encoder.centre) @ encoder.whitening
+        means = torch.stack([values[labels == c].mean(dim=0) for c in range(4)])
+        inside = values - means[labels]
+        scatter = inside.T @ inside / (1600 - 4)
+        torch.testing.assert_close(scatter, torch.eye(128), atol=2e-2, rtol=0)
+        torch.testing.assert_close(values.mean(dim=0), torch.zeros(128), atol=1e-2, rtol=0)
+
+
+def test_sequences_and_maps_pool_to_the_features() -> None:
+    encoder = build_encoder("temporal", "coco", channels=2, bodies=2, width=0.25).eval()
+    assert isinstance(encoder, SkeletonTemporal)
+    encoder.whiten(torch.randn(60, 32), torch.arange(60) % 3, 0.5)
+    x = torch.randn(3, 2, 16, 17, 2)
+    features = encoder(x)
+    assert features.shape == (3, 32)
+    torch.testing.assert_close(encoder.forward_sequence(x).mean(dim=(1, 2)), features)
+    torch.testing.assert_close(encoder.pool(encoder.forward_features(x), x), features)
+
+
+def test_fused_similarity_is_the_weighted_mean_of_both() -> None:
+    draw = torch.Generator().manual_seed(0)
+    frames = torch.randn(6, 16, 9, generator=draw)
+    parts = torch.nn.functional.normalize(
+        torch.randn(6, 2, 16, 4, generator=draw).flatten(1), dim=1
+    )
+    parts = parts.view(6, 2, 16, 4)
+    rule = DTW()
+
+    def alike(x: torch.Tensor) -> torch.Tensor:
+        return rule.similarities(x[None, :3], x[None, 3:])[0]
+
+    fused = alike(fused_clips(frames, parts, 0.3))
+    torch.testing.assert_close(fused, 0.3 * alike(frames[:, None]) + 0.7 * alike(parts))
+    assert fused_clips(frames[:, :4], parts, 0.3).shape == (6, 3, 4, 9)
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    for key, value in (("fusion", 2), ("classify.whiten", -1), ("classify.clips", 0),
+                       ("data.root", "no"), ("data.kind", "no")):  # fmt: skip
+        with pytest.raises(ConfigError, match=key.split(".")[-1]):
+            settings(**{key: value})
+    with pytest.raises(SkelfewError, match=r"classify\.whiten is for the encoder temporal"):
+        train(settings(**{"encoder.name": "agcn"}), run_path=tmp_path / "run")
+    assert preset("paper").fusion == 0 and preset("paper").data.root == "first"
+    with pytest.raises(WeightsError, match="fusion in its metadata is 7"):
+        from skelfew.encoders.checkpoints import save_encoder
+
+        encoder = build_encoder("temporal", "kinect-v1")
+        save_encoder(tmp_path / "e.safetensors", encoder, {"fusion": 7.0})
+        Model.from_run(tmp_path / "e.safetensors")
