@@ -38,7 +38,8 @@ OURS = {
     "skelfew/io/paths.py": {"name"},
     "skelfew/report/page.py": {"name"},
     "skelfew/reproduce/document.py": {
-        "f'{request.table.id}.jsonl'", "f'{path.stem}.md'", "page.name"},
+        "f'{request.table.id}.jsonl'", "f'{path.stem}.md'", "page.name", "f'{name}.jsonl'",
+        "f'{name}.md'"},
     "skelfew/reproduce/plan.py": {"request.table.id"},
     "skelfew/training/loop.py": {"f'best.{self.stage.name}.safetensors'"},
     "skelfew/training/run.py": {"f'encoder.{stage.name}.safetensors'"},

@@ -129,9 +129,10 @@ def class_mean_command(
 
 def _ids(path: Path) -> list[str]:
     from skelfew.errors import SkelfewError
+    from skelfew.io.files import read_text
 
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SkelfewError(f"{path}: not a readable list of sample IDs ({error})") from None
     return [line.strip() for line in lines if line.strip()]

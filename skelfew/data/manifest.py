@@ -160,7 +160,9 @@ class Manifest:
             )
         known = [c for c in COLUMNS if c in table.columns]
         samples = []
-        for i, values in enumerate(table[known].itertuples(index=False, name=None)):
+        # Plain arrays: pandas' own of strings are walked through three times as slowly.
+        cells = zip(*(table[c].to_numpy(dtype=object) for c in known), strict=True)
+        for i, values in enumerate(cells):
             row = dict(zip(known, map(uncell, values), strict=True))
             samples.append(_sample(path, i + 2, row))
         if not samples:

@@ -24,7 +24,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "frames of a chunk": (10_000, 1 << 12),
     "chunks of an array": (20_000, 1 << 11),
     "columns": (10_000, 1 << 14),
-    "rows": (200_000, 96),
+    "rows": (150_000, 112),
     "tensors": (20_000, 1 << 16),
     "groups and arrays": (10_000, 1 << 16),
     "instructions of a pickle": (1_000_000, 1 << 4),

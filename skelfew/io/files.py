@@ -79,6 +79,12 @@ def read_text(path: Path, most: int = MOST_BYTES, encoding: str = "utf-8") -> st
     return path.read_text(encoding=encoding)
 
 
+def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the bytes of a file; raise OSError as ``check_file``."""
+    check_file(path, most)
+    return path.read_bytes()
+
+
 def parse_json(
     text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None
 ) -> Any:

@@ -1,5 +1,6 @@
 """What is done to valid files to make hostile ones: strategies over bytes, JSON and zips."""
 
+import gzip
 import io
 import json
 import math
@@ -7,6 +8,7 @@ import re
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -163,6 +165,22 @@ def edited_file(draw: Draw, name: str, content: bytes) -> bytes:
     return edited(draw, content)
 
 
+def packed_bomb(draw: Draw) -> bytes:
+    """Return compressed bytes that unpack to far more than a chunk, or in far more pieces."""
+    zeros = zlib.compress(bytes(1 << 20), 9)
+    gz = gzip.compress(bytes(1 << 20), mtime=0)
+    repeat = struct.pack("<I", 1 << 1 | (1 << 17) << 3)[:3] + b"\0"  # a block of 128 KiB of zeros
+    blocks = repeat * draw(st.sampled_from((1, 40, 20_000)))
+    frame = b"\x28\xb5\x2f\xfd\0\x70" + blocks[:-4] + bytes([repeat[0] | 1]) + repeat[1:]
+    skipped = struct.pack("<II", 0x184D2A50, 0)
+    claim = struct.pack("<I", draw(st.sampled_from((0, 20, 1024, 2**31, 2 * 10**8))))
+    return draw(st.sampled_from((
+        zeros * 50, gz * draw(st.sampled_from((1, 300))), gzip.compress(b"", mtime=0) * 100_000,
+        frame, frame * 2, skipped * 50_000 + frame, skipped, claim + bytes(4 * 1024),
+        gzip.compress(claim + bytes(4 * 1024)), gzip.compress(gz * 50),
+    )))  # fmt: skip
+
+
 def npy(draw: Draw) -> bytes:
     """Return a NumPy file with any header and few bytes."""
     number = st.sampled_from((0, 1, 2, 3, 20, 25, 150, 10**6, 10**9, 2**40, 2**63, -1, True, 1.5))
@@ -184,14 +202,17 @@ def edited_zip(draw: Draw, content: bytes) -> bytes:
     at = draw(st.integers(0, len(entries) - 1))
     name, data = entries[at]
     kind = draw(st.sampled_from(("edit", "name", "bomb", "link", "twice", "more", "lie", "nest",
-                                 "method")))  # fmt: skip
+                                 "method", "empties")))  # fmt: skip
     mode, method = stat.S_IFREG | 0o644, zipfile.ZIP_STORED
     if kind == "edit":
         data = edited_file(draw, name, data)
+    elif kind == "empties":
+        entries += [(f"{name}.{i}", b"") for i in range(draw(st.sampled_from((100, 70_000))))]
     elif kind == "name":
         name = draw(st.sampled_from(("../../canary", "/tmp/skelfew-canary", "..\\x", "a/../../y",
                                      "C:/x", "", "/", "x\x00y", "\ud7ff", "zarr.json/x",
-                                     "./zarr.json", "x" * 3000)))  # fmt: skip
+                                     "./zarr.json", "x" * 3000, "c.zarr//tmp/skelfew-canary",
+                                     "a//b", "a/./b", "a\nb", "a/b/")))  # fmt: skip
     elif kind == "bomb":
         data, method = data + bytes(50_000_000), zipfile.ZIP_DEFLATED
     elif kind == "link":
@@ -254,11 +275,13 @@ def hostile(draw: Draw, seeds: "Callable[[], list[Files]]", extra: Any = None) -
             break
         name = names[draw(st.integers(0, len(names) - 1))]
         content = files[name]
-        kind = draw(st.integers(0, 19))
+        kind = draw(st.integers(0, 20))
         if kind == 0:
             del files[name]
         elif kind == 1:
             files[name] = Link(draw(st.sampled_from(("../secret", "/dev/zero", "absent", "."))))
+        elif kind == 20:
+            files[name] = packed_bomb(draw)
         elif kind == 2 and extra is not None:
             files.update(draw(extra))
         elif isinstance(content, bytes):

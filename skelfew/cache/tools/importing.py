@@ -15,6 +15,7 @@ from skelfew.cache.matching import match, rename
 from skelfew.cache.tools.foreign import Column, columns, texts
 from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
+from skelfew.io.files import read_text
 
 _ID_NAMES = ("sample_id", "ids", "id", "names")
 _ROWS = 4096
@@ -184,7 +185,7 @@ def _ids(source: Source, found: Mapping[str, Any], count: int) -> list[str]:
         ids = texts(found[name](), str(source.path))
     else:
         try:
-            lines = Path(name).read_text(encoding="utf-8").splitlines()
+            lines = read_text(Path(name)).splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise CacheError(
                 f"--ids {name}: neither an array of {source.path} nor a text file ({error})"

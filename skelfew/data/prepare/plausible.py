@@ -16,6 +16,7 @@ import numpy as np
 from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
+from skelfew.io.paths import below
 
 _NAMED = 5  # how many samples a finding names
 _LOOKS, _FRAMES = 1000, 8  # samples that geometry is measured on at most, and frames of each
@@ -345,7 +346,7 @@ def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
     unlike = []
     for sample in samples[:: -(-len(samples) // _PROBED)]:
         try:
-            length = probe(folder / sample.video).frames
+            length = probe(below(folder, sample.video, links=True)).frames
         except (SkelfewError, OSError):
             continue
         whole = uses[sample.video] == 1 and sample.start_frame == 0

@@ -23,6 +23,7 @@ from skelfew.data.readers.own_table import BadRow, Row, read_table
 from skelfew.data.readers.single import read_known, read_mat
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.files import read_bytes
 from skelfew.io.paths import below
 
 _CHOICES = {
@@ -89,7 +90,7 @@ def _video_step(options: Options) -> float:
 
 def depends(raw: RawFolder, options: Options) -> str:
     """Return a hash of the table and of the state of the folders that it names."""
-    digest = hashlib.sha256((raw.path / str(options["table"])).read_bytes())
+    digest = hashlib.sha256(read_bytes(raw.path / str(options["table"])))
     for recording in sorted(_table(raw, options)[0]):
         folder = below(raw.path, recording, links=True)
         if folder.is_dir():

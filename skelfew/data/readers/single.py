@@ -11,7 +11,7 @@ import numpy as np
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.readers.arrays import VALUES, to_bodies
 from skelfew.errors import SkelfewError
-from skelfew.io.files import BROKEN, brief, check_file, parse_json
+from skelfew.io.files import BROKEN, brief, check_file, parse_json, read_bytes
 
 _PKU_COLUMNS, _MSR_COLUMNS, _UCLA = 150, (60, 80), b'"skeletons"'
 
@@ -37,7 +37,7 @@ def read_known(path: Path, layout: Layout) -> tuple[np.ndarray, str] | None:
         return None
     check_file(path, most=None)
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except BROKEN as error:
         raise SkelfewError(f"cannot be read ({brief(error)})") from None
     if lower.endswith(".skeleton"):
@@ -99,7 +99,7 @@ def read_mat(path: Path, layout: Layout, order: str) -> np.ndarray:
 
     found = {
         name: values
-        for name, values in utd.variables(path.read_bytes(), load=True).items()
+        for name, values in utd.variables(read_bytes(path), load=True).items()
         if isinstance(values, np.ndarray) and values.dtype.kind in "fiu" and values.ndim >= 2
     }
     large = {name: v for name, v in found.items() if v.ndim > 2 or v.size >= 2 * len(layout)}
