@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from skelfew.config import InputConfig
-from skelfew.evaluation.statistics import mean_interval
+from skelfew.evaluation.statistics import student_interval
 from skelfew.evaluation.subjects import raw_subject, run_subject
 from skelfew.predict.rejection import learn_rejection
 from skelfew.predict.similarity import class_means, confidence_scale, cosines
@@ -72,7 +72,7 @@ def main() -> None:
         for shots in SHOTS:
             generator = torch.Generator().manual_seed(0)
             found = [draw(values, labels, shots, generator) for _ in range(given.draws)]
-            means = {k: mean_interval([f[k] for f in found], "draws") for k in found[0]}
+            means = {k: student_interval([f[k] for f in found], "draws") for k in found[0]}
             rows.append({"features": one.name, "shots": shots, **means})
     if given.json:
         plain = [{k: getattr(v, "value", v) for k, v in row.items()} for row in rows]

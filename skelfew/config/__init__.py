@@ -30,6 +30,7 @@ from skelfew.fields import (
     parameters,
     validate,
 )
+from skelfew.io.files import shown
 from skelfew.training.stages import STAGES
 
 __all__ = [
@@ -335,8 +336,13 @@ def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
 
     Raises:
         ConfigError: No such key, or not a value of its type. Settings of one encoder alone are
-            looked at when the run starts (``EncoderConfig.checked``).
+            looked at when the run starts (``EncoderConfig.checked``). ``preset`` is no value to set.
     """
+    if key == "preset":
+        raise ConfigError(
+            f"preset is not a value to set: {shown(value)} would name the run and change nothing; "
+            "choose it with --preset, which sets all its values"
+        )
     name, _, rest = key.partition(".")
     if name in STAGES:
         settings = getattr(config, name)

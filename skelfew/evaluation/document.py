@@ -22,7 +22,7 @@ from skelfew.evaluation.scoring import (
     score_exemplars,
     score_texts,
 )
-from skelfew.evaluation.statistics import Estimate, mean_interval
+from skelfew.evaluation.statistics import Estimate, student_interval
 from skelfew.evaluation.subjects import Subject, run_subject
 from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.trained import bind, settings_of
@@ -316,8 +316,8 @@ def _row(
     micro, macro = row[0][2].micro, row[0][2].macro
     if len(row) > 1:
         of = "splits" if len({p.split for _, p, _ in row}) == len(row) else "runs"
-        micro = mean_interval([r.micro.value for _, _, r in row], of)
-        macro = mean_interval([r.macro.value for _, _, r in row], of)
+        micro = student_interval([r.micro.value for _, _, r in row], of)
+        macro = student_interval([r.macro.value for _, _, r in row], of)
     return {
         "features": kind,
         "classifier": name,

@@ -17,8 +17,8 @@ from skelfew.evaluation.statistics import (
     Estimate,
     bootstrap,
     confusion_matrix,
-    mean_interval,
     per_class,
+    student_interval,
 )
 from skelfew.fewshot import Classifier
 
@@ -191,8 +191,8 @@ def score_draws(
         micro.append(np.diag(drawn).sum() / drawn.sum())
         macro.append(np.nanmean(per_class(drawn)))
     return _result(
-        mean_interval(micro, "draws"),
-        mean_interval(macro, "draws"),
+        student_interval(micro, "draws"),
+        student_interval(macro, "draws"),
         classes,
         total,
         changed,
@@ -243,7 +243,7 @@ def score_episodes(
     asked = labels[query].flatten()
     hits.index_add_(0, asked, correct.flatten().double())
     tries.index_add_(0, asked, torch.ones(len(asked), dtype=torch.float64))
-    micro = mean_interval(correct.double().mean(dim=1).numpy(), "episodes")
+    micro = student_interval(correct.double().mean(dim=1).numpy(), "episodes")
     return Result(
         micro=micro,
         macro=micro,  # every class of an episode has as many queries
@@ -292,8 +292,8 @@ def episode_hits(
 def mean_over_splits(results: Sequence[Result]) -> tuple[Estimate, Estimate]:
     """Return the mean micro and macro accuracy over the splits of a protocol."""
     return (
-        mean_interval([r.micro.value for r in results], "splits"),
-        mean_interval([r.macro.value for r in results], "splits"),
+        student_interval([r.micro.value for r in results], "splits"),
+        student_interval([r.macro.value for r in results], "splits"),
     )
 
 

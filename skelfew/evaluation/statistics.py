@@ -3,10 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
-
-_Z = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,7 @@ def bootstrap(
     return estimates[0], estimates[1]
 
 
-def mean_interval(values: Sequence[float] | np.ndarray, of: str) -> Estimate:
-    """Return the mean +- 1.96 standard deviations / sqrt(n); no interval for a single value."""
-    array = np.asarray(values, dtype=np.float64)
-    mean = float(array.mean())
-    if len(array) < 2:
-        return Estimate(mean, None, None, of, len(array))
-    half = _Z * float(array.std(ddof=1)) / len(array) ** 0.5
-    return Estimate(mean, mean - half, mean + half, of, len(array))
-
-
+@lru_cache
 def student_quantile(probability: float, freedom: int) -> float:
     """Return the quantile of Student's t, e.g. 2.776 for 0.975 and 4 degrees of freedom.
 
@@ -121,11 +111,22 @@ def student_quantile(probability: float, freedom: int) -> float:
     return float(freedom**0.5 * math.tan((low + high) / 2))
 
 
-def student_interval(values: Sequence[float] | np.ndarray, of: str) -> Estimate:
-    """Return the mean and its 95 % interval by Student's t; no interval for a single value."""
+def student_interval(
+    values: Sequence[float] | np.ndarray, of: str, difference: bool = False
+) -> Estimate:
+    """Return the mean and its 95 % interval by Student's t; no interval for a single value.
+
+    The interval is cut at the ends of what a mean can be, which loses no coverage.
+
+    Args:
+        values: Accuracies in [0, 1], or their differences in [-1, 1].
+        of: What they are of: episodes, splits, draws, seeds or runs.
+        difference: Whether they are differences.
+    """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())
     if len(array) < 2:
         return Estimate(mean, None, None, of, len(array))
     half = student_quantile(0.975, len(array) - 1) * float(array.std(ddof=1)) / len(array) ** 0.5
-    return Estimate(mean, mean - half, mean + half, of, len(array))
+    low, high = max(mean - half, -1.0 if difference else 0.0), min(mean + half, 1.0)
+    return Estimate(mean, low, high, of, len(array))

@@ -37,7 +37,7 @@ class Score:
         answers: Sample IDs by the same; None where the result does not keep them.
         exemplars: Sample IDs by class.
         document: More of the result: created, command, data, protocol, excluded_queries,
-            teacher_untrained, notes, and the classifier's settings.
+            teacher_untrained, notes on this score, and the classifier's settings.
     """
 
     path: Path
@@ -279,10 +279,27 @@ def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name
             "protocol": dict(document["protocol"]),
             "excluded_queries": [str(name) for name in document.get("excluded_queries", [])],
             "teacher_untrained": document.get("teacher_untrained"),
-            "notes": [str(note) for note in document.get("notes", [])],
+            "notes": _notes(document, row),
             "settings": dict(row["settings"]),
         },
     )
+
+
+def _notes(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+    """Return what a result notes on this row: on all of it, on its subjects, on its classifier."""
+    others = {str(other["classifier"]) for other in document["rows"]} - {str(row["classifier"])}
+    about = {result["subject"] for result in row["results"]}
+    own: set[str] = set()
+    foreign: set[str] = set()
+    for subject in document["subjects"]:
+        (own if subject["name"] in about else foreign).update(map(str, subject.get("notes", ())))
+    notes = dict.fromkeys(str(note) for note in document.get("notes", []))
+    return [
+        note
+        for note in notes
+        if (note in own or note not in foreign)
+        and not any(note.startswith(f"{name} is transductive:") for name in others)
+    ]
 
 
 def _estimate(values: Mapping[str, Any]) -> Estimate:

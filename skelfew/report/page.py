@@ -127,11 +127,7 @@ def _score(facts: RunFacts, score: Score) -> Safe:
     over = f"{count:,} {score.micro.of}" if count > 1 else f"one of {score.micro.of}"
     low, high = score.micro.low, score.micro.high
     interval = "" if low is None or high is None else f"{percent(low)} to {percent(high)}"
-    beside = any(s.path == score.path and s.features not in UNTRAINED for s in facts.scores)
-    notes = [
-        *(["looks at the queries before it decides"] if score.transductive else []),
-        *([] if score.features in UNTRAINED and beside else score.document["notes"]),
-    ]
+    notes = score.document["notes"]
     quoted = f"; quoted {', '.join(dict.fromkeys(percent(q) for q in same))} %" if same else ""
     return tag(
         "li",

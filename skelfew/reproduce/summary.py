@@ -156,7 +156,7 @@ def paired(one: Mapping[str, float], other: Mapping[str, float], over: str) -> E
     common = [unit for unit in one if unit in other]
     if not common:
         return None
-    return student_interval([one[u] - other[u] for u in common], over)
+    return student_interval([one[u] - other[u] for u in common], over, difference=True)
 
 
 def _line(

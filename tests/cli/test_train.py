@@ -62,6 +62,7 @@ def test_usage_errors(arguments: list[str], message: str) -> None:
     [
         (["--dataset=absent"], "no manifests/absent.csv"),
         (["--cache=cache/absent.zarr"], "no such cache"),
+        (["--cache=cache/tiny.zarr", "--set=preset=paper"], "choose it with --preset"),
         (["--cache=cache/tiny.zarr", "--set=transfer.warp=9"], "'warp' is not one of"),
         (["--cache=cache/tiny.zarr", "--decay=2"], "decay is 2.0"),
         (["--cache=cache/tiny.zarr", "--encoder=resnet"], "no encoder 'resnet'"),

@@ -15,7 +15,7 @@ from skelfew.encoders.features import kept, raw_features
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.document import Plan, evaluate
 from skelfew.evaluation.scoring import Features, score_draws, score_episodes, score_exemplars
-from skelfew.evaluation.statistics import bootstrap, confusion_matrix, mean_interval, per_class
+from skelfew.evaluation.statistics import bootstrap, confusion_matrix, per_class, student_interval
 from skelfew.evaluation.subjects import encoder_subject, raw_subject, run_subject
 from skelfew.fewshot import CLASSIFIERS, build_classifier
 from skelfew.runs.folder import Run
@@ -81,13 +81,22 @@ def test_bootstrap_survives_a_class_without_queries() -> None:
     assert macro.low is not None and 0 <= macro.low <= 7 / 8
 
 
-def test_mean_interval() -> None:
-    estimate = mean_interval([0.2, 0.4, 0.6], "splits")
-    assert estimate.value == pytest.approx(0.4)
-    assert estimate.high == pytest.approx(0.4 + 1.96 * 0.2 / 3**0.5, abs=1e-4)
-    assert str(estimate) == "40.0 % [17.4, 62.6]"
-    single = mean_interval([0.5], "splits")
-    assert single.low is None and str(single) == "50.0 %"
+@pytest.mark.parametrize(
+    ("values", "difference", "text"),
+    [
+        ([0.5, 0.55, 0.6], False, "55.0 % [42.6, 67.4]"),
+        ([0.7, 0.95, 0.99], False, "88.0 % [49.0, 100.0]"),
+        ([0.0, 0.02, 0.3], False, "10.7 % [0.0, 52.3]"),
+        ([-0.9, 0.1], True, "-40.0 % [-100.0, 100.0]"),
+        ([1.0, 1.0], False, "100.0 % [100.0, 100.0]"),
+        ([0.5], False, "50.0 %"),
+    ],
+)
+def test_intervals_are_student_s_and_of_what_can_be(
+    values: list[float], difference: bool, text: str
+) -> None:
+    estimate = student_interval(values, "splits", difference)
+    assert str(estimate) == text and estimate.count == len(values)
 
 
 # --- scores ----------------------------------------------------------------------------------
@@ -110,7 +119,7 @@ def test_episodes_equal_a_loop(name: str) -> None:
         truth = torch.arange(3).repeat_interleave(5)
         accuracies.append(float((logits[0].argmax(1) == truth).double().mean()))
     assert result.micro.value == pytest.approx(np.mean(accuracies))
-    assert result.micro.high == pytest.approx(mean_interval(accuracies, "episodes").high)
+    assert result.micro.high == pytest.approx(student_interval(accuracies, "episodes").high)
     assert result.chance == 1 / 3 and result.queries == 15
     assert len(result.per_class) == 4 and all(0 <= a <= 1 for a in result.per_class)
 

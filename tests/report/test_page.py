@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from report_world import call, run_report
 
 from skelfew.cli.evaluate import main as evaluate
+from skelfew.encoders.checkpoints import load_encoder, save_encoder
 from skelfew.errors import SkelfewError
 from skelfew.report.charts import line_chart, ticks
 from skelfew.report.embedding import place
@@ -64,6 +66,24 @@ def test_scores_provenance_and_notes(world: Path, tmp_path: Path) -> None:
     assert re.search(r"encoder.width 0\.125 1\.0", text), "what differs from the preset"
     assert "transfer, then episodic" in text and "Stage episodic" in text
     assert "No map of the embeddings: skelfew-report --embed computes it." in text
+
+
+def test_a_card_has_the_notes_of_its_own_run(copy: Path) -> None:
+    runs = copy / "runs"
+    shutil.copytree(runs / "one", runs / "two")
+    shutil.rmtree(runs / "one" / "results")
+    encoder, metadata = load_encoder(runs / "one" / "encoder.safetensors")
+    save_encoder(runs / "two" / "encoder.safetensors", encoder, {**metadata, "init": "third"})
+    both = ("--run=runs/one", "--run=runs/two", "--raw", "--threads=1")
+    shutil.rmtree(runs / "two" / "results")
+    call(copy, evaluate, *both)
+    run_report(copy, "runs", "--html", "page.html")
+    cards = re.findall(r"<li><p class=\"what\"><b class=\"who\">(.*?)</b>(.*?)</li>",
+                       (copy / "page.html").read_text(), re.DOTALL)  # fmt: skip
+    noted = {who: ("began from third" in card, "UNTRAINED" in card) for who, card in cards}
+    assert noted == {"one": (False, True), "two": (True, True), "raw skeletons": (False, False)}
+    rows = json.loads(run_report(copy, "runs", "--json").stdout)["rows"]
+    assert ["began from third" in str(r["notes"]) for r in rows] == [False, True, False]
 
 
 def test_what_is_gone_is_named_and_the_rest_is_there(copy: Path) -> None:
