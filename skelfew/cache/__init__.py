@@ -4,10 +4,11 @@ The on-disk format is specified in cache/README.md; this package is its referenc
 """
 
 from skelfew.cache.format.checks import CacheError
+from skelfew.cache.format.history import IDENTITY
 from skelfew.cache.format.storage import DONE, FAILED, PENDING, content_digest
 from skelfew.cache.join import JoinedCache, join
 from skelfew.cache.reader import REPRESENTATIONS, TeacherCache
-from skelfew.cache.writer import IDENTITY, CacheWriter
+from skelfew.cache.writer import CacheWriter
 
 __all__ = [
     "DONE",

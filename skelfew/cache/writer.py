@@ -13,6 +13,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from skelfew.cache.format.checks import FEATURE_DTYPES, CacheError, brief, check_format, check_same
+from skelfew.cache.format.history import IDENTITY
 from skelfew.cache.format.storage import (
     DAMAGE,
     DONE,
@@ -31,7 +32,6 @@ from skelfew.errors import SkelfewError
 from skelfew.io.writing import no_link
 
 # Equal for a store to be continued; everything else in the attributes is for the record.
-IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "preprocessing", "classes")
 
 
 class CacheWriter:

@@ -38,4 +38,5 @@ def made(done: dict[str, Any]) -> str:
     return (
         f"{done['cache']}: {done['done']:,} of {done['samples']:,} samples done, "
         f"{done['failed']:,} failed, {done['pending']:,} pending\ndigest {done['digest']}"
+        + (f"\nidentity {done['identity']}, of digest and teacher" if "identity" in done else "")
     )

@@ -336,7 +336,7 @@ def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
 
     Raises:
         ConfigError: No such key, or not a value of its type. Settings of one encoder alone are
-            looked at when the run starts (``EncoderConfig.checked``). ``preset`` is no value to set.
+            looked at when the run starts (``EncoderConfig.checked``). ``preset`` cannot be set.
     """
     if key == "preset":
         raise ConfigError(

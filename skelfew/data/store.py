@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from skelfew.io.writing import writing
+from skelfew.progress import Progress
 from contextlib import ExitStack
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_attributes, read_values
 from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
@@ -23,10 +24,12 @@ from skelfew.data.manifest import bad_id
 from skelfew.data.prepare.packing import FILTERS, PackedRows
 from skelfew.errors import SkelfewError
 from skelfew.io.files import brief, parse_json
+from skelfew.io.vouched import vouch, vouched
 
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1
 _CHUNK_ROWS = 512
+_LARGE = 1 << 28  # bytes; to check more than that takes a while, which is shown
 _BUFFER_ROWS = 16 * _CHUNK_ROWS  # written at a time: HDF5 is slow at many small writes
 
 
@@ -51,6 +54,13 @@ class Skeleton:
 class SkeletonStore:
     """Read access to a skeleton store; opens lazily and reads single samples.
 
+    The first time that a file is opened, its content is compared with the digest that it carries;
+    after that, until size or time of the file change, it is taken as checked.
+
+    Args:
+        path: The file.
+        check: False opens it whatever its content.
+
     Attributes:
         ids: Sample IDs in stored order.
         frames: T of each sample, (N,) int64.
@@ -58,7 +68,7 @@ class SkeletonStore:
         attrs: dataset, layout, coordinates, manifest_sha256, digest and what the reader wrote.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, check: bool = True):
         self.path = Path(path)
         try:
             self._file = open_file(self.path)
@@ -71,6 +81,8 @@ class SkeletonStore:
             raise StoreError(str(error)) from None
         try:
             self._open()
+            if check:
+                self._check_content()
         except StoreError:
             self._file.close()
             raise
@@ -109,6 +121,18 @@ class SkeletonStore:
         joints = (*self._positions.shape[:2], 2)
         if self._pixels is not None and self._pixels.shape != joints:
             raise StoreError(f"{self.path}: pixels have shape {self._pixels.shape}, not {joints}")
+
+    def _check_content(self) -> None:
+        recorded = self.attrs.get("digest")
+        if recorded is None or vouched(self.path, str(recorded)):
+            return
+        if (found := self.content_digest()) != recorded:
+            raise StoreError(
+                f"{self.path}: changed since it was written: its content has digest {found[:12]}, "
+                f"{str(recorded)[:12]} is recorded; run skelfew-prepare "
+                f"{self.attrs.get('dataset', self.path.stem)} again, or ask for the file"
+            )
+        vouch(self.path, found)
 
     def _texts(self, name: str) -> list[str]:
         dataset = plain_dataset(self.path, self._file, name)
@@ -229,9 +253,12 @@ class SkeletonStore:
     def __getitem__(self, sample_id: str) -> Skeleton:
         i = self.row(sample_id)
         rows = slice(self._offset[i], self._offset[i + 1])
-        shape = (int(self.bodies[i]), int(self.frames[i]))
         positions = self._rows(self._positions, rows)
         pixels = None if self._pixels is None else self._rows(self._pixels, rows)
+        return self._shaped(i, positions, pixels)
+
+    def _shaped(self, i: int, positions: np.ndarray, pixels: np.ndarray | None) -> Skeleton:
+        shape = (int(self.bodies[i]), int(self.frames[i]))
         return Skeleton(
             positions.reshape(*shape, *positions.shape[1:]),
             None if pixels is None else pixels.reshape(*shape, *pixels.shape[1:]),
@@ -255,9 +282,21 @@ class SkeletonStore:
 
     def content_digest(self) -> str:
         """Recompute the digest from the content; equal to ``attrs["digest"]`` if undamaged."""
-        digest = hashlib.sha256()
-        for sample_id in self.ids:
-            _update(digest, sample_id, self[sample_id])
+        digest, start, count = hashlib.sha256(), 0, len(self.ids)
+        shown = self.path.stat().st_size > _LARGE
+        with Progress(f"check {self.path.name}", count, "samples", shown=shown) as progress:
+            while start < count:  # many samples at a time: HDF5 is slow at small reads
+                last = self._offset[start] + _BUFFER_ROWS
+                stop = max(int(np.searchsorted(self._offset, last, "right")) - 1, start + 1)
+                rows = slice(self._offset[start], self._offset[stop])
+                positions = self._rows(self._positions, rows)
+                pixels = None if self._pixels is None else self._rows(self._pixels, rows)
+                for i in range(start, stop):
+                    own = slice(self._offset[i] - rows.start, self._offset[i + 1] - rows.start)
+                    skeleton = self._shaped(i, positions[own], None if pixels is None else pixels[own])
+                    _update(digest, self.ids[i], skeleton)
+                progress.advance(stop - start)
+                start = stop
         return digest.hexdigest()
 
 
@@ -336,6 +375,8 @@ class SkeletonStoreWriter:
         self._file.attrs["digest"] = self.digest
         self._file.close()
         self._whole.close()
+        if self._compress:  # others are parts that are put together and removed
+            vouch(self.path, self.digest)
 
     @property
     def digest(self) -> str:

@@ -3,6 +3,7 @@
 One file, so that one rename commits all of it; no pickle, so that opening it executes nothing.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from skelfew.io.writing import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_HASH = "content_sha256"
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,12 @@ class Form:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], header: Mapping[str, str]) -> None:
-    """Write any safetensors file, whole or not at all."""
+    """Write any safetensors file, whole or not at all, with a hash of its content."""
     from safetensors.torch import save
 
     # Clones, because safetensors refuses tensors that share memory.
     plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    header = {**header, _HASH: _content(header, plain)}
     with writing(path, durable=True) as file:
         file.write(save(plain, dict(header)))
 
@@ -107,7 +111,8 @@ def read_tensors(
 
     Raises:
         OSError: It cannot be read, or has too many tensors.
-        ValueError: It is damaged.
+        ValueError: It is damaged, or its content is not what its hash says. Files of earlier
+            versions and of others have no hash.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -118,6 +123,22 @@ def read_tensors(
             header = file.metadata() or {}
             if not tensors or (only is not None and header.get("format") != only):
                 return header, {}
-            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            found = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(str(error)) from None
+    if _HASH in header and header[_HASH] != _content(header, found):
+        raise ValueError("it was changed since it was written: its content has another hash")
+    return header, found
+
+
+def _content(header: Mapping[str, str], tensors: Mapping[str, "Tensor"]) -> str:
+    """Return the SHA-256 of header and tensors, contiguous on the processor."""
+    import torch
+
+    about = {key: value for key, value in header.items() if key != _HASH}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from skelfew.cache.format.history import identity as identity_of
+from skelfew.cache.format.history import steps_of
 from skelfew.cache.transport.places import is_url
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.protocols.protocol import split_names
@@ -194,13 +196,19 @@ def identity(
         "skeletons": inputs.store.attrs.get("digest"),
         "protocol": inputs.protocol.sha256,
         "split": inputs.protocol.split,
-        "cache": inputs.cache.attrs.get("digest") if inputs.cache else None,
+        "cache": _cache(inputs.cache.attrs) if inputs.cache else None,
         **({"relevance": known} if (known := _known(config, inputs)) else {}),
         "classes": request.classes,
         "shots": list(request.table.shots_of(row)),
         "draws": request.table.draws,
         "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
     }
+
+
+def _cache(attrs: Mapping[str, Any]) -> str | None:
+    """What a cache is known by: what was imported is only as good as the teacher that it names."""
+    imported = any(step.get("name") == "import" for step in steps_of(attrs))
+    return identity_of(attrs) if imported else attrs.get("digest")
 
 
 def _known(config: TrainConfig | None, inputs: Inputs) -> Any:

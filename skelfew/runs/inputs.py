@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from skelfew.io.clean import printable
 from skelfew.cache import JoinedCache, TeacherCache, join
+from skelfew.cache.format.history import identity
 from skelfew.cache.transport.fetch import local_path
 from skelfew.cache.transport.places import Place, is_url
 from skelfew.config import InputConfig, TrainConfig
@@ -84,6 +85,7 @@ class Inputs:
             document["cache"] = {
                 "path": where.cache,
                 "digest": self.cache.attrs.get("digest"),
+                "identity": identity(self.cache.attrs),
                 "teacher": self.cache.attrs.get("teacher"),
                 "preprocessing": self.cache.attrs.get("preprocessing"),
                 "width": self.cache.dim,

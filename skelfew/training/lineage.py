@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from skelfew.cache import TeacherCache
+from skelfew.cache.format.history import identity
 from skelfew.cache.tools.compare import differences
 from skelfew.config import TrainConfig
 from skelfew.data.protocols.files import list_protocols
@@ -57,6 +58,7 @@ def describe(
             "width": inputs.cache.dim,
             "preprocessing": inputs.cache.attrs.get("preprocessing"),
             "cache_digest": inputs.cache.attrs.get("digest"),
+            "cache_identity": identity(inputs.cache.attrs),
             "representation": settings.representation,
             "target_form": settings.target_form,
         }

@@ -103,9 +103,9 @@ def resume(path: str | Path, device: str | None = None, threads: int | None = No
     inputs = find_inputs(config)
     before, now = read_json(run.path / "inputs.json"), inputs.describe()
     for key in sorted(set(before) | set(now)):
-        for field in ("sha256", "digest"):
+        for field in ("sha256", "digest", "identity"):
             old, new = before.get(key, {}).get(field), now.get(key, {}).get(field)
-            if old != new:
+            if old != new and (old or field != "identity"):  # earlier versions wrote no identity
                 raise InputError(
                     f"{run.path}: the {key} has changed since the run began ({field} {old}, "
                     f"now {new}{changes(before.get(key, {}), now.get(key, {}))}); bring it back, "

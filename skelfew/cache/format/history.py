@@ -3,6 +3,8 @@
 cache/README.md says what of the Zarr provenance convention could be established.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +16,22 @@ CONVENTIONS = "zarr_conventions"
 _CONVENTION = {"uuid": "0d4ef942-0f74-4187-ae72-016ddf083fe1"}
 # Written by whoever writes a store, never carried from one to another.
 MANAGED = ("format", "format_version", "created", "complete", "digest", "shard", CONVENTIONS, STEPS)
+
+
+# What a cache is, beside its features; fixed when it is created.
+IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "preprocessing", "classes")
+
+
+def identity(attrs: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``.
+
+    The digest covers features and sample IDs alone, so the same features under the name of another
+    teacher have the same digest and another identity. None while there is no digest.
+    """
+    if attrs.get("digest") is None:
+        return None
+    known = {key: attrs.get(key) for key in ("digest", *IDENTITY)}
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def step(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from skelfew.cache.format.history import steps_of
+from skelfew.cache.format.history import identity, steps_of
 from skelfew.cache.format.stored import StoredCache
 
 
@@ -38,6 +38,7 @@ def card(path: str | Path) -> dict[str, Any]:
         "licence_note": attrs.get("licence_note") or "",
         "bytes": cache.bytes,
         "digest": attrs.get("digest"),
+        "identity": identity(attrs),
         "steps": steps_of(attrs),
     }
 
@@ -68,6 +69,7 @@ def lines(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("preprocessing", ", ".join(f"{k} {_short(v)}" for k, v in made.items()) or "unknown"),
         ("size", f"{document['bytes'] / 1e6:,.1f} MB"),
         ("digest", str(document["digest"] or "none yet: the rows are still being written")),
+        ("identity", str(document["identity"] or "none yet")),
         ("created", f"{document['created']}"),
         ("steps", ", ".join(str(s.get("name")) for s in document["steps"]) or "not recorded"),
         ("licence note", document["licence_note"] or "none; ask whoever sent it"),

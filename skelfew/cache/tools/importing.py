@@ -9,7 +9,7 @@ import numpy as np
 
 from skelfew.cache.building import building
 from skelfew.cache.format.checks import CacheError
-from skelfew.cache.format.history import declared, step
+from skelfew.cache.format.history import declared, identity, step
 from skelfew.cache.format.storage import DONE
 from skelfew.cache.matching import match, rename
 from skelfew.cache.tools.foreign import Column, columns, texts
@@ -146,6 +146,7 @@ def import_features(
         "failed": 0,
         "pending": pending,
         "digest": digest,
+        "identity": identity({**attrs, "digest": digest}),
     }
 
 

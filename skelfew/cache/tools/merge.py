@@ -9,11 +9,11 @@ import numpy as np
 
 from skelfew.cache.building import building
 from skelfew.cache.format.checks import CacheError, first_difference
-from skelfew.cache.format.history import carried, step
+from skelfew.cache.format.history import IDENTITY, carried, step
 from skelfew.cache.format.storage import DONE, FAILED, PENDING
 from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.tools.compare import cosine
-from skelfew.cache.writer import IDENTITY, CacheWriter
+from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
 from skelfew.io.files import brief, read_csv
 from skelfew.io.writing import write_csv

@@ -219,7 +219,7 @@ def _merge(
                 if index not in opened:
                     if len(opened) >= limit:
                         opened.pop(next(iter(opened))).close()
-                    opened[index] = SkeletonStore(parts[index].store)
+                    opened[index] = SkeletonStore(parts[index].store, check=False)
                     if in_order:
                         opened[index].load()
                 skeleton = opened[index][sample.sample_id]
