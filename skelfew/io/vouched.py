@@ -1,7 +1,7 @@
 """Which files were found to be what their digest says: a full check once, then size and time.
 
 Kept in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``), a small file each. Where
-that cannot be written, files are checked whenever they are opened.
+that cannot be written, files are checked whenever they are opened, as small ones always are.
 """
 
 import contextlib
@@ -11,6 +11,8 @@ from pathlib import Path
 
 from skelfew.io.files import parse_json
 from skelfew.io.writing import write_json
+
+_SMALL = 1 << 22  # bytes, read and hashed in some milliseconds
 
 
 def vouched(path: Path, digest: str) -> bool:
@@ -24,6 +26,8 @@ def vouched(path: Path, digest: str) -> bool:
 def vouch(path: Path, digest: str) -> None:
     """Remember that a file has this digest."""
     with contextlib.suppress(OSError):
+        if path.stat().st_size < _SMALL:
+            return
         note = _note(path)
         note.parent.mkdir(parents=True, exist_ok=True)
         write_json(note, _state(path, digest))

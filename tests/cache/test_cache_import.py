@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from test_cache import DIM, features, filled, ids
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
+from skelfew.cache.tools.card import card
 from skelfew.cache.tools.foreign import columns
 from skelfew.cli.cache import main
 from skelfew.data.manifest import Manifest, Sample
@@ -210,6 +211,20 @@ def test_exported_and_imported_again(tmp_path: Path, manifest: Manifest, kind: s
     assert content_digest(tmp_path / "new.zarr") == content_digest(path)
     status, _, err = run("export", path, "--out", tmp_path / f"x.{kind}")
     assert status == 1 and "--overwrite" in err
+
+
+def test_another_teacher_has_another_identity(tmp_path: Path, manifest: Manifest) -> None:
+    filled(tmp_path / "c.zarr", class_text=np.eye(2, DIM))
+    assert run("export", tmp_path / "c.zarr", "--out", tmp_path / "x.npz")[0] == 0
+    cards = []
+    for teacher in ("one", "other", "one"):
+        arguments = ("--teacher", teacher, "--overwrite", "--json")
+        status, out, err = bring(tmp_path / "x.npz", *arguments)
+        assert status == 0, err
+        done = json.loads(out)
+        assert card(done["cache"])["identity"] == done["identity"]
+        cards.append((done["digest"], done["identity"]))
+    assert len({digest for digest, _ in cards}) == 1 and cards[0] == cards[2] != cards[1]
 
 
 def test_export_for_numpy(tmp_path: Path) -> None:

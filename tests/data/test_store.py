@@ -114,8 +114,37 @@ def test_damage_changes_the_digest(tmp_path: Path) -> None:
     path = write(tmp_path / "s.h5")
     with h5py.File(path, "r+") as file:
         file["positions"][1000, 3, 1] += 1e-3
-    with SkeletonStore(path) as store:
+    with SkeletonStore(path, check=False) as store:
         assert store.content_digest() != store.attrs["digest"]
+    with pytest.raises(StoreError, match="changed since it was written.*skelfew-prepare"):
+        SkeletonStore(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["digest"]
+    assert len(SkeletonStore(path)) == 3, "written by others, without a digest"
+
+
+def test_content_is_checked_once_and_again_after_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("skelfew.io.vouched._SMALL", 0)
+    path, times = write(tmp_path / "s.h5"), []
+    whole = SkeletonStore.content_digest
+    monkeypatch.setattr(
+        SkeletonStore, "content_digest", lambda store: times.append(1) or whole(store)
+    )
+    SkeletonStore(path).close()
+    assert not times, "its writer knows what it wrote"
+    moved = path.rename(tmp_path / "moved.h5")
+    for _ in range(3):
+        SkeletonStore(moved).close()
+    assert len(times) == 1
+    with h5py.File(moved, "r+") as file:
+        file["positions"][0, 0, 0] += 1
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"moved\.h5: changed since it was written"):
+            SkeletonStore(moved)
+    assert len(times) == 3
 
 
 def test_pixels_are_nan_where_a_recording_has_none(tmp_path: Path) -> None:
