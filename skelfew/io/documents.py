@@ -140,5 +140,5 @@ def _content(header: Mapping[str, str], tensors: Mapping[str, "Tensor"]) -> str:
     for key in sorted(tensors):
         value = tensors[key]
         digest.update(f"\n{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
