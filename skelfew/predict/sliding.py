@@ -185,6 +185,7 @@ class Stream:
         support_fps: Frames a second of the support recordings.
         sure: Smallest confidence.
         patience: Decisions in a row.
+        pause: Seconds between decisions, at least.
 
     Attributes:
         frame: How many frames were added.
@@ -199,6 +200,7 @@ class Stream:
         support_fps: float = 30.0,
         sure: float = 0.5,
         patience: int = 2,
+        pause: float = 0.0,
     ):
         if not 0 <= sure <= 1 or patience < 1:
             raise SkelfewError(
@@ -206,7 +208,7 @@ class Stream:
             )
         self.recogniser, self.watcher = recogniser, Watcher(recogniser, fps, support_fps)
         self.lengths = self.watcher.lengths(_STREAM_RATIO)
-        self.hop = max(1, self.lengths[0] // _HOPS)
+        self.hop = max(1, self.lengths[0] // _HOPS, round(pause * fps))
         self.sure, self.patience = sure, patience
         self.frame = self.decisions = self._since = self._given = self._unsure = 0
         self.best: Segment | None = None

@@ -1,0 +1,83 @@
+"""The commands of docs/your-videos.md run as printed on real clips."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+STEPS = ["clips", "ask", "live", "table", "train"]
+
+
+def blocks() -> dict[str, str]:
+    """The shell blocks of the walk-through by their names."""
+    text = (REPOSITORY / "docs" / "your-videos.md").read_text(encoding="utf-8")
+    found = re.findall(r"<!-- walk: (\w+) -->\n```sh\n(.*?)```", text, re.DOTALL)
+    assert len(found) == text.count("```sh"), "a block without a name is not run"
+    return dict(found)
+
+
+@pytest.fixture(scope="module")
+def walk(
+    shared: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Runs a block in one folder for all of them."""
+    model = shared / "models" / "pose_landmarker_lite.task"
+    if not model.is_file():
+        pytest.skip(f"{model} is absent: pose models are not part of the repository")
+    folder = tmp_path_factory.mktemp("walk")
+    clips = shutil.copytree(shared / "data" / "rgb" / "gmdcsa24", folder / "gmdcsa24")
+    clips.chmod(0o755)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    about = {"PATH": path, "OMP_NUM_THREADS": "1", "MODEL": str(model), "CLIPS": str(clips)}
+
+    def run(name: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            ["bash", "-e", "-c", blocks()[name]],
+            cwd=folder,
+            env={**os.environ, **about},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+        return done
+
+    run.folder = folder  # type: ignore[attr-defined]
+    return run
+
+
+def test_every_step_is_there() -> None:
+    assert list(blocks()) == STEPS
+
+
+@pytest.mark.slow
+def test_from_three_clips_an_action_to_a_live_label(
+    walk: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    walk("clips")
+    asked = walk("ask")
+    assert re.search(r"Subject_3_Fall_19\.mp4 +fall +\d+%  \(then other \d+%\)", asked.stdout)
+    assert "4 of 6 support recordings are recognised when left out" in asked.stderr
+    live = walk("live")
+    assert re.search(r"94 frames in .* a second\); \d+ decisions", live.stderr)
+    folder = walk.folder  # type: ignore[attr-defined]
+    from skelfew_extract.frames import probe
+
+    assert probe(folder / "fall.mp4").frames == 86
+    assert probe(folder / "live.mp4").frames > 80
+    assert len(list((folder / "data" / "poses").iterdir())) == 7
+
+
+@pytest.mark.slow
+def test_from_videos_to_a_score(
+    walk: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    walk("table")
+    trained = walk("train")
+    assert "2-way 1-shot" in trained.stdout
+    assert len(list((walk.folder / "previews").glob("*.png"))) == 8  # type: ignore[attr-defined]
