@@ -147,9 +147,9 @@ def test_all_the_way(command: Command) -> None:
     again = [a for a in again if "follow" not in a]
     init = ["--stages=episodic", "--init=runs/a/encoder.safetensors", "--set=encoder.depth=3"]
     command("skelfew-train", *again, "--run=runs/b", *init)
-    made = command("skelfew-reproduce", "more.toml", "--on", "spots", "--budget", "tiny")
+    made = command("skelfew-reproduce", "more.toml", "--dataset", "spots", "--budget", "tiny")
     assert "follow, then episodes" in made
-    assert "moments" in command("skelfew-report", "--run=runs/a", "--run=runs/b")
+    assert "moments" in command("skelfew-report", "runs/a", "runs/b")
 
 
 def test_what_is_wrong_with_an_entry_point_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
