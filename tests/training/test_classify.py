@@ -25,7 +25,13 @@ from skelfew.predict.recordings import Clip
 from skelfew.runs.folder import Run
 from skelfew.training.run import train
 
-SMALL = {"classify.clips": 64, "classify.epochs": 3, "classify.batch": 8, "threads": 1}
+SMALL = {
+    "classify.mirrored": True,
+    "classify.clips": 64,
+    "classify.epochs": 3,
+    "classify.batch": 8,
+    "threads": 1,
+}
 
 
 def settings(**changes: object) -> TrainConfig:

@@ -44,7 +44,7 @@ class ClassifyConfig(PassesConfig):
     clips: Count = 15_000
     batch: BatchSize = 64
     temperature: Positive = 0.1
-    mirrored: bool = True
+    mirrored: bool = False
     whiten: Share = 0.1
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=3e-3, weight_decay=0.01, decay_all=True)
