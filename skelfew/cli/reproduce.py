@@ -108,7 +108,7 @@ def main(
                          as_json)  # fmt: skip
     if seeds and splits:
         raise click.UsageError("--seeds and --splits both count the units; give one")
-    loaded = load_table(table)
+    loaded = load_table(table, dataset, budget)
     from skelfew.reproduce.units import Request
 
     request = Request(

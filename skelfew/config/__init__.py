@@ -56,6 +56,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.missing_body": "auto",
         "transfer.target_form": "raw",
         "transfer.decay": 0.99,
+        "transfer.output_bias": False,
+        "skeleton_byol.output_bias": False,
         "transfer.optimizer.name": "adam",
         "transfer.optimizer.lr": 0.1,
         "transfer.optimizer.weight_decay": 0.01,

@@ -29,6 +29,7 @@ RECORD_VERSION = 1
 _LATER: dict[str, Any] = {
     "episodic.head": "cosine", "episodic.head_settings": [], "fusion": 0.0, "data.kind": None,
     "data.root": "first", "data.facing": "recorded", "data.size": "recorded",
+    "transfer.output_bias": True, "mixed.output_bias": True, "skeleton_byol.output_bias": True,
 }  # fmt: skip
 # What was opened, by inputs, split, and whether validation classes are trained on.
 Opened = dict[tuple[InputConfig, str | None, bool], Inputs]

@@ -11,7 +11,7 @@ from typing import Any
 
 from skelfew.config import TrainConfig, learns_from_teacher, override, preset
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, read_text
+from skelfew.io.files import brief, read_text, shown
 from skelfew.reproduce.inherit import inherited, repeated
 from skelfew.reproduce.quotes import PaperNumber, paper_numbers
 from skelfew.training.stages import STAGES
@@ -222,8 +222,13 @@ def table_order(name: str) -> tuple[int, str]:
     return (numbers.index(name) if name in numbers else 12 + (not name.startswith("fig")), name)
 
 
-def load_table(name: str | Path) -> Table:
-    """Read a table by name or from a .toml file of your own and check all that can be checked."""
+def load_table(
+    name: str | Path, dataset: str | None = None, budget: str | None = None
+) -> Table:
+    """Read a table by name or from a .toml file of your own and check all that can be checked.
+
+    First, before anything large is imported, that it has this ``dataset`` and this ``budget``.
+    """
     path = Path(name)
     if path.suffix != ".toml":
         path = _shipped(str(name))
@@ -231,6 +236,13 @@ def load_table(name: str | Path) -> Table:
     try:
         if "like" in document:
             document = inherited(document, _read(_shipped(str(document["like"]))))
+        for what, wanted in (("data set", dataset), ("budget", budget)):
+            known = document.get(what.replace(" ", ""), {})
+            if wanted is not None and wanted not in known:
+                raise TableError(
+                    f"table {path.stem} has no {what} {shown(wanted)}; there are "
+                    f"{', '.join(known) or 'none'}"
+                )
         return _table(path, repeated(document))
     except KeyError as error:
         raise TableError(f"{path}: {error.args[0]} is missing") from None

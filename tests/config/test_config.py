@@ -22,6 +22,7 @@ def test_paper_preset_has_the_printed_numbers() -> None:
     assert (t.optimizer.name, t.optimizer.lr, t.optimizer.weight_decay) == ("adam", 0.1, 0.01)
     assert (t.batch, t.epochs, t.decay, t.predictor_lr) == (128, 100, 0.99, 10.0)
     assert (t.hidden_dim, t.projection_dim, t.representation) == (4096, 256, "auto")
+    assert not t.output_bias and not paper.skeleton_byol.output_bias
     e = paper.episodic
     assert (e.optimizer.name, e.optimizer.lr, e.optimizer.weight_decay) == ("sgd", 1e-3, 1e-4)
     assert (e.optimizer.schedule, e.scale, e.learn_scale) == ("cosine", 1.0, False)

@@ -14,13 +14,18 @@ from torch import Tensor, nn
 from skelfew.errors import SkelfewError
 
 
-def byol_mlp(in_dim: int, hidden_dim: int = 4096, out_dim: int = 256) -> nn.Sequential:
-    """Return the projector/predictor MLP of BYOL (Grill et al., 2020)."""
+def byol_mlp(
+    in_dim: int, hidden_dim: int = 4096, out_dim: int = 256, output_bias: bool = True
+) -> nn.Sequential:
+    """Return the projector/predictor MLP of BYOL (Grill et al., 2020).
+
+    The authors' code has no bias in the last layer (``output_bias`` False); docs/paper-notes.md.
+    """
     return nn.Sequential(
         nn.Linear(in_dim, hidden_dim),
         nn.BatchNorm1d(hidden_dim),
         nn.ReLU(inplace=True),
-        nn.Linear(hidden_dim, out_dim),
+        nn.Linear(hidden_dim, out_dim, bias=output_bias),
     )
 
 
@@ -93,6 +98,7 @@ class CrossModalBYOL(nn.Module):
         predictor: Whether there is a predictor (Table X).
         hidden_dim: Width of the hidden layers.
         projection_dim: Width of the projections.
+        output_bias: Whether the last layers of projectors and predictor have a bias.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class CrossModalBYOL(nn.Module):
         predictor: bool = True,
         hidden_dim: int = 4096,
         projection_dim: int = 256,
+        output_bias: bool = True,
     ):
         super().__init__()
         if not 0 <= decay <= 1:
@@ -113,14 +120,14 @@ class CrossModalBYOL(nn.Module):
         self.align, self.align_target, online_dim, target_dim = _align_widths(
             width_align, feature_dim, teacher_dim
         )
-        self.projector = byol_mlp(online_dim, hidden_dim, projection_dim)
+        self.projector = byol_mlp(online_dim, hidden_dim, projection_dim, output_bias)
         self.predictor: nn.Module = nn.Identity()
         if predictor:
-            self.predictor = byol_mlp(projection_dim, hidden_dim, projection_dim)
+            self.predictor = byol_mlp(projection_dim, hidden_dim, projection_dim, output_bias)
         if online_dim == target_dim:
             self.target_projector = copy.deepcopy(self.projector)
         else:
-            self.target_projector = byol_mlp(target_dim, hidden_dim, projection_dim)
+            self.target_projector = byol_mlp(target_dim, hidden_dim, projection_dim, output_bias)
             for target, online in self._followers():
                 target.data.copy_(online)
         self.target_projector.requires_grad_(False)

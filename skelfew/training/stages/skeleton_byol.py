@@ -37,6 +37,7 @@ class SkeletonBYOLConfig(PassesConfig):
         decay_schedule: ``cosine`` lets it rise to 1 over the stage, ``constant`` does not.
         hidden_dim: Width of the hidden layer of projectors and predictor.
         projection_dim: Their output width.
+        output_bias: Whether their last layers have a bias; BYOL's have none.
         multi_view: Take the second view from any camera that recorded the same performance.
         collapse: Stop when the spread of the targets falls below this share of its first value; 0
             for never.
@@ -46,6 +47,7 @@ class SkeletonBYOLConfig(PassesConfig):
     decay_schedule: Literal["cosine", "constant"] = "cosine"
     hidden_dim: HiddenWidth = 4096
     projection_dim: ProjectionWidth = 256
+    output_bias: bool = True
     multi_view: bool = True
     collapse: NotNegative = 0.1
     views: ClassVar[int] = 2  # both pass through the trained encoder
@@ -90,13 +92,21 @@ class TwoViewBYOL(nn.Module):
         feature_dim: Its width.
         hidden_dim: Width of the hidden layers.
         projection_dim: Width of the projections.
+        output_bias: Whether the last layers of projector and predictor have a bias.
     """
 
-    def __init__(self, encoder: nn.Module, feature_dim: int, hidden_dim: int, projection_dim: int):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        feature_dim: int,
+        hidden_dim: int,
+        projection_dim: int,
+        output_bias: bool = True,
+    ):
         super().__init__()
         self.encoder = encoder
-        self.projector = byol_mlp(feature_dim, hidden_dim, projection_dim)
-        self.predictor = byol_mlp(projection_dim, hidden_dim, projection_dim)
+        self.projector = byol_mlp(feature_dim, hidden_dim, projection_dim, output_bias)
+        self.predictor = byol_mlp(projection_dim, hidden_dim, projection_dim, output_bias)
         self.target_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.target_projector = copy.deepcopy(self.projector).requires_grad_(False)
 
@@ -155,7 +165,11 @@ class SkeletonBYOL(Passes):
         self.config = config
         with seeded(seed, self.name, "heads"):
             self.module = TwoViewBYOL(
-                encoder, encoder.feature_dim, config.hidden_dim, config.projection_dim
+                encoder,
+                encoder.feature_dim,
+                config.hidden_dim,
+                config.projection_dim,
+                config.output_bias,
             ).to(data.device)
         # Rows in the order of performances, and where the performance of every row begins.
         self._grouped = data.performances.argsort(stable=True)

@@ -28,6 +28,7 @@ class TransferConfig(TeacherConfig):
         predictor_lr: Factor on its learning rate.
         hidden_dim: Width of the hidden layer of projectors and predictor.
         projection_dim: Their output width.
+        output_bias: Whether their last layers have a bias; BYOL's have none.
         collapse: Stop when the spread of the targets falls below this share of its first value;
             0 for never.
     """
@@ -38,6 +39,7 @@ class TransferConfig(TeacherConfig):
     predictor_lr: Positive = 10.0
     hidden_dim: HiddenWidth = 4096
     projection_dim: ProjectionWidth = 256
+    output_bias: bool = True
     collapse: NotNegative = 0.1
 
 
@@ -72,6 +74,7 @@ class Transfer(Passes):
                 predictor=config.predictor,
                 hidden_dim=config.hidden_dim,
                 projection_dim=config.projection_dim,
+                output_bias=config.output_bias,
             ).to(data.device)
         self._last: tuple[Tensor, Tensor] | None = None
 
