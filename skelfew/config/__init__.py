@@ -275,6 +275,7 @@ class TrainConfig:
             if set(_ONCE_OF_ALL) <= set(own):
                 name = encoder.get("name")
                 own = {key: value for key, value in own.items() if _ONCE_OF_ALL.get(key) == name}
+                own |= {"axes": "unit"} if name == "tcn" else {}
             plain["encoder"] = {key: value for key, value in encoder.items() if key in shared}
         config: TrainConfig = from_plain(cls, plain)
         if isinstance(encoder, Mapping) and own:

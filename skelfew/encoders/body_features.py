@@ -13,6 +13,7 @@ from skelfew.errors import SkelfewError
 
 _TORSO = 0.4  # what the torso is scaled to
 _SHORTEST = 0.01  # a shorter one is taken for this long, so that nothing grows without bound
+_NARROWEST = 1e-4  # squared sine of the angle between two axes, likewise
 # Names that layouts have for the ends and the middle of the torso; the first that is there counts.
 _TOPS = ("spine_shoulder", "shoulder_centre", "thorax", "neck")
 _MIDDLES = ("spine_mid", "spine", "torso", "spine2")
@@ -24,13 +25,15 @@ class BodyFeatures(nn.Module):
     """Turns the joints of a body (N, T, V, 3) into features of its frames (N, T, F).
 
     Frame by frame, the body is scaled so that its torso measures 0.4: the way from the joint
-    between the shoulders by the middle of the spine to its base. The body's own axes start half-way
-    between the hips: x to the left hip, z to the joint between the shoulders, y = x cross z; x and
-    z are not made orthogonal. The features are
+    between the shoulders by the middle of the spine to its base. The body's own frame begins
+    half-way between the hips: x to the left hip, z to the joint between the shoulders, both of
+    length one, y = x cross z; x and z are not made orthogonal. A joint is origin + a x + b y + c z,
+    and (a, b, c) are its coordinates: the inverse of the frame, as in the authors' code. The
+    features, all of these coordinates, are
 
     - the distances of all pairs of joints, V (V - 1) / 2;
-    - the coordinates of all joints along these axes, 3 V;
-    - elevation atan2(z, hypot(x, y)) and azimuth atan2(y, x), along these axes, of the way from
+    - the coordinates of all joints, 3 V;
+    - elevation atan2(z, hypot(x, y)) and azimuth atan2(y, x) of the way from
       each joint to the next in the order of the layout, which are not the bones (as in the authors'
       code), 2 (V - 1).
 
@@ -39,6 +42,8 @@ class BodyFeatures(nn.Module):
     Args:
         layout: Names its hips and a joint between the shoulders. Without a joint at the base of the
             spine the point between the hips takes its place; one in the middle may be absent.
+        axes: ``inverse``; or ``unit``, as in earlier versions: joints are projected on x, y and z,
+            all of length one, and distances measured before that.
 
     Attributes:
         size: F.
@@ -47,8 +52,9 @@ class BodyFeatures(nn.Module):
         SkelfewError: The layout lacks one of these joints.
     """
 
-    def __init__(self, layout: Layout):
+    def __init__(self, layout: Layout, axes: str = "inverse"):
         super().__init__()
+        self.axes = axes
         index = {name: i for i, name in enumerate(layout.joints)}
 
         def first(names: tuple[str, ...]) -> int | None:
@@ -72,11 +78,20 @@ class BodyFeatures(nn.Module):
         origin = self._between_hips(joints)
         x = F.normalize(joints[:, :, self.left] - origin, dim=-1)
         z = F.normalize(joints[:, :, self.top] - origin, dim=-1)
-        y = F.normalize(torch.linalg.cross(x, z), dim=-1)
-        axes = torch.stack([x, y, z], dim=-1)
-        places = (joints - origin[:, :, None]) @ axes
+        y = torch.linalg.cross(x, z)
+        if self.axes == "unit":
+            axes = torch.stack([x, F.normalize(y, dim=-1), z], dim=-1)
+            places, measured = (joints - origin[:, :, None]) @ axes, joints
+        else:
+            along = (joints - origin[:, :, None]) @ torch.stack([x, y, z], dim=-1)
+            lean = (x * z).sum(dim=-1)[..., None]  # cosine of the angle between x and z
+            a, b, c = along.unbind(dim=-1)
+            square = (1 - lean.square()).clamp(min=_NARROWEST)
+            measured = places = (
+                torch.stack([a - lean * c, b, c - lean * a], dim=-1) / square[..., None]
+            )
         first, second = self.pairs
-        distances = torch.linalg.vector_norm(joints[:, :, first] - joints[:, :, second], dim=-1)
+        distances = torch.linalg.vector_norm(measured[:, :, first] - measured[:, :, second], dim=-1)
         return torch.cat([distances, places.flatten(2), _angles(places.diff(dim=2))], dim=-1)
 
     def _torso(self, joints: Tensor) -> Tensor:

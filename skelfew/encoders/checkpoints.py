@@ -106,6 +106,8 @@ def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, dict[str, Any]]:
     """
     metadata = read_metadata(path)
     config = dict(metadata["encoder"])
+    if config["name"] == "tcn":
+        config.setdefault("axes", "unit")  # written by an earlier version
     try:
         if isinstance(config["layout"], dict):
             config["layout"] = layout_from_dict(config["layout"], str(path))

@@ -6,6 +6,8 @@ Recurrent Networks for Sequence Modeling", 2018, in the form that the package ke
 network (spec A.7). Written from descriptions.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,6 +65,7 @@ class SkeletonTCN(SkeletonEncoder):
         width: Factor on the number of filters, 256.
         body_pool: Taken for the sake of the other encoders; one body is read either way.
         feature_dim: Number of filters, a multiple of 8; None for the usual one.
+        axes: How a body is measured: see ``BodyFeatures``.
 
     Attributes:
         feature_dim: D, 256 at full width.
@@ -76,6 +79,8 @@ class SkeletonTCN(SkeletonEncoder):
         width: float = 1.0,
         body_pool: str = "mean",
         feature_dim: int | None = None,
+        *,
+        axes: Literal["inverse", "unit"] = "inverse",
     ):
         super().__init__("tcn", layout, channels, bodies, width, body_pool, feature_dim)
         if channels != 3:
@@ -84,7 +89,7 @@ class SkeletonTCN(SkeletonEncoder):
                 "and z; use agcn or ctrgcn"
             )
         self.feature_dim = feature_dim or _FILTERS * self.base
-        self.measure = BodyFeatures(layout)
+        self.measure = BodyFeatures(layout, axes)
         before = [self.measure.size] + [self.feature_dim] * (len(_DILATIONS) - 1)
         self.blocks = nn.ModuleList(
             CausalBlock(channels_in, self.feature_dim, dilation)

@@ -222,9 +222,7 @@ def table_order(name: str) -> tuple[int, str]:
     return (numbers.index(name) if name in numbers else 12 + (not name.startswith("fig")), name)
 
 
-def load_table(
-    name: str | Path, dataset: str | None = None, budget: str | None = None
-) -> Table:
+def load_table(name: str | Path, dataset: str | None = None, budget: str | None = None) -> Table:
     """Read a table by name or from a .toml file of your own and check all that can be checked.
 
     First, before anything large is imported, that it has this ``dataset`` and this ``budget``.

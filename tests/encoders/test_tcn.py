@@ -56,11 +56,9 @@ def plain_features(frame: np.ndarray, layout: str) -> list[float]:
 
     x = direction(joint["left_hip"] - joint["hips"])
     z = direction(joint[TORSO[layout][0]] - joint["hips"])
-    y = direction(np.cross(x, z))
-    distances = [
-        math.dist(frame[i], frame[j]) for i in range(len(frame)) for j in range(i + 1, len(frame))
-    ]
-    places = [[float((p - joint["hips"]) @ axis) for axis in (x, y, z)] for p in frame]
+    to_body = np.linalg.inv(np.column_stack([x, np.cross(x, z), z]))
+    places = [(to_body @ (p - joint["hips"])).tolist() for p in frame]
+    distances = [math.dist(a, b) for a, b in itertools.combinations(places, 2)]
     ways = [[b - a for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(places)]
     elevations = [math.atan2(c, math.hypot(a, b)) for a, b, c in ways]
     azimuths = [math.atan2(b, a) for a, b, _ in ways]
