@@ -35,7 +35,7 @@ from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.format.zips import write_zip
 from skelfew.cache.tools.foreign import columns
 from skelfew.data.manifest import Manifest
-from skelfew.data.readers import RawFolder, load_reader, pku, utd
+from skelfew.data.readers import RawFolder, ntu, pku, utd
 from skelfew.data.readers.pyskl import annotations
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders.checkpoints import is_own, read_metadata
@@ -186,15 +186,6 @@ def imported(path: Path) -> None:
                 pass
 
 
-def raw(reader: str) -> Callable[[Path], Any]:
-    def run(path: Path) -> None:
-        found, folder = load_reader(reader), RawFolder(path.parent)
-        for source in found.sources(folder, {}):
-            list(found.read(folder, source, {}))
-
-    return run
-
-
 MANY = "sample_id,class_id,label,frames\n"
 CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "zstd: two frames": (lambda f: a_cache(f, ZSTD, sample_id=frames(1, 1 << 17) + frames(1, 3 << 30 >> 3)), opened),
@@ -234,7 +225,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "JSON of empty lists": (lambda f: raw_file(f, "x.json", b"[" + b"[]," * 21_000_000 + b"1]"), lambda p: parse_json(p.read_bytes())),
     "JSON of objects": (lambda f: raw_file(f, "x.json", b"[" + b'{"a":1},' * 8_000_000 + b"1]"), lambda p: parse_json(p.read_bytes())),
     "pickle of 60,000,000 empty lists": (lambda f: raw_file(f, "x.pkl", b"\x80\x04" + b"]" * 60_000_000 + b"."), lambda p: annotations(RawFolder(p.parent), p.name)),
-    "NTU recording of 63 MB": (lambda f: raw_file(f, "S001C001P001R001A001.skeleton", b"1 " * (30 << 20)), raw("ntu")),
+    "NTU recording of 63 MB": (lambda f: raw_file(f, "S001C001P001R001A001.skeleton", b"1 " * (30 << 20)), lambda p: ntu.parse(RawFolder(p.parent).read(p.name))),
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Nothing opened can harm: what is refused, with one clear error, in little memory."""
 
+import gzip
 import io
 import json
 import os
@@ -38,6 +39,7 @@ from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, Sto
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind
+from skelfew.io.budget import gunzip
 from skelfew.io.files import brief, parse_json, read_text, shown
 from skelfew.io.pickles import load_arrays
 from skelfew.training.stages.bridge import load_bridge
@@ -248,6 +250,17 @@ def test_archives_that_unpack_to_too_much(tmp_path: Path) -> None:
     reader = load_reader("pku")
     (item,) = reader.read(RawFolder(tmp_path), "0002-L.txt.gz", reader.defaults)
     assert isinstance(item, Dropped) and "unpacks to more than" in item.reason
+
+
+@pytest.mark.parametrize("size", [0, 1000, (1 << 20) - 1, 1 << 20, 5_000_000])
+@pytest.mark.parametrize("members", [1, 3])
+def test_gzip_of_any_size_and_of_several_members(size: int, members: int) -> None:
+    packed = gzip.compress(bytes(size)) * members
+    assert gunzip(packed, size * members) == bytes(size * members)
+    with pytest.raises(EOFError):
+        gunzip(packed[:-1], size * members)
+    with pytest.raises(ValueError, match=r"unpacks to more than|members"):
+        gunzip(gzip.compress(bytes(8 << 20)) * 10 + gzip.compress(b"") * 60_000, 8 << 20)
 
 
 def test_a_matlab_file_that_unpacks_to_too_much(tmp_path: Path) -> None:

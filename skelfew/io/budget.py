@@ -97,22 +97,22 @@ def gunzip(content: bytes, most: int, budget: Budget | None = None) -> bytes:
             at += 1
             continue
         budget.count("members of a gzip file")
-        member = zlib.decompressobj(31)
+        member, piece = zlib.decompressobj(31), b""
         while not member.eof:
-            piece = bytes(view[at : at + (1 << 16)])
-            if not piece and not member.unconsumed_tail:
+            if not piece:
+                piece = bytes(view[at : at + (1 << 16)])
+                at += len(piece)
+            part = member.decompress(piece, 1 << 20)
+            if not (part or piece or member.eof):
                 raise EOFError("gzip data are cut off")
-            at += len(piece)
-            while piece:
-                part = member.decompress(piece, 1 << 20)
-                total += len(part)
-                if total > most:
-                    raise budget.error(
-                        f"{budget.where}: {len(content)} bytes that would unpack to far more; it "
-                        f"unpacks to more than {most}; damaged, or made to harm"
-                    )
-                parts.append(part)
-                piece = member.unconsumed_tail
+            total += len(part)
+            if total > most:
+                raise budget.error(
+                    f"{budget.where}: {len(content)} bytes that would unpack to far more; it "
+                    f"unpacks to more than {most}; damaged, or made to harm"
+                )
+            parts.append(part)
+            piece = member.unconsumed_tail
         at -= len(member.unused_data)
     return b"".join(parts)
 
