@@ -35,8 +35,8 @@ RUN_EXTRAS := prepare,extract
 
 setup: .venv/.run ## Install skelfew with teacher and decoders into .venv
 
-demo: .venv/.run ## Few-shot learning from start to end on a small world made on the fly
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh tools/demo.sh
+demo: .venv/.run ## The whole path on a small world made on the spot, four minutes
+	@$(BIN)/skelfew demo $(ARGS)
 
 prepare: .venv/.run ## Raw recordings to manifest and skeletons: DATASET=nw-ucla ARGS='--raw PATH'
 	$(BIN)/skelfew-prepare $(DATASET) $(ARGS)

@@ -6,8 +6,9 @@ import click
 
 from skelfew.cli.common import CONTEXT, version_option
 
-# Each is also a script of its own, skelfew-NAME.
+# Each is also a script of its own, skelfew-NAME, but demo and doctor.
 COMMANDS = {
+    "demo": "skelfew.cli.demo:main",
     "prepare": "skelfew.cli.prepare:main",
     "show": "skelfew.cli.show:main",
     "extract": "skelfew_extract.cli:main",
@@ -42,6 +43,7 @@ def main() -> None:
     """Recognise human actions from skeletons after seeing one to five examples.
 
     \b
+    skelfew demo                                    the whole path on a world made on the spot
     skelfew predict --support my-actions clip.npy   name a recording, without training
     skelfew prepare nw-ucla --raw all_sqe.zip       a data set to manifest and skeletons
     skelfew train --cache cache/pku.zarr            an encoder from a teacher's cache

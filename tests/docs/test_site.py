@@ -63,7 +63,7 @@ def test_the_site(tmp_path: Path) -> None:
     api = pages[root / "api" / "index.html"].anchors
     assert {f"skelfew.{name}" for name in skelfew.__all__} <= {a.replace("/", "") for a in api}
     text = (root / "index.html").read_text(encoding="utf-8")
-    assert 'href="cache-format/"' in text and "demo.sh" in text
+    assert 'href="cache-format/"' in text and "skelfew demo" in text
 
 
 def test_a_broken_link_fails(tmp_path: Path) -> None:

@@ -1,11 +1,5 @@
-"""Draw what the runs of `make demo` say: exemplar, query and answers, a row for each novel action.
+"""Pictures of what runs answer: exemplar, query and answers, a row for each novel action."""
 
-    python tools/demo_pictures.py runs/demo-transfer runs/demo-episodes
-
-writes runs/demo-transfer/pictures/answers.png, and moving.gif with the same queries in motion.
-"""
-
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -94,7 +88,16 @@ def sheet(found: list[Row], shares: list[float], names: list[str]) -> tuple[Imag
     return page, [first, second]
 
 
-def main(runs: list[Path]) -> None:
+def draw(runs: list[Path]) -> list[Path]:
+    """Draw what runs of one data set call one query of each novel action, from one exemplar each.
+
+    Args:
+        runs: Run folders; the first one gets ``pictures/answers.png``, and ``moving.gif`` with the
+            same queries in motion.
+
+    Returns:
+        Both files.
+    """
     found, shares, _, store = rows(runs)
     page, (first, second) = sheet(found, shares, [path.name for path in runs])
     stages = [(stage(store, row.exemplar), stage(store, row.query)) for row in found]
@@ -117,9 +120,4 @@ def main(runs: list[Path]) -> None:
                 moving.paste(drawn.draw(frame), (x + 2 * WIDTH, 96 + i * (HEIGHT + GAP)))
         sheets.append(moving.resize((moving.width * 2 // 3, moving.height * 2 // 3)))
     save_animation(sheets, folder / "moving.gif", 3.0 / moments)
-    print(folder / "answers.png")
-    print(folder / "moving.gif")
-
-
-if __name__ == "__main__":
-    main([Path(argument) for argument in sys.argv[1:]])
+    return [folder / "answers.png", folder / "moving.gif"]
