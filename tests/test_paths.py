@@ -36,6 +36,7 @@ OURS = {
     "skelfew/encoders/features.py": {"f'{key[:16]}.safetensors'"},
     "skelfew/evaluation/zeroshot.py": {"f'encoder.{stage}.safetensors'"},
     "skelfew/io/paths.py": {"name"},
+    "skelfew/io/vouched.py": {"f'{name}.json'"},  # a hash
     "skelfew/report/page.py": {"name"},
     "skelfew/reproduce/document.py": {
         "f'{request.table.id}.jsonl'", "f'{path.stem}.md'", "page.name", "f'{name}.jsonl'",
