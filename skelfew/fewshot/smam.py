@@ -6,6 +6,7 @@ it stands out by itself and by how well it is found again in the other clip. UNV
 inside the set of queries is left out.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,13 +39,26 @@ class SMAM(Head):
         """Return the cosines, (E, M, N)."""
         rows, query = class_means(support, ways).flatten(2, 3), query.flatten(2, 3)  # (E, N, P, D)
         own_rows, own_query = (self.attention(x).squeeze(-1).softmax(dim=-1) for x in (rows, query))
-        units = [F.normalize(x, dim=-1, eps=EPS) for x in (query, rows)]
-        products = units[0].flatten(1, 2) @ units[1].flatten(1, 2).transpose(1, 2)
-        found = products.view(*query.shape[:3], *rows.shape[1:3])  # (E, M, P, N, P')
-        in_rows = (self.sharpness * found.amax(dim=4)).softmax(dim=2)  # (E, M, P, N)
-        in_query = (self.sharpness * found.amax(dim=2)).softmax(dim=3)  # (E, M, N, P')
-        of_query = (1 - self.mutual) * own_query.unsqueeze(-1) + self.mutual * in_rows
+        parts = [F.normalize(x, dim=-1, eps=EPS) for x in (query, rows)]
+        found = [torch.stack(x) for x in zip(*map(self._found, *parts), strict=True)]
+        in_rows = (self.sharpness * found[0]).softmax(dim=-1)  # (E, M, N, P)
+        in_query = (self.sharpness * found[1]).softmax(dim=-1)  # (E, M, N, P')
+        of_query = (1 - self.mutual) * own_query.unsqueeze(2) + self.mutual * in_rows
         of_rows = (1 - self.mutual) * own_rows.unsqueeze(1) + self.mutual * in_query
-        one = of_query.transpose(2, 3) @ query  # (E, M, N, D)
+        one = of_query @ query  # (E, M, N, D)
         other = (of_rows.transpose(1, 2) @ rows).transpose(1, 2)
         return F.cosine_similarity(one, other, dim=-1, eps=EPS)
+
+    @staticmethod
+    def _found(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """How well each position is found again, of queries and of classes, both (M, N, P).
+
+        The cosines (N * P, P) of one query at a time, so that they stay in a processor's cache.
+        """
+        flat, best = rows.flatten(0, 1), []
+        spare = None if torch.is_grad_enabled() else flat.new_empty(len(flat), query.shape[1])
+        for one in query:
+            products = torch.mm(flat, one.T, out=spare).view(len(rows), -1, query.shape[1])
+            best.append((products.amax(dim=1), products.amax(dim=2)))
+        of_query, of_rows = (torch.stack(x) for x in zip(*best, strict=True))
+        return of_query, of_rows
