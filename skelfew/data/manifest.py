@@ -1,17 +1,22 @@
 """Manifests: one CSV row per sample, written by skelfew-prepare. Columns: manifests/README.md."""
 
+import csv
+import gc
 import hashlib
-import json
+import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
+from json.encoder import encode_basestring
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
-from skelfew.io.writing import write_csv
-from skelfew.io.clean import uncell
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import check_table
+from skelfew.io.clean import uncell
 from skelfew.io.files import brief, check_file, shown
+from skelfew.io.writing import write_csv
 
 
 class ManifestError(SkelfewError):
@@ -52,6 +57,7 @@ class Sample:
 
 
 COLUMNS = tuple(f.name for f in fields(Sample))
+_DEFAULTS = {f.name: f.default for f in fields(Sample) if f.default is not MISSING}
 _REQUIRED = ("sample_id", "class_id", "label", "frames")
 _ID_BYTES = 512
 _NAME_BYTES = 200  # of a file name, so that a suffix fits
@@ -77,9 +83,15 @@ class Manifest:
 
     def __post_init__(self) -> None:
         where = self.path or self.name
-        if (fault := bad_id([s.sample_id for s in self.samples])) is not None:
+        ids = self.ids
+        if (fault := bad_id(ids)) is not None:
             raise ManifestError(f"{where}: sample_id {fault}; give it another name")
         names: dict[int, str] = {}
+        self._row.update(zip(ids, range(len(ids)), strict=True))
+        called = set(map(attrgetter("class_id", "label"), self.samples))
+        if len(self._row) == len(ids) and len(dict(called)) == len(called):
+            return  # below is found out which row it is
+        self._row.clear()
         for i, sample in enumerate(self.samples):
             if sample.sample_id in self._row:
                 raise ManifestError(
@@ -123,11 +135,13 @@ class Manifest:
     @property
     def sha256(self) -> str:
         """Hash of the content: every column of every row, independent of CSV formatting."""
-        digest = hashlib.sha256()
-        for sample in self.samples:
-            values = [getattr(sample, column) for column in COLUMNS]
-            digest.update(json.dumps(values, ensure_ascii=False).encode() + b"\n")
-        return digest.hexdigest()
+        values = zip(*map(attrgetter(*COLUMNS), self.samples), strict=True)
+        texts = [
+            map(str if name in _INTEGERS else encode_basestring, column)
+            for name, column in zip(COLUMNS, values, strict=False)
+        ]
+        rows = (f"[{', '.join(row)}]\n" for row in zip(*texts, strict=True))  # JSON
+        return hashlib.sha256("".join(rows).encode()).hexdigest()
 
     def subset(self, class_ids: Sequence[int]) -> "Manifest":
         """Return the samples of the given classes, in manifest order."""
@@ -138,35 +152,56 @@ class Manifest:
     @classmethod
     def read(cls, path: str | Path) -> "Manifest":
         """Read a manifest; raise ManifestError that names file, row and value if it is not one."""
-        import pandas as pd
+        collects = gc.isenabled()
+        gc.disable()  # half of the time of 200,000 rows, and it finds nothing
+        try:
+            return cls._read(Path(path))
+        finally:
+            if collects:
+                gc.enable()
 
-        path = Path(path)
+    @classmethod
+    def _read(cls, path: Path) -> "Manifest":
         try:
             check_file(path, most=None)
             check_table(path)
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                text = file.read()
+            header, *rows = filter(None, csv.reader(io.StringIO(text, newline=""), strict=True))
         except FileNotFoundError:
             raise ManifestError(
                 f"{path}: no such manifest; create it with skelfew-prepare {path.stem}"
             ) from None
-        # pandas' parser and decoder errors are ValueErrors; a field without end is no memory.
-        except (ValueError, OSError, OverflowError, MemoryError) as error:
+        except (ValueError, OSError, MemoryError, csv.Error) as error:
             raise ManifestError(f"{path}: not a readable CSV file ({brief(error)})") from None
-        missing = [c for c in _REQUIRED if c not in table.columns]
+        missing = [c for c in _REQUIRED if c not in header]
         if missing:
             raise ManifestError(
                 f"{path}: column {missing[0]!r} is missing; found "
-                f"{brief(', '.join(table.columns))}. The columns are described in manifests/README.md"
+                f"{brief(', '.join(header))}. The columns are described in manifests/README.md"
             )
-        known = [c for c in COLUMNS if c in table.columns]
-        samples = []
-        # Plain arrays: pandas' own of strings are walked through three times as slowly.
-        cells = zip(*(table[c].to_numpy(dtype=object) for c in known), strict=True)
-        for i, values in enumerate(cells):
-            row = dict(zip(known, map(uncell, values), strict=True))
-            samples.append(_sample(path, i + 2, row))
-        if not samples:
+        if not rows:
             raise ManifestError(f"{path}: no samples; run skelfew-prepare {path.stem} again")
+        if set(map(len, rows)) != {len(header)}:
+            for line, row in enumerate(rows, 2):
+                if len(row) > len(header):
+                    raise ManifestError(
+                        f"{path}: row {line} has {len(row)} fields, the header has {len(header)}"
+                    )
+                row += [""] * (len(header) - len(row))
+        known = [c for c in COLUMNS if c in header]
+        table: dict[str, Sequence[Any]] = dict(
+            zip(header[::-1], list(zip(*rows, strict=True))[::-1], strict=True)
+        )  # of two columns of one name the first counts
+        if "'" in text:
+            table = {name: list(map(uncell, column)) for name, column in table.items()}
+        columns = _columns(path, {name: table[name] for name in known})
+        full = [columns.get(c, [_DEFAULTS.get(c)] * len(rows)) for c in COLUMNS]
+        samples = []
+        for values in zip(*full, strict=True):
+            sample = object.__new__(Sample)  # Sample(*values) of a frozen class takes twice as long
+            vars(sample).update(zip(COLUMNS, values, strict=True))
+            samples.append(sample)
         return cls(path.stem, tuple(samples), path)
 
     def write(self, path: str | Path) -> None:
@@ -174,27 +209,38 @@ class Manifest:
         write_csv(path, COLUMNS, ([getattr(s, c) for c in COLUMNS] for s in self.samples))
 
 
-def _sample(path: Path, line: int, row: dict[str, str]) -> Sample:
-    converted: dict[str, str | int] = dict(row)
-    if not row["sample_id"]:
-        raise ManifestError(f"{path}: row {line}: sample_id is empty")
-    if not row["label"]:
-        raise ManifestError(f"{path}: row {line}: label of {row['sample_id']!r} is empty")
-    for column in _INTEGERS:
-        if column in row:
-            try:
-                converted[column] = int(row[column])
-            except ValueError:
-                raise ManifestError(
-                    f"{path}: row {line}: {column} is {row[column]!r}, expected a whole number"
-                ) from None
-    sample = Sample(**converted)  # type: ignore[arg-type]
-    if sample.video and not 0 <= sample.start_frame < sample.end_frame:
-        raise ManifestError(
-            f"{path}: row {line}: segment {sample.start_frame}..{sample.end_frame} of "
-            f"{sample.sample_id!r} is empty; start_frame must be below end_frame"
-        )
-    return sample
+def _columns(path: Path, table: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """Return the columns of a table with whole numbers made of texts.
+
+    Raises:
+        ManifestError: A value cannot be used.
+    """
+    for name in ("sample_id", "label"):
+        if "" in (column := table[name]):
+            line = column.index("")
+            whose = f" of {shown(table['sample_id'][line])}" if name == "label" else ""
+            raise ManifestError(f"{path}: row {line + 2}: {name}{whose} is empty")
+    for name in _INTEGERS:
+        numbers: list[int] = []
+        try:
+            numbers.extend(map(int, table.get(name, ())))
+        except ValueError:  # of the value after those that are there
+            line, value = len(numbers), table[name][len(numbers)]
+            raise ManifestError(
+                f"{path}: row {line + 2}: {name} is {value!r}, expected a whole number"
+            ) from None
+        if name in table:
+            table[name] = numbers
+    count = len(table["sample_id"])
+    segments = ("video", "start_frame", "end_frame")
+    found = [table.get(name, [_DEFAULTS[name]] * count) for name in segments]
+    for line, (video, start, end) in enumerate(zip(*found, strict=True)):
+        if video and not 0 <= start < end:
+            raise ManifestError(
+                f"{path}: row {line + 2}: segment {start}..{end} of "
+                f"{table['sample_id'][line]!r} is empty; start_frame must be below end_frame"
+            )
+    return table
 
 
 def bad_id(sample_ids: Sequence[str]) -> str | None:

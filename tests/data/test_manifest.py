@@ -40,7 +40,10 @@ def test_hash_is_of_the_content_not_the_formatting(tmp_path: Path) -> None:
 def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("sample_id,class_id,label,frames\nNA,1,none,3\n")
     sample = Manifest.read(tmp_path / "m.csv")["NA"]  # not read as a missing value
-    assert (sample.label, sample.bodies, sample.video, sample.subject) == ("none", 1, "", "")
+    assert sample == Sample("NA", 1, "none", 3)
+    text = "\ufeffsample_id,label,class_id,frames,label,view\r\rb,'=x,1,3,y\n"  # BOM, short row
+    (tmp_path / "m.csv").write_text(text, newline="")
+    assert Manifest.read(tmp_path / "m.csv").samples == (Sample("b", 1, "=x", 3),)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,8 @@ def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
         ("sample_id,class_id,frames\na,1,3\n", "column 'label' is missing"),
         ("sample_id,class_id,label,frames\n", "no samples"),
         ("", "not a readable CSV"),
+        ('sample_id,class_id,label,frames\na,1,"x,3\n', "not a readable CSV"),
+        ("sample_id,class_id,label,frames\na,1,x,3\nb,1,x,3,4\n", "row 3 has 5 fields"),
         ("sample_id,class_id,label,frames\na,one,x,3\n", "row 2: class_id is 'one'"),
         ("sample_id,class_id,label,frames\n,1,x,3\n", "row 2: sample_id is empty"),
         ("sample_id,class_id,label,frames\na,1,,3\n", "row 2: label of 'a' is empty"),
