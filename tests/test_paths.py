@@ -26,6 +26,7 @@ OURS = {
     "skelfew/cli/explain.py": {
         "f'{file_name(explanations[0].sample.sample_id)}-{file_name(stem)}'"},
     "skelfew/cli/reproduce.py": {"request.table.id"},
+    "skelfew/cli/demo.py": {"name"},  # of a table in it
     "skelfew/cli/show.py": {"f'{file_name(sample_id)}.png'"},
     "skelfew/cli/train.py": {"name"},
     "skelfew/data/facts.py": {"name", "kind", "f'_{kind}'"},
