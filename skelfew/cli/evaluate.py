@@ -177,6 +177,7 @@ def main(
     from skelfew.config import InputConfig
     from skelfew.evaluation.document import Plan, evaluate
     from skelfew.evaluation.subjects import encoder_subject, find_data, raw_subject, run_subject
+    from skelfew.io.writing import check_place
     from skelfew.runs.folder import Run, newest_run
     from skelfew.training.run import pick_device
 
@@ -214,6 +215,7 @@ def main(
             else find_data(given, protocol=plan.protocol)
         )
         subjects.append(raw_subject(*where, raw))
+    check_place(out, *(folder / "result.json" for folder in folders))
     document = evaluate(subjects, plan)
     paths = keep(document, folders, out)
     if as_json:

@@ -56,11 +56,12 @@ def main(
         for name in ("pairs", "embed", "manifest", "store"):
             if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
                 raise click.UsageError(f"--{name} is for the page; give --html FILE too")
-    from skelfew.io.writing import write_text
+    from skelfew.io.writing import check_place, write_text
     from skelfew.report.collect import find_runs, read_run
     from skelfew.report.table import as_text, rows_of
     from skelfew.runs.folder import newest_run
 
+    check_place(page)
     facts = [read_run(run) for run in (find_runs(runs) if runs else [newest_run()])]
     rows = rows_of(facts)
     if page is not None:

@@ -149,6 +149,7 @@ def run(
 ) -> int:
     """Plan, run, print and write, as the options say; return the exit status."""
 
+    from skelfew.io.writing import check_place
     from skelfew.reproduce.engine import Outcome, execute
     from skelfew.reproduce.expand import expand
     from skelfew.reproduce.plan import describe_plan, plan_document
@@ -156,6 +157,9 @@ def run(
     from skelfew.reproduce.summary import summarise
     from skelfew.reproduce.text import summary_document, terminal
 
+    if not (plan or show):
+        check_place(folder / "records.jsonl")
+    check_place(write)
     records = Records(folder)
     work = expand(request)
     if known is not None:

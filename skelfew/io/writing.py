@@ -11,6 +11,7 @@ import io
 import json
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,19 @@ def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
             if _is(partial, mine):
                 partial.unlink()
             raise
+
+
+def check_place(*paths: str | Path | None) -> None:
+    """Raise OSError now if a file could not be written at one of ``paths`` after long work."""
+    for path in map(Path, filter(None, paths)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        try:
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from click.testing import CliRunner
 
 from skelfew.cli.common import guarded
 from skelfew.cli.predict import main as predict
+from skelfew.cli.prepare import main as prepare
+from skelfew.cli.report import main as report
 from skelfew.cli.reproduce import main as reproduce
 from skelfew.cli.train import main as train
 from skelfew.predict.model import Model
@@ -51,6 +55,46 @@ def test_a_cache_that_does_not_exist_is_said_at_once() -> None:
     result = CliRunner().invoke(train, ["--cache", "cache/none.zarr"])
     assert result.exit_code == 1 and "cache/none.zarr: no such cache" in result.stderr
     assert time.perf_counter() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("option", "known"), [("--dataset=ntu60x", "ntu120, demo"), ("--budget=vast", "laptop, paper")]
+)
+def test_a_wrong_data_set_or_budget_of_a_table_imports_nothing_large(
+    option: str, known: str
+) -> None:
+    code = (
+        "import sys\nfrom skelfew.cli.reproduce import main\n"
+        f"sys.argv = ['r', 'I', '{option}']\n"
+        "try: main()\nfinally: assert not {'torch', 'zarr', 'h5py'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert f"{option.split('=')[1]!r}; there are {known}" in done.stderr
+
+
+@pytest.mark.parametrize("kind", ["below a file", "a folder"])
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        (prepare, "nw-ucla --raw raw --data data.h5 --out"),
+        (prepare, "nw-ucla --raw raw --out out.csv --data"),
+        (report, "none --html"),
+        (reproduce, "I --dataset demo --write"),
+    ],
+)
+def test_what_cannot_be_written_is_said_before_the_work(
+    command: click.Command, arguments: str, kind: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("raw").mkdir()
+    Path("file").touch()
+    place = "file/x.y" if kind == "below a file" else "raw"
+    result = CliRunner().invoke(command, [*arguments.split(), place])
+    assert result.exit_code in (1, 2) and "bug in skelfew" not in result.stderr
+    assert place.split("/")[0] in result.stderr.splitlines()[-1], result.stderr
+    assert "no recordings" not in result.stderr and "no run" not in result.stderr
 
 
 def test_the_list_of_tables_is_short_and_in_order() -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skelfew.io.writing import write_csv, write_json
+from skelfew.io.writing import check_place, write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import Part, Plan, read_blocks
@@ -110,6 +110,7 @@ def prepare(
     Raises:
         SkelfewError: Nothing to read, or nothing that can be used.
     """
+    check_place(outputs.manifest, outputs.store)
     reader = load_reader(name)
     if reader.detect is not None:
         reader = reader.detect(reader, raw, options)
