@@ -189,7 +189,8 @@ class TeacherCache:
         missing = [s for s in sample_ids if s not in self.row]
         failed = len(set(missing) & set(self.failed))
         why = f"{failed} failed, see the .failures.csv beside it; " if failed else ""
-        help = f"run skelfew-extract {self.attrs.get('dataset', 'DATASET')} again to add them"
+        name = self.attrs.get("dataset", "DATASET")
+        help = f"run skelfew-extract {name} again, without --limit, to add them"
         if self.pending and isinstance(self.attrs.get("shard"), dict):
             help = "it is one shard of an extraction, skelfew-cache merge makes one of all"
         raise CacheError(

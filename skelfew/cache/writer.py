@@ -185,8 +185,9 @@ class CacheWriter:
             if not finite.all():
                 bad = int(rows[np.flatnonzero(~finite)[0]])
                 raise CacheError(
-                    f"{self.path}: {name} feature of row {bad} is not finite as {array.dtype}; "
-                    "store float32, or look at the teacher's weights"
+                    f"{self.path}: {name} feature of {ids_of(self._arrays)[bad]} is not finite as "
+                    f"{array.dtype}; store them with --store-dtype float32, or look at the "
+                    "teacher's weights"
                 )
             block[~done] = np.nan
             blocks[name] = block

@@ -11,13 +11,15 @@ from skelfew.cli.common import console
 from skelfew.evaluation.statistics import Estimate
 
 _CONFUSIONS = 10
+_NARROW = 80  # columns of a terminal that cannot hold a second accuracy
 
 
 def show(document: dict[str, Any], verbose: bool) -> None:
     """Print a result document as a table, with notes and exemplars below it."""
-    width = shutil.get_terminal_size((100, 24)).columns
+    # A file or a pipe has no width, whatever COLUMNS says of the terminal.
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
     output = console(width=width, soft_wrap=not sys.stdout.isatty())
-    output.print(_table(document))
+    output.print(_table(document, width))
     over = document["rows"][0]["micro"]["of"]
     output.print(_meaning(document, over))
     for note in document["notes"]:
@@ -29,7 +31,7 @@ def show(document: dict[str, Any], verbose: bool) -> None:
     _exemplars(output, row, verbose)
 
 
-def _table(document: dict[str, Any]) -> Table:
+def _table(document: dict[str, Any], width: int) -> Table:
     first = document["rows"][0]["results"][0]
     ways = round(1 / first["chance"])
     splits = document["protocol"]["splits"]
@@ -40,10 +42,12 @@ def _table(document: dict[str, Any]) -> Table:
         where += f", {document['classes']} classes"
     title = f"{document['data']['dataset']}: {ways}-way {document['shots']}-shot, {where}"
     table = Table(title=title, title_justify="left")
-    table.add_column("features", overflow="fold")
+    narrow = width < _NARROW
+    table.add_column("features", overflow="fold", min_width=8)
     table.add_column("classifier", no_wrap=True)
     table.add_column("accuracy [95 %]", no_wrap=True)
-    table.add_column("mean over classes", no_wrap=True)
+    if not narrow:
+        table.add_column("mean over classes", no_wrap=True)
     tuned = any(row["settings"].get("tune_steps", 0) for row in document["rows"])
     if tuned:
         table.add_column("tuning changed", justify="right")
@@ -53,8 +57,9 @@ def _table(document: dict[str, Any]) -> Table:
             row["features"] if row["features"] != before else "",
             row["classifier"] + (" (transductive)" if row["transductive"] else ""),
             str(Estimate(**row["micro"])),
-            str(Estimate(**row["macro"])),
         ]
+        if not narrow:
+            cells.append(str(Estimate(**row["macro"])))
         if tuned and row["settings"].get("tune_steps", 0):
             cells.append(f"{sum(r['changed_by_tuning'] for r in row['results']):,}")
         table.add_row(*cells)

@@ -17,10 +17,15 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
     output = console(width=width, soft_wrap=not sys.stdout.isatty())
     cells = [cells_of(row) for row in rows]
-    kept = [i for i in range(len(head())) if i < 2 or any(row[i] for row in cells)]
+    left_out = {head().index("mean over classes"), head().index("quoted")} if width < 80 else ()
+    kept = [
+        i for i in range(len(head()))
+        if i < 2 or (i not in left_out and any(row[i] for row in cells))
+    ]  # fmt: skip
     table = Table()
     for i in kept:
-        table.add_column(head()[i], overflow="fold", justify="right" if i > 4 else "left")
+        table.add_column(head()[i], overflow="fold", justify="right" if i > 4 else "left",
+                         min_width=8 if i < 2 else None, no_wrap=i == 3)  # fmt: skip
     for row in cells:
         table.add_row(*(row[i] for i in kept))
     output.print(table)

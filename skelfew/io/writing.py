@@ -45,6 +45,8 @@ def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
             if durable:
                 os.fsync(file.fileno())
             file.close()
+            if not path.parent.is_dir():
+                raise FileNotFoundError(errno.ENOENT, "its folder was deleted", str(path))
             if not _is(partial, mine):
                 raise OSError(errno.EBUSY, "another process writes this file", str(path))
             partial.replace(path)

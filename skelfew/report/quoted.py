@@ -82,7 +82,8 @@ def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier:
             return False
     theirs, ours = table.start(row, dataset, "paper").flat(), config.flat()
     theirs["data.frames"] = theirs["data.frames"] or _FRAMES.get(dataset, 64)
-    theirs["transfer.representation"] = theirs["transfer.representation"].replace("auto", "f_v+f_t")
+    if theirs.get("transfer.representation") == "auto":
+        theirs["transfer.representation"] = "f_v+f_t"
     ignored = (*NO_MATTER, *idle(config), "seed", "split", *_FROM_DATA)
     return config.preset == theirs["preset"] and all(
         ours[key] == value for key, value in theirs.items() if not key.startswith(ignored)

@@ -1,5 +1,6 @@
 """Training state in one document: tensors as such, the rest as plain values."""
 
+import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,10 @@ def save_checkpoint(
     try:
         FORM.write(path, tensors, scalars)
     except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be written ({error.strerror}); make room and go on with --resume"
-        ) from None
+        what = "make room and go on with --resume"
+        if error.errno == errno.ENOENT:
+            what = "the run is lost, start it again"
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror}); {what}") from None
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from skelfew.cli import evaluate_table
 from skelfew.cli.common import guarded
 from skelfew.cli.predict import main as predict
 from skelfew.cli.prepare import main as prepare
@@ -104,6 +105,34 @@ def test_the_list_of_tables_is_short_and_in_order() -> None:
     assert [n for n in names if n in roman] == [n for n in roman if n in names]
     assert len(lines) < 30
     assert len(CliRunner().invoke(reproduce, ["--list", "II"]).stdout.splitlines()) > 3
+
+
+@pytest.mark.parametrize("width", [60, 72, 120])
+def test_the_name_of_a_run_is_read_in_narrow_terminals(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(evaluate_table.sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", str(width))
+    accuracy = {"value": 0.5, "low": 0.25, "high": 0.75, "of": "queries", "count": 9}
+    results = [{"chance": 0.2, "exemplars": {}, "queries": 9, "classes": [], "confusion": None}]
+    row = {
+        "features": "nw-ucla-20261130",
+        "classifier": "cosine-paper",
+        "settings": {},
+        "transductive": False,
+        "micro": accuracy,
+        "macro": accuracy,
+        "results": results,
+    }
+    document = {
+        "protocol": {"name": "p", "splits": []}, "data": {"dataset": "d"}, "shots": 1,
+        "classes": "novel", "mode": "draws", "notes": [], "rows": [row], "within": None,
+        "excluded_queries": [],
+    }  # fmt: skip
+    evaluate_table.show(document, verbose=False)
+    lines = capsys.readouterr().out
+    assert "nw-ucla-20261130" in lines and "50.0 % [25.0, 75.0]" in lines
+    assert ("mean over classes" in lines) == (width >= 80)
 
 
 def test_a_model_says_what_it_is_in_a_line() -> None:
