@@ -59,7 +59,7 @@ def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
 
 def check_place(*paths: str | Path | None) -> None:
     """Raise OSError now if a file could not be written at one of ``paths`` after long work."""
-    for path in map(Path, filter(None, paths)):
+    for path in [Path(place) for place in paths if place is not None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
