@@ -16,6 +16,8 @@ _JOINERS = "\u200c\u200d"  # that Persian, Hindi and emoji are written with
 def printable(text: object) -> str:
     """Return a text for a terminal: control and direction characters are "?", lines stay lines."""
     text = str(text)
+    if text.isprintable():
+        return text
     return "".join(c if _shows(c) else " " if c == "\t" or c.isspace() else "?" for c in text)
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from skelfew.report.sections import Look, Part, part_of
 from skelfew.report.table import cells_of, head, quotes_of, rows_of
 
 _FOLDER = Path(__file__).parent
+_PAGE_CHARACTERS = 4_000_000  # of what is shown in full; of the runs after that the scores alone
 
 
 def make_page(runs: Sequence[RunFacts], look: Look = Look()) -> str:  # noqa: B008
@@ -26,10 +28,18 @@ def make_page(runs: Sequence[RunFacts], look: Look = Look()) -> str:  # noqa: B0
         runs: What it is about, at least one.
         look: What goes into it.
     """
-    parts = [
-        part_of(facts, f"run{i}-", 3, look) if len(runs) > 1 else part_of(facts, "", 2, look)
-        for i, facts in enumerate(runs, start=1)
-    ]
+    parts, room = [], _PAGE_CHARACTERS
+    for i, facts in enumerate(runs, start=1):
+        place = (f"run{i}-", 3) if len(runs) > 1 else ("", 2)
+        if room > 0:
+            part = part_of(facts, *place, look)
+            room -= sum(len(section.body) for section in part.sections)
+            room -= len(data_block("clips", part.clips))
+        else:
+            where = shlex.quote(str(facts.run.path))
+            line = f"The page is full: skelfew-report {where} --html FILE shows this run."
+            part = Part(facts, *place, missing=[line])
+        parts.append(part)
     title = runs[0].run.name if len(runs) == 1 else f"{len(runs)} runs"
     script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

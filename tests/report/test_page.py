@@ -16,8 +16,10 @@ from skelfew.cli.evaluate import main as evaluate
 from skelfew.encoders.checkpoints import load_encoder, save_encoder
 from skelfew.errors import SkelfewError
 from skelfew.report.charts import line_chart, ticks
+from skelfew.report.collect import find_runs, read_run
 from skelfew.report.embedding import place
 from skelfew.report.markup import Safe, data_block, join, tag
+from skelfew.report.page import make_page
 
 
 class Text(HTMLParser):
@@ -150,9 +152,7 @@ def test_a_heatmap_too_large_to_embed_is_named(copy: Path) -> None:
     assert html.count("<img ") == 1 and "data:image/svg+xml;base64," in html, "one of two formats"
 
 
-def test_several_runs_share_a_page(copy: Path) -> None:
-    import shutil
-
+def test_several_runs_share_a_page(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(copy / "runs" / "one", copy / "runs" / "two")
     run_report(copy, "runs", "--html", "page.html", "--pairs", "1")
     html = (copy / "page.html").read_text()
@@ -160,6 +160,12 @@ def test_several_runs_share_a_page(copy: Path) -> None:
     ids = re.findall(r' id="([^"]+)"', html)
     assert len(ids) == len(set(ids))
     assert html.count('<article id="run') == 2
+    monkeypatch.setattr("skelfew.report.page._PAGE_CHARACTERS", 1)
+    monkeypatch.chdir(copy)
+    short = make_page([read_run(run) for run in find_runs([Path("runs")])])
+    assert short.count('<article id="run') == short.count("The page is full") == 1
+    assert "skelfew-report runs/two --html FILE shows this run" in short
+    assert short.count('class="who"') == html.count('class="who"'), "the scores are all there"
 
 
 def test_markup_escapes_all_but_markup() -> None:
