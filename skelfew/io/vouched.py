@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from skelfew.io.files import parse_json
+from skelfew.io.paths import below
 from skelfew.io.writing import write_json
 
 _SMALL = 1 << 22  # bytes, read and hashed in some milliseconds
@@ -37,7 +38,7 @@ def _note(path: Path) -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     folder = Path(home) if home else Path("~").expanduser() / ".cache"
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-    return folder / "skelfew" / "checked" / f"{name}.json"
+    return below(folder, f"skelfew/checked/{name}.json", links=True)
 
 
 def _state(path: Path, digest: str) -> dict[str, object]:

@@ -130,9 +130,16 @@ def as_text(rows: Sequence[Mapping[str, Any]], style: str) -> str:
     return as_latex(cells) if style == "latex" else markdown(cells)
 
 
+class OwnMarkdown(str):
+    """A cell that skelfew wrote itself, with links or code; other cells are cleaned."""
+
+
 def markdown(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as a Markdown table; the first row is its head."""
-    lines = [f"| {' | '.join(map(clean.markdown, row))} |" for row in rows]
+    lines = [
+        f"| {' | '.join(c if isinstance(c, OwnMarkdown) else clean.markdown(c) for c in row)} |"
+        for row in rows
+    ]
     lines.insert(1, "|" + "---|" * len(rows[0]))
     return "\n".join(lines)
 

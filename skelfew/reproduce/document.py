@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.paths import below
 from skelfew.io.writing import write_text
-from skelfew.report.table import markdown
+from skelfew.report.table import OwnMarkdown, markdown
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.summary import Summary, scored_by, summarise
 from skelfew.reproduce.tables import Table, list_tables, load_table, table_order
@@ -150,7 +151,7 @@ def make_pages(folder: Path, page: Path) -> dict[Path, str]:
 
 def _findings(folder: Path, name: str, up: str) -> list[str]:
     """Return what people wrote, with links for a page that lies at ``up`` from docs/."""
-    path = folder / "findings" / f"{name}.md"
+    path = below(folder, f"findings/{name}.md", links=True)
     if not path.is_file():
         return []
     return [path.read_text(encoding="utf-8").strip().replace("](../../", f"]({up}") + "\n"]
@@ -160,26 +161,17 @@ def _pages_table(measured: Mapping[str, Sequence[str]], folder: Path) -> str:
     """Return the list of the tables that were measured."""
     rows = [["table", "question", "data sets"]]
     for name, datasets in sorted(measured.items(), key=lambda item: table_order(item[0])):
-        path = folder / f"{name}.jsonl"
+        path = below(folder, f"{name}.jsonl", links=True)
         table = load_table(_groups(path)[0][0]["table"])
-        rows.append(
-            [f"[{table.title}]({folder.name}/{name}.md)", table.question, ", ".join(datasets)]
-        )
+        link = OwnMarkdown(f"[{table.title}]({folder.name}/{name}.md)")
+        rows.append([link, table.question, ", ".join(datasets)])
     return f"## Measured tables\n\n{markdown(rows)}\n"
 
 
 def _paper_table(measured: Mapping[str, Sequence[str]], folder: Path) -> str:
     """Return a row for each table and data set of the paper: what is quoted, run, and how."""
-    rows = [
-        [
-            "in the paper",
-            "data set",
-            "numbers quoted",
-            "measured here",
-            "command for the paper's settings",
-        ]
-    ]
-    for name in (n for n in list_tables() if not n.startswith("evidence")):
+    rows = [["in the paper", "data set", "numbers quoted", "measured here", "command"]]
+    for name in (n for n in list_tables() if "paper" in load_table(n).budgets):
         table = load_table(name)
         counts = {d: sum(len(row.quoted.get(d, {})) for row in table.rows) for d in table.datasets}
         for dataset, quoted in counts.items():
@@ -188,8 +180,8 @@ def _paper_table(measured: Mapping[str, Sequence[str]], folder: Path) -> str:
             done = dataset in measured.get(name, ())
             rows.append([
                 table.paper or name, dataset, str(quoted or "none"),
-                f"[at a small budget]({folder.name}/{name}.md)" if done else "no",
-                f"`skelfew-reproduce {name} --dataset {dataset} --budget paper`",
+                OwnMarkdown(f"[at a small budget]({folder.name}/{name}.md)" if done else "no"),
+                OwnMarkdown(f"`skelfew-reproduce {name} --dataset {dataset} --budget paper`"),
             ])  # fmt: skip
     return (
         "## The paper's tables\n\nEach row can be run with the recordings of its data "

@@ -97,6 +97,10 @@ def test_push_and_pull(
         base = {"path": str(lab), "file": lab.as_uri(), "s3": bucket, "ssh": f"ssh://{alias}",
                 "home": f"ssh://{alias}/~"}[kind]  # fmt: skip
         target = f"{base}/{form}-{kind}/"
+        if kind in ("path", "file"):
+            with pytest.raises(CacheError, match="no such folder to push to"):
+                push(cache, target)
+            (lab / f"{form}-{kind}").mkdir()
         sent = pack(cache)["cache"] if form == "zip" else cache
         address = target + Path(sent).name
         assert push(Path(sent), target)["digest"] == digest
@@ -128,6 +132,7 @@ def test_half_a_push_is_no_cache(
         whole(self, source, target, **options)
 
     monkeypatch.setattr(LocalFileSystem, "put_file", breaks)
+    (receiver / "lab").mkdir()
     with pytest.raises(CacheError, match="cable"):
         push(cache, str(receiver / "lab" / "c.zarr"))
     with pytest.raises(CacheError, match="no cache there"):
