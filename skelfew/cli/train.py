@@ -79,6 +79,8 @@ _OPTIONS: dict[str, dict[str, str]] = {
         "resume": "",
         "resume_or_start": "",
         "settings": "",
+        "config_file": "",
+        "tracker": "",
         "device": "device",
         "threads": "threads",
         "precision": "precision",
@@ -153,9 +155,8 @@ def option(flag: str, **attributes: Any) -> Any:
 @click.option(
     "--preset",
     type=click.Choice(list(PRESETS)),
-    default="recommended",
-    show_default=True,
-    help="'laptop' takes seconds to minutes, 'paper' has the numbers as printed.",
+    help="'laptop' takes seconds to minutes, 'paper' has the numbers as printed [recommended; with "
+    "--config the file's].",
 )
 @option(
     "--stages",
@@ -213,6 +214,19 @@ def option(flag: str, **attributes: Any) -> Any:
     help="Any other value of config.json, e.g. episodic.optimizer.lr=0.01, or episodic.head= "
     f"one of {', '.join(HEADS)}.",
 )
+@click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Settings of a run's config.json, or of a TOML file with the same names; options win.",
+)
+@click.option(
+    "--log",
+    "tracker",
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="Report each epoch there too; needs skelfew[NAME].",
+)
 @option("--device", help="cpu, cuda, cuda:1 [cuda if there is one].")
 @option("--threads", help="Processor threads.")
 @option("--precision", help="[float32]")
@@ -220,12 +234,14 @@ def option(flag: str, **attributes: Any) -> Any:
 @click.option("--json", is_flag=True, help="Print one JSON document about the finished run.")
 @guarded
 def main(
-    preset: str,
+    preset: str | None,
     run: Path | None,
     name: str | None,
     resume: Path | None,
     resume_or_start: bool,
     settings: tuple[str, ...],
+    config_file: Path | None,
+    tracker: str | None,
     json: bool,
     **options: Any,
 ) -> int:
@@ -254,12 +270,13 @@ def main(
         raise click.UsageError("--join is for several --cache")
     if resume is not None:
         extra = sorted(set(given) - {"device", "threads"}) + ["set"] * bool(settings)
+        extra += ["config"] * bool(config_file) + ["preset"] * bool(preset)
         if extra or run or name:
             named = f"--{extra[0].replace('_', '-')}" if extra else "--run or --name"
             raise click.UsageError(
                 f"--resume goes on with the run's own settings; leave {named} out"
             )
-    elif not {"cache", "dataset", "manifest"} & set(given):
+    elif config_file is None and not {"cache", "dataset", "manifest"} & set(given):
         raise click.UsageError(
             "give --cache cache/NAME.zarr, or --dataset NAME where there is none"
         )
@@ -268,20 +285,28 @@ def main(
     folder = Path("runs") / name if name else run
     if resume_or_start and folder is None:
         raise click.UsageError("--resume-or-start needs --run or --name, to know which run")
+    start: str | TrainConfig = preset or "recommended"
+    if config_file is not None:
+        from skelfew.runs.config_file import read_config
+
+        start = read_config(config_file, preset)
     from skelfew.training.distributed import joined
     from skelfew.training.loop import Interrupted
     from skelfew.training.run import resume as resume_run
     from skelfew.training.run import train
+    from skelfew.training.tracking import tracker as tracking
 
+    callback = tracking(tracker) if tracker else None
     try:
         with joined() as world:
             if resume_or_start and folder is not None and world.told(folder.exists()):
-                check_same(folder, configure(preset, given, settings))
+                check_same(folder, configure(start, given, settings))
                 resume = folder
             if resume is not None:
-                folder = resume_run(resume, given.get("device"), given.get("threads"))
+                folder = resume_run(resume, given.get("device"), given.get("threads"), callback)
             else:
-                folder = train(configure(preset, given, settings), run_path=folder)
+                config = configure(start, given, settings)
+                folder = train(config, run_path=folder, callback=callback)
     except Interrupted as stopped:
         log(f"interrupted and saved; go on with: skelfew-train --resume {stopped.args[0]}")
         return INTERRUPTED
@@ -290,10 +315,12 @@ def main(
     return 0
 
 
-def configure(preset: str, given: dict[str, Any], settings: tuple[str, ...]) -> TrainConfig:
-    """Return the configuration that the command line asks for."""
-    config = preset_called(preset)
-    if config.teacher_stages and "cache" not in given and "stages" not in given:
+def configure(
+    start: str | TrainConfig, given: dict[str, Any], settings: tuple[str, ...]
+) -> TrainConfig:
+    """Return the configuration that the command line asks for, from a preset or a file's."""
+    config = preset_called(start) if isinstance(start, str) else start
+    if isinstance(start, str) and config.teacher_stages and not {"cache", "stages"} & set(given):
         given = {**given, "stages": "episodic"}
     if "more_caches" in given:
         config = overridden(config, "inputs.more_caches", given["more_caches"])

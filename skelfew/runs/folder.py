@@ -18,8 +18,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,12 @@ class Run:
         path: The folder.
         writes: Whether what is written through this object is; False in all but one of the
             processes of a run.
+        callback: Gets the run and each line that was added to metrics.jsonl.
     """
 
     path: Path
     writes: bool = True
+    callback: "Callback | None" = field(default=None, compare=False)
 
     @classmethod
     def create(
@@ -137,7 +139,7 @@ class Run:
         for key, value in config.flat().items():
             if key.startswith(("inputs.", "protocol")):
                 for text in value if isinstance(value, list | tuple) else [value]:
-                    _check_local(self.path / "config.json", key, text)
+                    check_local(self.path / "config.json", key, text)
         return config
 
     def write_environment(self) -> None:
@@ -153,6 +155,8 @@ class Run:
         if not self.writes:
             return
         append_line(self.path / "metrics.jsonl", json.dumps(dict(row)))
+        if self.callback is not None:
+            self.callback(self, row)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a last line that was cut off is left out."""
@@ -184,7 +188,10 @@ class Run:
         append_line(self.path / "log.txt", line)
 
 
-def _check_local(file: Path, key: str, value: object) -> None:
+Callback = Callable[[Run, Mapping[str, Any]], None]
+
+
+def check_local(file: Path, key: str, value: object) -> None:
     """Refuse an address that a run recorded: a run of ours records the copy that it fetched."""
     if isinstance(value, str) and ("://" in value or value[:2] in ("//", "\\\\", "/\\", "\\/")):
         raise RunError(

@@ -28,7 +28,7 @@ from skelfew.fewshot import HEADS, build_head
 from skelfew.fewshot.trained import save_head
 from skelfew.io.writing import write_json
 from skelfew.runs.cache_fit import about, changes
-from skelfew.runs.folder import Run, read_json
+from skelfew.runs.folder import Callback, Run, read_json
 from skelfew.runs.inputs import InputError, Inputs, find_inputs
 from skelfew.training.base_samples import base_samples
 from skelfew.training.checkpoint import load_scalars
@@ -45,7 +45,10 @@ from skelfew.training.validation import Validation
 
 
 def train(
-    config: TrainConfig, run_folder: str | Path = "runs", run_path: str | Path | None = None
+    config: TrainConfig,
+    run_folder: str | Path = "runs",
+    run_path: str | Path | None = None,
+    callback: Callback | None = None,
 ) -> Path:
     """Train an encoder through the stages of ``config``.
 
@@ -53,6 +56,8 @@ def train(
         config: Settings; what is None there is found or follows from the dataset.
         run_folder: Where the run gets a folder of its own.
         run_path: The folder itself, if it is to have a certain name.
+        callback: Gets the run and each epoch's row of metrics, e.g. ``tracker("tensorboard")`` of
+            ``skelfew.training.tracking``. In a run of several processes the first one calls it.
 
     Returns:
         The run folder; ``encoder.safetensors`` in it is the result.
@@ -75,22 +80,28 @@ def train(
     path = world.told(str(run.path) if world.writes else None)
     if not world.writes:
         run = Run(Path(path), writes=False)
-    return _execute(run, config, inputs, start)
+    return _execute(replace(run, callback=callback), config, inputs, start)
 
 
-def resume(path: str | Path, device: str | None = None, threads: int | None = None) -> Path:
+def resume(
+    path: str | Path,
+    device: str | None = None,
+    threads: int | None = None,
+    callback: Callback | None = None,
+) -> Path:
     """Go on with a run that was stopped, to the numbers it would have had without the stop.
 
     Args:
         path: The run folder.
         device: Another device than before; the numbers then agree to rounding only.
         threads: Another number of threads, likewise.
+        callback: As in ``train``.
 
     Raises:
         SkelfewError: No such run, or its inputs have changed since.
     """
     world = current()
-    run = replace(Run.open(path), writes=world.writes)
+    run = replace(Run.open(path), writes=world.writes, callback=callback)
     config = run.config()
     if world.told(run.finished):
         run.log(f"{run.path}: finished already")
