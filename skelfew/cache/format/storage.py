@@ -30,6 +30,7 @@ from skelfew.cache.format.checks import (
     files_of,
 )
 from skelfew.cache.format.chunks import ChunkLimit
+from skelfew.cache.format.licence import convention
 from skelfew.cache.format.plain import PlainArray, aligned
 from skelfew.cache.format.zips import entries
 from skelfew.data.manifest import bad_id
@@ -170,6 +171,7 @@ def create(
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         **provenance,
+        **convention(provenance.get("licence_note")),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "complete": False,
     }

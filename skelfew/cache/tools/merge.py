@@ -10,6 +10,7 @@ import numpy as np
 from skelfew.cache.building import building
 from skelfew.cache.format.checks import CacheError, first_difference
 from skelfew.cache.format.history import IDENTITY, carried, step
+from skelfew.cache.format.licence import convention
 from skelfew.cache.format.storage import DONE, FAILED, PENDING
 from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.tools.compare import cosine
@@ -75,6 +76,7 @@ def merge(
     attrs["licence_note"] = "\n".join(
         dict.fromkeys(str(n) for c in caches if (n := c.attrs.get("licence_note")))
     )
+    attrs |= convention(attrs["licence_note"])
     digest = _write(sources, owner, status, ids, attrs, out, overwrite)
     return {
         "cache": str(out),

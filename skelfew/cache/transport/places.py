@@ -6,6 +6,7 @@ or a file has no user name, password or query string of an address in it.
 
 import errno
 import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator
@@ -19,11 +20,16 @@ from skelfew.cache.format.checks import CacheError, brief
 from skelfew.io.budget import STALL_BYTES, STALL_SECONDS, with_progress
 from skelfew.io.writing import writing
 
-KINDS = ("https", "http", "s3", "ssh", "sftp", "file")
+KINDS = ("https", "http", "hf", "s3", "gs", "az", "ssh", "sftp", "file")
+_OBJECTS = ("s3", "gs", "az")  # stores of objects, each of which appears whole or not at all
+_HUB = re.compile(
+    r"hf://datasets/(?P<repository>[\w.-]+/[\w.-]+?)(@(?P<revision>[\w.-]+))?(?P<below>(/[\w.-]+)*)/?"
+)
 _DIGEST = re.compile(r"(?:digest=|sha256:)?([0-9a-f]{64})")
 _CONNECT_SECONDS, _READ_SECONDS = 30, 120
 # Whose errors are the network's and not bugs here.
-_OUTSIDE = ("aiohttp", "botocore", "aiobotocore", "paramiko", "s3fs", "fsspec", "socket", "ssl")
+_OUTSIDE = ("aiohttp", "botocore", "aiobotocore", "paramiko", "s3fs", "gcsfs", "adlfs", "google",
+            "azure", "fsspec", "socket", "ssl", "httpx", "huggingface_hub")  # fmt: skip
 
 
 def is_url(text: str | Path) -> bool:
@@ -76,9 +82,13 @@ class Place:
                 )
             digest = found[1]
         tail = parts.path.rstrip("/")
-        if kind in ("http", "https"):
+        if kind == "hf":
+            repository, revision, below = hub_parts(_shown(address))
+            tail = f"datasets/{repository}/resolve/{revision}"
+            base = "/".join(part for part in (hub_endpoint(), tail, below) if part)
+        elif kind in ("http", "https"):
             base = urlunsplit((kind, parts.netloc, tail, "", ""))
-        elif kind == "s3":
+        elif kind in _OBJECTS:
             base = parts.netloc + tail
         elif kind == "file":
             base = tail or "/"
@@ -90,7 +100,9 @@ class Place:
 
     @property
     def name(self) -> str:
-        """The last part, e.g. ``pku.zarr``."""
+        """The last part, e.g. ``pku.zarr``; of a whole repository ``NAME.zarr``."""
+        if self.kind == "hf" and not hub_parts(self.shown)[2]:
+            return hub_parts(self.shown)[0].split("/")[1].removesuffix(".zarr") + ".zarr"
         return posixpath.basename(urlsplit(self.base).path if "://" in self.base else self.base)
 
     @property
@@ -102,6 +114,22 @@ class Place:
         """Return the file ``key`` below this place, as its file system calls it."""
         whole = f"{self.base}/{key}" if key else self.base
         return f"{whole}?{self.query}" if self.query else whole
+
+
+def hub_endpoint() -> str:
+    """Return the address of the Hub, HF_ENDPOINT's if that is set."""
+    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+
+def hub_parts(address: str) -> tuple[str, str, str]:
+    """Return repository, revision and what is below it, of ``hf://datasets/USER/NAME...``."""
+    found = _HUB.fullmatch(address)
+    if found is None:
+        raise CacheError(
+            f"{brief(address)}: caches are in dataset repositories of the Hub: "
+            "hf://datasets/USER/NAME, hf://datasets/USER/NAME@REVISION/FOLDER.zarr"
+        )
+    return found["repository"], found["revision"] or "main", found["below"].strip("/")
 
 
 def _bare(address: str) -> str:
@@ -125,6 +153,17 @@ def connect(address: str) -> tuple[Any, Place]:
     with reached(place):
         if place.kind in ("http", "https"):
             return _http(), place
+        if place.kind == "hf":
+            from huggingface_hub import get_token
+
+            token = get_token()
+            return _http({"Authorization": f"Bearer {token}"} if token else {}), place
+        if place.kind in ("gs", "az"):
+            import fsspec
+
+            return fsspec.filesystem(
+                place.kind, use_listings_cache=False, skip_instance_cache=True
+            ), place
         if place.kind == "s3":
             import s3fs
 
@@ -138,7 +177,7 @@ def connect(address: str) -> tuple[Any, Place]:
         return LocalFileSystem(), place
 
 
-def _http() -> Any:
+def _http(headers: dict[str, str] | None = None) -> Any:
     import aiohttp
     from fsspec.implementations.http import HTTPFileSystem
 
@@ -147,7 +186,7 @@ def _http() -> Any:
     )
     return HTTPFileSystem(
         encoded=True,  # signed addresses must not be rewritten
-        client_kwargs={"timeout": limits, "trust_env": True},
+        client_kwargs={"timeout": limits, "trust_env": True, "headers": headers or {}},
         use_listings_cache=False,
         skip_instance_cache=True,
     )
@@ -161,8 +200,9 @@ def reached(place: Place) -> Iterator[None]:
     except CacheError:
         raise
     except ImportError as error:
+        extra = place.kind if place.kind in ("gs", "az") else "remote"
         raise CacheError(
-            f"{place.shown}: needs the package {error.name}; pip install 'skelfew[remote]'"
+            f"{place.shown}: needs the package {error.name}; pip install 'skelfew[{extra}]'"
         ) from None
     except FileNotFoundError:
         raise CacheError(f"{place.shown}: no cache there") from None

@@ -8,6 +8,7 @@ from typing import Any
 from skelfew.cache.format.checks import FORMAT, CacheError
 from skelfew.cache.format.storage import ARRAYS, DONE
 from skelfew.cache.format.zips import write_zip
+from skelfew.cache.tools.card import card
 from skelfew.cache.tools.pack import as_folder, checked
 from skelfew.cache.transport.places import Place, connect, get_file, reached, read_small, size_of
 from skelfew.io.budget import open_zip
@@ -45,10 +46,13 @@ def push(path: Path, address: str, overwrite: bool = False) -> dict[str, Any]:
     if place.kind == "file" and not above.is_dir():
         raise CacheError(f"{above}: no such folder to push to; make it first, or check the address")
     digest = cache.attrs.get("digest")
+    about = card(path)
     with tempfile.TemporaryDirectory(prefix="skelfew-") as scratch:
         folder = as_folder(path, Path(scratch))
         with reached(place):
-            if place.name.endswith(".zip"):
+            if place.kind == "hf":
+                sent = _hub(fs, place, folder, Path(scratch), about, overwrite)
+            elif place.name.endswith(".zip"):
                 sent = _file(fs, place, folder, Path(scratch), overwrite)
             else:
                 sent = _folder(fs, place, folder, digest, overwrite)
@@ -69,7 +73,7 @@ def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -
         raise CacheError(_NOT_OURS.format(place.shown))
     packed = scratch / "packed.zip"
     write_zip(folder, packed)
-    if place.kind == "s3":  # an object appears whole or not at all
+    if place.kind in ("s3", "gs", "az"):  # an object appears whole or not at all
         fs.put_file(str(packed), place.file())
         return 1
     partial = place.file() + ".partial"
@@ -84,33 +88,63 @@ def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -
 def _folder(fs: Any, place: Place, folder: Path, digest: str | None, overwrite: bool) -> int:
     root = read_small(fs, place, "zarr.json", _ROOT_BYTES)
     if root is not None:
-        there = _attribute(root, "digest")
-        if there == digest and digest is not None:
+        if _same_or_refuse(place, root, digest, overwrite):
             return 0
-        if not overwrite:
-            raise CacheError(
-                f"{place.shown}: holds another cache, of digest {there}, this one has {digest}; "
-                "choose another name, or --overwrite"
-            )
-        if not _is_cache(root):
-            raise CacheError(_NOT_OURS.format(place.shown))
         fs.rm_file(place.file("zarr.json"))
     else:
         _refuse_other_things(fs, place)
-    keys = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    keys = [k for k in keys if not k.endswith(".partial") and k != "zarr.json"] + ["zarr.json"]
+    files = _files(folder)
     parents: set[str] = set()
-    for key in keys:
-        file = below(folder, key, folder, CacheError)
-        if file.is_symlink():
-            raise CacheError(f"{folder}: {key} is a symbolic link; a cache holds none")
+    for key, file in files.items():
         parent = posixpath.dirname(place.file(key))
-        if place.kind != "s3" and parent not in parents:
+        if place.kind not in ("s3", "gs", "az") and parent not in parents:
             fs.makedirs(parent, exist_ok=True)
             parents.add(parent)
         fs.put_file(str(file), place.file(key))
-    _sweep(fs, place, folder, keys)
-    return len(keys)
+    _sweep(fs, place, folder, list(files))
+    return len(files)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Return the files of a store by key, its root metadata last."""
+    keys = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    keys = [k for k in keys if not k.endswith(".partial") and k != "zarr.json"] + ["zarr.json"]
+    files = {key: below(folder, key, folder, CacheError) for key in keys}
+    for key, file in files.items():
+        if file.is_symlink():
+            raise CacheError(f"{folder}: {key} is a symbolic link; a cache holds none")
+    return files
+
+
+def _hub(
+    fs: Any, place: Place, folder: Path, scratch: Path, about: dict[str, Any], overwrite: bool
+) -> int:
+    from skelfew.cache.transport.hub import upload
+
+    if place.name.endswith(".zip"):
+        if size_of(fs, place) is not None and not overwrite:
+            raise CacheError(f"{place.shown}: exists already; choose another name, or --overwrite")
+        write_zip(folder, scratch / "packed.zip")
+        return upload(place, {"": scratch / "packed.zip"}, about)
+    root = read_small(fs, place, "zarr.json", _ROOT_BYTES)
+    if root is not None and _same_or_refuse(place, root, about["digest"], overwrite):
+        return 0
+    return upload(place, _files(folder), about)
+
+
+def _same_or_refuse(place: Place, root: bytes, own: str | None, overwrite: bool) -> bool:
+    """Return whether the cache is there already; raise CacheError if another one is."""
+    there = _attribute(root, "digest")
+    if there == own and own is not None:
+        return True
+    if not overwrite:
+        raise CacheError(
+            f"{place.shown}: holds another cache, of digest {there}, this one has {own}; "
+            "choose another name, or --overwrite"
+        )
+    if not _is_cache(root):
+        raise CacheError(_NOT_OURS.format(place.shown))
+    return False
 
 
 def _refuse_other_things(fs: Any, place: Place) -> None:
