@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.common import (
+    CONTEXT,
+    OK,
+    PARTIAL,
+    data_sets,
+    guarded,
+    log,
+    offering,
+    say,
+    say_json,
+)
+from skelfew_extract.teachers import TEACHERS
 
 if TYPE_CHECKING:
     from skelfew_extract.summary import Summary
@@ -36,7 +47,7 @@ _OF_VIDEOS = (
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("dataset")
+@click.argument("dataset", shell_complete=offering(data_sets))
 @click.option("--manifest", type=_FILE, help="[default: manifests/DATASET.csv]")
 @click.option("--data", type=_FILE, help="Skeletons, to crop by.  [default: data/DATASET.h5]")
 @click.option("--videos", type=_FOLDER, help="[default: as noted by skelfew-prepare]")
@@ -45,6 +56,7 @@ _OF_VIDEOS = (
     "--teacher",
     default=_PAPER_TEACHER,
     show_default=True,
+    shell_complete=offering(lambda: TEACHERS),
     help="Which model (docs/teachers.md); open_clip:MODEL/TAG is any of open_clip; 'text' reads "
     "class names and needs no video.",
 )

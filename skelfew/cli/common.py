@@ -3,7 +3,8 @@
 import errno
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -74,6 +75,21 @@ def console(**options: Any) -> "Console":
 version_option = click.version_option(
     None, "--version", package_name="skelfew", message="skelfew %(version)s"
 )
+
+
+def offering(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
+    """Return what completes an option of free text in a shell: names, also after a comma."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names() if name.startswith(last)]
+
+    return complete
+
+
+def data_sets() -> list[str]:
+    """Return the data sets that are prepared in this folder."""
+    return sorted(path.stem for path in Path("manifests").glob("*.csv") if "." not in path.stem)
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:

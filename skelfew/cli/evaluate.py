@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, guarded, log, say_json
+from skelfew.cli.common import CONTEXT, data_sets, guarded, log, offering, say_json
 from skelfew.fewshot import POOLED, scored_by
 
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
@@ -52,7 +52,12 @@ def option(*names: str, **attributes: Any) -> Any:
     help="Score skeletons without any encoder too, with --dataset only them: aligned bodies by "
     "dynamic time warping, or joints as recorded [aligned].",
 )
-@option("--dataset", metavar="NAME", help="Data set [that of the run].")
+@option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=offering(data_sets),
+    help="Data set [that of the run].",
+)
 @option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
 @option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
 @option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [that of the run].")

@@ -6,7 +6,16 @@ from typing import Any, get_args
 
 import click
 
-from skelfew.cli.common import CONTEXT, INTERRUPTED, guarded, log, say, say_json
+from skelfew.cli.common import (
+    CONTEXT,
+    INTERRUPTED,
+    data_sets,
+    guarded,
+    log,
+    offering,
+    say,
+    say_json,
+)
 from skelfew.config import (
     PRESETS,
     DataConfig,
@@ -143,7 +152,12 @@ def option(flag: str, **attributes: Any) -> Any:
     metavar="PATTERN=TEXT",
     help="Rename the cache's sample IDs, e.g. '_rgb$='; an error about IDs proposes a rule.",
 )
-@option("--dataset", metavar="NAME", help="Data set, where there is no cache.")
+@option(
+    "--dataset",
+    metavar="NAME",
+    shell_complete=offering(data_sets),
+    help="Data set, where there is no cache.",
+)
 @option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
 @option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
 @option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [the data set's own].")
@@ -161,6 +175,7 @@ def option(flag: str, **attributes: Any) -> Any:
 @option(
     "--stages",
     metavar="A,B",
+    shell_complete=offering(lambda: STAGES),
     help=f"One or more of {', '.join(STAGES)}, in this order [transfer,episodic; without cache "
     "episodic].",
 )
@@ -170,6 +185,7 @@ def option(flag: str, **attributes: Any) -> Any:
 @option(
     "--encoder",
     metavar="NAME",
+    shell_complete=offering(lambda: ENCODERS),
     help=f"One of {', '.join(ENCODERS)} [agcn; ctrgcn costs half]. Settings of its own: --set "
     "encoder.KEY=VALUE.",
 )

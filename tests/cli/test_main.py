@@ -21,7 +21,7 @@ def test_every_script_is_a_subcommand() -> None:
         for e in entry_points(group="console_scripts")
         if e.name.startswith("skelfew-")
     }
-    assert scripts == {k: v for k, v in COMMANDS.items() if k != "doctor"}
+    assert scripts == {k: v for k, v in COMMANDS.items() if k not in ("demo", "doctor")}
 
 
 @pytest.mark.parametrize("line", [["--version"], *([name, "--version"] for name in COMMANDS)])
@@ -34,6 +34,36 @@ def test_every_command_has_a_version(line: list[str]) -> None:
 def test_an_unknown_command_is_a_usage_error() -> None:
     result = CliRunner().invoke(main, ["trian"])
     assert result.exit_code == 2 and "trian" in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("skelfew tr", ["train"]),
+        ("skelfew train --encoder ag", ["agcn"]),
+        ("skelfew train --stages transfer,ep", ["transfer,episodic"]),
+        ("skelfew train --dataset m", ["mine"]),
+        ("skelfew eval --dataset ", ["mine"]),
+        ("skelfew extract mi", ["mine"]),
+        ("skelfew extract mine --teacher xclip-d", ["xclip-demo"]),
+        ("skelfew prepare nw", ["nw-ucla"]),
+    ],
+)
+def test_completion(line: str, offered: list[str], tmp_path: Path) -> None:
+    """What bash asks for and gets."""
+    (tmp_path / "manifests").mkdir()
+    for name in ("mine.csv", "mine.notes.csv"):
+        (tmp_path / "manifests" / name).touch()
+    words = line.split(" ")
+    environment = {
+        **os.environ, "_SKELFEW_COMPLETE": "bash_complete", "COMP_WORDS": line,
+        "COMP_CWORD": str(len(words) - 1),
+    }  # fmt: skip
+    code = "from skelfew.cli.main import main; main(prog_name='skelfew')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert [item.split(",", 1)[1] for item in done.stdout.split()] == offered, done.stderr
 
 
 def test_python_dash_m() -> None:
