@@ -106,7 +106,7 @@ def test_demo(folder: Path) -> None:
         assert row in table
     assert "without training" in table or "the best without training" in table
     assert list((folder / "previews" / "demo").glob("*.png"))
-    for file in ("demo.html", "demo-contrast/pictures/answers.png"):
+    for file in ("demo.html", "demo-labels/pictures/answers.png"):
         assert (folder / "runs" / file).stat().st_size > 10_000
     made = [folder / "data" / "demo.h5", folder / "runs" / "demo-labels" / "encoder.safetensors"]
     before = [path.stat().st_mtime_ns for path in made]
