@@ -79,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "data.root": "level",
         "data.facing": "camera",
         "data.size": "body",
-        "fusion": 0.25,
+        "fusion": None,
     },
 }
 # Once every config.json held these settings of two encoders, whichever it was for.
@@ -207,7 +207,8 @@ class TrainConfig:
         compile: Hand the encoder to torch.compile, which takes a minute or more before the first
             step. Meant for GPUs, not measured there; a processor has skelfew's own faster forms.
         fusion: Compare clips by dynamic time warping of aligned joints and of the features by
-            frame, which have this share; 0: cosines of the encoder's features alone.
+            frame, which have this share; 0: cosines of the encoder's features alone; None: the
+            share that the base classes call for, see ``skelfew.training.validation``.
         checkpoint_minutes: Longest time between two checkpoints; each epoch ends with one.
     """
 
@@ -225,7 +226,7 @@ class TrainConfig:
     threads: Annotated[int, Limit(above=0), Limit(most=4096)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    fusion: Share = 0.0
+    fusion: Share | None = 0.0
     checkpoint_minutes: float = 10.0
     of_stage: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

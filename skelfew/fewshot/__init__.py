@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from skelfew.fewshot.head import Head
     from skelfew.fewshot.scores import Scores
 
-__all__ = ["CLASSIFIERS", "HEADS", "POOLED", "Classifier", "build_classifier", "build_head"]
+__all__ = ["CLASSIFIERS", "HEADS", "POOLED", "Classifier", "build_classifier", "build_head",
+           "pooled_beside"]  # fmt: skip
 
 # The first is what a score is quoted with; "cosine-paper" is the classifier as printed.
 CLASSIFIERS = Registry(
@@ -58,6 +59,14 @@ HEADS = Registry(
         "apsr": "skelfew.fewshot.apsr:APSR",
     },
 )
+
+
+def pooled_beside(name: str) -> tuple[str, ...]:
+    """Return the classifiers of pooled features that a table scores beside that of a row.
+
+    Beside ``dtw`` the cosine alone: no row asks for the others, and fine-tuning takes minutes.
+    """
+    return POOLED if name != "dtw" else POOLED[:1]
 
 
 def scored_by() -> list[str]:

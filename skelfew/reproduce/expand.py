@@ -14,7 +14,7 @@ from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.protocols.protocol import split_names
 from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import HEADS, POOLED, build_classifier
+from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import brief
 from skelfew.reproduce.budget import layered, within_budget
@@ -186,7 +186,10 @@ def identity(
     request: Request, row: Row, config: TrainConfig | None, inputs: Inputs, seed: int
 ) -> dict[str, Any]:
     """Return all that determines the numbers of a row, as plain values: its key is their digest."""
-    classifiers = {name: build_classifier(name) for name in (*POOLED, row.classifier)}
+    classifiers = {
+        name: build_classifier(name)
+        for name in dict.fromkeys((*pooled_beside(row.classifier), row.classifier))
+    }
     return {
         "record_version": RECORD_VERSION,
         "features": row.features,

@@ -17,7 +17,7 @@ from skelfew.evaluation.document import class_features
 from skelfew.evaluation.scoring import Features, Result, score_draws, score_exemplars, score_texts
 from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
 from skelfew.evaluation.zeroshot import text_subject
-from skelfew.fewshot import POOLED, Classifier, build_classifier
+from skelfew.fewshot import Classifier, build_classifier, pooled_beside
 from skelfew.fewshot.trained import bind
 from skelfew.io.paths import below
 from skelfew.reproduce.units import Unit
@@ -179,7 +179,7 @@ def _scores(
 ) -> dict[str, Any]:
     pooled = class_features(subject, classes)
     scored: dict[str, tuple[Classifier, Features]] = {
-        name: (build_classifier(name), pooled) for name in POOLED
+        name: (build_classifier(name), pooled) for name in pooled_beside(unit.head)
     }
     if unit.head:
         head = bind(build_classifier(unit.head), subject.head, subject.manifest.name)

@@ -19,9 +19,9 @@ from skelfew.training.stages import STAGES
 
 
 def describe(
-    config: TrainConfig, inputs: Inputs, run: Run, stages: Sequence[str]
+    config: TrainConfig, inputs: Inputs, run: Run, stages: Sequence[str], fusion: float
 ) -> dict[str, Any]:
-    """Return what encoder.safetensors says about itself."""
+    """Return what encoder.safetensors says about itself; ``fusion`` as in ``TrainConfig``."""
     init, protocol = config.inputs.init, inputs.protocol
     earlier = [] if init is None else classes_seen_by(init, inputs)
     own = {inputs.manifest[i].class_id for i in base_samples(config, inputs)}
@@ -45,7 +45,7 @@ def describe(
         "init": init,
         "pipeline": pipeline_of(config, inputs).to_dict(),
         "teacher": None,
-        **({"fusion": config.fusion} if config.fusion else {}),
+        **({"fusion": fusion} if fusion else {}),
     }
     from_teacher = [s for s in stages if s in config.teacher_stages]
     if inputs.cache is not None and from_teacher:

@@ -41,7 +41,7 @@ from skelfew.training.seeding import seeded
 from skelfew.training.stages import STAGES
 from skelfew.training.stages.base import Stage
 from skelfew.training.stages.bridge import Bridging, bridge_of, bridge_path, save_bridge
-from skelfew.training.validation import Validation
+from skelfew.training.validation import Validation, encoders_share
 
 
 def train(
@@ -256,6 +256,10 @@ def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Pat
 def _stages(
     run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: StopRequest, world: World
 ) -> None:
+    fusion = config.fusion
+    if fusion is None:
+        fusion = encoders_share(start.data, inputs.store, config.seed)
+        run.log(f"fusion: the encoder has the share {fusion:.2f}, aligned joints have the rest")
     first, again = 0, world.told(run.checkpoint.is_file())
     if again:
         first = int(load_scalars(run.checkpoint)["position"]["stage"])
@@ -269,7 +273,7 @@ def _stages(
         loop.run()
         if not run.writes:
             continue
-        about = describe(config, inputs, run, config.stages[: index + 1])
+        about = describe(config, inputs, run, config.stages[: index + 1], fusion)
         save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
         if stage.scored_by is not None:
             about = {"run": run.name, "dataset": inputs.dataset}
@@ -278,7 +282,9 @@ def _stages(
             bridge = bridge_of(stage, inputs.cache, getattr(config, stage.name))
             save_bridge(bridge_path(run.path, stage.name), bridge)
     if run.writes:
-        save_encoder(run.encoder, start.encoder, describe(config, inputs, run, config.stages))
+        save_encoder(
+            run.encoder, start.encoder, describe(config, inputs, run, config.stages, fusion)
+        )
 
 
 def _stage(name: str, start: Start, config: TrainConfig) -> Stage:

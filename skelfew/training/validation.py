@@ -4,14 +4,18 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.data.store import SkeletonStore
+from skelfew.encoders.features import raw_features
 from skelfew.encoders.outputs import read
 from skelfew.evaluation.scoring import episode_hits
 from skelfew.fewshot.cosine import episode_cosines
+from skelfew.fewshot.dtw import DTW
 from skelfew.fewshot.head import HeadClassifier
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator
 
 _BATCH = 128
+_LEAST_SHARE = 0.05
 
 
 class Validation:
@@ -92,3 +96,25 @@ def encode(encoder: nn.Module, data: TrainingData, output: str = "pooled") -> Te
     ]
     encoder.train(training)
     return torch.cat(parts)
+
+
+def encoders_share(data: TrainingData, store: SkeletonStore, seed: int) -> float:
+    """Return the share of an encoder beside matching without training: what the latter gets wrong.
+
+    One minus the one-shot accuracy of aligned joints on episodes of the base classes, which no
+    training has flattered, 0 for all right and 1 for chance; a twentieth at least.
+
+    Args:
+        data: Samples of the base classes.
+        store: Their skeletons.
+        seed: Of the episodes.
+    """
+    drawn = Validation(data, seed, queries=5, episodes=50)
+    if not drawn.possible:
+        return 0.5
+    rows, place = torch.cat([drawn.support, drawn.query], dim=1).unique(return_inverse=True)
+    clips = raw_features(store, [data.ids[i] for i in rows], "clips", aligned=True)
+    support, query = place.split([drawn.ways, drawn.query.shape[1]], dim=1)
+    hits, _ = episode_hits(clips, support, query, drawn.ways, DTW())
+    wrong = 1 - hits.double().mean().item()
+    return min(1.0, max(_LEAST_SHARE, round(wrong / (1 - 1 / drawn.ways), 3)))

@@ -23,7 +23,9 @@ from skelfew.predict.model import Model
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.recordings import Clip
 from skelfew.runs.folder import Run
-from skelfew.training.run import train
+from skelfew.runs.inputs import find_inputs
+from skelfew.training.run import _prepare, train
+from skelfew.training.validation import encoders_share
 
 SMALL = {
     "classify.mirrored": True,
@@ -64,7 +66,7 @@ def test_a_run_trains_whitens_and_is_scored_beside_no_training() -> None:
     assert len(rows) == 4, "16 base samples: 64 clips are 4 passes"
     assert rows[-1]["accuracy"] > rows[0]["accuracy"] and rows[-1]["temperature"] > 0
     about = read_metadata(run.encoder)
-    assert about["fusion"] == 0.25 and about["pipeline"]["root"] == "level"
+    assert about["fusion"] == 0.05 and about["pipeline"]["root"] == "level"
     line = ["--run", "runs/one", "--raw", "--mode", "draws", "--draws", "3", "--json"]
     rows = json.loads(CliRunner().invoke(evaluate, line).stdout)["rows"]
     assert [(r["features"], r["classifier"]) for r in rows] == [
@@ -73,6 +75,26 @@ def test_a_run_trains_whitens_and_is_scored_beside_no_training() -> None:
     assert all(row["micro"]["value"] > 0.8 for row in rows)
     again = CliRunner().invoke(evaluate, [*line, "--classifier", "cosine"])
     assert {r["classifier"] for r in json.loads(again.stdout)["rows"]} == {"cosine"}
+
+
+def test_the_encoders_share_is_what_matching_gets_wrong_on_base_classes() -> None:
+    """All right, no better than chance, and a share that is set."""
+    config = settings()
+    inputs = find_inputs(config)
+    start = _prepare(config, inputs)
+    data = start.data
+    assert encoders_share(data, inputs.store, 0) == 0.05
+    draw = torch.Generator().manual_seed(0)
+    shuffled = data.labels[torch.randperm(len(data), generator=draw)]
+    wrong = encoders_share(replace(data, labels=shuffled), inputs.store, 0)
+    assert 0.5 < wrong <= 1 and wrong == encoders_share(
+        replace(data, labels=shuffled), inputs.store, 0
+    )
+    one = replace(data, labels=torch.zeros_like(data.labels))
+    assert encoders_share(one, inputs.store, 0) == 0.5, "no episode of one class"
+    assert override(config, "fusion", "none").fusion is None
+    assert override(config, "fusion", "0.3").fusion == 0.3
+    assert TrainConfig.from_dict(config.to_dict()) == config
 
 
 def test_recognisers_and_graphs_give_what_eval_scores() -> None:
@@ -85,8 +107,8 @@ def test_recognisers_and_graphs_give_what_eval_scores() -> None:
         ]
         for c in (3, 4, 5)
     }  # fmt: skip
-    model = Model.from_run("runs/one")
-    assert (model.compared_by, model.share) == ("dtw", 0.25)
+    model, about = Model.from_run("runs/one"), read_metadata(Run.open("runs/one").encoder)
+    assert (model.compared_by, model.share) == ("dtw", about["fusion"])
     recogniser = Recogniser.learn({k: v[:2] for k, v in clips.items()}, model)
     portable = Portable(recogniser).eval()
     for name, group in clips.items():
