@@ -36,6 +36,7 @@ from skelfew.training.data import TrainingData, admit
 from skelfew.training.distributed import World, current, refuse, share
 from skelfew.training.lineage import classes_seen_by, describe, other_teacher
 from skelfew.training.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
+from skelfew.training.precision import fit_notes
 from skelfew.training.resolve import check_compiler, pick_device, pipeline_of, resolve
 from skelfew.training.seeding import seeded
 from skelfew.training.stages import STAGES
@@ -234,7 +235,8 @@ def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Pat
         + (f", {len(validation.data.classes)} validation classes" if validation else "")
         + f", on {config.device}"
     )
-    for note in start.notes:
+    slower = fit_notes(start.encoder, config.precision, config.device, config.threads or 1)
+    for note in (*start.notes, *slower):
         run.log(f"note: {note}")
     world = current()
     if world.size > 1:
