@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from skelfew.cli.common import log
 from skelfew.errors import SkelfewError
 from skelfew.io.writing import writing
 from skelfew_extract.weights import FOLDER, file_sha256
@@ -64,7 +65,7 @@ def find_model(name: str) -> Path:
 
 
 def _fetch(address: str, path: Path, known: tuple[str, ...], advice: str) -> None:
-    print(f"fetching {address}", file=sys.stderr, flush=True)
+    log(f"fetching {address}")
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
             content = answer.read(_MOST_BYTES)

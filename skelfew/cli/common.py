@@ -55,6 +55,13 @@ def say(text: object) -> None:
     click.echo(printable(text))
 
 
+def say_in_place(text: str, width: int) -> int:
+    """Print a line over the last one, which had ``width`` characters; return the new width."""
+    shown = printable(text)
+    click.echo("\r" + shown.ljust(width) + ("" if shown else "\r"), nl=False)
+    return len(shown)
+
+
 def say_json(document: Any, indent: int | None = 1) -> None:
     """Print one JSON document to stdout."""
     click.echo(json_text(document, indent))

@@ -10,10 +10,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
-from skelfew.cli.common import OK, log
+from skelfew.cli.common import OK, log, say, say_in_place
 from skelfew.data.readers import VIDEO_DOOR
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Prediction, Recogniser
@@ -122,17 +121,15 @@ class _Line:
         for one in found:
             self.end()
             share = f"{one.label}  {one.confidence:.0%}  {rate:.1f} frames/s"
-            click.echo(f"{one.end / LIVE_FPS:8.2f} s  {share}")
+            say(f"{one.end / LIVE_FPS:8.2f} s  {share}")
             sys.stdout.flush()
         if self._live and not found:
-            click.echo("\r" + self.text.ljust(self._wide), nl=False)
-            self._wide = len(self.text)
+            self._wide = say_in_place(self.text, self._wide)
 
     def end(self) -> None:
         """End the line in place."""
         if self._wide:
-            click.echo("\r" + " " * self._wide + "\r", nl=False)
-            self._wide = 0
+            self._wide = say_in_place("", self._wide)
 
 
 def annotate_video(clip: Clip, found: Prediction | Sequence[Segment], out: Path) -> None:

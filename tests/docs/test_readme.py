@@ -36,7 +36,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def test_every_block_is_known() -> None:
-    known = ["cache", "demo", "extract", "laptop", "predict", "send", "skeletons", "text"]
+    known = ["cache", "demo", "extract", "predict", "send", "skeletons", "text", "videos"]
     assert sorted(commands()) == known
 
 
@@ -128,12 +128,6 @@ def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
         run(train, ben, web=server.url)
         assert "untrained" in run(evaluate, ben).lower()
 
-        pull, train, evaluate = commands()["laptop"]
-        run(pull, ben, web=server.url)
-    run(train, ben)
-    # Two subjects give two exemplars at most.
-    assert "raw" in run(evaluate.replace("--shots 5", "--shots 1"), ben).lower()
-
 
 def test_extraction(folder: Path, utd: Path) -> None:
     from safetensors.torch import save_file
@@ -168,3 +162,21 @@ def test_own_actions(folder: Path) -> None:
     raw, reject = commands()["predict"]
     assert run(raw, folder).startswith("new-recording.npy  c4 ")
     assert run(reject, folder).startswith("new-recording.npy  ")
+
+
+def test_videos_of_your_own(folder: Path, shared: Path) -> None:
+    pytest.importorskip("mediapipe")
+    model, clips = shared / "models" / "pose_landmarker_lite.task", shared / "data" / "rgb"
+    if not model.is_file() or not clips.is_dir():
+        pytest.skip(f"{model} or {clips} is absent")
+    for label, names in {
+        "fall": ("1_Fall_13", "2_Fall_13"),
+        "other": ("2_ADL_23", "3_ADL_20"),
+    }.items():
+        (folder / "my-clips" / label).mkdir(parents=True)
+        for name in names:
+            shutil.copy(next(clips.rglob(f"Subject_{name}.mp4")), folder / "my-clips" / label)
+    shutil.copy(next(clips.rglob("Subject_3_Fall_19.mp4")), folder / "new-clip.mp4")
+    (line,) = commands()["videos"]
+    assert run(f"{line} --pose-model {model}", folder).startswith("new-clip.mp4  ")
+    assert (folder / "answer.mp4").stat().st_size > 10_000
