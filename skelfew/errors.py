@@ -2,4 +2,4 @@
 
 
 class SkelfewError(ValueError):
-    """Something the user can mend; the message names the file, the value and what to do."""
+    """Something the user can fix; the message names the file, the value and what to do."""

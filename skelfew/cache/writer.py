@@ -226,7 +226,7 @@ def unwritable(path: Path, error: OSError) -> CacheError:
     """Return what to say if the disk is full, the place is read-only, ..."""
     return CacheError(
         f"{path}: cannot be written ({brief(error.strerror or error)}); the rows committed so far "
-        "are safe, mend that and run the same command again"
+        "are safe, fix that and run the same command again"
     )
 
 

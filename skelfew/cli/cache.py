@@ -62,7 +62,7 @@ def info(cache: str, as_json: bool) -> int:
 @main.command(context_settings=CONTEXT)
 @cache_argument
 @manifest_option
-@click.option("--digest", metavar="HEX", help="What the digest should be, if you were told.")
+@click.option("--digest", metavar="HEX", help="What the digest should be, if you know it.")
 @click.option(
     "--allow",
     multiple=True,

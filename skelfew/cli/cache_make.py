@@ -165,7 +165,7 @@ def _numbers(text: str) -> list[int]:
     required=True,
     help="What was done to the clips: frames=16, crop=centre, ... or unknown=yes.",
 )
-@click.option("--licence-note", default="", help="Kept for whoever receives the cache.")
+@click.option("--licence-note", default="", help="Kept for those who receive the cache.")
 @click.option(
     "--store-dtype",
     type=click.Choice(["float16", "float32"]),

@@ -34,7 +34,7 @@ def local(address: str) -> Path:
 
 
 def made(done: dict[str, Any]) -> str:
-    """Return what people are told about a cache that was made."""
+    """Return a summary of a cache that was made."""
     return (
         f"{done['cache']}: {done['done']:,} of {done['samples']:,} samples done, "
         f"{done['failed']:,} failed, {done['pending']:,} pending\ndigest {done['digest']}"

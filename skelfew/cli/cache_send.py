@@ -81,7 +81,7 @@ def push(cache: Path, address: str, overwrite: bool, as_json: bool) -> int:
 @click.command(context_settings=CONTEXT)
 @click.argument("address")
 @click.option("--out", metavar="PATH", type=PATH, help="[default: cache/NAME]")
-@click.option("--digest", metavar="HEX", help="What the digest must be, if you were told.")
+@click.option("--digest", metavar="HEX", help="What the digest must be, if you know it.")
 @overwrite_option
 @json_option
 @guarded

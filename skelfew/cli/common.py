@@ -103,7 +103,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--debug`` and turn its errors into one line and an exit code.
 
     SkelfewError ends with status 1, Ctrl-C with 130; the command's own integer return value,
-    if any, becomes the exit status. A full disk and the like are told as such. Other exceptions are
+    if any, becomes the exit status. A full disk and the like are named. Other exceptions are
     bugs and ask for a report.
     """
 

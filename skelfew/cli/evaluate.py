@@ -18,7 +18,7 @@ _OF_EXEMPLARS = (
 
 
 def option(*names: str, **attributes: Any) -> Any:
-    """Return a click option whose absence is told from every value."""
+    """Return a click option whose absence differs from every value."""
     return click.option(*names, default=None, **attributes)
 
 

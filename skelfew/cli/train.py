@@ -315,7 +315,7 @@ def main(
     callback = tracking(tracker) if tracker else None
     try:
         with joined() as world:
-            if resume_or_start and folder is not None and world.told(folder.exists()):
+            if resume_or_start and folder is not None and world.broadcast(folder.exists()):
                 check_same(folder, configure(start, given, settings))
                 resume = folder
             if resume is not None:

@@ -71,7 +71,7 @@ class Plan:
     within: str | None = None
 
     def scored(self, protocol: Protocol) -> tuple[int, ...]:
-        """Return the class numbers that are told apart."""
+        """Return the class numbers that are compared."""
         return protocol.novel if self.classes == "novel" else protocol.validation
 
 

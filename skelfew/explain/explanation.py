@@ -49,7 +49,7 @@ class Method:
         subject: The run.
         name: Key of ``CLASSIFIERS`` or ``HEADS``.
         classifier: With the run's weights, if it has any.
-        protocol: Whose novel classes are told apart.
+        protocol: Whose novel classes are compared.
         exemplars: Sample IDs, K a class.
     """
 

@@ -63,7 +63,7 @@ class Score:
 
     @property
     def ways(self) -> int:
-        """Classes that a query is told apart from, its own included."""
+        """Classes that a query is compared with, its own included."""
         return round(1 / self.chance)
 
     @property

@@ -1,7 +1,7 @@
 """The one door through which samples reach training. Novel classes do not pass.
 
 Whatever trains gets a ``TrainingData``, and only ``admit`` makes one: it looks up the class of
-every single sample in the manifest, whoever chose the samples and however.
+every single sample in the manifest, however the samples were chosen.
 """
 
 from collections.abc import Sequence

@@ -78,7 +78,7 @@ def train(
         run = Run.create(inputs.dataset, run_folder, run_path)
         write_json(run.path / "inputs.json", inputs.describe())
         run.write_config(config)
-    path = world.told(str(run.path) if world.writes else None)
+    path = world.broadcast(str(run.path) if world.writes else None)
     if not world.writes:
         run = Run(Path(path), writes=False)
     return _execute(replace(run, callback=callback), config, inputs, start)
@@ -104,7 +104,7 @@ def resume(
     world = current()
     run = replace(Run.open(path), writes=world.writes, callback=callback)
     config = run.config()
-    if world.told(run.finished):
+    if world.broadcast(run.finished):
         run.log(f"{run.path}: finished already")
         return run.path
     if device is not None:
@@ -262,7 +262,7 @@ def _stages(
     if fusion is None:
         fusion = encoders_share(start.data, inputs.store, config.seed)
         run.log(f"fusion: the encoder has the share {fusion:.2f}, aligned joints have the rest")
-    first, again = 0, world.told(run.checkpoint.is_file())
+    first, again = 0, world.broadcast(run.checkpoint.is_file())
     if again:
         first = int(load_scalars(run.checkpoint)["position"]["stage"])
     else:

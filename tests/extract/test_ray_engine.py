@@ -120,7 +120,7 @@ def waits_for(pid: int) -> str:
 
 
 def kill_the_decoder_of(hanging: Path, content: bytes, killed: list[str]) -> None:
-    """Kill Ray's process whose decoding process hangs at a named pipe; then mend that."""
+    """Kill Ray's process whose decoding process hangs at a named pipe; then fix that."""
 
     def kill() -> bool:
         found = descendants()

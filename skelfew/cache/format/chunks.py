@@ -1,4 +1,4 @@
-"""What a chunk's bytes unpack to: told before they are given to a codec, and checked after.
+"""What a chunk's bytes unpack to: found before they are given to a codec, and checked after.
 
 Codecs allocate what a header asks for, or go on as long as there is input: a megabyte of zstd can
 become thirty gigabytes. Here sizes are read from the headers of all frames, and gzip is counted

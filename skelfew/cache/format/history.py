@@ -14,7 +14,7 @@ STEPS = "provenance:steps"
 CONVENTIONS = "zarr_conventions"
 # BioImageTools/zarr-convention-provenance, by its identifier alone: see cache/README.md.
 _CONVENTION = {"uuid": "0d4ef942-0f74-4187-ae72-016ddf083fe1"}
-# Written by whoever writes a store, never carried from one to another.
+# Written by the writer of a store, never carried from one to another.
 MANAGED = ("format", "format_version", "created", "complete", "digest", "shard", CONVENTIONS, STEPS)
 
 

@@ -72,7 +72,7 @@ def lines(document: dict[str, Any]) -> list[tuple[str, str]]:
         ("identity", str(document["identity"] or "none yet")),
         ("created", f"{document['created']}"),
         ("steps", ", ".join(str(s.get("name")) for s in document["steps"]) or "not recorded"),
-        ("licence note", document["licence_note"] or "none; ask whoever sent it"),
+        ("licence note", document["licence_note"] or "none; ask the sender"),
     ]  # fmt: skip
 
 

@@ -84,7 +84,7 @@ def import_features(
 
     Raises:
         CacheError: If arrays are missing, of the wrong shape or not finite, or IDs unknown to the
-            manifest; a likely renaming is told.
+            manifest; a likely renaming is named.
     """
     with columns(source.path) as found:
         text = _column(source, found, source.text, "text")

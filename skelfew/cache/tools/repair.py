@@ -61,7 +61,7 @@ def repair(
         How many rows are to be extracted again; 0 if the store is whole.
 
     Raises:
-        CacheError: If the content is not what its digest says, but no row can be told from another.
+        CacheError: If the content is not what its digest says, but no damaged row can be found.
     """
     bad = {name: _unreadable(arrays[name]) for name in arrays}
     status, guessed = _status(arrays, bad, bool(group.attrs.get("complete")))
@@ -123,7 +123,7 @@ def _finite(array: Array, bad: Mapping[int, str]) -> np.ndarray:
 def _status(
     arrays: Mapping[str, Array], bad: Mapping[str, Mapping[int, str]], complete: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the status of every row, and which of it had to be told from the features."""
+    """Return the status of every row, and which of it had to be found from the features."""
     array = arrays["status"]
     status = np.full(array.shape, 255, dtype=np.uint8)
     for number in range(-(-array.shape[0] // array.chunks[0])):

@@ -326,7 +326,7 @@ def size_of(fs: Any, place: Place) -> str | None:
 
 
 def length_of(fs: Any, place: Place) -> int | None:
-    """Return how many bytes a single file has, None if that cannot be told."""
+    """Return how many bytes a single file has, None if that is unknown."""
     with reached(place), suppress(FileNotFoundError, IsADirectoryError):
         size = _info(fs, place).get("size")
         return size if isinstance(size, int) and size > 0 else None

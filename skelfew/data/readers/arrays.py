@@ -135,7 +135,7 @@ def to_bodies(values: np.ndarray, joints: int, order: str = "auto") -> np.ndarra
     """Return an array as (M, T, V, C) float32.
 
     Args:
-        values: Two axes are frames and V times C values; more are told from the shape.
+        values: Two axes are frames and V times C values; the shape gives more.
         joints: V.
         order: One of ``ORDERS`` where the shape can be read in more than one way.
 

@@ -50,7 +50,7 @@ class Kind:
     Attributes:
         channels: C.
         coordinates: How many of them are a position.
-        example: The recording that this was told from.
+        example: The recording that shows this.
     """
 
     channels: int
@@ -296,13 +296,13 @@ def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
 def coordinates_of(
     positions: np.ndarray, told: int | None, asked: str, unsure: int | None = None
 ) -> int:
-    """Return how many values of a joint are its position, or raise if that cannot be told.
+    """Return how many values of a joint are its position, or raise if that is unknown.
 
     Args:
         positions: (M, T, V, C).
         told: What the file says, if it does.
         asked: The option ``coordinates``.
-        unsure: The answer where it cannot be told; None raises.
+        unsure: The answer where it is unknown; None raises.
     """
     channels = positions.shape[-1]
     told = 2 if channels == 2 else told

@@ -67,7 +67,7 @@ def conservative(x: Tensor, coordinates: int, draw: torch.Generator | None) -> T
 def aggressive(x: Tensor, pairs: Pairs, coordinates: int, draw: torch.Generator | None) -> Tensor:
     """Return strong views.
 
-    A fifth of the clip or more; turned by pi / 6 at most about x and z, anyhow about y; sheared by
+    A fifth of the clip or more; turned by pi / 6 at most about x and z, freely about y; sheared by
     0.5 at most; 0.8 to 1.2 times as large; half of them mirrored; 15 % of the joints and a fifth of
     the frames absent; noise of 0.05.
     """
