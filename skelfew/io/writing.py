@@ -58,13 +58,13 @@ def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def check_place(*paths: str | Path | None) -> None:
-    """Raise OSError now if a file could not be written at one of ``paths`` after long work."""
+    """Raise OSError now if a file could not be written at one of ``paths``; make nothing."""
     for path in [Path(place) for place in paths if place is not None]:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        above = next(folder for folder in path.absolute().parents if folder.exists())
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         try:
-            with tempfile.TemporaryFile(dir=path.parent):
+            with tempfile.TemporaryFile(dir=above):
                 pass
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(path)) from None
