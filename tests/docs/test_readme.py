@@ -36,7 +36,7 @@ def commands() -> dict[str, list[str]]:
 
 
 def test_every_block_is_known() -> None:
-    known = ["cache", "demo", "extract", "predict", "send", "skeletons", "text", "videos"]
+    known = ["cache", "demo", "extract", "predict", "send", "skeletons", "videos"]
     assert sorted(commands()) == known
 
 
@@ -150,10 +150,6 @@ def test_skeletons_only(folder: Path, shared: Path) -> None:
     run(prepare, folder, shared / "data" / "nw-ucla")
     run(train, folder)
     assert "5-way" in run(evaluate, folder)
-
-    read, train = commands()["text"]
-    assert "0 failed" in run(read, folder)
-    run(train, folder)
 
 
 def test_own_actions(folder: Path) -> None:
