@@ -41,6 +41,10 @@ from skelfew.training.stages.base import Batch, Stage
 from skelfew.training.validation import Validation
 
 
+LONG_HOURS = 1.0  # of a stage on a processor; more is named after the first steps
+_TIMED_STEPS = 3
+
+
 class Interrupted(KeyboardInterrupt):
     """The run was asked to stop and has saved its state."""
 
@@ -201,6 +205,8 @@ class StageLoop:
             here.step += 1
             here.seconds = before + time.monotonic() - started
             progress.advance(len(batch.rows), self._note())
+            if (here.epoch, here.step) == (0, _TIMED_STEPS):
+                self._name_long_work()
             if here.step < steps:
                 if self.world.any(self.stop.asked):
                     self.save()
@@ -210,6 +216,15 @@ class StageLoop:
             elif not self._finite_weights():  # the next loss, if there is one, would come too late
                 raise NotFiniteError(self._explain(batch, "a weight is not finite after"))
         self._end_epoch()
+
+    def _name_long_work(self) -> None:
+        """Log how long the stage will take on a processor, if that is long, and what is faster."""
+        hours = self.position.seconds / self.position.step * self._starts[-1] / 3600
+        if self.config.device == "cpu" and hours > LONG_HOURS:
+            self.run_folder.log(
+                f"note: {self.stage.name} takes about {hours:,.0f} hours on this processor; "
+                "--preset laptop trains in minutes"
+            )
 
     def _step(self, batch: Batch) -> None:
         stage, here = self.stage, self.position

@@ -558,3 +558,13 @@ main()
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "run" / "encoder.safetensors").is_file()
+
+
+def test_long_work_on_a_processor_names_what_is_faster(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(world, stages="traditional", traditional__batch=8)
+    assert "this processor" not in (train(settings, tmp_path) / "log.txt").read_text()
+    monkeypatch.setattr("skelfew.training.loop.LONG_HOURS", 0.0)
+    log = (train(settings, tmp_path / "long") / "log.txt").read_text()
+    assert "note: traditional takes about 0 hours on this processor; --preset laptop" in log
