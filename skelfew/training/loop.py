@@ -40,7 +40,6 @@ from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Stage
 from skelfew.training.validation import Validation
 
-
 LONG_HOURS = 1.0  # of a stage on a processor; more is named after the first steps
 _TIMED_STEPS = 3
 
