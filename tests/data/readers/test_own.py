@@ -450,7 +450,9 @@ def test_several_data_sets_lie_side_by_side(home: Path) -> None:
     assert document["samples"] == 1 and document["problems"] == document["implausible"]
 
 
-def test_an_interrupted_run_goes_on_only_with_the_same_table(home: Path) -> None:
+def test_an_interrupted_run_goes_on_only_with_the_same_table(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from skelfew.data.prepare.walk import Outputs, prepare
     from skelfew.data.readers import RawFolder
     from skelfew.data.readers.own import READER
@@ -468,18 +470,19 @@ def test_an_interrupted_run_goes_on_only_with_the_same_table(home: Path) -> None
     def stop(message: str) -> None:
         lines.append(message)
 
-    (home / "t.csv").mkdir()  # the run fails after reading: its parts stay
-    with pytest.raises((SkelfewError, OSError)):
-        prepare("own", raw, outputs, options, log=stop)
-    (home / "t.csv").rmdir()
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fails_after_reading() -> None:
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+            patch.setattr("skelfew.data.prepare.walk.Manifest.write", full)
+            prepare("own", raw, outputs, options, log=stop)
+
+    fails_after_reading()
     lines.clear()
     assert prepare("own", raw, outputs, options, log=stop).digest == whole
     assert any("3 of 3 blocks are done" in line for line in lines)
-    (home / "t.csv").unlink()
-    (home / "t.csv").mkdir()
-    with pytest.raises((SkelfewError, OSError)):
-        prepare("own", raw, outputs, options, log=stop)
-    (home / "t.csv").rmdir()
+    fails_after_reading()
     table.write_text(table.read_text().replace("a.npy,sit", "a.npy,run"))
     lines.clear()
     again = prepare("own", raw, outputs, options, log=stop)
