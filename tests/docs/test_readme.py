@@ -117,6 +117,7 @@ def test_demo(folder: Path) -> None:
 def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
     """Two folders stand for two people, a third one for the web server of their lab."""
     ada, ben, lab = checkout(tmp_path / "ada"), checkout(tmp_path / "ben"), tmp_path / "lab"
+    lab.mkdir()
     prepare, train, evaluate = commands()["cache"]
     run(prepare, ada, utd)
     extract(ada)
