@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skelfew.data.episodes import episode_labels
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import CLASSIFIERS, Classifier, build_classifier
+from skelfew.fewshot import POOLED, Classifier, build_classifier
 from skelfew.fewshot.cosine import CosineClassifier
 from skelfew.fewshot.linear import LinearClassifier
 
@@ -105,7 +105,7 @@ def test_the_printed_fine_tuning_hardly_changes_a_prediction() -> None:
     assert int(bold.changed.sum()) == int((bold.logits.argmax(-1) != before).sum()) > 0
 
 
-@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+@pytest.mark.parametrize("name", sorted(POOLED))
 @pytest.mark.parametrize("shots", [1, 4])
 def test_every_classifier(name: str, shots: int) -> None:
     """Finds clear classes; episodes do not influence each other; order of queries is irrelevant."""
@@ -146,7 +146,7 @@ def test_nearest_is_per_sample_and_prototype_is_not() -> None:
     assert mean.tolist() == pytest.approx([-25.25, -22.25])
 
 
-@pytest.mark.parametrize("name", sorted(CLASSIFIERS))
+@pytest.mark.parametrize("name", sorted(POOLED))
 def test_empty_features_do_not_become_nan(name: str) -> None:
     zeros = torch.zeros(2, 3, 8)
     scores = build_classifier(name).scores(zeros, torch.zeros(2, 4, 8), 3)
