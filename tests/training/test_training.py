@@ -121,6 +121,7 @@ def test_a_run_leaves_what_it_should(run: Path) -> None:
     assert resolved["data"] == {
         "frames": 8, "stream": "joint", "missing_body": "duplicate", "bodies": 1,
         "base_classes": None, "samples_per_class": None, "subset_seed": 0,
+        "root": "first", "facing": "recorded", "size": "recorded", "kind": None,
     }  # fmt: skip
     inputs = json.loads((run / "inputs.json").read_text())
     assert set(inputs) == {"manifest", "skeletons", "protocol", "cache"}
@@ -441,7 +442,7 @@ def test_transfer_needs_a_cache(world: Path) -> None:
 def test_impossible_episodes_and_devices(world: Path) -> None:
     with pytest.raises(SkelfewError, match="9-way episodes with 6 samples a class"):
         train(config(world, episodic__ways=9))
-    with pytest.raises(SkelfewError, match="0 of 4 base classes have that many"):
+    with pytest.raises(SkelfewError, match="0 of 4 base classes have 91 samples"):
         train(config(world, episodic__queries=90))
     with pytest.raises(SkelfewError, match="device 'warp' cannot be used"):
         train(config(world, device="warp"))
