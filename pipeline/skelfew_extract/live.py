@@ -20,7 +20,7 @@ class Moment:
     Attributes:
         time: Seconds since the first picture.
         image: RGB uint8 (H, W, 3).
-        person: (33, 6) as ``Estimator.find`` returns, in pixels of the picture; None for nobody.
+        person: (33, 6) as ``Estimator.find`` returns, in pixels of the picture; None for no person.
         visible: Joints of a smaller visibility count as not found.
     """
 

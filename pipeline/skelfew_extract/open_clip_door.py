@@ -3,7 +3,7 @@
 open_clip imports torchvision for its image transforms, which this package does not use. A
 CUDA-built torchvision beside a CPU-only torch cannot load its C++ operators, and its import then
 ends in "operator torchvision::nms does not exist". Declaring the names of the missing operators
-lets the import pass; nobody ever calls them here.
+lets the import pass; they are never called here.
 
 Importing this module takes some seconds; import it inside function bodies, or from modules that
 are themselves imported there.

@@ -180,5 +180,5 @@ def movement(joints: Mapping[int, np.ndarray]) -> float:
         joints: (33, 6) by frame.
     """
     steps = [apart(joints[t], joints[t + _STEP]) for t in joints if t + _STEP in joints]
-    # A person seen too shortly to move at all still comes before nobody.
+    # A person seen too shortly to move at all still comes before no person.
     return float(sum(s for s in steps if np.isfinite(s))) + 1e-6 * len(joints)

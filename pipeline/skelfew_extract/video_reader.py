@@ -77,7 +77,7 @@ def read_video(path: Path, options: Options = DEFAULTS, row: Row | None = None) 
     """Read one video, or the segment of it that a row of a table names.
 
     Raises:
-        SkelfewError: It cannot be decoded, nobody is in it, the segment is past its end.
+        SkelfewError: It cannot be decoded, no person is in it, the segment is past its end.
     """
     options = {**DEFAULTS, **options}
     return _read(video_poses(path, options), path, options, row)
@@ -121,7 +121,7 @@ def video_poses(path: Path, options: Options) -> Poses:
 
 
 def read_joints(path: Path, options: Options) -> tuple[Skeleton, float, tuple[str, ...]]:
-    """Return the joints in all frames of a video, zero where nobody is found; its rate; notes.
+    """Return the joints in all frames of a video, zero where no person is found; its rate; notes.
 
     Raises:
         SkelfewError: See ``read_video``.

@@ -57,7 +57,7 @@ def _frame(line: str, number: int) -> np.ndarray | None:
     except (TypeError, ValueError):
         raise SkelfewError(
             f"line {number}: no joints; expected a list of [x, y, z] (or x, y, confidence) for "
-            "each joint, a list of such lists for several people, or null for nobody"
+            "each joint, a list of such lists for several people, or null for no person"
         ) from None
 
 

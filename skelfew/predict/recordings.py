@@ -109,7 +109,7 @@ def read_clips(
             None makes them an error.
 
     Raises:
-        SkelfewError: Names the file: absent, damaged, no frames, nobody in it, of no known format.
+        SkelfewError: Names the file: absent, damaged, no frames, no person, of no known format.
     """
     path = Path(path)
     if not path.exists():
@@ -222,7 +222,7 @@ def _several(
 
 
 def usable(clip: Clip, nan: str) -> Clip:
-    """Fill in joints that are not numbers, and say what is odd; raise if nobody is there."""
+    """Fill in joints that are not numbers, and say what is odd; raise if no person is there."""
     positions, notes = clip.positions, clip.notes
     lost = ~np.isfinite(positions).all(axis=-1)
     if lost.any():
@@ -240,7 +240,7 @@ def usable(clip: Clip, nan: str) -> Clip:
         raise SkelfewError(f"no body in any of {positions.shape[1]} frames")
     positions = positions[there]
     if empty := int((~positions.any(axis=(0, 2, 3))).sum()):
-        notes += (f"{empty} of {positions.shape[1]} frames show nobody",)
+        notes += (f"{empty} of {positions.shape[1]} frames show no person",)
     if positions.shape[1] == 1:
         notes += ("one frame only: a posture, without any motion",)
     positions = np.ascontiguousarray(positions, dtype=np.float32)

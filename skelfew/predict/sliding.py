@@ -223,7 +223,7 @@ class Stream:
 
         Args:
             joints: (V, C) or (M, V, C) of the recogniser's layout; NaN, or a confidence of 0, is a
-                joint that was not found. None: nobody is there.
+                joint that was not found. None: no person is there.
 
         Raises:
             SkelfewError: Another number of joints or values.
@@ -265,7 +265,7 @@ class Stream:
         return frame
 
     def _clip(self) -> Clip | None:
-        """Return the frames kept as a recording; None if nobody was in any."""
+        """Return the frames kept as a recording; None if no person was in any."""
         values = max((f.shape[2] for f in self._frames), default=0)
         if not values:
             return None

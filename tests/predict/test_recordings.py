@@ -114,7 +114,7 @@ def test_joints_that_are_not_numbers_are_interpolated_or_refused(tmp_path: Path)
     savemat(tmp_path / "a.mat", {"d_skel": values.transpose(1, 2, 0).astype(float)})
     np.save(tmp_path / "a.npy", values[:4])
     clip = read_clip(tmp_path / "a.mat", V1)
-    assert clip.frames == 6 and not clip.positions[0, 4].any(), "nobody is there, as before"
+    assert clip.frames == 6 and not clip.positions[0, 4].any(), "no person is there, as before"
     assert_allclose(clip.positions[0, 2, 5], (values[1, 5] + values[3, 5]) / 2, rtol=1e-5)
     assert "NaN" in clip.notes[0]
     filled = read_clip(tmp_path / "a.npy", V1).positions[0, 2, 5]

@@ -81,7 +81,7 @@ def serve(pipe: Connection, settings: DecodeSettings) -> None:
             pipe.send("ready")
             while True:
                 task: ClipTask = pipe.recv()
-                # If the parent is gone and a decoder hangs, nobody else would end this process;
+                # If the parent is gone and a decoder hangs, no other process would end this one;
                 # this timer does, even while the decoder holds the interpreter lock.
                 limit = 3 * settings.timeout + 10
                 faulthandler.dump_traceback_later(limit, exit=True, file=quiet)

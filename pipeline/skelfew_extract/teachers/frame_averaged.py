@@ -2,7 +2,7 @@
 
 ``open_clip:MODEL/TAG`` takes any of them: CLIP, MetaCLIP, DFN, EVA-CLIP, SigLIP 2, PE-Core. The
 mean does not know the order of the frames, so such a teacher is a control for one that does.
-Attention over time on top of them would need weights that nobody has trained.
+Attention over time on top of them would need weights that were never trained.
 """
 
 from typing import Any

@@ -295,7 +295,7 @@ class SkeletonBank:
     def _close_gaps(
         self, rows: Tensor, there: Tensor, starts: Tensor, stored: Tensor
     ) -> dict[int, Tensor]:
-        """Apply ``preprocess.counted_frames`` where a frame shows nobody, in place.
+        """Apply ``preprocess.counted_frames`` where a frame shows no person, in place.
 
         Such a sample's frames then lie at the front of its rows, body by body, and the rest is
         zero. ``frames`` and ``stored`` change with it.

@@ -99,7 +99,7 @@ def align(clip: Tensor, bodies: int, missing_body: str = "duplicate") -> Tensor:
 
 
 def counted_frames(clip: Tensor, coordinates: int = 3) -> tuple[Tensor, Tensor, Tensor]:
-    """Move the frames that count to the front: the one rule for frames that show nobody.
+    """Move the frames that count to the front: the one rule for frames that show no person.
 
     Such frames before the first and after the last frame that shows somebody do not count. Between
     them, up to ``BRIDGED`` in a row are filled in, linearly in time, with the bodies and joints

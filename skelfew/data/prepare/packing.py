@@ -65,7 +65,7 @@ class PackedRows:
 
 
 def _packed(rows: np.ndarray, chunk: int) -> bytes:
-    """Return a chunk as HDF5 stores it; missing rows are zeros, which nobody sees."""
+    """Return a chunk as HDF5 stores it; missing rows are zeros, which are never read."""
     full = np.zeros((chunk, *rows.shape[1:]), rows.dtype)
     full[: len(rows)] = rows
     shuffled = full.view(np.uint8).reshape(-1, rows.dtype.itemsize).T

@@ -118,9 +118,9 @@ class Survey:
         found = []
         share = self._empty / max(self._frames, 1)
         if share > _EMPTY:
-            found.append(f"{share:.0%} of all frames show nobody")
+            found.append(f"{share:.0%} of all frames show no person")
         if names := self._samples["empty"]:
-            found.append(f"more than half of the frames show nobody in {_few(names)}")
+            found.append(f"more than half of the frames show no person in {_few(names)}")
         if pairs := self._samples["labels"]:
             found.append(f"samples of different classes have equal skeletons: {_few(pairs)}")
         elif len(self.equal) > _EQUAL * self._count:

@@ -85,7 +85,7 @@ class Prepared:
 
     @property
     def damaged(self) -> int:
-        """Number of recordings that were dropped although nobody asked for it."""
+        """Number of recordings that were dropped although no option asked for it."""
         return sum(not d.expected for d in self.dropped)
 
 

@@ -1,4 +1,4 @@
-"""The rule by which a protocol chooses exemplars where nobody has published a list."""
+"""The rule by which a protocol chooses exemplars where no list was published."""
 
 import re
 from collections.abc import Iterable, Mapping

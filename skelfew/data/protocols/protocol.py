@@ -40,7 +40,7 @@ class Protocol:
         sha256: Hash of the protocol's content, independent of formatting.
         path: The file.
         source: Where the facts come from.
-        notes: What to know, and what is our choice because nobody published it.
+        notes: What to know, and what is our choice because it was not published.
         episodes: Settings of random episodes where the protocol fixes them (ways, queries, ...).
         exclude_queries: Named sets of novel samples that may be left out of the queries.
         expected_queries: Number of queries of the complete data set, by shots or option name.

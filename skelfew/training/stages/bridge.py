@@ -1,7 +1,7 @@
 """The two maps into the space where skeletons and teacher features meet, kept beside the encoder.
 
 A stage that trains such maps answers to ``Bridging``. With them a skeleton can be compared with the
-text of a class that nobody has trained on (skelfew/evaluation/zeroshot.py).
+text of a class that no encoder was trained on (skelfew/evaluation/zeroshot.py).
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Frames that show nobody: where they are, and how many, makes no difference to the input."""
+"""Frames that show no person: where they are, and how many, makes no difference to the input."""
 
 from pathlib import Path
 

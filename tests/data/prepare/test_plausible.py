@@ -99,7 +99,7 @@ MSR = ordered(
         (with_joint(lambda x: 0 * x + 0.7), "never move while others do: left_elbow"),
         (with_joint(lambda x: x + [0.5, 0.2, 0]), "looks like"),
         (lambda c: c[:, :1].repeat(9, axis=1), "nothing moves"),
-        (lambda c: np.concatenate([0 * c, 0 * c, c], axis=1), "show nobody"),
+        (lambda c: np.concatenate([0 * c, 0 * c, c], axis=1), "show no person"),
         (lambda c: c * np.linspace(0.5, 4, c.shape[1])[:, None, None], "change their length"),
     ],
 )
