@@ -179,7 +179,7 @@ class Run:
         write_text(self.path / "metrics.jsonl", text)
 
     def log(self, message: str, show: bool = True) -> None:
-        """Add a line to log.txt and, unless told not to, print it to stderr."""
+        """Add a line to log.txt and print it to stderr if ``show`` is true."""
         if not self.writes:
             return
         if show:
@@ -196,7 +196,7 @@ def check_local(file: Path, key: str, value: object) -> None:
     if isinstance(value, str) and ("://" in value or value[:2] in ("//", "\\\\", "/\\", "\\/")):
         raise RunError(
             f"{file}: {key} is {shown(value)}, an address; a recorded run opens no connection; "
-            "fetch it yourself, skelfew-cache pull, and name it with --cache"
+            "fetch it with skelfew-cache pull, and start a new run with --cache"
         )
 
 
