@@ -27,7 +27,7 @@ _QUICK = "--frames 8 --epochs 1 --batch 16 --set classify.clips=100"
 @click.option("--quick", is_flag=True, help="A handful of samples, hardly any training: a check.")
 @guarded
 def main(quick: bool) -> int:
-    """Show the whole path in the current folder, about four minutes on two cores.
+    """Show the whole path in the current folder, two to four minutes on two cores.
 
     \b
     skelfew demo
