@@ -5,6 +5,7 @@ import http.server
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,13 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             self.end_headers()
             for _ in range(1 << 12):  # 256 MiB
                 self.wfile.write(bytes(1 << 16))
+            return
+        if "slow" in self.path:  # ten bytes a second
+            self.send_response(200)
+            self.end_headers()
+            for _ in range(600):
+                self.wfile.write(b"x")
+                time.sleep(0.1)
             return
         super().do_GET()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 from servers import HttpServer, http_server, s3_server, ssh_server
 from test_cache import features, filled, writer
 
@@ -312,6 +313,38 @@ def test_a_server_that_lies_is_given_up_soon(cache: Path, receiver: Path, web: H
         archive.writestr("../evil", "evil")
     with pytest.raises(CacheError, match="refused"):
         pull(f"{web.url}/bad.zip")
+
+
+@pytest.mark.parametrize("name", ["slow.zarr", "slow.zarr.zip"])
+def test_a_server_without_progress_is_given_up(
+    name: str, receiver: Path, web: HttpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skelfew.io.budget.STALL_SECONDS", 1.0)
+    with pytest.raises(CacheError, match="makes no progress"):
+        pull(f"{web.url}/{name}")
+    assert not [path for path in receiver.rglob("*") if path.is_file()], "nothing is left"
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "thesis.docx", "thesis.zarr.zip", "thesis.zarr"])
+def test_overwrite_replaces_only_caches(
+    name: str, cache: Path, receiver: Path, web: HttpServer
+) -> None:
+    from skelfew.cli.cache import main as command
+
+    thesis = receiver / name
+    if name.endswith(".docx"):  # a zip, but no cache
+        with zipfile.ZipFile(thesis, "w") as archive:
+            archive.writestr("word/document.xml", "years of work")
+    elif name.endswith(".zarr"):
+        thesis.mkdir()
+        (thesis / "final.tex").write_text("years of work")
+    else:
+        thesis.write_text("years of work")
+    before = [(p, p.read_bytes()) for p in (thesis, *thesis.rglob("*")) if p.is_file()]
+    for line in (["pull", f"{web.url}/c.zarr"], ["pack", str(cache)]):
+        done = CliRunner().invoke(command, [*line, "--out", str(thesis), "--overwrite"])
+        assert done.exit_code in (1, 2) and name in done.stderr, done.output
+        assert [(p, p.read_bytes()) for p, _ in before] == before
 
 
 def test_the_missing_package_is_named(receiver: Path) -> None:
