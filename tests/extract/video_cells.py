@@ -71,7 +71,10 @@ def write(
             frame = av.VideoFrame.from_ndarray(picture(i, *size), format="rgb24")
             frame.pts, frame.time_base = times(i), Fraction(1, 30)
             out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
+        for packet in stream.encode(None):
+            if count == 1:
+                packet.dts = packet.pts  # libx265 leaves the dts of a lone frame unset at times
+            out.mux(packet)
     return path
 
 
