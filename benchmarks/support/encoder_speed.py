@@ -13,7 +13,7 @@ from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 
 CLIPS, FRAMES = 8, 64
-# Of a clip of two bodies, forward: spec A.5.
+# Of a clip of two bodies and 25 joints, forward; benchmarks/flops.py counts training steps.
 GFLOP = {"agcn": 8.28, "ctrgcn": 3.88}
 # What is measured: (name, body pool, only one body there, bfloat16, goal).
 CASES = (

@@ -1,4 +1,4 @@
-"""AGCN and CTR-GCN as their equations stand, to be measured beside skelfew's (spec A.2, A.3).
+"""AGCN and CTR-GCN equation by equation, to be measured beside skelfew's.
 
 One line of code an equation, a loop over the three subsets, every body of every clip computed,
 no two convolutions joined. The state dict is that of skelfew's encoders.

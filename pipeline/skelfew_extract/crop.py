@@ -68,7 +68,7 @@ def segment_midpoints(start: int, end: int, available: int, count: int) -> np.nd
     """Return ``count`` frame numbers, the middles of equal parts of a segment, (count,) int64.
 
     Index i is start + floor((i + 0.5) n / count), n the frames that segment and video share
-    (X-CLIP's validation sampling; teacher.md 1.10). Short segments repeat frames.
+    (microsoft/VideoX, X-CLIP/datasets/pipeline.py). Short segments repeat frames.
 
     Args:
         start: First frame of the segment.
@@ -140,7 +140,7 @@ def crop_and_resize(
     """Cut the box out of the frames (T, H, W, 3) and resize to (T, 3, size, size), uint8.
 
     Antialiased, bilinear like Pillow's, from which it differs by at most one grey level; without
-    antialiasing, 1080p loses its detail on the way to 224 (teacher.md 1.10).
+    antialiasing, 1080p loses its detail on the way to 224.
     """
     import torch  # here, so that errors before the first clip are quick
     import torch.nn.functional as F

@@ -205,7 +205,7 @@ def choose_device(asked: str) -> str:
 def choose_precision(asked: str, device: str, width: int) -> Precision:
     """Return ``asked``, or for ``auto`` bfloat16 where it is faster, else float32.
 
-    A processor without bfloat16 units is slower under it (teacher.md 3.1), and so is a small model
+    A processor without bfloat16 units is slower under it, and so is a small model
     on one with them: xclip-demo (128 channels) takes three times as long a clip.
 
     Args:

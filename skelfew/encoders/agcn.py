@@ -1,7 +1,7 @@
 """AGCN: graph convolution whose edges are learned and depend on the input.
 
 Source: Shi et al., "Two-Stream Adaptive Graph Convolutional Networks for Skeleton-Based Action
-Recognition", CVPR 2019; layer by layer in spec A.2.
+Recognition", CVPR 2019; layer by layer as lshiwjx/2s-AGCN, model/agcn.py.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What AGCN, CTR-GCN and ST-GCN share: input normalisation, ten blocks, pooling (spec A)."""
+"""What AGCN, CTR-GCN and ST-GCN share: input normalisation, ten blocks, pooling."""
 
 import math
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """What TCN-Oneshot reads of a body: distances between joints, their places, angles of bones.
 
 Source: Sabater et al., "One-shot action recognition in challenging therapy scenarios", CVPR
-Workshops 2021 (spec A.7). Their code is under the GPL; this is written from a description of it.
+Workshops 2021. Their code is under the GPL; this is written from a description of it.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """CTR-GCN: a graph of its own for every channel, refined from one that all channels share.
 
 Source: Chen et al., "Channel-wise Topology Refinement Graph Convolution for Skeleton-Based
-Action Recognition", ICCV 2021; layer by layer in spec A.3.
+Action Recognition", ICCV 2021; layer by layer as Uason-Chen/CTR-GCN, model/ctrgcn.py.
 """
 
 from functools import partial

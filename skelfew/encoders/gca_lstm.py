@@ -2,7 +2,7 @@
 
 Sources: Liu et al., "Skeleton-Based Human Action Recognition with Global Context-Aware Attention
 LSTM Networks", TIP 2018, and Liu et al., "NTU RGB+D 120", TPAMI 2019. A reconstruction from
-descriptions (spec A.7), unverified: widths, the fusions and what docs/training.md lists are ours.
+descriptions, unverified: widths, the fusions and what docs/training.md lists are ours.
 """
 
 from typing import Literal, get_args

@@ -1,7 +1,7 @@
 """The skeleton as a graph: which joint passes its features to which.
 
 Source: Yan et al., "Spatial Temporal Graph Convolutional Networks", as simplified by 2s-AGCN
-and CTR-GCN (spec A.1).
+and CTR-GCN (graph/tools.py).
 """
 
 import torch
@@ -28,7 +28,7 @@ def adjacency(layout: Layout) -> Tensor:
 
 
 def partition(layout: Layout) -> Tensor:
-    """Return ST-GCN's spatial partition (3, V, V) float32 (Yan et al., AAAI 2018; spec A.4).
+    """Return ST-GCN's spatial partition (3, V, V) float32 (Yan et al., AAAI 2018).
 
     A link is a joint with itself or a bone in either direction; the matrix of all links, its
     columns divided by their sums, is shared out: a joint with itself; bones that lead to the centre

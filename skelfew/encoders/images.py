@@ -1,4 +1,4 @@
-"""Skeletons as images: a row a joint, as SL-DML and Skeleton-DML make them (spec A.7).
+"""Skeletons as images: a row a joint, as SL-DML and Skeleton-DML make them.
 
 Sources: Memmesheimer, Theisen and Paulus, "SL-DML: Signal Level Deep Metric Learning for
 Multimodal One-Shot Action Recognition", ICPR 2020, and Memmesheimer, Haring, Theisen and Paulus,

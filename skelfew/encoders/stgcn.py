@@ -1,7 +1,7 @@
 """ST-GCN: graph convolution along the skeleton, every edge weighted by a learned importance.
 
 Source: Yan et al., "Spatial Temporal Graph Convolutional Networks for Skeleton-Based Action
-Recognition", AAAI 2018; layer by layer in spec A.4. Modules have the names of its checkpoints.
+Recognition", AAAI 2018; layers and module names as in yysijie/st-gcn, net/st_gcn.py.
 """
 
 import torch

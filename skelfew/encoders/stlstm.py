@@ -1,7 +1,7 @@
 """ST-LSTM: an LSTM over joints and frames at once, all cells of an anti-diagonal in one step.
 
 Source: Liu et al., "Spatio-Temporal LSTM with Trust Gates for 3D Human Action Recognition", ECCV
-2016, without the trust gates; written from a description (spec A.7), unverified.
+2016, without the trust gates; written from a description, unverified.
 """
 
 import torch

@@ -3,7 +3,7 @@
 Sources: Sabater et al., "One-shot action recognition in challenging therapy scenarios", CVPR
 Workshops 2021, and Bai, Kolter and Koltun, "An Empirical Evaluation of Generic Convolutional and
 Recurrent Networks for Sequence Modeling", 2018, in the form that the package keras-tcn gives the
-network (spec A.7). Written from descriptions.
+network. Written from descriptions.
 """
 
 from typing import Literal

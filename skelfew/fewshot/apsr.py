@@ -5,7 +5,7 @@ clip as class c sees it is F_c(x) = sum_p r_c,p f_p(x), and the logit is cos(F_c
 F_c(exemplar of c)). Relevances are the softmax over parts of cosines between texts: of the class,
 and of the part (``skelfew.data.joints.body_parts.PART_TEXTS``).
 
-The paper's full text and code were not at hand: re-implemented from a description (spec F.9),
+The paper's full text and code were not at hand: re-implemented from a description,
 UNVERIFIED. The source has word vectors where this has whatever teacher read the texts.
 """
 

@@ -7,7 +7,7 @@ to a neighbouring view or none:
     r_n,t,t' = d_n,t,t' + softmin_g{ r_n-i,t-j,t'-k : i in -1..1, (j, k) in (0, 1), (1, 0), (1, 1) }
 
 A path may start and end in any view. The authors' code has no licence and was not run: this is
-written from a description of it (spec F.8), so the head is UNVERIFIED against it.
+written from a description of it, so the head is UNVERIFIED against it.
 """
 
 from typing import Annotated

@@ -114,7 +114,7 @@ def _with_representation(config: TrainConfig, stage: str, inputs: Inputs) -> Any
 
 
 def _ways(config: TrainConfig, inputs: Inputs) -> int:
-    """Return N of the training episodes: as asked, else like the novel classes (spec D.6)."""
+    """Return N of the training episodes: as asked, else as many as novel classes (20 at most)."""
     each = config.episodic.shots + config.episodic.queries
     counts = Counter(inputs.manifest[i].class_id for i in base_samples(config, inputs))
     large = sum(count >= each for count in counts.values())

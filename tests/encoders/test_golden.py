@@ -1,4 +1,4 @@
-"""AGCN, CTR-GCN and ST-GCN against numbers of the public implementations (spec A.6)."""
+"""AGCN, CTR-GCN and ST-GCN against numbers of the public implementations."""
 
 import json
 import math

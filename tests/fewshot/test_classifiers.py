@@ -95,7 +95,7 @@ def test_equal_to_the_reference(
 
 
 def test_the_printed_fine_tuning_hardly_changes_a_prediction() -> None:
-    """20 steps at lr 5e-4 without a scale do nothing (spec D.3); lr 0.1 with one does."""
+    """20 steps at lr 5e-4 without a scale do nothing; lr 0.1 with one does."""
     support, query = features(50, 20, 256), features(50, 60, 256, seed=1)
     printed = build_classifier("cosine-paper").scores(support, query, 20)
     assert printed.changed.shape == (50,)

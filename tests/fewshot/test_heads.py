@@ -48,7 +48,7 @@ def reference(golden: Path) -> dict[str, Any]:
 
 
 def fill(module: torch.nn.Module) -> torch.nn.Module:
-    """Give a module the weights of the golden files (spec A.6), in double precision."""
+    """Give a module the weights of the golden files, in double precision."""
     with torch.no_grad():
         for key, value in module.double().eval().state_dict().items():
             phase = 2 * math.pi * zlib.crc32(key.encode()) / 2**32

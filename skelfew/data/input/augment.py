@@ -22,7 +22,7 @@ def _matrix(rows: list[list[Tensor]]) -> Tensor:
 
 
 def rotation_matrix(angles: Tensor) -> Tensor:
-    """Return Rz Ry Rx (..., 3, 3), to be applied to column vectors (spec B.5).
+    """Return Rz Ry Rx (..., 3, 3), for column vectors (CTR-GCN, feeders/tools.py).
 
     Args:
         angles: About x, y, z in radians (..., 3).
@@ -49,7 +49,7 @@ def picture_matrix(angle: Tensor, factors: Tensor) -> Tensor:
 
 
 def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
-    """Return Ry(b) Rx(a) scale (..., 3, 3), to be applied to row vectors (spec B.6).
+    """Return Ry(b) Rx(a) scale (..., 3, 3), for row vectors (CTR-GCN, feeders/feeder_ucla.py).
 
     The reference also draws the scale, which the min-max normalisation that follows undoes.
 

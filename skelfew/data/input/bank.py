@@ -16,7 +16,7 @@ from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 
-# The reference draws training frames from this many copies of a clip's frame list (spec B.6).
+# CTR-GCN's feeders/feeder_ucla.py draws frames from this many copies of a clip's frame list.
 _COPIES = 100
 # Frames of bodies that are aligned together.
 _ALIGNED_ROWS = 1 << 16

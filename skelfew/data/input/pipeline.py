@@ -17,8 +17,9 @@ class Pipeline:
     """How a skeleton sequence becomes network input; defaults are CTR-GCN's for NTU RGB+D.
 
     Attributes:
-        kind: ``ntu``: crop, resize in time, small random rotation (spec B.5). ``ucla``: large
-            random view rotation, scaling to a box, drawn frames (spec B.6).
+        kind: ``ntu``: crop, resize in time, small random rotation (CTR-GCN, feeders/feeder_ntu.py).
+            ``ucla``: large random view rotation, scaling to a box, drawn frames
+            (feeders/feeder_ucla.py).
         length: T, frames given to the network.
         missing_body: What stands in the slot of an absent body, see ``preprocess.align``.
         stream: ``joint``, ``bone``, ``joint_motion`` or ``bone_motion``.

@@ -1,4 +1,4 @@
-"""Preprocessing of one clip, step by step, as CTR-GCN's data scripts and feeders do it (spec B).
+"""Preprocessing of one clip, step by step, as CTR-GCN's data/ and feeders/ do it.
 
 These are the plain forms; ``skelfew.data.input.bank`` does the same for whole batches at once. Clips
 are (M, T, V, C): bodies, frames, joints, coordinates. A body absent in a frame is all zeros there.
@@ -39,7 +39,9 @@ def found(clip: Tensor, coordinates: int = 3) -> Tensor:
 
 
 def centre(clip: Tensor, root: int, coordinates: int = 3) -> Tensor:
-    """Move the origin to the root joint of the first body in its first frame (spec B.3).
+    """Move the origin to the root joint of the first body in its first frame.
+
+    Source: CTR-GCN, data/ntu/seq_transformation.py, ``seq_translation``.
 
     One shift for all bodies and frames: no rotation, no scaling. Absent bodies stay zero. If the
     first body is never there, the next one gives the origin. Joints that were not ``found`` stay
@@ -84,7 +86,7 @@ def to_body_size(clip: Tensor) -> Tensor:
 
 
 def align(clip: Tensor, bodies: int, missing_body: str = "duplicate") -> Tensor:
-    """Give the clip exactly ``bodies`` bodies (spec B.4); surplus ones are dropped.
+    """Give the clip exactly ``bodies`` bodies; surplus ones are dropped.
 
     Slots whose body is never there are filled with zeros (NTU-60's scripts), a copy of the first
     body that is (NTU-120's), or, for ``mask``, zeros that a ``masked_mean`` encoder leaves out.
@@ -133,13 +135,13 @@ def counted_frames(clip: Tensor, coordinates: int = 3) -> tuple[Tensor, Tensor, 
 
 
 def central_window(valid: Tensor, interval: float = 0.95) -> tuple[Tensor, Tensor]:
-    """Return start and length (...,) of the central ``interval`` of ``valid`` frames (spec B.5)."""
+    """Return start and length (...,) of the central ``interval`` of ``valid`` frames."""
     start = ((1 - interval) * valid.double() / 2).long()
     return start, valid - 2 * start
 
 
 def random_window(valid: Tensor, portion: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
-    """Return start and length (...,) of a crop (spec B.5).
+    """Return start and length (...,) of a crop (``valid_crop_resize`` of feeders/tools.py).
 
     Args:
         valid: Number of valid frames, int64.
@@ -175,7 +177,7 @@ def crop_resize(clip: Tensor, start: int, length: int, frames: int) -> Tensor:
 
 
 def fit_to_box(clip: Tensor, coordinates: int = 3) -> Tensor:
-    """Scale each coordinate to [-1, 1] over the whole clip (spec B.6).
+    """Scale each coordinate to [-1, 1] over the whole clip (feeders/feeder_ucla.py).
 
     A coordinate that never changes becomes 0 (the reference divides by zero). Absent bodies do
     not count and stay zero.
@@ -192,7 +194,7 @@ def fit_to_box(clip: Tensor, coordinates: int = 3) -> Tensor:
 
 
 def spread_frames(total: Tensor, length: int) -> Tensor:
-    """Return ``length`` frame numbers (..., length) from first to last of each total (spec B.6)."""
+    """Return ``length`` frame numbers (..., length) from first to last of each total."""
     last = total.double()[..., None] - 1
     steps = torch.arange(length, dtype=torch.float64, device=total.device)
     # As numpy.linspace rounds, and its last value is exact: a frame may hang on the last bit.
@@ -210,14 +212,14 @@ def stream(x: Tensor, name: str, parents: Sequence[int], coordinates: int = 3) -
 
 
 def bones(x: Tensor, parents: Sequence[int], coordinates: int = 3) -> Tensor:
-    """Return child minus parent for every joint of (..., V, C); zero for the centre (spec B.5)."""
+    """Return child minus parent for every joint of (..., V, C); zero for the centre."""
     difference = x.clone()
     difference[..., :coordinates] -= x[..., list(parents), :coordinates]
     return difference
 
 
 def motion(x: Tensor, coordinates: int = 3) -> Tensor:
-    """Return next frame minus this one for (..., T, V, C); zero in the last frame (spec B.5)."""
+    """Return next frame minus this one for (..., T, V, C); zero in the last frame."""
     difference = x.clone()
     difference[..., :-1, :, :coordinates] = x[..., 1:, :, :coordinates]
     difference[..., :coordinates] -= x[..., :coordinates]

@@ -1,4 +1,4 @@
-"""Parts of the body by the names of joints: what GCA-LSTM and APSR take together (spec A.7)."""
+"""Parts of the body by the names of joints: what GCA-LSTM and APSR take together."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Stage ``metric``: deep metric learning as SL-DML and Skeleton-DML do it (spec F.7).
+"""Stage ``metric``: deep metric learning as SL-DML and Skeleton-DML do it.
 
 Loss and miner are pytorch-metric-learning's own. The authors' code has no licence; settings are
 written from a description of it, see docs/training.md for what is different.

@@ -27,7 +27,7 @@ def skeleton_text(
 
 
 def golden_joints(body: int, frame: int) -> np.ndarray:
-    """The joint rule of ``spec/golden/denoise.json``."""
+    """The joint rule of ``tests/golden/denoise.json``."""
     j = np.arange(25)
     x = 0.2 * body + 0.1 * np.sin(0.3 * frame + 0.2 * j + body)
     y = 0.05 * j + (0.02 * frame if body == 1 else 0.0)
