@@ -91,7 +91,7 @@ Dropout = Annotated[float, Limit(least=0, most=0.999)]
 Count = Annotated[int, Limit(above=0)]
 
 
-class Kind(NamedTuple):
+class FieldKind(NamedTuple):
     """What an annotation says of a value: its type, whether None will do, choices and limits."""
 
     type: Any
@@ -109,7 +109,7 @@ class Kind(NamedTuple):
             check.check(name, value)
 
 
-def kind_of(hint: Any) -> Kind:
+def kind_of(hint: Any) -> FieldKind:
     """Return what an annotation says."""
     if get_origin(hint) in (types.UnionType, typing.Union):
         kinds = [part for part in get_args(hint) if part is not type(None)]
@@ -119,17 +119,17 @@ def kind_of(hint: Any) -> Kind:
         found = kind_of(inner)
         return found._replace(checks=(*found.checks, *checks))
     if get_origin(hint) is Literal:
-        return Kind(type(get_args(hint)[0]), False, get_args(hint), ())
-    return Kind(get_origin(hint) or hint, False, (), ())
+        return FieldKind(type(get_args(hint)[0]), False, get_args(hint), ())
+    return FieldKind(get_origin(hint) or hint, False, (), ())
 
 
-def hints_of(kind: type[Any]) -> dict[str, Kind]:
+def hints_of(kind: type[Any]) -> dict[str, FieldKind]:
     """Return what the annotations of a dataclass's fields say, by name."""
     return _hints_of(kind)  # type: ignore[arg-type] # classes are hashable
 
 
 @functools.cache
-def _hints_of(kind: type[Any]) -> dict[str, Kind]:
+def _hints_of(kind: type[Any]) -> dict[str, FieldKind]:
     hints = typing.get_type_hints(kind, include_extras=True)
     return {f.name: kind_of(hints[f.name]) for f in fields(kind)}
 
@@ -140,7 +140,7 @@ def validate(config: Any) -> None:
         kind.check(name, getattr(config, name))
 
 
-def convert(kind: Kind, value: object, key: str) -> Any:
+def convert(kind: FieldKind, value: object, key: str) -> Any:
     """Turn a JSON value or text into the type of a field."""
     if kind.optional and (value is None or value == "none"):
         return None
@@ -162,7 +162,7 @@ def convert(kind: Kind, value: object, key: str) -> Any:
 
 
 @functools.cache
-def parameters(build: Callable[..., Any]) -> dict[str, tuple[Kind, Any]]:
+def parameters(build: Callable[..., Any]) -> dict[str, tuple[FieldKind, Any]]:
     """Return the keyword-only parameters of a class or function, and their defaults."""
     target: Any = build.__init__ if isinstance(build, type) else build  # type: ignore[misc]
     hints = typing.get_type_hints(target, include_extras=True)

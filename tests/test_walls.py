@@ -6,6 +6,7 @@ How fast --help is, benchmarks/startup.py measures.
 import ast
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -15,47 +16,28 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 TRAINER = REPOSITORY / "skelfew"
 EXTRACTOR = REPOSITORY / "pipeline" / "skelfew_extract"
-VIDEO_SIDE = {
-    "skelfew_extract",
-    "decord",
-    "av",
-    "open_clip",
-    "torchvision",
-    "transformers",
-    "mediapipe",
+# Packages, and the only files of each of our packages that may import them.
+WALLS = {
+    "decord av open_clip torchvision transformers mediapipe skelfew_extract": {TRAINER: ()},
+    "zarr": {TRAINER: ("cache/format/storage.py",), EXTRACTOR: ()},
+    "h5py": {
+        TRAINER: ("data/hdf5.py", "data/store.py", "cache/tools/foreign_hdf5.py"),
+        EXTRACTOR: (),
+    },
+    "captum": {TRAINER: ("explain/attribution.py",)},
+    "matplotlib": {TRAINER: ("explain/heatmap.py",)},
+    "fsspec s3fs aiohttp paramiko huggingface_hub": {
+        TRAINER: (*(f"cache/transport/{n}.py" for n in ("places", "ssh", "hub")), "encoders/hub.py")
+    },
+    "tensorboard wandb mlflow": {TRAINER: ("training/tracking.py",)},
+    "decord av": {EXTRACTOR: ("frames.py", "video.py", "video_index.py", "camera.py")},
+    "mediapipe": {EXTRACTOR: ("pose.py",)},
+    "ray": {TRAINER: (), EXTRACTOR: ("engines/ray_cluster.py",)},
 }
 # What the extractor may use of the trainer's package.
-OPEN_ROOMS = (
-    "errors",
-    "fields",
-    "registry",
-    "io",
-    "config",
-    "cache",
-    "data",
-    "progress",
-    "cli.common",
-    "cli",
-)
-HEAVY = {
-    "torch",
-    "zarr",
-    "h5py",
-    "pandas",
-    "numpy",
-    "decord",
-    "av",
-    "mediapipe",
-    "open_clip",
-    "torchvision",
-    "transformers",
-    "rich",
-    "PIL",
-    "matplotlib",
-    "captum",
-    "ray",
-}
-
+OPEN_ROOMS = {"errors", "fields", "registry", "io", "config", "cache", "data", "progress", "cli"}
+HEAVY = {"torch", "zarr", "h5py", "pandas", "numpy", "decord", "av", "mediapipe", "open_clip",
+         "torchvision", "transformers", "rich", "PIL", "matplotlib", "captum", "ray"}  # fmt: skip
 COMMANDS = sorted(e.name for e in entry_points(group="console_scripts") if "skelfew" in e.value)
 
 
@@ -70,67 +52,25 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def offenders(folder: Path, forbidden: set[str], allowed: set[Path] = frozenset()) -> list[str]:  # type: ignore[assignment]
-    return [
-        f"{path.relative_to(REPOSITORY)} imports {name}"
-        for path in sorted(folder.rglob("*.py"))
-        if path not in allowed
-        for name in imports(path)
-        if name.split(".")[0] in forbidden
-    ]
+@pytest.mark.parametrize("packages", WALLS)
+def test_a_package_is_imported_by_its_files_alone(packages: str) -> None:
+    for folder, allowed in WALLS[packages].items():
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
+        assert len(files) > 20 and files.keys() >= set(allowed)
+        roots = {name: {i.split(".")[0] for i in imports(path)} for name, path in files.items()}
+        found = {name for name, imported in roots.items() if imported & set(packages.split())}
+        assert found == set(allowed), f"{packages} in {folder.name}"
 
 
-def test_trainer_never_reaches_the_video_side() -> None:
-    assert len(list(TRAINER.rglob("*.py"))) > 20
-    assert offenders(TRAINER, VIDEO_SIDE) == []
-
-
-def test_zarr_stands_behind_one_file() -> None:
-    allowed = {TRAINER / "cache" / "format" / "storage.py"}
-    for folder in (TRAINER, EXTRACTOR):
-        assert offenders(folder, {"zarr"}, allowed) == []
-
-
-def test_h5py_stands_behind_three_files() -> None:
-    """What may be opened at all, skeleton stores, and the feature files of others."""
-    allowed = {TRAINER / "data" / n for n in ("hdf5.py", "store.py")}
-    allowed.add(TRAINER / "cache" / "tools" / "foreign_hdf5.py")
-    for folder in (TRAINER, EXTRACTOR):
-        assert offenders(folder, {"h5py"}, allowed) == []
-
-
-def test_captum_and_matplotlib_stand_behind_a_file_each() -> None:
-    room = TRAINER / "explain"
-    assert offenders(TRAINER, {"captum"}, {room / "attribution.py"}) == []
-    assert offenders(TRAINER, {"matplotlib"}, {room / "heatmap.py"}) == []
-
-
-def test_the_network_stands_behind_four_files() -> None:
-    names = ("places.py", "ssh.py", "hub.py")
-    allowed = {TRAINER / "cache" / "transport" / name for name in names}
-    allowed.add(TRAINER / "encoders" / "hub.py")
-    network = {"fsspec", "s3fs", "aiohttp", "paramiko", "huggingface_hub"}
-    assert offenders(TRAINER, network, allowed) == []
-
-
-def test_trackers_stand_behind_one_file() -> None:
-    trackers = {"tensorboard", "wandb", "mlflow"}
-    assert offenders(TRAINER, trackers, {TRAINER / "training" / "tracking.py"}) == []
-
-
-def test_decoding_stands_behind_the_readers_of_videos() -> None:
-    names = ("frames.py", "video.py", "video_index.py", "camera.py")
-    allowed = {EXTRACTOR / name for name in names}
-    assert offenders(EXTRACTOR, {"decord", "av"}, allowed) == []
-
-
-def test_mediapipe_stands_behind_one_file() -> None:
-    assert offenders(EXTRACTOR, {"mediapipe"}, {EXTRACTOR / "pose.py"}) == []
-
-
-def test_ray_stands_behind_one_file() -> None:
-    assert offenders(TRAINER, {"ray"}) == []
-    assert offenders(EXTRACTOR, {"ray"}, {EXTRACTOR / "engines" / "ray_cluster.py"}) == []
+def test_class_names_are_unique() -> None:
+    names = Counter(
+        node.name
+        for folder in (TRAINER, EXTRACTOR, REPOSITORY / "tools", REPOSITORY / "benchmarks")
+        for path in folder.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def test_extractor_uses_only_the_open_rooms() -> None:
@@ -138,7 +78,7 @@ def test_extractor_uses_only_the_open_rooms() -> None:
         f"{path.relative_to(REPOSITORY)} imports {name}"
         for path in sorted(EXTRACTOR.rglob("*.py"))
         for name in imports(path)
-        if name.startswith("skelfew.") and not name.removeprefix("skelfew.").startswith(OPEN_ROOMS)
+        if name.startswith("skelfew.") and name.split(".")[1] not in OPEN_ROOMS
     ]
     assert bad == []
 

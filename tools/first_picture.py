@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from skelfew import Manifest, Model, Recogniser, SkeletonStore
 from skelfew.draw.sheets import save_animation
-from skelfew.draw.stage import Stage, evenly
+from skelfew.draw.stage import Scene, evenly
 
 ACTIONS = ("drink", "throw overhand with right hand", "kick forward with right leg", "bow")
 ASKED = (("throw overhand with right hand", 4), ("drink", 6), ("bow", 3))  # action, performer
@@ -63,12 +63,12 @@ def main(target: Path) -> None:
     save_animation(sheets, target, 0.1)
 
 
-def stage(store: SkeletonStore, sample: str, height: int) -> Stage:
+def stage(store: SkeletonStore, sample: str, height: int) -> Scene:
     """Return the stage that a sample is drawn on."""
-    return Stage.around(store[sample].positions, store.joint_layout, height=height, width=height)
+    return Scene.around(store[sample].positions, store.joint_layout, height=height, width=height)
 
 
-def at(drawn: Stage, moment: int) -> Image.Image:
+def at(drawn: Scene, moment: int) -> Image.Image:
     """Return a stage at one of ``MOMENTS`` moments; later ones show its end."""
     frames = evenly(drawn.points.shape[1], MOMENTS)
     return drawn.draw(frames[min(moment, MOMENTS - 1) * len(frames) // MOMENTS])

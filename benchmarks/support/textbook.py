@@ -33,7 +33,7 @@ def conv_bn(before: int, after: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 1, (stride, 1)), nn.BatchNorm2d(after))
 
 
-class TemporalConv(nn.Module):
+class PlainTemporalConv(nn.Module):
     """A convolution of ``kernel`` frames and BatchNorm."""
 
     def __init__(self, before: int, after: int, kernel: int, stride: int, dilation: int = 1):
@@ -124,10 +124,10 @@ class MultiScale(nn.Module):
         self.branches = nn.ModuleList(
             (
                 nn.Sequential(
-                    *conv_bn(before, part), nn.ReLU(), TemporalConv(part, part, 5, stride)
+                    *conv_bn(before, part), nn.ReLU(), PlainTemporalConv(part, part, 5, stride)
                 ),
                 nn.Sequential(
-                    *conv_bn(before, part), nn.ReLU(), TemporalConv(part, part, 5, stride, 2)
+                    *conv_bn(before, part), nn.ReLU(), PlainTemporalConv(part, part, 5, stride, 2)
                 ),
                 nn.Sequential(*conv_bn(before, part), nn.ReLU(), pool, nn.BatchNorm2d(part)),
                 conv_bn(before, part, stride),
@@ -139,21 +139,21 @@ class MultiScale(nn.Module):
         return torch.cat([branch(x) for branch in self.branches], dim=1)
 
 
-class Block(nn.Module):
+class PlainBlock(nn.Module):
     """ReLU(TCN(GCN(x)) + residual(x)); no residual in the first block."""
 
     def __init__(self, name: str, before: int, after: int, stride: int, skeleton: Tensor):
         super().__init__()
         if name == "agcn":
             self.gcn1: nn.Module = AGCNUnit(before, after, skeleton)
-            self.tcn1: nn.Module = TemporalConv(after, after, 9, stride)
+            self.tcn1: nn.Module = PlainTemporalConv(after, after, 9, stride)
         else:
             self.gcn1 = CTRGCNUnit(before, after, skeleton)
             self.tcn1 = MultiScale(after, after, stride)
         self.first = before == 3
         if not self.first:
             same = before == after and stride == 1
-            self.residual = nn.Identity() if same else TemporalConv(before, after, 1, stride)
+            self.residual = nn.Identity() if same else PlainTemporalConv(before, after, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, T, V) to (N, C', T', V)."""
@@ -174,7 +174,7 @@ class Textbook(nn.Module):
         super().__init__()
         self.data_bn = nn.BatchNorm1d(bodies * len(layout) * 3)
         for i, (before, after, stride) in enumerate(BLOCKS, start=1):
-            self.add_module(f"l{i}", Block(name, before, after, stride, adjacency(layout)))
+            self.add_module(f"l{i}", PlainBlock(name, before, after, stride, adjacency(layout)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features."""

@@ -20,7 +20,7 @@ from skelfew.cli.common import (
 from skelfew_extract.teachers import TEACHERS
 
 if TYPE_CHECKING:
-    from skelfew_extract.summary import Summary
+    from skelfew_extract.summary import ExtractionSummary
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -362,7 +362,7 @@ def _extract_text(
     return _repaired(summary, repair)
 
 
-def _repaired(summary: "Summary", asked: bool) -> int:
+def _repaired(summary: "ExtractionSummary", asked: bool) -> int:
     """Say what became of damaged rows; return the exit status."""
     if asked and not summary.damaged and summary.restored is None:
         log("no damaged rows")
@@ -379,7 +379,7 @@ def _repaired(summary: "Summary", asked: bool) -> int:
     return OK
 
 
-def _report(summary: "Summary", as_json: bool, unit: str = "clips") -> None:
+def _report(summary: "ExtractionSummary", as_json: bool, unit: str = "clips") -> None:
     """Print what was done."""
     if as_json:
         say_json(summary.as_dict())

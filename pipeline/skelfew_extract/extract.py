@@ -26,7 +26,7 @@ from skelfew_extract.failures import Failures
 from skelfew_extract.interruption import Interruption
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.settings import Settings
-from skelfew_extract.summary import Summary, software
+from skelfew_extract.summary import ExtractionSummary, software
 from skelfew_extract.teachers import Precision, Teacher, build_teacher, shape_of
 from skelfew_extract.text import prompts
 from skelfew_extract.windows import Block, Card, Encoder, collect, windows_of
@@ -47,7 +47,9 @@ def preview(recordings: Recordings, settings: Settings, folder: Path, count: int
     return [sheet for sheet in sheets if sheet is not None]
 
 
-def extract(recordings: Recordings, teacher: Teacher, out: Path, settings: Settings) -> Summary:
+def extract(
+    recordings: Recordings, teacher: Teacher, out: Path, settings: Settings
+) -> ExtractionSummary:
     """Fill the cache ``out`` on this machine, going on where an earlier run stopped.
 
     Raises:
@@ -74,7 +76,7 @@ def fill(
     out: Path,
     settings: Settings,
     blocks: Callable[[np.ndarray], Generator[Block, None, None]],
-) -> Summary:
+) -> ExtractionSummary:
     """Commit the blocks of an engine to the cache ``out``, as its only writer.
 
     Args:
@@ -122,7 +124,7 @@ def fill(
         seconds = time.monotonic() - began
         failures.write()
         digest = writer.finish()
-        return Summary(
+        return ExtractionSummary(
             cache=str(out),
             samples=len(manifest),
             done=counts[DONE],

@@ -8,7 +8,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Summary:
+class ExtractionSummary:
     """What a run did and what the cache holds now.
 
     Attributes:

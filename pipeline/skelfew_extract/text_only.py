@@ -20,7 +20,7 @@ from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
 from skelfew_extract.descriptions import Descriptions
 from skelfew_extract.interruption import Interruption
-from skelfew_extract.summary import Summary, software
+from skelfew_extract.summary import ExtractionSummary, software
 from skelfew_extract.teachers import TextTeacher
 
 _SOFTWARE = ("skelfew", "torch", "numpy", "zarr", "transformers", "tokenizers", "open_clip_torch")
@@ -75,7 +75,7 @@ def relevance(teacher: TextTeacher, vectors: np.ndarray) -> dict[str, Any]:
 
 def extract_text(
     manifest: Manifest, teacher: TextTeacher, out: Path, settings: TextSettings
-) -> Summary:
+) -> ExtractionSummary:
     """Fill the cache ``out`` with text features only, going on where an earlier run stopped.
 
     Raises:
@@ -116,7 +116,7 @@ def extract_text(
         counts = {s: int((writer.status == s).sum()) for s in (PENDING, DONE, FAILED)}
         seconds = time.monotonic() - began
         digest = writer.finish()
-        return Summary(
+        return ExtractionSummary(
             cache=str(out),
             samples=len(manifest),
             done=counts[DONE],

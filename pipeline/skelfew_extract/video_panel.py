@@ -19,7 +19,7 @@ _AROUND = 0.5  # what is shown around the crop, as a part of its side
 
 
 @dataclass(frozen=True)
-class VideoFrames:
+class DecodedFrames:
     """The asked-for frames, reduced; see ``skelfew.draw.sample.VideoFrames``."""
 
     pictures: np.ndarray
@@ -37,7 +37,7 @@ def read_video(
     videos: Path | None,
     moments: Sequence[int],
     size: int,
-) -> VideoFrames:
+) -> DecodedFrames:
     """Return the frames of a video that belong to moments of its skeleton.
 
     Args:
@@ -73,7 +73,7 @@ def read_video(
             picture = Image.fromarray(frame).crop(part)
             pictures[i] = np.asarray(picture.resize(reduced, Image.Resampling.LANCZOS))
     shown = np.stack([pictures[i] for i in range(len(wanted))])
-    return VideoFrames(shown, (part.left, part.top), scale, box, note, pixels)
+    return DecodedFrames(shown, (part.left, part.top), scale, box, note, pixels)
 
 
 def _around(box: Box | None, width: int, height: int) -> Box:

@@ -13,7 +13,7 @@ import numpy as np
 
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import VIDEO_SUFFIXES, Dropped, Options, RawFolder, Reader, Recording
-from skelfew.data.readers.own_table import Row, read_table
+from skelfew.data.readers.own_table import ListedClip, read_table
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.paths import below
@@ -73,7 +73,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
             yield Dropped(row.sample_id, source, str(error))
 
 
-def read_video(path: Path, options: Options = DEFAULTS, row: Row | None = None) -> Recording:
+def read_video(path: Path, options: Options = DEFAULTS, row: ListedClip | None = None) -> Recording:
     """Read one video, or the segment of it that a row of a table names.
 
     Raises:
@@ -83,7 +83,7 @@ def read_video(path: Path, options: Options = DEFAULTS, row: Row | None = None) 
     return _read(video_poses(path, options), path, options, row)
 
 
-def _read(poses: Poses, path: Path, options: Options, row: Row | None) -> Recording:
+def _read(poses: Poses, path: Path, options: Options, row: ListedClip | None) -> Recording:
     row = row or _row(path.name, path.stem, path.parent.name or "video", 1)
     end = poses.frames if row.end is None else row.end
     if end > poses.frames or row.start >= end:
@@ -146,7 +146,9 @@ def _check(options: Options) -> None:
         raise SkelfewError(f"visibility is {options['visibility']}, expected 0 to 1")
 
 
-def _rows(raw: RawFolder, table: str) -> tuple[Mapping[str, list[Row]], Mapping[str, Dropped]]:
+def _rows(
+    raw: RawFolder, table: str
+) -> tuple[Mapping[str, list[ListedClip]], Mapping[str, Dropped]]:
     """Return the rows by video, and those of a table that cannot be used."""
     if table:
         path = raw.path / table
@@ -156,9 +158,11 @@ def _rows(raw: RawFolder, table: str) -> tuple[Mapping[str, list[Row]], Mapping[
 
 
 @lru_cache(maxsize=4)
-def _of_table(path: Path, changed: int) -> tuple[Mapping[str, list[Row]], Mapping[str, Dropped]]:
+def _of_table(
+    path: Path, changed: int
+) -> tuple[Mapping[str, list[ListedClip]], Mapping[str, Dropped]]:
     rows, bad = read_table(path)
-    found: dict[str, list[Row]] = {}
+    found: dict[str, list[ListedClip]] = {}
     for row in rows:
         found.setdefault(row.recording, []).append(row)
     lines = [(f"{path.name}:{b.line}", b) for b in bad]
@@ -166,7 +170,7 @@ def _of_table(path: Path, changed: int) -> tuple[Mapping[str, list[Row]], Mappin
 
 
 @lru_cache(maxsize=4)
-def _of_folder(folder: Path) -> Mapping[str, list[Row]]:
+def _of_folder(folder: Path) -> Mapping[str, list[ListedClip]]:
     if not folder.is_dir():
         raise SkelfewError(f"{folder}: not a folder; {_SHAPE}")
     names = sorted(
@@ -203,8 +207,8 @@ def _of_folder(folder: Path) -> Mapping[str, list[Row]]:
     }
 
 
-def _row(recording: str, sample_id: str, label: str, class_id: int) -> Row:
-    return Row(0, sample_id, recording, label, class_id, 0, None, "", 0, {})
+def _row(recording: str, sample_id: str, label: str, class_id: int) -> ListedClip:
+    return ListedClip(0, sample_id, recording, label, class_id, 0, None, "", 0, {})
 
 
 READER = Reader(

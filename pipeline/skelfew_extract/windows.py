@@ -16,7 +16,7 @@ import torch
 
 from skelfew.cache import DONE, FAILED
 from skelfew.data.manifest import Manifest
-from skelfew_extract.engines.pool import Clip
+from skelfew_extract.engines.pool import DecodedClip
 from skelfew_extract.settings import Settings
 from skelfew_extract.teachers import Teacher
 
@@ -116,7 +116,7 @@ def collect(
     start: int,
     rows: Sequence[int],
     manifest: Manifest,
-    clips: Iterator[Clip],
+    clips: Iterator[DecodedClip],
     settings: Settings,
 ) -> Window:
     """Take the clips of a window's rows, as far as these have videos, from ``clips``."""

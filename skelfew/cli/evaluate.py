@@ -180,7 +180,7 @@ def main(
     import torch
 
     from skelfew.config import InputConfig
-    from skelfew.evaluation.document import Plan, evaluate
+    from skelfew.evaluation.document import EvaluationPlan, evaluate
     from skelfew.evaluation.subjects import encoder_subject, find_data, raw_subject, run_subject
     from skelfew.io.writing import check_place
     from skelfew.runs.folder import Run, newest_run
@@ -191,8 +191,10 @@ def main(
     device = pick_device(device)
     synchronised = options.pop("exclude_synchronised_views")
     if options["draws"] is None:
-        options["draws"] = Plan.draws
-    plan = Plan(classifiers, exclude=("synchronised_views",) if synchronised else (), **options)
+        options["draws"] = EvaluationPlan.draws
+    plan = EvaluationPlan(
+        classifiers, exclude=("synchronised_views",) if synchronised else (), **options
+    )
     given = InputConfig(dataset=dataset, manifest=manifest, store=store)
     subjects, folders = [], []
     if encoder is not None:

@@ -135,7 +135,7 @@ def main(
     from skelfew.training.run import pick_device
 
     try:
-        from skelfew.explain.heatmap import Look
+        from skelfew.explain.heatmap import HeatmapStyle
     except ModuleNotFoundError as error:
         raise SkelfewError(
             f"drawing needs {error.name}, which is not installed; pip install 'skelfew[explain]'"
@@ -147,7 +147,7 @@ def main(
     sample_ids = tuple(dict.fromkeys(sample_ids))
     search, look = (
         Search(steps, limit, output),
-        Look(bins, frames, view, up, signed, not no_video, videos),
+        HeatmapStyle(bins, frames, view, up, signed, not no_video, videos),
     )
     opened = [Run.open(path) for path in runs] or [newest_run()]
     methods = []

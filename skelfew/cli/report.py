@@ -66,9 +66,9 @@ def main(
     rows = rows_of(facts)
     if page is not None:
         from skelfew.report.page import make_page
-        from skelfew.report.sections import Look
+        from skelfew.report.sections import PageStyle
 
-        html = make_page(facts, Look(pairs, embed, manifest, store))
+        html = make_page(facts, PageStyle(pairs, embed, manifest, store))
         write_text(page, html)
     if as_json or style == "json":
         document = {"rows": rows, "html": str(page) if page else None}

@@ -73,7 +73,7 @@ def main(
     from skelfew.errors import SkelfewError
 
     try:
-        from skelfew.draw.sample import Look, portray
+        from skelfew.draw.sample import SampleStyle, portray
         from skelfew.draw.sheets import save_animation
     except ModuleNotFoundError as error:
         raise SkelfewError(
@@ -90,7 +90,7 @@ def main(
     path = found.path or Path(f"manifests/{found.name}.csv")
     with SkeletonStore(data or Path(f"data/{found.name}.h5")) as store:
         limit = frames or (_ANIMATION if moving else _STRIP)
-        look = Look(tuple(dict.fromkeys(views)), up, limit, size, not no_video)
+        look = SampleStyle(tuple(dict.fromkeys(views)), up, limit, size, not no_video)
         length = int(store.frames[store.row(sample_id)])
         step = -(-length // limit)
         moments = range(0, length, step) if moving else None

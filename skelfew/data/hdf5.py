@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import Budget
+from skelfew.io.budget import ReadBudget
 from skelfew.io.files import brief, check_file, shown
 
 _MAX_CHUNK_BYTES = 1 << 28
@@ -62,7 +62,7 @@ def read_values(path: Path, dataset: h5py.Dataset, rows: slice = slice(None)) ->
     try:
         if dataset.dtype.kind != "O":
             return dataset[rows]
-        budget = Budget(path, path.stat().st_size)
+        budget = ReadBudget(path, path.stat().st_size)
         start, stop, _ = rows.indices(dataset.shape[0])
         lengths = _lengths(path, dataset)
         if lengths is not None:
@@ -95,7 +95,7 @@ def _lengths(path: Path, dataset: h5py.Dataset) -> np.ndarray | None:
 def read_attributes(path: Path, file: h5py.File) -> dict[str, str | int | float]:
     """Return the attributes that are texts or numbers; others are left out."""
     found: dict[str, str | int | float] = {}
-    budget = Budget(path, path.stat().st_size)
+    budget = ReadBudget(path, path.stat().st_size)
     try:
         budget.count("groups and arrays", len(file.attrs))
         for key in file.attrs:
@@ -144,7 +144,7 @@ def _plain(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     _check_filters(path, name, node)
     stored, size = path.stat().st_size, math.prod(node.shape) * node.dtype.itemsize
     chunk = math.prod(node.chunks or (0,)) * node.dtype.itemsize
-    if size > Budget(path, stored).left or chunk > _MAX_CHUNK_BYTES:
+    if size > ReadBudget(path, stored).left or chunk > _MAX_CHUNK_BYTES:
         raise SkelfewError(
             f"{path}: {shown(name)} claims shape {node.shape}, {size} bytes, in a file of "
             f"{stored}; damaged, or made to harm"
@@ -178,7 +178,7 @@ def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> N
         if packed and info.size > _COUNTED:
             large.append(info.chunk_offset)
 
-    Budget(path, path.stat().st_size).count("chunks of an array", dataset.id.get_num_chunks())
+    ReadBudget(path, path.stat().st_size).count("chunks of an array", dataset.id.get_num_chunks())
     dataset.id.chunk_iter(look)
     for offset in large:
         unpacked = zlib.decompressobj()

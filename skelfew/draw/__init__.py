@@ -1,8 +1,8 @@
-"""Skeletons as pictures, with Pillow: what skelfew-show draws, and open to whatever else draws.
+"""Skeletons as pictures, with Pillow: what skelfew-show draws, and open to other code that draws.
 
-    stage = Stage.around(positions, load_layout("kinect-v2"), view="side")
+    scene = Scene.around(positions, load_layout("kinect-v2"), view="side")
     moments = evenly(positions.shape[1], 8)
-    panel = Panel("side", [stage.draw(t) for t in moments])
+    panel = Panel("side", [scene.draw(t) for t in moments])
     strip([panel], [str(t) for t in moments], Heading("my sample")).save("strip.png")
 
 ``stage`` places joints (M, T, V, C) on a picture and draws them, ``sheets`` puts pictures together
@@ -10,7 +10,7 @@ and ``sample`` does both for a row of a manifest. Needs the extra ``show`` (or `
 """
 
 from skelfew.draw.sheets import Heading, Panel, animation, save_animation, strip
-from skelfew.draw.stage import PALETTES, UPS, VIEWS, Stage, draw_body, evenly
+from skelfew.draw.stage import PALETTES, UPS, VIEWS, Scene, draw_body, evenly
 
 __all__ = [
     "PALETTES",
@@ -18,7 +18,7 @@ __all__ = [
     "VIEWS",
     "Heading",
     "Panel",
-    "Stage",
+    "Scene",
     "animation",
     "draw_body",
     "evenly",

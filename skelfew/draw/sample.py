@@ -18,7 +18,7 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample
 from skelfew.data.store import Skeleton, SkeletonStore
 from skelfew.draw.sheets import Heading, Panel, animation, strip
-from skelfew.draw.stage import PALETTES, Stage, draw_body, evenly, seen_joints
+from skelfew.draw.stage import PALETTES, Scene, draw_body, evenly, seen_joints
 from skelfew.errors import SkelfewError
 
 VIDEO_READER = "skelfew_extract.video_panel:read_video"
@@ -46,7 +46,7 @@ class VideoFrames(Protocol):
 
 
 @dataclass(frozen=True)
-class Look:
+class SampleStyle:
     """How a sample is drawn.
 
     Attributes:
@@ -95,7 +95,7 @@ def portray(
     sample: Sample,
     store: SkeletonStore,
     manifest: Path,
-    look: Look,
+    look: SampleStyle,
     moments: Sequence[int] | None = None,
     videos: Path | None = None,
 ) -> Portrait:
@@ -126,7 +126,7 @@ def portray(
         notes += [film.note] if film.note else []
         box = film.box
     stages = [
-        Stage.around(skeleton.positions, layout, view, up, flat, look.height) for view in look.views
+        Scene.around(skeleton.positions, layout, view, up, flat, look.height) for view in look.views
     ]
     width = max([p.pictures[0].width for p in panels] + [stage.size[0] for stage in stages])
     for view, stage in zip(look.views, stages, strict=True):
@@ -141,7 +141,7 @@ def portray(
     return Portrait(tuple(panels), tuple(shown), heading, box, tuple(notes))
 
 
-def _label(view: str, stage: Stage, flat: bool, up: str) -> str:
+def _label(view: str, stage: Scene, flat: bool, up: str) -> str:
     if flat:
         return "skeleton, as in the picture"
     camera = {"side": ", camera on the left", "top": ", camera below"}.get(view, "")

@@ -101,7 +101,7 @@ def seen_joints(positions: np.ndarray, flat: bool = False) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Scene:
     """A fixed piece of space in which a recording is shown, so that motion stays visible.
 
     Attributes:
@@ -134,7 +134,7 @@ class Stage:
         flat: bool = False,
         height: int = 240,
         width: int | None = None,
-    ) -> "Stage":
+    ) -> "Scene":
         """Return the stage that a whole recording fits on.
 
         Args:

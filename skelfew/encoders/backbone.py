@@ -163,7 +163,7 @@ class SkeletonGCN(SkeletonEncoder):
         return x
 
 
-class Classifier(nn.Module):
+class EncoderWithClassifier(nn.Module):
     """An encoder and the linear layer that the public checkpoints call ``fc``.
 
     Args:

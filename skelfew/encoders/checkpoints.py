@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
 from skelfew.encoders import build_encoder
-from skelfew.encoders.backbone import Classifier
+from skelfew.encoders.backbone import EncoderWithClassifier
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import Form, read_tensors
@@ -120,7 +120,7 @@ def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, dict[str, Any]]:
     return encoder.eval(), metadata
 
 
-def load_public(path: str | Path, model: SkeletonEncoder | Classifier) -> list[str]:
+def load_public(path: str | Path, model: SkeletonEncoder | EncoderWithClassifier) -> list[str]:
     """Load weights of 2s-AGCN, CTR-GCN (also PYSKL's), ST-GCN or torchvision's ResNet-18.
 
     Nothing is executed. Of ``resnet18`` an embedding keeps the weights that it has.
@@ -128,8 +128,8 @@ def load_public(path: str | Path, model: SkeletonEncoder | Classifier) -> list[s
     Args:
         path: A ``.pt`` or ``.pth`` file with a state dict, bare or under ``state_dict`` or
             ``model``, its names with or without ``module.``; or a ``.safetensors`` file of one.
-        model: An encoder, or a ``Classifier``, which takes over the checkpoint's classes if it
-            has as many.
+        model: An encoder, or an ``EncoderWithClassifier``, which takes over the classes of the
+            checkpoint if it has as many.
 
     Returns:
         The names in the checkpoint that were left out.
@@ -138,7 +138,7 @@ def load_public(path: str | Path, model: SkeletonEncoder | Classifier) -> list[s
         WeightsError: Another architecture, joints, bodies or channels; the parameters are named.
     """
     state = _tensors(path) if Path(path).suffix == ".safetensors" else _read_pickled(path)
-    encoder = model.encoder if isinstance(model, Classifier) else model
+    encoder = model.encoder if isinstance(model, EncoderWithClassifier) else model
     name = encoder.config["name"]
     from_pyskl = any(re.match(r"(net|gcn)\.\d+\.", key) for key in state)
     if from_pyskl != (name == "ctrgcn-pyskl"):
@@ -161,7 +161,7 @@ def load_public(path: str | Path, model: SkeletonEncoder | Classifier) -> list[s
         absent |= {k: own[k] for k in own if k.endswith("num_batches_tracked") and k not in state}
         state = {**absent, **state}
     _fill(encoder, state, path)
-    if isinstance(model, Classifier):
+    if isinstance(model, EncoderWithClassifier):
         own = {key: value.shape for key, value in model.fc.state_dict().items()}
         if own == {key: value.shape for key, value in head.items()}:
             model.fc.load_state_dict(head)

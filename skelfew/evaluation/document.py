@@ -33,7 +33,7 @@ WITHIN = ("view", "subject", "replication", "setup")
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """How it is evaluated.
 
     Attributes:
@@ -75,7 +75,7 @@ class Plan:
         return protocol.novel if self.classes == "novel" else protocol.validation
 
 
-def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
+def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> dict[str, Any]:
     """Evaluate subjects with one plan and return the result document (docs/evaluation.md).
 
     Every subject has a row for each classifier; raw skeletons are scored on the splits that the
@@ -174,7 +174,7 @@ def evaluate(subjects: Sequence[Subject], plan: Plan) -> dict[str, Any]:
     }
 
 
-def _classifiers(subject: Subject, plan: Plan) -> dict[str, Classifier | None]:
+def _classifiers(subject: Subject, plan: EvaluationPlan) -> dict[str, Classifier | None]:
     if plan.shots == 0:
         return {TEXTS: None}
     return {**plan.classifiers} or {subject.classifier: build_classifier(subject.classifier)}
@@ -194,18 +194,18 @@ def evaluate_runs(
         shots: K exemplars of each class, 1 or more.
         classifiers: Keys of ``skelfew.fewshot.CLASSIFIERS`` or ``HEADS``.
         device: Where the encoders run.
-        plan: Further attributes of ``Plan``: ``mode``, ``draws``, ``split``, ``seed`` ...
+        plan: Further attributes of ``EvaluationPlan``: ``mode``, ``draws``, ``split``, ``seed`` ...
 
     Raises:
         SkelfewError: A run that is not finished, or that has seen a class that is scored.
     """
     chosen = {name: build_classifier(name) for name in classifiers}
-    asked = Plan(chosen, shots=shots, **plan)
+    asked = EvaluationPlan(chosen, shots=shots, **plan)
     subjects = [run_subject(Run.open(r), InputConfig(), device, asked.protocol) for r in runs]
     return evaluate(subjects, asked)
 
 
-def protocols_of(subject: Subject, plan: Plan) -> list[Protocol]:
+def protocols_of(subject: Subject, plan: EvaluationPlan) -> list[Protocol]:
     """Return the protocol of a subject, one entry a split, after checking what it has seen."""
     name = plan.protocol or subject.protocol
     manifest = subject.manifest
@@ -266,7 +266,7 @@ def _score(
     features: Features,
     protocol: Protocol,
     classifier: Classifier,
-    plan: Plan,
+    plan: EvaluationPlan,
     mode: str,
 ) -> Result:
     if mode == "exemplars":
@@ -299,7 +299,9 @@ def _groups(manifest: Manifest, ids: Sequence[str], column: str) -> list[str]:
     return [f"{column} {value}" for value in values]
 
 
-def _against_texts(subject: Subject, features: Features, protocol: Protocol, plan: Plan) -> Result:
+def _against_texts(
+    subject: Subject, features: Features, protocol: Protocol, plan: EvaluationPlan
+) -> Result:
     if subject.texts is None:
         raise SkelfewError(f"{subject.name}: nothing there can be compared with texts")
     classes = plan.scored(protocol)
@@ -340,7 +342,7 @@ def _row(
 def _notes(
     subjects: Sequence[Subject],
     tasks: Sequence[tuple[Subject, Protocol]],
-    plan: Plan,
+    plan: EvaluationPlan,
     mode: str,
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]],
 ) -> list[str]:

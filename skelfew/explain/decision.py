@@ -15,7 +15,7 @@ from skelfew.fewshot.head import HeadClassifier
 
 
 @dataclass(frozen=True)
-class Clip:
+class NetworkInput:
     """One sample as network input, without the copies that fill slots of absent bodies.
 
     Attributes:
@@ -34,7 +34,7 @@ class Clip:
     frames: Tensor
 
     @classmethod
-    def of(cls, bank: SkeletonBank, row: int) -> "Clip":
+    def of(cls, bank: SkeletonBank, row: int) -> "NetworkInput":
         """Take a sample of a bank."""
         there = bank.present[row].tolist()
         bodies = tuple(i for i, present in enumerate(there) if present)

@@ -14,11 +14,11 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample
 from skelfew.data.protocols.protocol import Protocol
 from skelfew.errors import SkelfewError
-from skelfew.evaluation.document import Plan, protocols_of
+from skelfew.evaluation.document import EvaluationPlan, protocols_of
 from skelfew.evaluation.subjects import Subject
 from skelfew.explain.attribution import Attribution, integrate
 from skelfew.explain.boundary import Boundary, NoBoundary, nearest_boundary
-from skelfew.explain.decision import Clip, Decision
+from skelfew.explain.decision import Decision, NetworkInput
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind, head_name, settings_of
 from skelfew.io.writing import writing
@@ -85,7 +85,7 @@ class Explanation:
     sample: Sample
     method: Method
     names: dict[int, str]
-    clip: Clip
+    clip: NetworkInput
     boundary: Boundary
     attribution: Attribution
     logits: np.ndarray
@@ -224,7 +224,7 @@ def find_method(
     """
     name = name or head_name(subject.head) or "cosine"
     classifier = bind(build_classifier(name, settings), subject.head, subject.manifest.name)
-    found = protocols_of(subject, Plan({name: classifier}, shots, protocol, split))
+    found = protocols_of(subject, EvaluationPlan({name: classifier}, shots, protocol, split))
     if len(found) > 1:
         splits = ", ".join(p.split for p in found)
         raise SkelfewError(f"{found[0].path} has splits {splits}; choose one with --split")
@@ -279,10 +279,10 @@ def explain(
     novel = method.protocol.novel
     decision = Decision(subject.encoder, method.classifier, exemplars, len(novel), device, novel)
     for i, sample_id in enumerate(sample_ids):
-        clip = Clip.of(bank, len(support) + i)
+        clip = NetworkInput.of(bank, len(support) + i)
         x, movable = clip.values.to(device), clip.movable.to(device)
 
-        def decide(values: torch.Tensor, clip: Clip = clip) -> torch.Tensor:
+        def decide(values: torch.Tensor, clip: NetworkInput = clip) -> torch.Tensor:
             return decision(clip.filled(values))
 
         try:

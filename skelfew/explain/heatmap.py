@@ -14,7 +14,7 @@ from PIL import Image
 from skelfew.data.store import Skeleton
 from skelfew.draw.sample import filmed
 from skelfew.draw.sheets import Panel
-from skelfew.draw.stage import Stage
+from skelfew.draw.stage import Scene
 from skelfew.errors import SkelfewError
 from skelfew.explain.explanation import Explanation
 from skelfew.io.writing import writing
@@ -32,7 +32,7 @@ _INK, _PALE = "#1e1e22", "#66666c"
 
 
 @dataclass(frozen=True)
-class Look:
+class HeatmapStyle:
     """How explanations are drawn.
 
     Attributes:
@@ -75,7 +75,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    explanations: Sequence[Explanation], manifest: Path, look: Look
+    explanations: Sequence[Explanation], manifest: Path, look: HeatmapStyle
 ) -> "tuple[Figure, list[str]]":
     """Draw explanations of one sample beside each other.
 
@@ -102,7 +102,7 @@ def draw(
 
 
 def _draw(
-    explanations: Sequence[Explanation], manifest: Path, look: Look
+    explanations: Sequence[Explanation], manifest: Path, look: HeatmapStyle
 ) -> "tuple[Figure, list[str]]":
     from matplotlib.figure import Figure
 
@@ -170,7 +170,7 @@ def _height(strip: Image.Image, width: float) -> float:
 class _Column:
     """One explanation: what stands above its heatmap, and the heatmap."""
 
-    def __init__(self, explanation: Explanation, manifest: Path, look: Look):
+    def __init__(self, explanation: Explanation, manifest: Path, look: HeatmapStyle):
         self.explanation, self.look = explanation, look
         clip, sample = explanation.clip, explanation.sample
         heat = explanation.heat(look.signed)
@@ -201,7 +201,7 @@ class _Column:
         """Return the skeleton with its joints glowing; heat is (moments, V, P)."""
         up = self.look.up or ("-y" if flat else "y")
         layout = self.explanation.layout
-        stage = Stage.around(skeleton.positions, layout, self.look.view, up, flat, _PIXELS)
+        stage = Scene.around(skeleton.positions, layout, self.look.view, up, flat, _PIXELS)
         pictures = []
         for moment, values in zip(self.moments, heat, strict=True):
             glow = np.zeros(skeleton.positions.shape[::2][:2])

@@ -1,8 +1,8 @@
 """What one foreign file may cost: every reader counts here, before it does the work.
 
 A file of a few bytes can claim, or unpack to, anything. A reader takes what it is about to hold
-in memory from one ``Budget`` a file, and counts what it is about to walk through. With at most 64
-MB of file, what is held stays below 768 MiB; benchmarks/hostile.py measures that.
+in memory from one ``ReadBudget`` a file, and counts what it is about to walk through. With at
+most 64 MB of file, what is held stays below 768 MiB; benchmarks/hostile.py measures that.
 """
 
 import threading
@@ -34,7 +34,7 @@ _HEADER = 1 << 24  # bytes of the header of a safetensors file
 _T = TypeVar("_T")
 
 
-class Budget:
+class ReadBudget:
     """What reading a file may still cost.
 
     Args:
@@ -75,14 +75,14 @@ def open_zip(path: Any, error: type[Exception] = zipfile.BadZipFile) -> zipfile.
     with Path(path).open("rb") as file:
         end: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]
         if end is not None:
-            length, budget = end[5], Budget(path, size, error)
+            length, budget = end[5], ReadBudget(path, size, error)
             budget.check(8 * length, "its directory")
             file.seek(max(end[9] - length - (76 if end[0] == b"PK\x06\x06" else 0), 0))
             budget.count("entries of a zip", file.read(length + 76).count(b"PK\x01\x02"))
     return zipfile.ZipFile(path)
 
 
-def gunzip(content: bytes, most: int, budget: Budget | None = None) -> bytes:
+def gunzip(content: bytes, most: int, budget: ReadBudget | None = None) -> bytes:
     """Return what gzip data unpack to, member by member, ``most`` bytes at most.
 
     Raises:
@@ -91,7 +91,7 @@ def gunzip(content: bytes, most: int, budget: Budget | None = None) -> bytes:
         EOFError: They are cut off.
     """
     view, at, parts, total = memoryview(content), 0, [], 0
-    budget = budget or Budget("gzip data", len(content), ValueError)
+    budget = budget or ReadBudget("gzip data", len(content), ValueError)
     while at < len(view):
         if not view[at]:  # members may be filled up with zeros
             at += 1
@@ -122,12 +122,12 @@ def check_json(text: str | bytes, where: object = "JSON") -> None:
     signs: Any = (b"{", b"[", b",") if isinstance(text, bytes) else ("{", "[", ",")
     sizes = (_OBJECT, _LIST, _VALUE)
     needed: int = sum(text.count(sign) * size for sign, size in zip(signs, sizes, strict=True))
-    Budget(where, 0, ValueError).check(needed, "its values")
+    ReadBudget(where, 0, ValueError).check(needed, "its values")
 
 
 def check_table(path: Path, error: type[Exception] = ValueError) -> None:
     """Count columns and rows of a CSV file; raise if they are too many."""
-    budget, rows = Budget(path, path.stat().st_size, error), 0
+    budget, rows = ReadBudget(path, path.stat().st_size, error), 0
     with path.open("rb") as file:
         budget.count("columns", file.readline(1 << 24).count(b",") + 1)
         while block := file.read(1 << 20):
@@ -139,7 +139,7 @@ def check_table(path: Path, error: type[Exception] = ValueError) -> None:
 def check_safetensors(path: Any) -> None:
     """Count the tensors of a safetensors file before it is opened; raise OSError."""
     path = Path(path)
-    budget = Budget(path, path.stat().st_size, OSError)
+    budget = ReadBudget(path, path.stat().st_size, OSError)
     with path.open("rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > _HEADER + path.stat().st_size // 64:

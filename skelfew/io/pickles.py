@@ -21,7 +21,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import Budget
+from skelfew.io.budget import ReadBudget
 from skelfew.io.files import brief, check_file, check_member
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
@@ -242,7 +242,7 @@ def _check_list(holder: Any) -> None:
 class _Counted(dict[int, Any]):
     """The instructions, counted as they are looked up."""
 
-    def __init__(self, dispatch: dict[int, Any], budget: Budget):
+    def __init__(self, dispatch: dict[int, Any], budget: ReadBudget):
         super().__init__(dispatch)
         self._budget = budget
 
@@ -264,7 +264,7 @@ def load_arrays(file: IO[bytes], where: str, size: int = 0) -> Any:
     """
     try:
         unpickler: Any = _Unpickler(file)
-        unpickler.dispatch = _Counted(unpickler.dispatch, Budget(where, max(size, 0)))
+        unpickler.dispatch = _Counted(unpickler.dispatch, ReadBudget(where, max(size, 0)))
         return _finished(unpickler.load())
     except SkelfewError:
         raise

@@ -8,7 +8,7 @@ import numpy as np
 
 from skelfew.data.joints.layouts import Layout
 from skelfew.data.store import SkeletonStore
-from skelfew.draw.stage import Stage, evenly
+from skelfew.draw.stage import Scene, evenly
 from skelfew.errors import SkelfewError
 from skelfew.io.paths import below
 from skelfew.report.collect import RunFacts, Score
@@ -54,7 +54,7 @@ def _clip(store: SkeletonStore, sample_id: str) -> dict[str, Any]:
     flat = store.coordinates == 2
     positions = store[sample_id].positions
     layout = store.joint_layout
-    stage = Stage.around(
+    stage = Scene.around(
         positions, layout, up="-y" if flat else "y", flat=flat, height=_HEIGHT, width=_WIDTH
     )
     shown = evenly(positions.shape[1], MOMENTS)

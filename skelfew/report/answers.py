@@ -9,7 +9,7 @@ from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import load_protocol
 from skelfew.data.store import SkeletonStore
-from skelfew.draw import Stage, evenly, save_animation
+from skelfew.draw import Scene, evenly, save_animation
 from skelfew.evaluation.subjects import run_subject
 from skelfew.fewshot import build_classifier
 from skelfew.runs.folder import Run
@@ -18,7 +18,7 @@ POSES, HEIGHT, WIDTH, GAP, NAME = 5, 112, 74, 14, 236
 INK, FAINT, RIGHT, WRONG, PAPER = "#1c2430", "#8a94a3", "#1a7f4b", "#c0392b", "#ffffff"
 
 
-class Row(NamedTuple):
+class AnswerRow(NamedTuple):
     """A novel action: its exemplar, a query of it, and what each run calls the query."""
 
     label: str
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     answers: tuple[str, ...]
 
 
-def rows(runs: list[Path]) -> tuple[list[Row], list[float], Manifest, SkeletonStore]:
+def rows(runs: list[Path]) -> tuple[list[AnswerRow], list[float], Manifest, SkeletonStore]:
     """Return a row for each novel class, and the share of all queries that each run names."""
     subjects = [run_subject(Run.open(path), InputConfig()) for path in runs]
     manifest, store = subjects[0].manifest, subjects[0].store
@@ -49,14 +49,14 @@ def rows(runs: list[Path]) -> tuple[list[Row], list[float], Manifest, SkeletonSt
         other = [i for i in others if manifest[i].view != manifest[exemplar].view]
         query = (other or others)[len(other or others) // 2]
         answers = tuple(manifest.classes[s[queries.index(query)]] for s in said)
-        found.append(Row(manifest.classes[class_id], exemplar, query, answers))
+        found.append(AnswerRow(manifest.classes[class_id], exemplar, query, answers))
     return found, shares, manifest, store
 
 
-def stage(store: SkeletonStore, sample: str) -> Stage:
+def stage(store: SkeletonStore, sample: str) -> Scene:
     """Return the stage that a sample is drawn on."""
     positions = store[sample].positions
-    return Stage.around(positions, store.joint_layout, height=HEIGHT, width=WIDTH)
+    return Scene.around(positions, store.joint_layout, height=HEIGHT, width=WIDTH)
 
 
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
@@ -64,7 +64,9 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
 
 
-def sheet(found: list[Row], shares: list[float], names: list[str]) -> tuple[Image.Image, list[int]]:
+def sheet(
+    found: list[AnswerRow], shares: list[float], names: list[str]
+) -> tuple[Image.Image, list[int]]:
     """Return the empty sheet with all words on it, and the x of exemplars and queries."""
     strip = POSES * WIDTH
     first, second = NAME, NAME + strip + 3 * GAP

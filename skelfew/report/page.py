@@ -14,14 +14,14 @@ from skelfew.evaluation.answers import UNTRAINED
 from skelfew.report.charts import scale
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, data_block, join, percent, tag
-from skelfew.report.sections import Look, Part, part_of
+from skelfew.report.sections import PageStyle, RunPart, part_of
 from skelfew.report.table import cells_of, head, quotes_of, rows_of
 
 _FOLDER = Path(__file__).parent
 _PAGE_CHARACTERS = 4_000_000  # of what is shown in full; of the runs after that the scores alone
 
 
-def make_page(runs: Sequence[RunFacts], look: Look = Look()) -> str:  # noqa: B008
+def make_page(runs: Sequence[RunFacts], look: PageStyle = PageStyle()) -> str:  # noqa: B008
     """Return the page as one HTML document.
 
     Args:
@@ -38,7 +38,7 @@ def make_page(runs: Sequence[RunFacts], look: Look = Look()) -> str:  # noqa: B0
         else:
             where = shlex.quote(str(facts.run.path))
             line = f"The page is full: skelfew-report {where} --html FILE shows this run."
-            part = Part(facts, *place, missing=[line])
+            part = RunPart(facts, *place, missing=[line])
         parts.append(part)
     title = runs[0].run.name if len(runs) == 1 else f"{len(runs)} runs"
     script = _read("page.js")
@@ -66,7 +66,7 @@ def _read(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _header(title: str, runs: Sequence[RunFacts], parts: Sequence[Part]) -> Safe:
+def _header(title: str, runs: Sequence[RunFacts], parts: Sequence[RunPart]) -> Safe:
     links = [("scores", "Scores")]
     if len(parts) == 1:
         links += [(section.anchor, section.title) for section in parts[0].sections]
@@ -186,7 +186,7 @@ def _quoted(rows: Sequence[tuple[RunFacts, Score]]) -> Safe | None:
     return join(blocks) if blocks else None
 
 
-def _part(index: int, part: Part, several: bool) -> Safe:
+def _part(index: int, part: RunPart, several: bool) -> Safe:
     level = f"h{part.level}"
     sections = [
         tag(

@@ -19,7 +19,7 @@ _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True)
-class Look:
+class PageStyle:
     """What goes into a page.
 
     Attributes:
@@ -45,7 +45,7 @@ class Section:
 
 
 @dataclass
-class Part:
+class RunPart:
     """All about one run.
 
     Attributes:
@@ -69,9 +69,9 @@ class Part:
         self.sections.append(Section(f"{self.prefix}{name}", title, join(*body)))
 
 
-def part_of(facts: RunFacts, prefix: str, level: int, look: Look) -> Part:
+def part_of(facts: RunFacts, prefix: str, level: int, look: PageStyle) -> RunPart:
     """Return what a page says about a run."""
-    part, score = Part(facts, prefix, level), facts.shown
+    part, score = RunPart(facts, prefix, level), facts.shown
     where = shlex.quote(str(facts.run.path))
     if not facts.run.finished:
         part.missing.append(f"The run is not finished: skelfew-train --resume {where} goes on.")
@@ -89,7 +89,7 @@ def part_of(facts: RunFacts, prefix: str, level: int, look: Look) -> Part:
     return part
 
 
-def _mistakes(part: Part, score: Score, look: Look, where: str) -> None:
+def _mistakes(part: RunPart, score: Score, look: PageStyle, where: str) -> None:
     pairs = most_confused(score, look.pairs)
     about = tag("p", f"{score.test}, {score.classifier} classifier.", class_="faint")
     table = matrix(score, pairs, part.prefix)
@@ -138,7 +138,7 @@ def _mistakes(part: Part, score: Score, look: Look, where: str) -> None:
     )
 
 
-def _pair(part: Part, score: Score, pair: Pair) -> Safe:
+def _pair(part: RunPart, score: Score, pair: Pair) -> Safe:
     true, taken = name_of(score, pair.true), name_of(score, pair.taken)
     anchor = f"{part.prefix}pair-{pair.true}-{pair.taken}"
     queries = [i for i in pair.queries if i in part.clips]
@@ -178,7 +178,7 @@ def _token(sample_id: str) -> str:
     return base64.urlsafe_b64encode(sample_id.encode()).decode()
 
 
-def _panel(part: Part, label: str, sample_id: str, kind: str) -> Safe:
+def _panel(part: RunPart, label: str, sample_id: str, kind: str) -> Safe:
     from skelfew.report.animation import still
 
     clip = part.clips[sample_id]
@@ -187,7 +187,7 @@ def _panel(part: Part, label: str, sample_id: str, kind: str) -> Safe:
     return tag("figure", picture, caption, class_=kind, data_clip=_token(sample_id))
 
 
-def _map(part: Part, score: Score, look: Look) -> None:
+def _map(part: RunPart, score: Score, look: PageStyle) -> None:
     from skelfew.report import embedding
 
     try:
@@ -205,7 +205,7 @@ def _map(part: Part, score: Score, look: Look) -> None:
     )
 
 
-def _training(part: Part) -> None:
+def _training(part: RunPart) -> None:
     rows = part.facts.metrics
     if not rows:
         part.missing.append("No training curves: metrics.jsonl is absent or empty.")
@@ -223,7 +223,7 @@ def _training(part: Part) -> None:
     part.add("training", "Training", body)
 
 
-def _heatmaps(part: Part, where: str) -> None:
+def _heatmaps(part: RunPart, where: str) -> None:
     if not part.facts.pictures:
         part.missing.append(f"No heatmaps: skelfew-explain leaves them in {where}/explain.")
         return

@@ -13,7 +13,7 @@ from skelfew.io.paths import below
 from skelfew.io.writing import write_text
 from skelfew.report.table import OwnMarkdown, markdown
 from skelfew.reproduce.engine import duration
-from skelfew.reproduce.summary import Summary, scored_by, summarise
+from skelfew.reproduce.summary import TableSummary, scored_by, summarise
 from skelfew.reproduce.tables import Table, list_tables, load_table, table_order
 from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks, second_hand
 from skelfew.reproduce.units import Request, Work
@@ -235,7 +235,7 @@ def _command(table: Table, head: Mapping[str, Any], page: Path) -> str:
     return " ".join([*parts, f"--write {_short(page)}"])
 
 
-def _about(table: Table, head: Mapping[str, Any], summary: Summary) -> str:
+def _about(table: Table, head: Mapping[str, Any], summary: TableSummary) -> str:
     """What a reader needs to judge the numbers: protocol, budget, machine, time."""
     total = table.budgets[head["budget"]].total(head["dataset"])
     text = f"Protocol {head['protocol']}, {head['count']} {head['over']}, "
@@ -266,7 +266,7 @@ def _about(table: Table, head: Mapping[str, Any], summary: Summary) -> str:
     return f"{text}, commit{'s' if len(commits) > 1 else ''} {', '.join(commits)}."
 
 
-def _rows(summary: Summary) -> str:
+def _rows(summary: TableSummary) -> str:
     lines = [line for line in summary.lines if not line.absent or line.quoted]
     places = columns(summary)
     quoted = sorted({shots for line in lines for shots in line.quoted}, key=int)
@@ -284,7 +284,7 @@ def _rows(summary: Summary) -> str:
     return markdown([[*head, *(["seconds"] if timed else []), ""], *body]) + second_hand(lines)
 
 
-def _contrasts(table: Table, summary: Summary) -> str:
+def _contrasts(table: Table, summary: TableSummary) -> str:
     return markdown(contrast_rows(table, summary))
 
 

@@ -66,7 +66,7 @@ def execute(
     return outcome
 
 
-class _Worker:
+class _RowProcess:
     """A process that does one unit after the other."""
 
     def __init__(self, folder: Path, keep: bool):
@@ -107,7 +107,7 @@ class _Engine:
         self.all = len(todo)
         self.clips = sum(u.total for u in todo)
         self.spent_clips, self.started = 0, time.monotonic()
-        self.workers: list[_Worker] = []
+        self.workers: list[_RowProcess] = []
 
     def run(self) -> None:
         try:
@@ -126,7 +126,7 @@ class _Engine:
                 worker.process.join(_GRACE)
 
     def _loop(self) -> None:
-        self.workers = [_Worker(self.folder, self.keep) for _ in range(self.jobs)]
+        self.workers = [_RowProcess(self.folder, self.keep) for _ in range(self.jobs)]
         for worker in list(self.workers):
             self._next(worker)
         while any(w.unit for w in self.workers):
@@ -134,7 +134,7 @@ class _Engine:
                 self._collect(worker)
                 self._next(worker)
 
-    def _ready(self, timeout: float | None) -> list[_Worker]:
+    def _ready(self, timeout: float | None) -> list[_RowProcess]:
         by_connection = {w.connection: w for w in self.workers if w.unit is not None}
         return [by_connection[c] for c in wait(list(by_connection), timeout)]  # type: ignore[index]
 
@@ -145,12 +145,12 @@ class _Engine:
             for worker in self._ready(1.0):
                 self._collect(worker)
 
-    def _next(self, worker: _Worker) -> None:
+    def _next(self, worker: _RowProcess) -> None:
         if worker.process.exitcode is not None or not worker.process.is_alive():
             self.workers.remove(worker)
             if not self.todo:
                 return
-            worker = _Worker(self.folder, self.keep)
+            worker = _RowProcess(self.folder, self.keep)
             self.workers.append(worker)
         self.records.refresh()
         while self.todo:
@@ -161,7 +161,7 @@ class _Engine:
             self.clips -= unit.total
             self.all -= 1
 
-    def _collect(self, worker: _Worker) -> None:
+    def _collect(self, worker: _RowProcess) -> None:
         unit, worker.unit = worker.unit, None
         assert unit is not None
         try:

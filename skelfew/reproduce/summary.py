@@ -82,7 +82,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Summary:
+class TableSummary:
     """A table with what was measured on one data set.
 
     Attributes:
@@ -109,7 +109,7 @@ def summarise(
     absent: Mapping[str, str],
     over: str,
     classes: str,
-) -> Summary:
+) -> TableSummary:
     """Return rows and contrasts.
 
     Args:
@@ -141,7 +141,7 @@ def summarise(
     everything = {r["key"]: r for group in records.values() for r in group}
     name = "chance" if classes == "novel" else "validation_chance"
     chances = [r[name] for r in everything.values() if name in r]
-    return Summary(
+    return TableSummary(
         tuple(lines),
         tuple(comparisons),
         tuple(everything.values()),

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from skelfew.evaluation.statistics import Estimate
-from skelfew.reproduce.summary import MODES, Comparison, Line, Summary
+from skelfew.reproduce.summary import MODES, Comparison, Line, TableSummary
 from skelfew.reproduce.tables import Table
 from skelfew.reproduce.units import Request, Work
 
@@ -17,7 +17,7 @@ def percent(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-def columns(summary: Summary) -> list[tuple[str, str]]:
+def columns(summary: TableSummary) -> list[tuple[str, str]]:
     """Return the (shots, mode) that any row has, fixed exemplars first."""
     places = {place for line in summary.lines for place in line.cells}
     return sorted(places, key=lambda p: (int(p[0]), MODES.index(p[1])))
@@ -63,7 +63,7 @@ def difference(comparison: Comparison) -> str:
     return f"{text} {'resolved' if comparison.resolved else 'not resolved'}"
 
 
-def contrast_rows(table: Table, summary: Summary) -> list[list[str]]:
+def contrast_rows(table: Table, summary: TableSummary) -> list[list[str]]:
     """Return contrasts as a table, its head first: a row each, a column a place."""
     labels = {row.key: row.label for row in table.rows}
     places = sorted(
@@ -87,7 +87,7 @@ def contrast_rows(table: Table, summary: Summary) -> list[list[str]]:
     return [["", *map(heading, places), f"paired {summary.over}"], *body]
 
 
-def terminal(table: Table, summary: Summary) -> str:
+def terminal(table: Table, summary: TableSummary) -> str:
     """Return a summary as plain text."""
     if not summary.lines:
         return "nothing has been measured yet"
@@ -129,7 +129,7 @@ def grid(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def summary_document(request: Request, work: Work, summary: Summary) -> dict[str, Any]:
+def summary_document(request: Request, work: Work, summary: TableSummary) -> dict[str, Any]:
     """Return a summary as plain values for JSON."""
     return {
         "format": "skelfew-table",

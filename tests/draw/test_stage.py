@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from skelfew.data.joints.layouts import layout_from_dict, load_layout
-from skelfew.draw import PALETTES, UPS, VIEWS, Stage, evenly
+from skelfew.draw import PALETTES, UPS, VIEWS, Scene, evenly
 from skelfew.draw.stage import GROUND, Colour, seen_joints, to_view
 from skelfew.errors import SkelfewError
 
@@ -72,36 +72,36 @@ def test_flat_joints_are_seen_from_the_front_only() -> None:
 
 
 def test_left_and_right_in_their_colours_at_their_places() -> None:
-    picture = Stage.around(man(), MAN, "front", height=200).draw(0)
+    picture = Scene.around(man(), MAN, "front", height=200).draw(0)
     left, middle, right = (centre_of(picture, c) for c in (LEFT, MIDDLE, RIGHT))
     assert left[0] > middle[0] + 20 and left[1] < middle[1] < right[1]
-    side = Stage.around(man(), MAN, "side", height=200).draw(0)
+    side = Scene.around(man(), MAN, "side", height=200).draw(0)
     assert centre_of(side, RIGHT)[0] < centre_of(side, MIDDLE)[0] - 20  # towards the camera
     assert picture.size[1] == side.size[1] == 200
 
 
 def test_pixels_grow_downwards() -> None:
     flat = np.array([[[(50.0, 50.0), (90.0, 20.0), (20.0, 90.0)]]])
-    picture = Stage.around(flat, MAN, up="-y", flat=True).draw(0)
+    picture = Scene.around(flat, MAN, up="-y", flat=True).draw(0)
     assert centre_of(picture, LEFT)[1] < centre_of(picture, RIGHT)[1]
 
 
 def test_the_stage_stays_while_the_body_moves() -> None:
     walk = np.concatenate([man(), man((2.0, 0.0, 3.0))], axis=1)
-    stage = Stage.around(walk, MAN, height=120)
+    stage = Scene.around(walk, MAN, height=120)
     there, here = (centre_of(stage.draw(t), MIDDLE)[0] for t in (1, 0))
     assert there - here == pytest.approx(2 * stage.scale, abs=1.5)
 
 
 def test_the_floor_is_under_the_feet_and_not_in_a_picture_or_from_above() -> None:
-    assert Stage.around(man(), MAN).floor == pytest.approx(-0.5)
-    assert Stage.around(man(), MAN, "top").floor is None
-    assert Stage.around(man()[..., :2], MAN, up="-y", flat=True).floor is None
+    assert Scene.around(man(), MAN).floor == pytest.approx(-0.5)
+    assert Scene.around(man(), MAN, "top").floor is None
+    assert Scene.around(man()[..., :2], MAN, up="-y", flat=True).floor is None
 
 
 @pytest.mark.parametrize("size", [0.002, 1.0, 3000.0])
 def test_the_grid_suits_any_unit(size: float) -> None:
-    stage = Stage.around(man() * size, MAN, height=240)
+    stage = Scene.around(man() * size, MAN, height=240)
     assert 2 <= 240 / stage.scale / stage.step <= 6
 
 
@@ -114,7 +114,7 @@ def test_absent_bodies_and_unknown_joints_are_not_drawn() -> None:
         [[True, True, True], [True, False, True]],
         [[False, False, False], [True, True, True]],
     ]
-    stage = Stage.around(two, MAN)
+    stage = Scene.around(two, MAN)
     assert np.abs(np.asarray(stage.draw(0)).astype(int) - PALETTES[1].left).sum(axis=2).min() > 60
     centre_of(stage.draw(1), PALETTES[1].left)
     with pytest.raises(AssertionError, match="nothing is drawn"):
@@ -129,13 +129,13 @@ def test_keypoints_without_confidence_are_not_drawn() -> None:
 
 
 def test_a_recording_without_any_body_is_an_empty_picture() -> None:
-    picture = np.asarray(Stage.around(np.zeros((1, 2, 3, 3)), MAN).draw(1)).astype(int)
+    picture = np.asarray(Scene.around(np.zeros((1, 2, 3, 3)), MAN).draw(1)).astype(int)
     assert (np.abs(picture - GROUND) < 30).all()
 
 
 def test_joints_of_another_layout_are_refused() -> None:
     with pytest.raises(SkelfewError, match=r"\(1, 1, 3, 3\), expected \(bodies, frames, 20"):
-        Stage.around(man(), load_layout("kinect-v1"))
+        Scene.around(man(), load_layout("kinect-v1"))
 
 
 def test_moments_are_the_middles_of_equal_parts() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from skelfew.data.joints.layouts import layout_from_dict
 from skelfew.encoders import build_encoder
-from skelfew.encoders.backbone import Classifier, SkeletonGCN
+from skelfew.encoders.backbone import EncoderWithClassifier, SkeletonGCN
 from skelfew.encoders.checkpoints import (
     WeightsError,
     load_encoder,
@@ -113,7 +113,7 @@ def test_public_names_at_full_size(
     assert load_public(path, encoder) == ["fc.weight", "fc.bias"]
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, state[key]), key
-    same, other = Classifier(encoder, 7), Classifier(encoder, 60)
+    same, other = EncoderWithClassifier(encoder, 7), EncoderWithClassifier(encoder, 60)
     head = state["fcn.weight"].flatten(1) if name == "stgcn" else state["fc.weight"]
     assert load_public(path, same) == [] and torch.equal(same.fc.weight, head)
     assert load_public(path, other) == ["fc.weight", "fc.bias"]
@@ -134,7 +134,7 @@ def test_pyskl_ctrgcn_computes_what_pyskl_computes(tmp_path: Path) -> None:
     encoder = small("ctrgcn-pyskl").eval()
     state, path = pyskl_state(encoder), tmp_path / "pyskl.pth"
     torch.save({"meta": {"epoch": 1}, "state_dict": state}, path)
-    classifier = Classifier(encoder, 7)
+    classifier = EncoderWithClassifier(encoder, 7)
     assert load_public(path, classifier) == []
     assert torch.equal(classifier.fc.weight, state["cls_head.fc_cls.weight"])
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
-from skelfew.encoders.backbone import Classifier
+from skelfew.encoders.backbone import EncoderWithClassifier
 from skelfew.encoders.graph import adjacency, partition
 
 NAMES = ("agcn", "ctrgcn", "stgcn")
@@ -47,9 +47,9 @@ def fill(key: str, value: Tensor) -> Tensor:
     return 0.1 * s
 
 
-def filled(name: str) -> Classifier:
+def filled(name: str) -> EncoderWithClassifier:
     encoder = build_encoder(name, "kinect-v2")
-    model = Classifier(encoder, 7).double()
+    model = EncoderWithClassifier(encoder, 7).double()
     with torch.no_grad():
         for key, value in model.state_dict().items():
             value.copy_(fill(public_name(name, key), value))
@@ -60,7 +60,7 @@ def filled(name: str) -> Classifier:
 
 
 def public_name(name: str, key: str) -> str:
-    """Return the name that a parameter of a Classifier has in the checkpoints of the authors."""
+    """Return the name that a parameter of the model has in the checkpoints of the authors."""
     key = key.removeprefix("encoder.")
     return key.replace("fc.", "fcn.") if name == "stgcn" else key
 
@@ -84,7 +84,7 @@ def test_adjacency(golden: Path, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_shapes(golden: Path, name: str) -> None:
     expected = read(golden / f"{name}.json")
-    state = Classifier(build_encoder(name, "kinect-v2"), 7).state_dict()
+    state = EncoderWithClassifier(build_encoder(name, "kinect-v2"), 7).state_dict()
     shapes = {public_name(name, key): list(value.shape) for key, value in state.items()}
     if name == "stgcn":  # a 1x1 convolution there
         shapes["fcn.weight"] += [1, 1]

@@ -13,7 +13,7 @@ from skelfew.data.episodes import sample_episodes
 from skelfew.data.protocols.protocol import load_protocol
 from skelfew.encoders.features import kept, raw_features
 from skelfew.errors import SkelfewError
-from skelfew.evaluation.document import Plan, evaluate
+from skelfew.evaluation.document import EvaluationPlan, evaluate
 from skelfew.evaluation.scoring import Features, score_draws, score_episodes, score_exemplars
 from skelfew.evaluation.statistics import bootstrap, confusion_matrix, per_class, student_interval
 from skelfew.evaluation.subjects import encoder_subject, raw_subject, run_subject
@@ -231,7 +231,7 @@ def test_features_are_extracted_once_and_again_if_anything_changed(tmp_path: Pat
 
 def test_a_run_is_evaluated_with_its_own_protocol(world: Path) -> None:
     subject = run_subject(Run.open(make_run(world)), InputConfig())
-    plan = Plan({n: build_classifier(n) for n in ("cosine", "nearest")})
+    plan = EvaluationPlan({n: build_classifier(n) for n in ("cosine", "nearest")})
     document = evaluate([subject], plan)
     again = evaluate([run_subject(Run.open(world / "runs" / "tiny-a"), InputConfig())], plan)
     assert [r["micro"] for r in document["rows"]] == [r["micro"] for r in again["rows"]]
@@ -259,7 +259,7 @@ def test_the_encoder_is_in_evaluation_mode_and_batches_do_not_matter(world: Path
 def test_what_was_trained_on_is_never_scored(world: Path) -> None:
     path = make_run(world, protocol="tiny-splits", split="2")
     subject = run_subject(Run.open(path), InputConfig())
-    plan = Plan({"cosine": build_classifier("cosine")})
+    plan = EvaluationPlan({"cosine": build_classifier("cosine")})
     document = evaluate([subject], plan)
     assert document["protocol"]["splits"] == ["2"], "its own split unless told otherwise"
     for other in ("1", "all"):
@@ -273,7 +273,7 @@ def test_runs_of_several_splits_are_averaged(world: Path) -> None:
     paths = [make_run(world, f"s{k}", protocol="tiny-splits", split=str(k)) for k in (1, 2)]
     subjects = [run_subject(Run.open(p), InputConfig()) for p in paths]
     raw = raw_subject(subjects[0].manifest, subjects[0].store)
-    plan = Plan({"cosine": build_classifier("cosine")}, average=True)
+    plan = EvaluationPlan({"cosine": build_classifier("cosine")}, average=True)
     document = evaluate([*subjects, raw], plan)
     mean, baseline = document["rows"]
     assert mean["features"] == "2 runs" and baseline["features"] == "raw skeletons"
@@ -287,7 +287,7 @@ def test_runs_of_several_splits_are_averaged(world: Path) -> None:
 
 def test_raw_skeletons_take_all_splits(world: Path) -> None:
     manifest, store = make_data(world)
-    plan = Plan({"cosine": build_classifier("cosine")}, protocol="tiny-splits")
+    plan = EvaluationPlan({"cosine": build_classifier("cosine")}, protocol="tiny-splits")
     document = evaluate([raw_subject(manifest, store)], plan)
     assert [r["split"] for r in document["rows"][0]["results"]] == ["1", "2"]
     assert document["rows"][0]["micro"]["value"] > 0.6, "these motions are easy to tell apart"
@@ -297,13 +297,13 @@ def test_notes_say_what_a_score_is_worth(world: Path) -> None:
     teacher = {"name": "xclip", "trained": False}
     path = make_run(world, teacher=teacher, metadata={"init": "other/encoder.safetensors"})
     tuned = build_classifier("cosine", {"tune_steps": 2, "entropy": 1.0, "entropy_on": "query"})
-    plan = Plan({"cosine": tuned}, exclude=("synchronised_views",))
+    plan = EvaluationPlan({"cosine": tuned}, exclude=("synchronised_views",))
     document = evaluate([run_subject(Run.open(path), InputConfig())], plan)
     assert document["teacher_untrained"] is True
     notes = " ".join(document["notes"])
     assert "UNTRAINED" in notes and "began from other/encoder" in notes
     assert "transductive" in notes
-    plan = Plan({"cosine": build_classifier("cosine")}, shots=1)
+    plan = EvaluationPlan({"cosine": build_classifier("cosine")}, shots=1)
     manifest, store = make_data(world, each=7)
     document = evaluate([raw_subject(manifest, store)], replace(plan, protocol="tiny"))
     assert "18 queries, but the complete data set has 21" in document["notes"][0]
@@ -320,14 +320,16 @@ def test_an_encoder_of_another_skeleton_is_refused(world: Path) -> None:
         encoder_subject(path, manifest, store)
     save_encoder(path, build_encoder("ctrgcn", "kinect-v1", bodies=1, width=0.125), {})
     subject = encoder_subject(path, manifest, store)
-    plan = Plan({"cosine": build_classifier("cosine")}, protocol="tiny")
+    plan = EvaluationPlan({"cosine": build_classifier("cosine")}, protocol="tiny")
     assert "does not say what it was trained on" in evaluate([subject], plan)["notes"][0]
 
 
 def test_modes_that_do_not_go_together(world: Path) -> None:
     manifest, store = make_data(world)
     raw = raw_subject(manifest, store)
-    plan = Plan({"cosine": build_classifier("cosine")}, mode="episodes", protocol="tiny", ways=2)
+    plan = EvaluationPlan(
+        {"cosine": build_classifier("cosine")}, mode="episodes", protocol="tiny", ways=2
+    )
     result = evaluate([raw], replace(plan, episodes=30, queries=3))["rows"][0]["results"][0]
     assert result["queries"] == 6 and result["confusion"] is None
     with pytest.raises(SkelfewError, match="is for --mode exemplars"):

@@ -15,7 +15,7 @@ from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.layouts import load_layout
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.subjects import Subject, run_subject
-from skelfew.explain.decision import Clip, Decision
+from skelfew.explain.decision import Decision, NetworkInput
 from skelfew.explain.explanation import Explanation, Search, explain, find_method
 from skelfew.fewshot import build_classifier, build_head
 from skelfew.fewshot.head import HeadClassifier
@@ -120,7 +120,7 @@ def test_copies_move_with_what_they_copy_and_nobody_stays_nobody() -> None:
     clip = np.random.default_rng(0).normal(size=(1, 8, 15, 3))
     for missing, copied in (("duplicate", True), ("zeros", False)):
         bank = bank_of(clip, missing_body=missing)
-        taken = Clip.of(bank, 0)
+        taken = NetworkInput.of(bank, 0)
         assert taken.values.shape == (1, 3, 8, 15, 1) and taken.bodies == (0,)
         assert taken.slots == (0, 0 if copied else -1)
         batch = bank.batch(torch.tensor([0]), train=False).double()
@@ -134,7 +134,7 @@ def test_confidences_and_joints_that_are_not_there_do_not_move() -> None:
     clip[..., 2] = 0.5
     clip[0, 3:5, 6] = 0  # not found for a while
     clip[1, 6:] = 0  # the second person leaves
-    taken = Clip.of(bank_of(clip, coordinates=2, test_interval=1.0), 0)
+    taken = NetworkInput.of(bank_of(clip, coordinates=2, test_interval=1.0), 0)
     assert not taken.movable[:, 2].any()
     assert not taken.movable[0, :, 3:5, 6, 0].any() and taken.movable[0, 0, 2, 6, 0]
     assert not taken.movable[0, :, 6:, :, 1].any() and taken.movable[0, 1, 0, :, 1].all()

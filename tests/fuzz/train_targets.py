@@ -20,7 +20,7 @@ from skelfew_extract.weights import open_checkpoint
 from skelfew.config import InputConfig, TrainConfig, override
 from skelfew.data.manifest import Manifest
 from skelfew.encoders import build_encoder
-from skelfew.encoders.backbone import Classifier
+from skelfew.encoders.backbone import EncoderWithClassifier
 from skelfew.encoders.checkpoints import load_encoder, load_initial, load_public, save_encoder
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.subjects import run_subject
@@ -56,7 +56,7 @@ def use_encoder(folder: Path, out: Path) -> None:
 @cache
 def public() -> list[Files]:
     found: list[Files] = []
-    model = Classifier(encoder(), 5)  # type: ignore[arg-type]
+    model = EncoderWithClassifier(encoder(), 5)  # type: ignore[arg-type]
     state = {**model.encoder.state_dict(), "fc.weight": model.fc.weight, "fc.bias": model.fc.bias}
     for content in (state, {"state_dict": state, "epoch": 3}):
         for zipped in (True, False):
@@ -101,7 +101,7 @@ def hostile_checkpoint(draw: Draw, name: str = "p.pt") -> Files:
 def use_public(folder: Path, out: Path) -> None:
     for name in ("ctrgcn", "ctrgcn-pyskl"):
         try:
-            load_public(folder / "p.pt", Classifier(encoder(name), 5))  # type: ignore[arg-type]
+            load_public(folder / "p.pt", EncoderWithClassifier(encoder(name), 5))  # type: ignore[arg-type]
         except SkelfewError:
             if name == "ctrgcn-pyskl":
                 raise

@@ -14,7 +14,7 @@ from skelfew.data.manifest import Sample
 from skelfew.encoders import build_encoder
 from skelfew.training.data import _performances
 from skelfew.training.stages.aimclr import (
-    Contrast,
+    MomentumContrast,
     agreement_loss,
     attention_drop,
     contrast_logits,
@@ -174,10 +174,10 @@ def test_agreement_is_a_cross_entropy_without_gradient_into_the_guide() -> None:
     assert logits.grad is not None
 
 
-def network(queue: int = 10, body_pool: str = "mean") -> Contrast:
+def network(queue: int = 10, body_pool: str = "mean") -> MomentumContrast:
     torch.manual_seed(0)
     encoder = build_encoder("agcn", LAYOUT, bodies=2, width=0.125, body_pool=body_pool)
-    return Contrast(encoder, 8, queue, decay=0.75)
+    return MomentumContrast(encoder, 8, queue, decay=0.75)
 
 
 def test_the_queue_goes_round() -> None:
@@ -218,7 +218,7 @@ def test_contrast_learns_to_find_its_own_key() -> None:
     torch.manual_seed(0)
     encoder = Flat()
     encoder.feature_dim = 6  # type: ignore[assignment]
-    module = Contrast(encoder, 8, 48, decay=0.99)  # type: ignore[arg-type]
+    module = MomentumContrast(encoder, 8, 48, decay=0.99)  # type: ignore[arg-type]
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     draw = torch.Generator().manual_seed(1)
     samples = torch.randn(64, 3, 4, 2, 1, generator=draw)

@@ -15,7 +15,7 @@ _MIRRORED = {"right": "left", "left": "right", "both": "both", "own": "own", "":
 
 
 @dataclass(frozen=True)
-class Step:
+class Movement:
     """One motion by one side of one person.
 
     Attributes:
@@ -47,7 +47,7 @@ class Action:
 
     class_id: int
     name: str
-    steps: tuple[Step, ...]
+    steps: tuple[Movement, ...]
     seconds: float
     apart: float = 0.0
 
@@ -63,7 +63,7 @@ class Action:
 
     def mirrored(self) -> "Action":
         """Return the same action with left and right exchanged, under the same name."""
-        steps = tuple(Step(s.motion, _MIRRORED[s.side], s.person) for s in self.steps)
+        steps = tuple(Movement(s.motion, _MIRRORED[s.side], s.person) for s in self.steps)
         return Action(self.class_id, self.name, steps, self.seconds, self.apart)
 
 
@@ -86,16 +86,16 @@ def poses(
 
 
 def _list() -> tuple[Action, ...]:
-    rows: list[tuple[str, tuple[Step, ...], float, float]] = []
+    rows: list[tuple[str, tuple[Movement, ...], float, float]] = []
 
     def alone(name: str, seconds: float, *steps: tuple[str, str]) -> None:
-        rows.append((name, tuple(Step(*s) for s in steps), seconds, 0.0))
+        rows.append((name, tuple(Movement(*s) for s in steps), seconds, 0.0))
 
     def pair(name: str, seconds: float, apart: float, first: str, second: str) -> None:
         steps = []
         for person, words in enumerate((first, second)):
             motion, _, side = words.partition("/")
-            steps.append(Step(motion, side, person))
+            steps.append(Movement(motion, side, person))
         rows.append((name, tuple(steps), seconds, apart))
 
     for side, hand, arm in (
@@ -214,7 +214,7 @@ def describe(action: Action) -> list[str]:
     return texts
 
 
-def _phrase(steps: list[Step], variant: int) -> str:
+def _phrase(steps: list[Movement], variant: int) -> str:
     said = []
     for step in steps:
         phrases = MOTIONS[step.motion].phrases

@@ -11,7 +11,7 @@ from itertools import combinations
 
 import numpy as np
 
-from skelfew_extract.demoworld.actions import ACTIONS, NOVEL, VALIDATION, Action, Step
+from skelfew_extract.demoworld.actions import ACTIONS, NOVEL, VALIDATION, Action, Movement
 from skelfew_extract.demoworld.reader import Spec
 
 # Class ids of compositions start here, far from those of the demo world itself.
@@ -46,7 +46,7 @@ def _compositions() -> Iterator[Action]:
             found.append((f"{first.name} and {second.name}", ordered, seconds, 0.0))
     duets = []
     for first, second in combinations([a for a in single if not _walks(a)], 2):
-        steps = (*first.steps, Step(second.steps[0].motion, second.steps[0].side, 1))
+        steps = (*first.steps, Movement(second.steps[0].motion, second.steps[0].side, 1))
         name = f"one person {first.name} and the other {second.name}"
         duets.append((name, steps, max(first.seconds, second.seconds), 1.2))
     rng = np.random.default_rng(7)

@@ -9,7 +9,7 @@ from skelfew_extract.demoworld.body import HANGING, SIDES, Pose, Proportions, jo
 
 
 @dataclass(frozen=True)
-class Subject:
+class Performer:
     """One performer: the same in all of its samples.
 
     Attributes:
@@ -40,11 +40,11 @@ _SKIN = ((0.96, 0.80, 0.69), (0.87, 0.67, 0.52), (0.76, 0.56, 0.42), (0.55, 0.38
 _HAIR = ((0.10, 0.08, 0.07), (0.30, 0.19, 0.11), (0.62, 0.46, 0.22), (0.45, 0.42, 0.40))
 
 
-def subject(number: int, seed: int) -> Subject:
+def subject(number: int, seed: int) -> Performer:
     """Return subject ``number`` (1-based) of a world; independent of how many there are."""
     rng = np.random.default_rng([seed, 7, number])
     hue = (0.13 + 0.381966 * number) % 1.0
-    return Subject(
+    return Performer(
         proportions=Proportions(
             height=float(rng.uniform(1.50, 1.92)),
             shoulders=float(rng.uniform(0.32, 0.42)),
@@ -75,7 +75,7 @@ def _colour(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def perform(
-    action: Action, subjects: tuple[Subject, ...], fps: int, rng: np.random.Generator
+    action: Action, subjects: tuple[Performer, ...], fps: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the joints of one performance, (M, T, 25, 3) metres in the room.
 
@@ -101,7 +101,7 @@ def perform(
 
 def _styled(
     action: Action,
-    subjects: tuple[Subject, ...],
+    subjects: tuple[Performer, ...],
     frames: int,
     beats: float,
     rng: np.random.Generator,

@@ -12,7 +12,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew_extract.demoworld.actions import ACTIONS, Action
-from skelfew_extract.demoworld.performer import Subject, perform, subject
+from skelfew_extract.demoworld.performer import Performer, perform, subject
 from skelfew_extract.demoworld.render import render
 from skelfew_extract.demoworld.sensor import CAMERAS, observe, place_camera
 from skelfew_extract.demoworld.video import NO_PYAV, is_complete, write_video
@@ -172,7 +172,7 @@ def middles(frames: int, parts: int) -> np.ndarray:
     return ((np.arange(parts) + 0.5) * frames / parts).astype(int)
 
 
-def _cast(spec: Spec, seed: int, rng: np.random.Generator) -> tuple[Subject, ...]:
+def _cast(spec: Spec, seed: int, rng: np.random.Generator) -> tuple[Performer, ...]:
     """The sample's subject, and for two persons a partner that is somebody else."""
     actor = subject(spec.subject, seed)
     if spec.action.persons == 1:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skelfew_extract.demoworld.body import JOINT
-from skelfew_extract.demoworld.performer import Subject
+from skelfew_extract.demoworld.performer import Performer
 from skelfew_extract.demoworld.sensor import Camera
 
 _LIGHT = np.array([-0.45, 0.65, -0.62], dtype=np.float32)
@@ -63,7 +63,7 @@ class _Canvas:
 
 
 def render(
-    seen: np.ndarray, subjects: tuple[Subject, ...], camera: Camera, rng: np.random.Generator
+    seen: np.ndarray, subjects: tuple[Performer, ...], camera: Camera, rng: np.random.Generator
 ) -> np.ndarray:
     """Return the video of true joints (M, T, 25, 3) in camera coordinates, (T, H, W, 3) uint8."""
     frames = seen.shape[1]
@@ -88,7 +88,7 @@ def render(
     )
 
 
-def _draw_person(canvas: _Canvas, positions: np.ndarray, person: Subject, camera: Camera) -> None:
+def _draw_person(canvas: _Canvas, positions: np.ndarray, person: Performer, camera: Camera) -> None:
     pixels = camera.project(positions).astype(np.float32)
     scale = (camera.focal / np.maximum(positions[..., 2], 0.3)).astype(np.float32)
     colours = {

@@ -29,7 +29,7 @@ _TICK = 0.2  # seconds between looks at the clock
 
 
 @dataclass(frozen=True)
-class Clip:
+class DecodedClip:
     """A clip as the teacher takes it, or why there is none.
 
     Attributes:
@@ -43,7 +43,7 @@ class Clip:
 
 def decode_clips(
     tasks: Iterable[ClipTask], settings: DecodeSettings, workers: int, ahead: int = 16
-) -> Generator[Clip, None, None]:
+) -> Generator[DecodedClip, None, None]:
     """Yield the clips of ``tasks`` in their order; failures are clips without pictures.
 
     Close the iterator (or run it to its end) to end the processes.
@@ -59,7 +59,7 @@ def decode_clips(
 
 
 @dataclass
-class _Worker:
+class _DecodeProcess:
     process: Any  # multiprocessing.context.SpawnProcess
     pipe: Connection
     deadline: float
@@ -72,10 +72,12 @@ class Crew:
 
     def __init__(self, settings: DecodeSettings, count: int):
         self.settings, self.count = settings, count
-        self.workers: list[_Worker] = []
+        self.workers: list[_DecodeProcess] = []
         self._context = spawning()  # forked decoders deadlock
 
-    def decode(self, tasks: Iterable[ClipTask], ahead: int = 16) -> Generator[Clip, None, None]:
+    def decode(
+        self, tasks: Iterable[ClipTask], ahead: int = 16
+    ) -> Generator[DecodedClip, None, None]:
         """Yield the clips of ``tasks`` in their order, as :func:`decode_clips` does.
 
         One stream at a time. Closing the iterator early ends the processes that are at work.
@@ -99,9 +101,9 @@ class Crew:
             process = self._context.Process(target=serve, args=(theirs, self.settings), daemon=True)
             process.start()
             theirs.close()  # so that the worker's end closes when it dies
-            self.workers.append(_Worker(process, ours, time.monotonic() + _START_LIMIT))
+            self.workers.append(_DecodeProcess(process, ours, time.monotonic() + _START_LIMIT))
 
-    def dismiss(self, worker: _Worker) -> None:
+    def dismiss(self, worker: _DecodeProcess) -> None:
         """End a process, whatever it does."""
         self.workers.remove(worker)
         if worker.process.is_alive():
@@ -120,14 +122,14 @@ class _Pump(threading.Thread):
 
     def __init__(self, tasks: Iterator[ClipTask], crew: Crew, ahead: int):
         super().__init__(name="decode-pump", daemon=True)
-        self.results: queue.Queue[Clip | BaseException | None] = queue.Queue()
+        self.results: queue.Queue[DecodedClip | BaseException | None] = queue.Queue()
         self.room = threading.Semaphore(ahead)
         self.stop = threading.Event()
         self._crew, self._settings = crew, crew.settings
         self._tasks: Iterator[ClipTask] | None = tasks
         self._waiting: deque[tuple[int, ClipTask]] = deque()
         self._given: dict[int, ClipTask] = {}
-        self._finished: dict[int, Clip] = {}
+        self._finished: dict[int, DecodedClip] = {}
         self._retried: set[int] = set()
         self._taken = self._passed_on = self._bad_starts = 0
 
@@ -188,7 +190,7 @@ class _Pump(threading.Thread):
             elif now > worker.deadline:
                 self._bury(worker, died=False)
 
-    def _receive(self, worker: _Worker) -> bool:
+    def _receive(self, worker: _DecodeProcess) -> bool:
         """Take what a worker sent; return False if it is dead."""
         try:
             message = worker.pipe.recv()
@@ -204,11 +206,11 @@ class _Pump(threading.Thread):
         except (EOFError, ConnectionResetError, BrokenPipeError):
             return False
         assert worker.position is not None
-        self._finish(worker.position, Clip(message, pictures))
+        self._finish(worker.position, DecodedClip(message, pictures))
         worker.position = None
         return True
 
-    def _bury(self, worker: _Worker, died: bool) -> None:
+    def _bury(self, worker: _DecodeProcess, died: bool) -> None:
         """Remove a dead or hanging worker; its clip is tried once more if it died, else failed."""
         self._crew.dismiss(worker)
         code = worker.process.exitcode
@@ -233,9 +235,9 @@ class _Pump(threading.Thread):
     def _fail(self, position: int, why: str) -> None:
         task = self._given[position]
         report = ClipReport(task.row, "decode", f"{task.video}: {why}")
-        self._finish(position, Clip(report, None))
+        self._finish(position, DecodedClip(report, None))
 
-    def _finish(self, position: int, clip: Clip) -> None:
+    def _finish(self, position: int, clip: DecodedClip) -> None:
         """Pass a result on as soon as all before it are there."""
         del self._given[position]
         self._finished[position] = clip

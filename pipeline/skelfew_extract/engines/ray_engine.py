@@ -33,7 +33,7 @@ from skelfew_extract.engines.ray_cluster import Cluster, ray
 from skelfew_extract.extract import fill
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.settings import Settings
-from skelfew_extract.summary import Summary
+from skelfew_extract.summary import ExtractionSummary
 from skelfew_extract.teachers import Teacher
 from skelfew_extract.windows import Block, Card, Encoder, Window, collect, windows_of
 
@@ -105,7 +105,7 @@ def extract_on(
     card: Card,
     out: Path,
     settings: Settings,
-) -> Summary:
+) -> ExtractionSummary:
     """Fill the cache ``out``, going on where an earlier run stopped, of whichever engine.
 
     Args:
@@ -127,14 +127,14 @@ def extract_on(
         windows = [{"start": s, "rows": rows} for s, rows in windows_of(todo, settings.batch)]
         if windows:
             with _plain_errors():
-                plan = _Plan(manifest, skeletons, recordings.videos, troupe, card, settings)
+                plan = _RayPlan(manifest, skeletons, recordings.videos, troupe, card, settings)
                 yield from _stream(windows, plan, cluster.teachers(troupe.device))
 
     return fill(recordings, card, out, settings, blocks)
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _RayPlan:
     """What the processes of the nodes must know; Ray keeps one copy a node."""
 
     manifest: Manifest
@@ -156,7 +156,7 @@ class _Plan:
 
 
 def _stream(
-    windows: list[dict[str, Any]], known: _Plan, teachers: int
+    windows: list[dict[str, Any]], known: _RayPlan, teachers: int
 ) -> Generator[Block, None, None]:
     """Yield the blocks of the windows as they get ready."""
     plan, attempts = ray.put(known), ray.remote(num_cpus=0)(_Attempts).remote()
@@ -201,7 +201,7 @@ class _Decoder:
     """What a process of a node keeps from one window to the next."""
 
     plan: str  # which it is for
-    known: _Plan
+    known: _RayPlan
     recordings: Recordings
     crew: Crew
 
@@ -229,7 +229,7 @@ def _decoder_for(plan: "ray.ObjectRef") -> _Decoder:
     if _decoder is None or _decoder.plan != plan.hex():
         if _decoder is not None:
             _decoder.crew.close()
-        known: _Plan = ray.get(plan)
+        known: _RayPlan = ray.get(plan)
         _go_to(known.troupe.folder)
         crew = Crew(known.settings.decode, 1)
         _decoder = _Decoder(plan.hex(), known, known.recordings(), crew)
@@ -280,7 +280,7 @@ class _Seat:
         return _columns(columns["start"], _notes(block), features=features)
 
     def _take_the_teacher_in(self) -> Encoder:
-        known: _Plan = ray.get(self.plan)
+        known: _RayPlan = ray.get(self.plan)
         teacher = known.troupe.member()
         if teacher.describe() != known.card.description:
             raise SkelfewError(

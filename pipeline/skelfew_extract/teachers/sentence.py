@@ -44,7 +44,7 @@ class SentenceEncoder:
         self,
         model: Any,
         tokenizer: Any,
-        layout: "Layout",
+        layout: "SentenceSettings",
         about: dict[str, Any],
         device: str = "cpu",
     ):
@@ -97,7 +97,7 @@ class SentenceEncoder:
         }
 
 
-class Layout:
+class SentenceSettings:
     """What a sentence-transformers folder says beside its transformer.
 
     Attributes:
@@ -165,7 +165,7 @@ def build_sentence_encoder(
     try:
         config = AutoConfig.from_pretrained(folder, **here)
         tokenizer = AutoTokenizer.from_pretrained(folder, **here)
-        layout = Layout(folder, config.to_dict())
+        layout = SentenceSettings(folder, config.to_dict())
         about: dict[str, Any] = {"trained": not untrained}
         if untrained:
             with torch.random.fork_rng(devices=[]):

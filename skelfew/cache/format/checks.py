@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import FACTOR, Budget
+from skelfew.io.budget import FACTOR, ReadBudget
 from skelfew.io.files import brief, entries, shown
 
 FORMAT = "skelfew-teacher-cache"
@@ -97,9 +97,9 @@ def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True
     budget.check(_ROW_BYTES * shape[0], f"{shape[0]} samples")
 
 
-def budget_of(path: Path, needed: int) -> Budget:
+def budget_of(path: Path, needed: int) -> ReadBudget:
     """Return what a store may cost; its bytes are added up until that is enough for ``needed``."""
-    return Budget(path, stored_bytes(path, enough=max(1 << 24, needed // FACTOR)), CacheError)
+    return ReadBudget(path, stored_bytes(path, enough=max(1 << 24, needed // FACTOR)), CacheError)
 
 
 def stored_bytes(path: Path, enough: int | None = None) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 from numcodecs import blosc, zstd
 
 from skelfew.cache.format.checks import ID_BYTES, CacheError, brief
-from skelfew.io.budget import Budget, gunzip
+from skelfew.io.budget import ReadBudget, gunzip
 
 try:
     from google_crc32c import extend, value
@@ -103,7 +103,7 @@ def _unpacked(where: str, compressor: str, data: bytes, most: int) -> bytes:
     """Return what compressed bytes unpack to, after a look at how much that is."""
     try:
         if compressor == "gzip":
-            return gunzip(data, most, Budget(where, len(data), CacheError))
+            return gunzip(data, most, ReadBudget(where, len(data), CacheError))
         size = _zstd(where, data) if compressor == "zstd" else _blosc(data)
         if size is None:
             raise CacheError(f"{where}: no {compressor} data; damaged, ask for it again")
@@ -128,7 +128,7 @@ def _zstd(where: str, data: bytes) -> int | None:
 
     None if the bytes are no frames from end to end.
     """
-    budget = Budget(where, len(data), CacheError)
+    budget = ReadBudget(where, len(data), CacheError)
     at = total = blocks = 0
     known = True
     while at < len(data):

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 from skelfew.cache.format.checks import METADATA_BYTES, CacheError, brief
-from skelfew.io.budget import Budget, open_zip
+from skelfew.io.budget import ReadBudget, open_zip
 from skelfew.io.files import BROKEN, shown
 from skelfew.io.paths import below, fault
 
@@ -52,7 +52,7 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
         total += info.file_size
         if not info.is_dir() and not set(name.split("/")) & set(_IGNORED):
             files.append(info)
-    Budget(path, path.stat().st_size, CacheError).check(total, "what it unpacks to")
+    ReadBudget(path, path.stat().st_size, CacheError).check(total, "what it unpacks to")
     return _folder(path, files), files
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from skelfew.cache.format.checks import CacheError, brief
-from skelfew.io.budget import Budget, open_zip
+from skelfew.io.budget import ReadBudget, open_zip
 from skelfew.io.files import BROKEN
 
 BLOCK_BYTES = 1 << 24
@@ -125,7 +125,7 @@ def _opened(path: Path, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
                     f"{path}: {member} is {info.compress_size} bytes that would unpack to "
                     f"{info.file_size}; damaged, or made to harm"
                 )
-            Budget(path, path.stat().st_size, CacheError).check(info.file_size, member)
+            ReadBudget(path, path.stat().st_size, CacheError).check(info.file_size, member)
             with archive.open(info) as entry:
                 yield entry, info.file_size
     except CacheError:

@@ -13,7 +13,7 @@ import numpy as np
 from skelfew.cache.format.checks import CacheError, brief
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_values
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import Budget
+from skelfew.io.budget import ReadBudget
 
 _BLOCK_BYTES = 1 << 24
 
@@ -63,7 +63,7 @@ class _Lazy(dict[str, Any]):
     def __init__(self, path: Path, file: h5py.File):
         super().__init__()
         try:
-            names = list(_names(file, Budget(path, path.stat().st_size, CacheError)))
+            names = list(_names(file, ReadBudget(path, path.stat().st_size, CacheError)))
         except CacheError:
             raise
         except Exception as error:  # the library is handed whatever the file holds
@@ -72,7 +72,9 @@ class _Lazy(dict[str, Any]):
             self[name] = lambda name=name: open_dataset(path, file, name)
 
 
-def _names(group: h5py.Group, budget: Budget, before: str = "", depth: int = 0) -> Iterator[str]:
+def _names(
+    group: h5py.Group, budget: ReadBudget, before: str = "", depth: int = 0
+) -> Iterator[str]:
     budget.count("groups and arrays", len(group))
     for name in group:
         link = group.get(name, getlink=True)

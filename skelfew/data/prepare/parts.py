@@ -33,7 +33,7 @@ _BLOCKS, _BLOCK_SIZE = 64, 200  # about so many blocks, of at most so many sourc
 
 
 @dataclass(frozen=True)
-class Row:
+class ReadSample:
     """A sample of a part: its manifest row, where it comes from, what is odd about it."""
 
     sample: Sample
@@ -42,7 +42,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Part:
+class BlockResult:
     """The result of one block.
 
     Attributes:
@@ -52,14 +52,14 @@ class Part:
     """
 
     store: Path
-    rows: tuple[Row, ...]
+    rows: tuple[ReadSample, ...]
     dropped: tuple[Dropped, ...]
 
     @classmethod
-    def read(cls, folder: Path, block: int) -> "Part":
+    def read(cls, folder: Path, block: int) -> "BlockResult":
         """Read a part that is done."""
         content = json.loads(_rows_file(folder, block).read_text(encoding="utf-8"))
-        rows = [Row(Sample(**r["sample"]), r["source"], tuple(r["notes"])) for r in content["rows"]]
+        rows = [ReadSample(Sample(**r["sample"]), r["source"], tuple(r["notes"])) for r in content["rows"]]
         dropped = [Dropped(**d) for d in content["dropped"]]
         return cls(_store_file(folder, block), tuple(rows), tuple(dropped))
 
@@ -73,7 +73,7 @@ def _rows_file(folder: Path, block: int) -> Path:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ReadPlan:
     """What is to be read, and how; all that the parts depend on.
 
     Attributes:
@@ -144,7 +144,7 @@ class Plan:
             lock.release()
 
 
-def read_blocks(plan: Plan, folder: Path, workers: int) -> list[Part]:
+def read_blocks(plan: ReadPlan, folder: Path, workers: int) -> list[BlockResult]:
     """Read all blocks that are not done yet and return the parts in the order of the blocks."""
     blocks = plan.blocks()
     todo = [i for i in range(len(blocks)) if not _rows_file(folder, i).exists()]
@@ -156,11 +156,11 @@ def read_blocks(plan: Plan, folder: Path, workers: int) -> list[Part]:
             for block in todo:
                 read_block(plan, folder, block)
                 progress.advance(len(blocks[block]))
-    return [Part.read(folder, i) for i in range(len(blocks))]
+    return [BlockResult.read(folder, i) for i in range(len(blocks))]
 
 
 def _read_in_processes(
-    plan: Plan, folder: Path, todo: list[int], workers: int, progress: Progress
+    plan: ReadPlan, folder: Path, todo: list[int], workers: int, progress: Progress
 ) -> None:
     blocks = plan.blocks()
     pool = ProcessPoolExecutor(workers, spawning(), initializer=_start_worker)
@@ -238,10 +238,10 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def read_block(plan: Plan, folder: Path, block: int) -> None:
+def read_block(plan: ReadPlan, folder: Path, block: int) -> None:
     """Read one block of sources into its part."""
     joints = len(plan.layout)
-    rows: list[Row] = []
+    rows: list[ReadSample] = []
     dropped: list[Dropped] = []
     with SkeletonStoreWriter(
         _store_file(folder, block), plan.layout, joints, plan.channels, plan.pixels, compress=False
@@ -259,7 +259,7 @@ def read_block(plan: Plan, folder: Path, block: int) -> None:
                     continue
                 seen.add(item.sample.sample_id)
                 writer.append(item.sample.sample_id, item.skeleton)
-                rows.append(Row(item.sample, source, item.notes))
+                rows.append(ReadSample(item.sample, source, item.notes))
     content = {
         "rows": [asdict(row) for row in rows],
         "dropped": [asdict(d) for d in dropped],
@@ -267,7 +267,7 @@ def read_block(plan: Plan, folder: Path, block: int) -> None:
     write_text(_rows_file(folder, block), json.dumps(content))
 
 
-def _read_source(plan: Plan, source: str) -> Iterator[Recording | Dropped]:
+def _read_source(plan: ReadPlan, source: str) -> Iterator[Recording | Dropped]:
     try:
         yield from load_reader(plan.reader).read(plan.raw, source, plan.options)
     except SkelfewError as error:

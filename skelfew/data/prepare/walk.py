@@ -21,7 +21,7 @@ import numpy as np
 from skelfew.io.writing import check_place, write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.prepare.parts import Part, Plan, read_blocks
+from skelfew.data.prepare.parts import BlockResult, ReadPlan, read_blocks
 from skelfew.data.prepare.plausible import Survey, unlike_videos
 from skelfew.data.readers import Dropped, RawFolder, Reader, load_reader
 from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
@@ -117,7 +117,7 @@ def prepare(
     sources = reader.sources(raw, options)
     if not sources:
         raise SkelfewError(f"{raw.path}: no recordings of {name} in it; see docs/datasets.md")
-    plan = Plan(
+    plan = ReadPlan(
         reader=name,
         layout=load_layout(reader.layout),
         channels=reader.channels,
@@ -169,7 +169,7 @@ def _declared(reader: Reader, manifest: Manifest) -> dict[str, str | int]:
 
 
 def _choose(
-    parts: list[Part],
+    parts: list[BlockResult],
 ) -> tuple[list[Sample], list[Dropped], list[Note], list[int]]:
     """Return samples by ascending ID, what was dropped, notes, and the part of each sample."""
     dropped = [d for part in parts for d in part.dropped]
@@ -196,10 +196,10 @@ def _choose(
 
 
 def _merge(
-    parts: list[Part],
+    parts: list[BlockResult],
     manifest: Manifest,
     chosen: list[int],
-    plan: Plan,
+    plan: ReadPlan,
     path: Path,
     attrs: Mapping[str, str | int | float],
     threads: int,

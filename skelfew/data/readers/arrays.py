@@ -15,7 +15,7 @@ import numpy as np
 
 from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import Budget, check_table, open_zip
+from skelfew.io.budget import ReadBudget, check_table, open_zip
 from skelfew.io.files import BROKEN, brief, check_file, check_member, shown
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def read_npz(
     """
     try:
         with open_zip(path) as archive:
-            budget = Budget("its arrays", path.stat().st_size)
+            budget = ReadBudget("its arrays", path.stat().st_size)
             for member in archive.infolist():
                 check_member(member)
                 budget.hold(2 * member.file_size, shown(member.filename))

@@ -19,7 +19,7 @@ from skelfew.data.readers.arrays import ORDERS, read_csv, read_npy, read_npz
 from skelfew.data.readers.bodies import fill_missing, most_seen, two_bodies
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.mediapipe import from_mediapipe
-from skelfew.data.readers.own_table import BadRow, Row, read_table
+from skelfew.data.readers.own_table import BadRow, ListedClip, read_table
 from skelfew.data.readers.single import read_known, read_mat
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
@@ -44,7 +44,7 @@ _NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the p
 
 
 @dataclass(frozen=True)
-class Kind:
+class JointKind:
     """What the joints of a data set are: the same for all its recordings.
 
     Attributes:
@@ -136,7 +136,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
             yield Dropped(row.sample_id, source, f"line {row.line} of the table: {error}")
 
 
-Table = tuple[dict[str, list[Row]], dict[str, BadRow]]
+Table = tuple[dict[str, list[ListedClip]], dict[str, BadRow]]
 
 
 def _table(raw: RawFolder, options: Options) -> Table:
@@ -152,14 +152,14 @@ def _table(raw: RawFolder, options: Options) -> Table:
 @cache
 def _table_of(path: Path, modified: int, size: int) -> Table:
     rows, bad = read_table(path)
-    by_recording: dict[str, list[Row]] = {}
+    by_recording: dict[str, list[ListedClip]] = {}
     for row in rows:
         by_recording.setdefault(row.recording, []).append(row)
     return by_recording, {f"{path.name}:{row.line}": row for row in bad}
 
 
 @cache
-def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...]) -> Kind | None:
+def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...]) -> JointKind | None:
     """Tell the kind of a data set: what most of its first recordings that can be read are."""
     known = dict(options)
     rows, _ = _table(RawFolder(folder), known)
@@ -176,10 +176,10 @@ def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...
     if not found:
         return None
     kind = max(found, key=lambda k: len(found[k]))
-    return Kind(*kind, found[kind][0])
+    return JointKind(*kind, found[kind][0])
 
 
-def _check_kind(loaded: Loaded, kind: Kind | None) -> None:
+def _check_kind(loaded: Loaded, kind: JointKind | None) -> None:
     found = (loaded.positions.shape[-1], loaded.coordinates)
     if kind is not None and found != (kind.channels, kind.coordinates):
         raise SkelfewError(
@@ -356,7 +356,7 @@ def filling(missing: np.ndarray) -> tuple[str, ...]:
 
 
 def _recording(
-    raw: RawFolder, row: Row, loaded: Loaded, filled: np.ndarray, notes: tuple[str, ...]
+    raw: RawFolder, row: ListedClip, loaded: Loaded, filled: np.ndarray, notes: tuple[str, ...]
 ) -> Recording:
     total = filled.shape[1]
     end = total if row.end is None else row.end

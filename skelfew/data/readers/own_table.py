@@ -18,7 +18,7 @@ OPTIONAL = (
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedClip:
     """One sample.
 
     Attributes:
@@ -55,7 +55,7 @@ class BadRow:
     reason: str
 
 
-def read_table(path: Path) -> tuple[list[Row], list[BadRow]]:
+def read_table(path: Path) -> tuple[list[ListedClip], list[BadRow]]:
     """Read a table.
 
     Raises:
@@ -77,7 +77,7 @@ def read_table(path: Path) -> tuple[list[Row], list[BadRow]]:
     if not cells:
         raise SkelfewError(f"{path}: no rows below the header")
     numbers = _Classes(path)
-    rows: list[Row] = []
+    rows: list[ListedClip] = []
     bad: list[BadRow] = []
     for line, values in cells:
         texts = dict(zip(header, (v.strip() for v in values), strict=False))
@@ -146,7 +146,7 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise SkelfewError(f"{path}: column {name!r} stands twice")
 
 
-def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
+def _row(line: int, texts: dict[str, str], numbers: _Classes) -> ListedClip:
     label, recording = texts["label"], texts["recording"]
     if not label:
         raise _RowError("the label is empty")
@@ -166,7 +166,7 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> Row:
             raise _RowError(f"{shown(name)}: ~ is not the home folder here; paths are relative")
     if (why := fault(path.as_posix())) is not None:
         raise _RowError(f"the recording {shown(recording)} {why}; it must lie below the folder")
-    return Row(
+    return ListedClip(
         line=line,
         sample_id=texts.get("id") or "-".join(path.with_suffix("").parts) + segment,
         recording=path.as_posix(),

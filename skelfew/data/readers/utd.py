@@ -20,7 +20,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import Budget
+from skelfew.io.budget import ReadBudget
 from skelfew.io.files import brief, check_deflated, shown
 
 NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
@@ -101,7 +101,7 @@ def variables(content: bytes, load: bool = False, only: str | None = None) -> di
         names = [name for name in kinds if only in (None, name) and kinds[name][1] in _NUMBERS]
         if only in kinds and not names:
             raise SkelfewError(f"{only} is {kinds[only]}, expected (20, 3, frames) floats")
-        budget = Budget("its variables", len(content))
+        budget = ReadBudget("its variables", len(content))
         for name in names:
             budget.hold(8 * math.prod(kinds[name][0]), name)
         found = loadmat(io.BytesIO(content), variable_names=names)

@@ -150,7 +150,7 @@ def agreement_loss(logits: Tensor, guide: Tensor) -> Tensor:
     return -(target * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
 
 
-class Contrast(nn.Module):
+class MomentumContrast(nn.Module):
     """Query encoder and head, their slow copies that make keys, and the queue.
 
     Args:
@@ -220,7 +220,7 @@ class AimCLR(Passes):
     name = "aimclr"
     Config = AimCLRConfig
     one_process = True  # its network is a copy of the encoder, or sees several views
-    module: Contrast
+    module: MomentumContrast
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: AimCLRConfig, seed: int
@@ -228,9 +228,9 @@ class AimCLR(Passes):
         super().__init__(data, config, seed)
         self.config = config
         with seeded(seed, self.name, "heads"):
-            self.module = Contrast(encoder, config.projection_dim, config.queue, config.decay).to(
-                data.device
-            )
+            self.module = MomentumContrast(
+                encoder, config.projection_dim, config.queue, config.decay
+            ).to(data.device)
         self._last: Tensor | None = None
 
     def draw(self, epoch: int, step: int) -> Batch:
