@@ -53,6 +53,11 @@ def option(*names: str, **attributes: Any) -> Any:
     "dynamic time warping, or joints as recorded [aligned].",
 )
 @option(
+    "--cache",
+    metavar="ZARR|ZIP",
+    help="Score its teacher's own features of the videos too: what it can teach at most.",
+)
+@option(
     "--dataset",
     metavar="NAME",
     shell_complete=offering(data_sets),
@@ -64,8 +69,9 @@ def option(*names: str, **attributes: Any) -> Any:
 @option("--split", metavar="K|all", help="Split of a protocol with several [that of the run].")
 @option(
     "--mode",
-    type=click.Choice(["exemplars", "draws", "episodes"]),
-    help="The protocol's exemplars, random ones, or random episodes [exemplars if listed].",
+    type=click.Choice(["exemplars", "draws", "medoids", "episodes"]),
+    help="The protocol's exemplars, random ones, the most central ones (an upper bound), or random "
+    "episodes [exemplars if listed].",
 )
 @click.option(
     "--exclude-synchronised-views",
@@ -75,7 +81,7 @@ def option(*names: str, **attributes: Any) -> Any:
 @option(
     "--within",
     type=click.Choice(["view", "subject", "replication", "setup"]),
-    help="With --mode draws: compare a query with exemplars of the same view, ... only.",
+    help="With --mode draws or medoids: compare a query with exemplars of the same view, ... only.",
 )
 @click.option(
     "--classes",
@@ -138,6 +144,7 @@ def main(
     runs: tuple[Path, ...],
     encoder: Path | None,
     raw: str | None,
+    cache: str | None,
     dataset: str | None,
     manifest: str | None,
     store: str | None,
@@ -157,6 +164,7 @@ def main(
     skelfew-eval --shots 5 --classifier all --run runs/ntu120-20261124-101500
     skelfew-eval --mode episodes --ways 5 --episodes 10000
     skelfew-eval --raw --dataset nw-ucla
+    skelfew-eval --raw --cache cache/utd-mhad.zarr --dataset utd-mhad
     skelfew-eval --shots 0
 
     The table says what the interval is over. The result is kept in the run's results/ folder.
@@ -204,7 +212,7 @@ def main(
             given = InputConfig(dataset=read_metadata(encoder).get("dataset"), store=store)
         samples, skeletons = find_data(given, protocol=plan.protocol)
         subjects.append(encoder_subject(encoder, samples, skeletons, device))
-    elif runs or not (raw and (dataset or manifest)):
+    elif runs or not ((raw or cache) and (dataset or manifest)):
         for run in [Run.open(path) for path in runs] or [newest_run()]:
             log(f"run {run.path}")
             if zero:
@@ -215,13 +223,18 @@ def main(
                 subject = run_subject(run, given, device, plan.protocol)
             subjects.append(subject)
             folders.append(run.path / "results")
-    if raw:
+    if raw or cache:
         where = (
             (subjects[0].manifest, subjects[0].store)
             if subjects
             else find_data(given, protocol=plan.protocol)
         )
-        subjects.append(raw_subject(*where, raw))
+        if raw:
+            subjects.append(raw_subject(*where, raw))
+        if cache:
+            from skelfew.evaluation.zeroshot import teacher_subject
+
+            subjects.append(teacher_subject(cache, *where, texts=zero))
     check_place(out, *(folder / "result.json" for folder in folders))
     document = evaluate(subjects, plan)
     paths = keep(document, folders, out)

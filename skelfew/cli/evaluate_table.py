@@ -4,6 +4,7 @@ import shutil
 import sys
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -48,6 +49,9 @@ def _table(document: dict[str, Any], width: int) -> Table:
     table.add_column("accuracy [95 %]", no_wrap=True)
     if not narrow:
         table.add_column("mean over classes", no_wrap=True)
+    drawn = document["mode"] == "draws"
+    if drawn:
+        table.add_column("9 of 10 draws", no_wrap=True)
     tuned = any(row["settings"].get("tune_steps", 0) for row in document["rows"])
     if tuned:
         table.add_column("tuning changed", justify="right")
@@ -60,11 +64,19 @@ def _table(document: dict[str, Any], width: int) -> Table:
         ]
         if not narrow:
             cells.append(str(Estimate(**row["macro"])))
+        if drawn:
+            cells.append(_spread(row["results"]))
         if tuned and row["settings"].get("tune_steps", 0):
             cells.append(f"{sum(r['changed_by_tuning'] for r in row['results']):,}")
         table.add_row(*cells)
         before = row["features"]
     return table
+
+
+def _spread(results: list[dict[str, Any]]) -> str:
+    """Between which accuracies nine of ten single draws lie, mean over splits or runs."""
+    ends = np.mean([np.percentile(r["draws"], (5, 95)) for r in results], axis=0)
+    return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
 
 
 def _meaning(document: dict[str, Any], over: str) -> str:
@@ -75,12 +87,13 @@ def _meaning(document: dict[str, Any], over: str) -> str:
     how = {
         "exemplars": "the protocol's exemplars",
         "draws": "random exemplars",
+        "medoids": "the most central exemplars",
         "episodes": "random episodes",
         "texts": "the texts of the classes, no exemplars",
     }[document["mode"]]
     number = document["rows"][0]["micro"]["count"]
     interval = f"95 % interval over {number:,} {over}"
-    if len(document["rows"][0]["results"]) == 1 and document["mode"] in ("exemplars", "texts"):
+    if len(document["rows"][0]["results"]) == 1 and over == "queries":
         interval = "95 % interval by bootstrap over the queries"
     excluded = document["excluded_queries"]
     without = f" without {', '.join(excluded).replace('_', ' ')}" if excluded else ""

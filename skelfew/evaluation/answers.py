@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 FORMAT = "skelfew-result"
 FORMAT_VERSION = 1
-# The features of rows without an encoder: joint positions, aligned or as they were recorded.
-ALIGNED, RAW = UNTRAINED = ("aligned skeletons", "raw skeletons")
+# The features of rows without an encoder: joint positions, aligned or as they were recorded, and
+# what a teacher makes of the videos.
+ALIGNED, RAW, TEACHER = UNTRAINED = ("aligned skeletons", "raw skeletons", "teacher's features")
 TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 
 

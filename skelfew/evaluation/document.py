@@ -20,6 +20,7 @@ from skelfew.evaluation.scoring import (
     score_draws,
     score_episodes,
     score_exemplars,
+    score_medoids,
     score_texts,
 )
 from skelfew.evaluation.statistics import Estimate, student_interval
@@ -28,7 +29,7 @@ from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.trained import bind, settings_of
 from skelfew.runs.folder import Run, environment
 
-MODES = ("exemplars", "draws", "episodes")
+MODES = ("exemplars", "draws", "medoids", "episodes")
 WITHIN = ("view", "subject", "replication", "setup")
 
 
@@ -42,7 +43,8 @@ class EvaluationPlan:
         protocol: Name or file; None for the subject's or the data set's own.
         split: One split, ``all``, or None: the subject's own, all for one without training.
         mode: ``exemplars`` of the protocol, ``draws`` of random ones with all other samples as
-            queries, or ``episodes``; None for exemplars if the protocol has any.
+            queries, ``medoids``, the most central ones, or ``episodes``; None for exemplars if the
+            protocol has any.
         draws: How many random draws.
         episodes: How many episodes; None for the protocol's number, else 1000.
         ways: N of episodes; None for the protocol's, else 5 at most.
@@ -51,8 +53,8 @@ class EvaluationPlan:
         seed: Of draws, episodes and bootstrap.
         average: Give the mean over several runs, usually a split each, instead of a row each.
         classes: ``novel`` or ``validation``: which classes are scored.
-        within: Column of the manifest, one of ``WITHIN``: draws compare a query with exemplars of
-            the same view, performer, ... only.
+        within: Column of the manifest, one of ``WITHIN``: draws and medoids compare a query with
+            exemplars of the same view, performer, ... only.
     """
 
     classifiers: dict[str, Classifier]
@@ -116,9 +118,9 @@ def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> dict[str, Any
         raise SkelfewError(
             f"leaving out {', '.join(plan.exclude)} is for --mode exemplars, not for {mode}"
         )
-    if plan.within and mode != "draws":
+    if plan.within and mode not in ("draws", "medoids"):
         raise SkelfewError(
-            f"exemplars within a {plan.within} are drawn: give --mode draws, not {mode}"
+            f"exemplars within a {plan.within} are drawn: give --mode draws or medoids, not {mode}"
         )
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]] = {}
     scored: dict[tuple[str, str], Classifier | None] = {}
@@ -272,8 +274,10 @@ def _score(
     if mode == "exemplars":
         return score_exemplars(features, protocol, classifier, plan.shots, plan.exclude, plan.seed)
     classes = plan.scored(protocol)
+    groups = _groups(subject.manifest, features.ids, plan.within) if plan.within else None
+    if mode == "medoids":
+        return score_medoids(features, classes, classifier, plan.shots, plan.seed, groups)
     if mode == "draws":
-        groups = _groups(subject.manifest, features.ids, plan.within) if plan.within else None
         return score_draws(features, classes, classifier, plan.shots, plan.draws, plan.seed, groups)
     fixed = protocol.episodes
     return score_episodes(
@@ -358,6 +362,8 @@ def _notes(
                 f"{got:,} queries, but the complete data set has {expected:,}: not comparable "
                 "with published numbers"
             )
+    if mode == "medoids":
+        notes.append("exemplars were chosen with all labels: an upper bound, no result")
     if plan.within:
         notes.append(f"queries are compared with exemplars of the same {plan.within} only")
     for name, classifier in plan.classifiers.items():

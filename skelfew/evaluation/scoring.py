@@ -1,7 +1,7 @@
 """Scoring few-shot classifiers on features: fixed exemplars, random draws, random episodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,7 @@ class Result:
         exemplars: Sample IDs by class for fixed exemplars, else empty.
         answers: The queries by true class and by the class that they were taken for, right ones
             too; each once, however many draws agree. None for episodes.
+        draws: Of random draws, the share of each that is classified correctly.
     """
 
     micro: Estimate
@@ -84,6 +85,7 @@ class Result:
     changed: int
     exemplars: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     answers: Answers | None = None
+    draws: tuple[float, ...] = ()
 
     def to_dict(self, names: Mapping[int, str]) -> dict[str, Any]:
         """Return plain values for JSON; ``names`` are the classes' names."""
@@ -100,6 +102,7 @@ class Result:
             "confusion": None if self.confusion is None else self.confusion.tolist(),
             "exemplars": {str(c): list(ids) for c, ids in self.exemplars.items()},
             "answers": None if self.answers is None else self.answers.to_dict(),
+            "draws": [round(share, 6) for share in self.draws],
         }
 
 
@@ -180,17 +183,15 @@ def score_draws(
     total, changed, micro, macro = np.zeros((len(classes),) * 2, dtype=np.int64), 0, [], []
     answers = Answers()
     for _ in range(draws):
-        drawn = np.zeros_like(total)
-        for members in parts:
-            orders = [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
-            support = torch.cat([order[:shots] for order in orders])
-            query = torch.cat([order[shots:] for order in orders])
-            confusion, n = _score_all(features, classes, classifier, support, query, answers)
-            drawn, changed = drawn + confusion, changed + n
-        total += drawn
-        micro.append(np.diag(drawn).sum() / drawn.sum())
+        orders = [
+            [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
+            for members in parts
+        ]
+        drawn, n = _score_orders(features, classes, classifier, shots, orders, answers)
+        total, changed = total + drawn, changed + n
+        micro.append(float(np.diag(drawn).sum() / drawn.sum()))
         macro.append(np.nanmean(per_class(drawn)))
-    return _result(
+    result = _result(
         student_interval(micro, "draws"),
         student_interval(macro, "draws"),
         classes,
@@ -199,6 +200,78 @@ def score_draws(
         int(drawn.sum()),
         answers,
     )
+    return replace(result, draws=tuple(micro))
+
+
+def score_medoids(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    shots: int,
+    seed: int = 0,
+    groups: Sequence[str] | None = None,
+) -> Result:
+    """Score all other samples against the K most central ones of each class.
+
+    That is what well-chosen exemplars would reach: all samples of a class take part in the choice.
+    The first is the medoid, the one most similar to the others by the classifier's own measure;
+    each further one adds most to the similarity of all to their nearest.
+
+    Args:
+        features: Of the samples, n.
+        classes: Class numbers.
+        classifier: Made by ``skelfew.fewshot.build_classifier``.
+        shots: K.
+        seed: Of the bootstrap.
+        groups: As in ``score_draws``.
+    """
+    classes = tuple(classes)
+    parts = _members(features, classes, shots, groups)
+    orders = [
+        [_central(features.values[rows], classifier, shots, rows) for rows in members]
+        for members in parts
+    ]
+    answers = Answers()
+    confusion, changed = _score_orders(features, classes, classifier, shots, orders, answers)
+    micro, macro = bootstrap(confusion, seed=seed)
+    chosen = {
+        c: tuple(features.ids[i] for members in orders for i in members[place][:shots].tolist())
+        for place, c in enumerate(classes)
+    }
+    queries = int(confusion.sum())
+    return _result(micro, macro, classes, confusion, changed, queries, answers, chosen)
+
+
+def _central(values: Tensor, classifier: Classifier, shots: int, rows: Tensor) -> Tensor:
+    """Return the rows of one class, the K most central first."""
+    alone = torch.arange(len(rows))
+    alike = classifier.scores(values[None], values[None], len(rows), alone[None]).logits[0]
+    nearest, chosen = torch.full_like(alike[:, :1], -torch.inf), list[int]()
+    for _ in range(shots):
+        gain = torch.maximum(nearest, alike).sum(dim=0)
+        gain[chosen] = -torch.inf
+        chosen.append(int(gain.argmax()))
+        nearest = torch.maximum(nearest, alike[:, chosen[-1:]])
+    others = [i for i in range(len(rows)) if i not in chosen]
+    return rows[torch.tensor(chosen + others)]
+
+
+def _score_orders(
+    features: Features,
+    classes: Sequence[int],
+    classifier: Classifier,
+    shots: int,
+    orders: Sequence[Sequence[Tensor]],
+    answers: Answers,
+) -> tuple[np.ndarray, int]:
+    """Score each group's samples, listed class by class, against the first K of each class."""
+    total, changed = np.zeros((len(classes),) * 2, dtype=np.int64), 0
+    for members in orders:
+        support = torch.cat([rows[:shots] for rows in members])
+        query = torch.cat([rows[shots:] for rows in members])
+        confusion, n = _score_all(features, classes, classifier, support, query, answers)
+        total, changed = total + confusion, changed + n
+    return total, changed
 
 
 def _members(

@@ -18,7 +18,9 @@ from skelfew.cache import TeacherCache, join
 from skelfew.cache.tools.compare import differences
 from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
+from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
+from skelfew.evaluation.answers import TEACHER
 from skelfew.evaluation.subjects import Subject, encoder_subject, find_data, own_protocol
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import open_caches
@@ -85,6 +87,60 @@ def text_subject(
     }
     return replace(
         subject, name=run.name, features=features, texts=vectors, about=about, notes=tuple(notes)
+    )
+
+
+def teacher_subject(
+    place: str | Path, manifest: Manifest, store: SkeletonStore, texts: bool = False
+) -> Subject:
+    """Return the features f_v that a teacher has of the videos: the ceiling of what it can teach.
+
+    f_t of a sample is the text of its class, so that it would give the answer away.
+
+    Args:
+        place: A teacher cache of the data set.
+        manifest: The data set.
+        store: Its skeletons, which take no part.
+        texts: Compare f_v with the texts of the classes, for zero shots.
+
+    Raises:
+        SkelfewError: The cache has no f_v, is of another data set, or has no class texts.
+    """
+    cache = open_caches(InputConfig(cache=str(place)))[0]
+    about, of = cache.attrs.get("teacher"), cache.attrs.get("dataset")
+    teacher = about if isinstance(about, dict) else {}
+    if of != manifest.name:
+        raise SkelfewError(f"{cache.path}: a cache of {of}, but {manifest.name} is scored")
+    if "f_v" not in cache.representations:
+        raise SkelfewError(
+            f"{cache.path}: its teacher saw no video, and a text is the same for all samples of a "
+            "class; only a teacher that sees has features to score"
+        )
+    known = cache.class_texts("unit")
+    if texts and not known:
+        raise SkelfewError(f"{cache.path}: has no class texts, which --shots 0 needs")
+
+    def features(ids: Sequence[str], output: str = "pooled") -> Tensor:
+        if output != "pooled":
+            raise SkelfewError(f"{cache.path}: one vector a sample, no {output}")
+        views = torch.from_numpy(cache.targets(ids, "f_v", "unit"))
+        return views.mean(dim=1)
+
+    notes = ["the teacher's own features of the videos: what a skeleton can learn from it at most"]
+    if teacher.get("trained") is False:
+        notes.append("the teacher is UNTRAINED: its features are random")
+    return Subject(
+        TEACHER,
+        features,
+        manifest,
+        store,
+        about={
+            "cache": str(cache.path),
+            "metadata": {"teacher": teacher},
+            "texts": {"texts": str(cache.path)},
+        },
+        notes=tuple(notes),
+        texts=lambda classes: torch.from_numpy(np.stack([known[c] for c in classes])),
     )
 
 

@@ -83,7 +83,7 @@ def test_draws_within_a_view(world: Path) -> None:
     assert document["within"] == "view" and "of the same view only" in document["notes"][-1]
     assert document["rows"][0]["results"][0]["queries"] == 3 * 2 * (4 - 1)
     refused = run(world, *within)
-    assert refused.exit_code == 1 and "give --mode draws, not exemplars" in refused.stderr
+    assert refused.exit_code == 1 and "give --mode draws or medoids, not exem" in refused.stderr
     unknown = run(world, "--run", "runs/older", "--within", "setup", "--mode", "draws")
     assert "the setup of 24 samples is not known, first c3_s1" in unknown.stderr
 

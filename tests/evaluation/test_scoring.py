@@ -14,7 +14,13 @@ from skelfew.data.protocols.protocol import load_protocol
 from skelfew.encoders.features import kept, raw_features
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.document import EvaluationPlan, evaluate
-from skelfew.evaluation.scoring import Features, score_draws, score_episodes, score_exemplars
+from skelfew.evaluation.scoring import (
+    Features,
+    score_draws,
+    score_episodes,
+    score_exemplars,
+    score_medoids,
+)
 from skelfew.evaluation.statistics import bootstrap, confusion_matrix, per_class, student_interval
 from skelfew.evaluation.subjects import encoder_subject, raw_subject, run_subject
 from skelfew.fewshot import CLASSIFIERS, build_classifier
@@ -197,6 +203,23 @@ def test_draws_within_groups_compare_with_exemplars_of_the_group_alone() -> None
     assert within.confusion is not None and within.confusion.sum() == 20 * 12
     with pytest.raises(SkelfewError, match="class 1 has 4 samples in left; 4 exemplars leave no"):
         score_draws(features, [1, 3], cosine, 4, draws=1, seed=0, groups=views)
+
+
+def test_medoids_are_found_by_the_classifiers_own_measure_and_beat_most_draws() -> None:
+    features, classes = clusters(spread=2.5), [1, 2, 3, 4, 5, 6]
+    cosine = build_classifier("cosine")
+    best = score_medoids(features, classes, cosine, 1)
+    unit = torch.nn.functional.normalize(features.values, dim=1)
+    for c in classes:
+        rows = (features.labels == c).nonzero().flatten()
+        central = rows[(unit[rows] @ unit[rows].T).sum(dim=0).argmax()]
+        assert best.exemplars[c] == (features.ids[central],)
+    drawn = score_draws(features, classes, cosine, 1, draws=40, seed=0)
+    assert len(drawn.draws) == 40 and np.mean(drawn.draws) == pytest.approx(drawn.micro.value)
+    assert best.micro.value > np.percentile(drawn.draws, 90)
+    assert best.queries == drawn.queries == 6 * 29
+    more = score_medoids(features, classes, cosine, 3, groups=["a", "b"] * 90)
+    assert all(len(set(ids)) == 6 for ids in more.exemplars.values()) and more.queries == 6 * 24
 
 
 def test_broken_features_are_refused() -> None:

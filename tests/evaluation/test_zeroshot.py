@@ -250,3 +250,28 @@ def test_what_is_not_a_heads_file(tmp_path: Path) -> None:
     (tmp_path / "h.safetensors").write_bytes(b"nothing")
     with pytest.raises(SkelfewError, match="not a readable safetensors file"):
         load_bridge(tmp_path / "h.safetensors")
+
+
+def test_a_teachers_own_features_are_scored_beside_what_it_taught(trained: Path) -> None:
+    done = run_command(
+        evaluate_main, "--run", "runs/one", "--raw", "--cache", "cache/tiny.zarr", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    rows = {row["features"]: row for row in json.loads(done.stdout)["rows"]}
+    assert list(rows) == ["one", "aligned skeletons", "teacher's features"]
+    cache = TeacherCache.open("cache/tiny.zarr")
+    manifest = Manifest.read("manifests/tiny.csv")
+    seen = F.normalize(torch.tensor(cache.targets(manifest.ids, "f_v", "unit")).mean(dim=1), dim=1)
+    place = {name: i for i, name in enumerate(manifest.ids)}
+    result = rows["teacher's features"]["results"][0]
+    support = [place[result["exemplars"][str(c)][0]] for c in NOVEL]
+    right = [
+        NOVEL[int((seen[support] @ seen[place[s.sample_id]]).argmax())] == s.class_id
+        for s in manifest.subset(NOVEL)
+        if place[s.sample_id] not in support
+    ]
+    assert result["micro"]["value"] == pytest.approx(sum(right) / len(right))
+    texts = document("--cache", "cache/tiny.zarr", "--dataset", "tiny")["rows"][0]
+    assert texts["features"] == "teacher's features" and texts["classifier"] == "texts"
+    other = run_command(evaluate_main, "--cache", "cache/tiny.zarr", "--dataset", "demo")
+    assert other.exit_code == 1
