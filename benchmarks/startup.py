@@ -39,13 +39,13 @@ def marked(function):
     return call
 
 from skelfew.cli.train import main
-from skelfew.training.run import run as training
+from skelfew.training import run as training
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.training.optim import Optimizer
 
 mark()
-training.find_inputs = marked(training.find_inputs)
-training._prepare = marked(training._prepare)
+training.open_inputs = marked(training.open_inputs)
+training.prepare = marked(training.prepare)
 step, forward = Optimizer.step, SkeletonGCN.forward
 
 def first(self, x):

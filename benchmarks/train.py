@@ -103,7 +103,7 @@ def strategy(name: str, data: TrainingData) -> dict[str, float]:
     stage = STAGES.load(name)(make_encoder(), data, getattr(config, name), 0)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         run = Run(Path(folder))
-        StageLoop(run, config, stage, 0, data, None, StopRequest()).run()
+        StageLoop(run, stage, 0, StopRequest()).run()
         return dict(run.rows()[-1])
 
 

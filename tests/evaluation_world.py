@@ -75,7 +75,7 @@ def make_run(root: Path, name: str = "tiny-a", **changes: Any) -> Path:
         protocol=changes.get("protocol", "tiny"),
         split=changes.get("split"),
     )
-    inputs = find_inputs(config)
+    inputs = find_inputs(config.inputs, config.protocol, config.split)
     run = Run.create("tiny", path=root / "runs" / name)
     run.write_config(config)
     document = inputs.describe()

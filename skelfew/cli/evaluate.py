@@ -192,7 +192,7 @@ def main(
     from skelfew.evaluation.subjects import encoder_subject, find_data, raw_subject, run_subject
     from skelfew.io.writing import check_place
     from skelfew.runs.folder import Run, newest_run
-    from skelfew.training.run import pick_device
+    from skelfew.training.resolve import pick_device
 
     if threads is not None:
         torch.set_num_threads(threads)

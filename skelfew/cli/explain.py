@@ -132,7 +132,7 @@ def main(
     from skelfew.explain.boundary import NoBoundary
     from skelfew.explain.explanation import Search, explain, find_method
     from skelfew.runs.folder import Run, newest_run
-    from skelfew.training.run import pick_device
+    from skelfew.training.resolve import pick_device
 
     try:
         from skelfew.explain.heatmap import HeatmapStyle

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from skelfew.config import InputConfig, TrainConfig
+from skelfew.config import InputConfig
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline, undeclared
 from skelfew.data.input.preprocess import BRIDGED
@@ -105,7 +105,7 @@ def find_data(
     if recorded is not None and not (given.dataset or given.manifest or given.store):
         manifest, store = (p if p and Path(p).is_file() else None for p in _paths(recorded))
         inputs = InputConfig(dataset=recorded.dataset, manifest=manifest, store=store)
-    found = find_inputs(TrainConfig(inputs=inputs, protocol=protocol))
+    found = find_inputs(inputs, protocol)
     return found.manifest, found.store
 
 

@@ -84,7 +84,7 @@ def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier:
     theirs["data.frames"] = theirs["data.frames"] or _FRAMES.get(dataset, 64)
     if theirs.get("transfer.representation") == "auto":
         theirs["transfer.representation"] = "f_v+f_t"
-    ignored = (*NO_MATTER, *idle(config), "seed", "split", *_FROM_DATA)
+    ignored = (*NO_MATTER, *idle(config.stages), "seed", "split", *_FROM_DATA)
     return config.preset == theirs["preset"] and all(
         ours[key] == value for key, value in theirs.items() if not key.startswith(ignored)
     )

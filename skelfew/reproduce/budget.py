@@ -4,13 +4,12 @@ from dataclasses import replace
 
 from skelfew.config import TrainConfig, override
 from skelfew.reproduce.tables import Row
-from skelfew.reproduce.units import Request
+from skelfew.reproduce.units import Case, Request
 from skelfew.runs.inputs import Inputs
-from skelfew.training.base_samples import base_samples
 from skelfew.training.resolve import resolve
 
 
-def layered(request: Request, row: Row, where: TrainConfig) -> TrainConfig:
+def layered(request: Request, row: Row, where: Case) -> TrainConfig:
     """Return the settings of a row; later layers win."""
     config = request.table.start(row, request.dataset, request.budget)
     for key, value in request.settings.items():
@@ -31,11 +30,12 @@ def within_budget(
     request: Request, row: Row, config: TrainConfig, inputs: Inputs
 ) -> tuple[TrainConfig, dict[str, int]]:
     """Return the settings resolved, with the budget spent, and the clips of each stage."""
-    config = resolve(config, inputs)
+    resolved = resolve(config, inputs)
+    config = resolved.config
     if config.data.base_classes == len(inputs.protocol.base):
         config = override(config, "data.base_classes", None)  # all: the same unit as without
     failed = set(inputs.cache.failed) if inputs.cache is not None else set()
-    count = sum(i not in failed for i in base_samples(config, inputs))
+    count = sum(i not in failed for i in resolved.samples)
     budget = request.table.budgets[request.budget]
     total = budget.total(request.dataset)
     if total is not None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from skelfew.cache.format.history import identity as identity_of
 from skelfew.cache.format.history import steps_of
 from skelfew.cache.transport.places import is_url
-from skelfew.config import InputConfig, TrainConfig
+from skelfew.config import InputConfig
 from skelfew.data.protocols.protocol import split_names
 from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
@@ -19,8 +19,8 @@ from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import brief
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
-from skelfew.reproduce.units import Request, Unit, Work
-from skelfew.runs.inputs import Inputs, find_inputs
+from skelfew.reproduce.units import Case, Request, Unit, Work
+from skelfew.runs.inputs import Inputs
 from skelfew.training.stages import STAGES
 
 # Raised when training or scoring changes so that old records no longer stand for the code.
@@ -31,8 +31,6 @@ _LATER: dict[str, Any] = {
     "data.root": "first", "data.facing": "recorded", "data.size": "recorded",
     "transfer.output_bias": True, "mixed.output_bias": True, "skeleton_byol.output_bias": True,
 }  # fmt: skip
-# What was opened, by inputs, split, and whether validation classes are trained on.
-Opened = dict[tuple[InputConfig, str | None, bool], Inputs]
 # Settings that change where or how fast something is computed, but not what.
 NO_MATTER = (
     "inputs.", "protocol", "device", "threads", "compile", "checkpoint_minutes", "preset",
@@ -47,7 +45,7 @@ def expand(request: Request) -> Work:
             where these are to be scored. A missing cache only leaves out the rows that need it.
     """
     start = _start(request)
-    found = find_inputs(start)
+    found = start.open()
     if request.classes == "validation" and not found.protocol.validation:
         raise SkelfewError(
             f"{found.protocol.path}: has no validation classes to choose settings by; name a "
@@ -62,7 +60,7 @@ def expand(request: Request) -> Work:
     rows.sort(key=lambda row: row.features == "encoder")  # the floor first, it takes a second
     units: dict[str, Unit] = {}
     by_row: dict[str, list[str]] = {}
-    opened: Opened = {}
+    opened: dict[Case, Inputs] = {}  # by what is opened, of seed 0
     for number in range(count):
         case = replace(start, seed=number + bool(splits), split=splits[number] if splits else None)
         for row in rows:
@@ -90,7 +88,7 @@ def expand(request: Request) -> Work:
     )
 
 
-def _start(request: Request) -> TrainConfig:
+def _start(request: Request) -> Case:
     """Where everything but the cache is found."""
     rule = request.table.datasets.get(request.dataset)
     if rule is None:
@@ -101,9 +99,7 @@ def _start(request: Request) -> TrainConfig:
     protocol = rule.protocol
     if request.classes == "validation" and rule.validation_protocol:
         protocol = rule.validation_protocol
-    return TrainConfig(
-        stages=("episodic",), protocol=protocol, inputs=InputConfig(dataset=request.dataset)
-    )
+    return Case(InputConfig(dataset=request.dataset), protocol)
 
 
 def _absent(request: Request) -> Iterator[tuple[str, str]]:
@@ -124,7 +120,7 @@ def _absent(request: Request) -> Iterator[tuple[str, str]]:
                 break
 
 
-def _with_files(request: Request, row: Row, case: TrainConfig) -> TrainConfig:
+def _with_files(request: Request, row: Row, case: Case) -> Case:
     """Return a case with the caches of a row and the weights that it starts from."""
     caches = [p if is_url(p) else str(Path(p).resolve()) for p in request.cache_places(row)]
     init = request.init_place(row)
@@ -139,16 +135,15 @@ def _with_files(request: Request, row: Row, case: TrainConfig) -> TrainConfig:
     )
 
 
-def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Unit:
+def _unit(request: Request, row: Row, where: Case, opened: dict[Case, Inputs]) -> Unit:
     """Return the unit of a row and a case; inputs that were opened before are used again."""
-    config: TrainConfig | None = None
     samples: dict[str, int] = {}
-    if row.features == "encoder":
-        config = layered(request, row, where)
+    config = layered(request, row, where) if row.features == "encoder" else None
+    if config is not None:
         where = replace(where, train_on_validation=config.train_on_validation)
-    place = (where.inputs, where.split, where.train_on_validation)
+    place = replace(where, seed=0)
     if place not in opened:
-        opened[place] = find_inputs(where)
+        opened[place] = place.open()
     inputs = opened[place]
     if config is not None:
         if request.classes == "validation" and config.train_on_validation:
@@ -161,18 +156,16 @@ def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Uni
         raise SkelfewError(
             f"{inputs.cache.path}: has no class texts (array class_text), which 0 shots need"
         )
-    _known(config, inputs)  # raises if the head must know classes that the cache does not
     head = "" if row.classifier in POOLED else row.classifier
-    text = json.dumps(identity(request, row, config, inputs, where.seed), sort_keys=True)
-    return Unit(
-        key=hashlib.sha256(text.encode()).hexdigest(),
+    unit = Unit(
+        key="",
         rows=(row.key,),
         classifiers=(row.classifier,),
         dataset=request.dataset,
         split=inputs.protocol.split,
         seed=where.seed,
         config=config,
-        inputs=where,
+        case=where,
         classes=request.classes,
         shots=shots,
         draws=request.table.draws,
@@ -180,31 +173,32 @@ def _unit(request: Request, row: Row, where: TrainConfig, opened: Opened) -> Uni
         head=head,
         features=row.features,
     )
+    text = json.dumps(identity(unit, inputs), sort_keys=True)
+    return replace(unit, key=hashlib.sha256(text.encode()).hexdigest())
 
 
-def identity(
-    request: Request, row: Row, config: TrainConfig | None, inputs: Inputs, seed: int
-) -> dict[str, Any]:
+def identity(unit: Unit, inputs: Inputs) -> dict[str, Any]:
     """Return all that determines the numbers of a row, as plain values: its key is their digest."""
     classifiers = {
         name: build_classifier(name)
-        for name in dict.fromkeys((*pooled_beside(row.classifier), row.classifier))
+        for name in dict.fromkeys((*pooled_beside(unit.classifiers[0]), unit.classifiers[0]))
     }
+    init = unit.config.inputs.init if unit.config else None
     return {
         "record_version": RECORD_VERSION,
-        "features": row.features,
-        "settings": _settings(config),
-        "init": _digest(config.inputs.init) if config and config.inputs.init else None,
-        "seed": seed,
+        "features": unit.features,
+        "settings": _settings(unit),
+        "init": _digest(init) if init else None,
+        "seed": unit.seed,
         "manifest": inputs.manifest.sha256,
         "skeletons": inputs.store.attrs.get("digest"),
         "protocol": inputs.protocol.sha256,
         "split": inputs.protocol.split,
         "cache": _cache(inputs.cache.attrs) if inputs.cache else None,
-        **({"relevance": known} if (known := _known(config, inputs)) else {}),
-        "classes": request.classes,
-        "shots": list(request.table.shots_of(row)),
-        "draws": request.table.draws,
+        **({"relevance": known} if (known := _known(unit, inputs)) else {}),
+        "classes": unit.classes,
+        "shots": list(unit.shots),
+        "draws": unit.draws,
         "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
     }
 
@@ -215,8 +209,9 @@ def _cache(attrs: Mapping[str, Any]) -> str | None:
     return identity_of(attrs) if imported else attrs.get("digest")
 
 
-def _known(config: TrainConfig | None, inputs: Inputs) -> Any:
+def _known(unit: Unit, inputs: Inputs) -> Any:
     """Return what the head of the episodes must know of classes, None for nothing."""
+    config = unit.config
     if config is None or "episodic" not in config.stages:
         return None
     return HEADS.load(config.episodic.head).knowledge(inputs.cache)
@@ -229,17 +224,18 @@ def _digest(init: str) -> str:
         raise SkelfewError(f"{init}: cannot be read as initial weights ({brief(error)})") from None
 
 
-def _settings(config: TrainConfig | None) -> dict[str, Any] | None:
+def _settings(unit: Unit) -> dict[str, Any] | None:
     """The settings that determine the numbers; what does not take part is left out."""
-    if config is None:
+    if unit.config is None:
         return None
+    no_part = (*NO_MATTER, *idle(unit.config.stages))
     return {
         key: value
-        for key, value in config.flat().items()
-        if not key.startswith((*NO_MATTER, *idle(config))) and _LATER.get(key, ...) != value
+        for key, value in unit.config.flat().items()
+        if not key.startswith(no_part) and _LATER.get(key, ...) != value
     }
 
 
-def idle(config: TrainConfig) -> tuple[str, ...]:
-    """Return how the names of settings begin that do not take part: other stages."""
-    return tuple(f"{stage}." for stage in STAGES if stage not in config.stages)
+def idle(stages: Sequence[str]) -> tuple[str, ...]:
+    """Return how the names of settings begin that take no part in a run of these stages."""
+    return tuple(f"{stage}." for stage in STAGES if stage not in stages)

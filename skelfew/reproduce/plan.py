@@ -103,7 +103,7 @@ def commands(unit: Unit, folder: Path) -> list[str]:
         parts += ["--split", unit.split]
     parts += ["--stages", ",".join(c.stages), "--threads", str(c.threads)]
     for key, (_, value) in c.changed().items():
-        if not key.startswith((*_AUTOMATIC, *idle(c))):
+        if not key.startswith((*_AUTOMATIC, *idle(c.stages))):
             parts += ["--set", f"{key}={_text(value)}"]
     train = shlex.join(parts)
     classifiers = "--classifier all" + (f" --classifier {unit.head}" if unit.head else "")

@@ -4,8 +4,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from skelfew.config import TrainConfig
+from skelfew.config import InputConfig, TrainConfig
 from skelfew.reproduce.tables import FileRule, Row, Table
+from skelfew.runs.inputs import Inputs, find_inputs
+
+
+@dataclass(frozen=True)
+class Case:
+    """On what a row is run: data, protocol, split and seed; attributes as of ``TrainConfig``."""
+
+    inputs: InputConfig
+    protocol: str | None = None
+    split: str | None = None
+    train_on_validation: bool = False
+    seed: int = 0
+
+    def open(self) -> Inputs:
+        """Open data, protocol and caches."""
+        return find_inputs(self.inputs, self.protocol, self.split, not self.train_on_validation)
 
 
 @dataclass(frozen=True)
@@ -20,7 +36,7 @@ class Unit:
         split: Name of the split, "" if the protocol has one only.
         seed: Of training and draws.
         config: What is trained, resolved; None for raw skeletons.
-        inputs: Where data, protocol and cache are, as a configuration.
+        case: Where data, protocol and cache are.
         classes: ``novel`` or ``validation``: which classes are scored.
         shots: K, all scored; 0 by class texts.
         draws: Random draws of exemplars.
@@ -36,7 +52,7 @@ class Unit:
     split: str
     seed: int
     config: TrainConfig | None
-    inputs: TrainConfig
+    case: Case
     classes: str
     shots: tuple[int, ...]
     draws: int

@@ -22,7 +22,6 @@ from skelfew.fewshot.trained import bind
 from skelfew.io.paths import below
 from skelfew.reproduce.units import Unit
 from skelfew.runs.folder import Run, environment
-from skelfew.runs.inputs import find_inputs
 from skelfew.training.run import resume, train
 
 _PATIENCE = 3.0  # seconds to wait for another process that does the same unit
@@ -56,7 +55,7 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
 
 def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
     began, cpu = time.time(), time.process_time()
-    inputs = find_inputs(unit.inputs)
+    inputs = unit.case.open()
     path = below(folder, unit.name, links=True)
     training: dict[str, Any] = {}
     texts: Subject | None = None

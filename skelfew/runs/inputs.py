@@ -11,7 +11,7 @@ from skelfew.cache import JoinedCache, TeacherCache, join
 from skelfew.cache.format.history import identity
 from skelfew.cache.transport.fetch import local_path
 from skelfew.cache.transport.places import Place, is_url
-from skelfew.config import InputConfig, TrainConfig
+from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol
 from skelfew.data.store import SkeletonStore
@@ -112,17 +112,28 @@ def open_caches(given: InputConfig) -> list[TeacherCache]:
     return [TeacherCache.open(local_path(place, say)) for place in places]
 
 
-def find_inputs(config: TrainConfig) -> Inputs:
-    """Open everything that ``config.inputs`` names, or that is found through the cache.
+def find_inputs(
+    given: InputConfig,
+    protocol: str | None = None,
+    split: str | None = None,
+    validation: bool = True,
+) -> Inputs:
+    """Open everything that is named, or that is found through the cache.
 
     What is not named is looked for as ``manifests/NAME.csv`` and ``data/NAME.h5`` below the
     working folder, then beside the folder that the cache lies in. A cache may be an address, see
     ``skelfew.cache.transport.fetch.local_path``.
 
+    Args:
+        given: Where data and caches are.
+        protocol: Name or file; None for the data set's own.
+        split: Of a protocol with several.
+        validation: Whether validation classes are kept apart; else they are base classes.
+
     Raises:
         InputError: Something is absent, or the hashes say that it was made from something else.
     """
-    given, cache_url, roots = config.inputs, None, [Path()]
+    cache_url, roots = None, [Path()]
     cache: TeacherCache | None = None
     caches: list[TeacherCache] = []
     if given.cache is not None:
@@ -152,13 +163,10 @@ def find_inputs(config: TrainConfig) -> Inputs:
         for one in caches:
             check_fit(one, manifest, store, by_ids)
         cache = join(caches, given.join)
-    protocol = load_protocol(
-        config.protocol, manifest, config.split, validation=not config.train_on_validation
-    )
     return Inputs(
         manifest,
         store,
-        protocol,
+        load_protocol(protocol, manifest, split, validation=validation),
         cache,
         cache_url,
         "ids" if by_ids else "manifest",

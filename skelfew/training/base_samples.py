@@ -2,13 +2,13 @@
 
 import torch
 
-from skelfew.config import TrainConfig
+from skelfew.config import DataConfig
 from skelfew.errors import SkelfewError
 from skelfew.runs.inputs import Inputs
 from skelfew.training.seeding import generator
 
 
-def base_samples(config: TrainConfig, inputs: Inputs) -> list[str]:
+def base_samples(data: DataConfig, inputs: Inputs) -> list[str]:
     """Return the IDs of the samples to train on, in the manifest's order.
 
     ``data.base_classes`` keeps that many classes, ``data.samples_per_class`` that many samples of
@@ -18,11 +18,7 @@ def base_samples(config: TrainConfig, inputs: Inputs) -> list[str]:
     Raises:
         SkelfewError: More classes or samples are asked for than there are.
     """
-    wanted, each, seed = (
-        config.data.base_classes,
-        config.data.samples_per_class,
-        config.data.subset_seed,
-    )
+    wanted, each, seed = data.base_classes, data.samples_per_class, data.subset_seed
     protocol = inputs.protocol
     classes = sorted(protocol.base)
     if wanted is not None:

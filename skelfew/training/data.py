@@ -14,9 +14,8 @@ from skelfew.cache import TeacherCache
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.protocols.protocol import Protocol
-from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
+from skelfew.runs.inputs import Inputs
 
 
 class NovelClassError(SkelfewError):
@@ -82,32 +81,27 @@ class TrainingData:
 
 def admit(
     ids: Sequence[str],
-    *,
     allowed: Sequence[int],
-    protocol: Protocol,
-    manifest: Manifest,
-    store: SkeletonStore,
+    inputs: Inputs,
     pipeline: Pipeline,
     bodies: int,
     device: torch.device,
-    cache: TeacherCache | None = None,
 ) -> TrainingData:
     """Read samples into memory after checking that every one may be used.
 
     Args:
         ids: The samples.
-        allowed: Their classes: the protocol's base classes, or its validation classes.
-        protocol: Whose novel classes are refused, also if ``allowed`` should name one.
-        manifest: Says of which class a sample is.
-        store: The skeletons.
+        allowed: Their classes: the protocol's base classes, or its validation classes. Novel
+            classes of the protocol are refused also if one is named here.
+        inputs: Of the run.
         pipeline: How skeletons become network input.
         bodies: M.
         device: Where batches go.
-        cache: Teacher features and class texts of the data set, None for none.
 
     Raises:
         NovelClassError: If one of the samples is of another class.
     """
+    manifest, protocol = inputs.manifest, inputs.protocol
     if not ids:
         raise SkelfewError(f"{manifest.path or manifest.name}: no samples to train on")
     refuse_foreign(manifest, ids, [c for c in allowed if c not in set(protocol.novel)])
@@ -118,11 +112,11 @@ def admit(
         ids=tuple(ids),
         classes=classes,
         labels=torch.tensor([index[n] for n in numbers]),
-        bank=SkeletonBank.from_store(store, ids, pipeline, bodies).to(device),
+        bank=SkeletonBank.from_store(inputs.store, ids, pipeline, bodies).to(device),
         targets=None,
         device=device,
         performances=_performances([manifest[i] for i in ids]),
-        cache=cache,
+        cache=inputs.cache,
     )
 
 

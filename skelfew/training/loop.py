@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from skelfew.config import TrainConfig
 from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
 from skelfew.runs.folder import Run
@@ -28,7 +27,6 @@ from skelfew.training.checkpoint import (
     optimizer_tensors,
     save_checkpoint,
 )
-from skelfew.training.data import TrainingData
 from skelfew.training.distributed import World, sum_gradients
 from skelfew.training.optim import (
     build_optimizer,
@@ -109,28 +107,32 @@ class StageLoop:
 
     Args:
         run: Where metrics and checkpoints go.
-        config: Settings of the run.
         stage: What is trained.
         index: Which stage of the run it is.
-        data: What the stage draws from, to name samples in errors.
-        validation: Validation classes, or None.
         stop: Looked at after every step.
+        validation: Validation classes, or None.
         world: The processes of the run, of which the first writes.
+        select: Which epoch is kept: the ``last``, or the best one by ``validation``.
+        precision: ``bfloat16`` runs the encoder in autocast.
+        checkpoint_minutes: Longest time between two checkpoints.
     """
 
     def __init__(
         self,
         run: Run,
-        config: TrainConfig,
         stage: Stage,
         index: int,
-        data: TrainingData,
-        validation: Validation | None,
         stop: StopRequest,
-        world: World | None = None,
+        validation: Validation | None = None,
+        world: World = World(),  # noqa: B008 - frozen
+        select: str = "last",
+        precision: str = "float32",
+        checkpoint_minutes: float = 10.0,
     ):
-        self.run_folder, self.config, self.stage, self.data = run, config, stage, data
-        self.validation, self.stop, self.world = validation, stop, world or World()
+        self.run_folder, self.stage, self.stop = run, stage, stop
+        self.validation, self.world = validation, world
+        self.select, self.precision = select, precision
+        self.checkpoint_minutes = checkpoint_minutes
         self.position = Position(index, rows=len(run.rows()))
         self.optimizer = build_optimizer(
             parameter_groups(stage.learning_rates(), stage.optimizer), stage.optimizer
@@ -186,7 +188,7 @@ class StageLoop:
                 self._epoch(worker, progress)
                 if self.world.any(self.stop.asked):
                     raise Interrupted
-        if self.config.select == "validation":
+        if self.select == "validation":
             self._take_best()
 
     def _epoch(self, worker: ThreadPoolExecutor, progress: Progress) -> None:
@@ -210,7 +212,7 @@ class StageLoop:
                 if self.world.any(self.stop.asked):
                     self.save()
                     raise Interrupted
-                if time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes:
+                if time.monotonic() - self._saved > 60 * self.checkpoint_minutes:
                     self.save()
             elif not self._finite_weights():  # the next loss, if there is one, would come too late
                 raise NotFiniteError(self._explain(batch, "a weight is not finite after"))
@@ -219,7 +221,7 @@ class StageLoop:
     def _name_long_work(self) -> None:
         """Log how long the stage will take on a processor, if that is long, and what is faster."""
         hours = self.position.seconds / self.position.step * self._starts[-1] / 3600
-        if self.config.device == "cpu" and hours > LONG_HOURS:
+        if self.stage.data.device.type == "cpu" and hours > LONG_HOURS:
             self.run_folder.log(
                 f"note: {self.stage.name} takes about {hours:,.0f} hours on this processor; "
                 "--preset laptop trains in minutes"
@@ -231,9 +233,9 @@ class StageLoop:
         lr = learning_rate(stage.optimizer, at, self._starts[-1], stage.steps(here.epoch))
         set_learning_rate(self.optimizer, lr)
         device = batch.skeletons.device
-        mixed = self.config.precision == "bfloat16"
+        mixed = self.precision == "bfloat16"
         with (
-            seeded(self.config.seed, stage.name, here.epoch, here.step, device=device),  # dropout
+            seeded(stage.seed, stage.name, here.epoch, here.step, device=device),  # dropout
             torch.autocast(device.type, dtype=torch.bfloat16, enabled=mixed),
         ):
             result = stage.forward(batch)
@@ -274,7 +276,7 @@ class StageLoop:
         """Write the epoch's row and checkpoint; the row first, so that it is never missing."""
         stage, here, run = self.stage, self.position, self.run_folder
         means = self._means()
-        row: dict[str, Any] = {
+        row: dict[str, str | float] = {
             "stage": stage.name,
             "epoch": here.epoch + 1,
             **means,
@@ -290,19 +292,17 @@ class StageLoop:
             row |= stage.end_epoch(here.epoch, means)
         except SkelfewError as error:
             problem = error
+        note = self._note()
         if self.validation is not None:
             accuracy = self.validation.accuracy(stage.encoder, stage.scored_by)
             row["validation_accuracy"] = accuracy
-            if self.config.select == "validation" and accuracy > here.best[0]:
+            note += f"  validation {100 * accuracy:.1f} %"
+            if self.select == "validation" and accuracy > here.best[0]:
                 here.best = (accuracy, here.epoch + 1)
                 if self.world.writes:
                     save_checkpoint(self._best_path, {"module": stage.module.state_dict()}, {})
         run.append(row)
-        run.log(
-            f"{stage.name} {self._note()}"
-            + (f"  validation {100 * row['validation_accuracy']:.1f} %" if self.validation else ""),
-            show=False,
-        )
+        run.log(f"{stage.name} {note}", show=False)
         if problem is not None:
             run.log(f"error: {problem}", show=False)
             raise problem
@@ -312,7 +312,7 @@ class StageLoop:
         self.save()
 
     @property
-    def _best_path(self) -> Any:
+    def _best_path(self) -> Path:
         return self.run_folder.path / f"best.{self.stage.name}.safetensors"
 
     def _take_best(self) -> None:
@@ -330,7 +330,7 @@ class StageLoop:
         here = self.position
         where = f"{self.stage.name}: {what} epoch {here.epoch + 1}, step "
         where += f"{min(here.step + 1, self.stage.steps(here.epoch))}"
-        ids = [self.data.ids[i] for i in batch.rows.tolist()]
+        ids = [self.stage.data.ids[i] for i in batch.rows.tolist()]
         inputs: dict[str, Tensor | None] = {
             "skeletons": batch.skeletons,
             "teacher features": batch.targets,

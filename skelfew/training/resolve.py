@@ -1,59 +1,117 @@
-"""Settings that depend on the inputs and the machine: filled in before a run starts."""
+"""The resolved run: settings, inputs and what follows from both, before anything is trained."""
 
 import importlib.util
 import os
 import shutil
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from skelfew.cache import TeacherCache
 from skelfew.config import TrainConfig
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.protocols.files import portable
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head
-from skelfew.runs.inputs import Inputs
+from skelfew.fewshot.head import Head
+from skelfew.runs.inputs import Inputs, find_inputs
 from skelfew.training.base_samples import base_samples
+from skelfew.training.distributed import current
+from skelfew.training.initial import classes_seen_by
 
 _MOST_WAYS = 20
 
 
-def resolve(config: TrainConfig, inputs: Inputs) -> TrainConfig:
-    """Return ``config`` with everything filled in that depends on inputs and machine."""
-    if config.teacher_stages and inputs.cache is None:
+@dataclass(frozen=True)
+class ResolvedRun:
+    """All that a run is made from, found and checked once; every later step takes it from here.
+
+    Attributes:
+        config: Settings with everything filled in, as config.json records them.
+        inputs: Manifest, skeletons, protocol, and the cache if one is given.
+        samples: IDs of the base samples that ``data.*`` asks for, in the manifest's order.
+        pipeline: How skeletons become network input.
+        head: What the episodic stage trains, with weights of no meaning.
+        earlier: Base classes that the initial encoder was trained on.
+    """
+
+    config: TrainConfig
+    inputs: Inputs
+    samples: tuple[str, ...]
+    pipeline: Pipeline
+    head: Head
+    earlier: tuple[int, ...]
+
+    @property
+    def teacher(self) -> TeacherCache | None:
+        """The cache that a stage learns from, None if no stage does."""
+        return self.inputs.cache if self.config.teacher_stages else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return torch.device(self.config.device)
+
+
+def open_inputs(config: TrainConfig) -> Inputs:
+    """Open the manifest, skeletons, protocol and cache of a run, see ``find_inputs``."""
+    return find_inputs(config.inputs, config.protocol, config.split, not config.train_on_validation)
+
+
+def resolve(config: TrainConfig, inputs: Inputs) -> ResolvedRun:
+    """Fill in all that depends on inputs and machine, and check that they fit.
+
+    Raises:
+        SkelfewError: Something is absent or does not fit.
+    """
+    cache, data, episodic = inputs.cache, config.data, config.episodic
+    if config.teacher_stages and cache is None:
         raise SkelfewError(
             f"the {config.teacher_stages[0]} stage needs a teacher cache: give --cache, or "
             "--stages episodic"
         )
-    build_head(config.episodic.head, config.episodic.head_settings)  # raises if it cannot be
-    pipeline = pipeline_of(config, inputs)
-    bodies = config.data.bodies or min(2, int(inputs.store.bodies.max()))
-    return replace(
+    head = build_head(episodic.head, episodic.head_settings)
+    pipeline = Pipeline.for_data(
+        inputs.store.preprocessing,
+        inputs.dataset,
+        coordinates=inputs.store.coordinates,
+        length=data.frames,
+        missing_body=data.missing_body,
+        stream=data.stream,
+        kind=data.kind,
+        root=data.root,
+        facing=data.facing,
+        size=data.size,
+    )
+    samples = tuple(base_samples(data, inputs))
+    init = config.inputs.init and str(Path(config.inputs.init).resolve())
+    of_stage = {**config.of_stage}
+    if cache is not None:
+        for stage in config.teacher_stages:
+            of_stage[stage] = _with_representation(getattr(config, stage), cache)
+    of_stage["episodic"] = replace(episodic, ways=_ways(config, inputs, samples))
+    config = replace(
         config,
-        inputs=replace(inputs.locations, init=_absolute(config.inputs.init)),
+        inputs=replace(inputs.locations, init=init),
         data=replace(
-            config.data,
+            data,
             frames=pipeline.length,
             missing_body=pipeline.missing_body,
-            bodies=bodies,
+            bodies=data.bodies or min(2, int(inputs.store.bodies.max())),
         ),
         encoder=config.encoder.checked(),
-        of_stage={
-            **config.of_stage,
-            **{
-                stage: _with_representation(config, stage, inputs)
-                for stage in config.teacher_stages
-            },
-            "episodic": replace(config.episodic, ways=_ways(config, inputs)),
-        },
+        of_stage=of_stage,
         protocol=portable(inputs.protocol.path),
         split=inputs.protocol.split or None,
-        device=pick_device(config.device),
+        device=current().device(pick_device(config.device)),
         threads=config.threads or torch.get_num_threads(),
     )
+    earlier = tuple(classes_seen_by(init, inputs)) if init else ()
+    return ResolvedRun(config, inputs, samples, pipeline, head, earlier)
 
 
 def pick_device(name: str) -> str:
@@ -82,26 +140,8 @@ def check_compiler(device: str) -> None:
         raise SkelfewError(f"--compile needs {what}, and there is none; leave --compile out")
 
 
-def pipeline_of(config: TrainConfig, inputs: Inputs) -> Pipeline:
-    """Return how skeletons become network input in this run."""
-    return Pipeline.for_data(
-        inputs.store.preprocessing,
-        inputs.dataset,
-        coordinates=inputs.store.coordinates,
-        length=config.data.frames,
-        missing_body=config.data.missing_body,
-        stream=config.data.stream,
-        kind=config.data.kind,
-        root=config.data.root,
-        facing=config.data.facing,
-        size=config.data.size,
-    )
-
-
-def _with_representation(config: TrainConfig, stage: str, inputs: Inputs) -> Any:
+def _with_representation(settings: Any, cache: TeacherCache) -> Any:
     """Return a stage's settings with what is asked for if the cache has it; ``auto`` resolved."""
-    settings, cache = getattr(config, stage), inputs.cache
-    assert cache is not None
     asked = settings.representation
     if asked == "auto":
         return replace(settings, representation=cache.representations[0])
@@ -113,10 +153,10 @@ def _with_representation(config: TrainConfig, stage: str, inputs: Inputs) -> Any
     return settings
 
 
-def _ways(config: TrainConfig, inputs: Inputs) -> int:
+def _ways(config: TrainConfig, inputs: Inputs, samples: Sequence[str]) -> int:
     """Return N of the training episodes: as asked, else as many as novel classes (20 at most)."""
     each = config.episodic.shots + config.episodic.queries
-    counts = Counter(inputs.manifest[i].class_id for i in base_samples(config, inputs))
+    counts = Counter(inputs.manifest[i].class_id for i in samples)
     large = sum(count >= each for count in counts.values())
     wanted = config.episodic.ways or min(_MOST_WAYS, len(inputs.protocol.novel), large)
     if "episodic" in config.stages and not 2 <= wanted <= large:
@@ -132,7 +172,3 @@ def _ways(config: TrainConfig, inputs: Inputs) -> int:
             f"{len(counts)} base classes have that many samples; use fewer --ways or --queries"
         )
     return max(wanted, 1)
-
-
-def _absolute(path: str | None) -> str | None:
-    return None if path is None else str(Path(path).resolve())

@@ -14,6 +14,7 @@ From the shell: skelfew-train.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,20 +25,20 @@ from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import load_initial, save_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
-from skelfew.fewshot import HEADS, build_head
+from skelfew.fewshot.head import Head
 from skelfew.fewshot.trained import save_head
 from skelfew.io.writing import write_json
 from skelfew.runs.cache_fit import about, changes
 from skelfew.runs.folder import Callback, Run, read_json
-from skelfew.runs.inputs import InputError, Inputs, find_inputs
-from skelfew.training.base_samples import base_samples
+from skelfew.runs.inputs import InputError, Inputs
 from skelfew.training.checkpoint import load_scalars
 from skelfew.training.data import TrainingData, admit
-from skelfew.training.distributed import World, current, refuse, share
-from skelfew.training.lineage import classes_seen_by, describe, other_teacher
-from skelfew.training.loop import Interrupted, StageLoop, StopRequest, stop_on_signals
+from skelfew.training.distributed import current, refuse, share
+from skelfew.training.initial import other_teacher
+from skelfew.training.lineage import describe
+from skelfew.training.loop import Interrupted, StageLoop, stop_on_signals
 from skelfew.training.precision import fit_notes
-from skelfew.training.resolve import check_compiler, pick_device, pipeline_of, resolve
+from skelfew.training.resolve import ResolvedRun, check_compiler, open_inputs, resolve
 from skelfew.training.seeding import seeded
 from skelfew.training.stages import STAGES
 from skelfew.training.stages.base import Stage
@@ -68,20 +69,22 @@ def train(
             NotFiniteError).
         Interrupted: SIGINT or SIGTERM came; the state is saved, ``resume`` goes on.
     """
-    inputs = find_inputs(config)
+    resolved = resolve(config, open_inputs(config))
+    start = prepare(resolved)
+    run = replace(_new_folder(resolved, run_folder, run_path), callback=callback)
+    run_stages(run, resolved, start)
+    return run.path
+
+
+def _new_folder(resolved: ResolvedRun, folder: str | Path, path: str | Path | None) -> Run:
+    """Make the run's folder, with settings and inputs in it; all processes return the same."""
     world = current()
-    config = resolve(config, inputs)
-    config = replace(config, device=world.device(config.device))
-    torch.set_num_threads(config.threads or 1)
-    start = _prepare(config, inputs)
     if world.writes:
-        run = Run.create(inputs.dataset, run_folder, run_path)
-        write_json(run.path / "inputs.json", inputs.describe())
-        run.write_config(config)
-    path = world.broadcast(str(run.path) if world.writes else None)
-    if not world.writes:
-        run = Run(Path(path), writes=False)
-    return _execute(replace(run, callback=callback), config, inputs, start)
+        run = Run.create(resolved.inputs.dataset, folder, path)
+        write_json(run.path / "inputs.json", resolved.inputs.describe())
+        run.write_config(resolved.config)
+    found = world.broadcast(str(run.path) if world.writes else None)
+    return run if world.writes else Run(Path(found), writes=False)
 
 
 def resume(
@@ -107,12 +110,15 @@ def resume(
     if world.broadcast(run.finished):
         run.log(f"{run.path}: finished already")
         return run.path
-    if device is not None:
-        config = replace(config, device=pick_device(device))
-    if threads is not None:
-        config = replace(config, threads=threads)
-    config = replace(config, device=world.device(config.device))
-    inputs = find_inputs(config)
+    inputs = open_inputs(config)
+    _check_unchanged(run, inputs)
+    config = replace(config, device=device or config.device, threads=threads or config.threads)
+    resolved = resolve(config, inputs)
+    run_stages(run, resolved, prepare(resolved))
+    return run.path
+
+
+def _check_unchanged(run: Run, inputs: Inputs) -> None:
     before, now = read_json(run.path / "inputs.json"), inputs.describe()
     for key in sorted(set(before) | set(now)):
         for field in ("sha256", "digest", "identity"):
@@ -123,8 +129,6 @@ def resume(
                     f"now {new}{changes(before.get(key, {}), now.get(key, {}))}); bring it back, "
                     "or start a new run"
                 )
-    torch.set_num_threads(config.threads or 1)
-    return _execute(run, config, inputs, _prepare(config, inputs))
 
 
 @dataclass(frozen=True)
@@ -135,67 +139,33 @@ class Start:
         data: Base-class samples.
         validation: The validation classes, None if there are none to speak of.
         encoder: Before training.
-        cache: Teacher features, None if no stage reads them.
         notes: What the user should know.
     """
 
     data: TrainingData
     validation: Validation | None
     encoder: SkeletonEncoder
-    cache: TeacherCache | None
     notes: tuple[str, ...]
 
 
-def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
-    protocol, notes = inputs.protocol, []
-    if note := undeclared(inputs.store.preprocessing, inputs.dataset):
-        notes.append(note)
-    for name in config.stages:
-        if unverified := STAGES.load(name).unverified:
-            notes.append(f"stage {name} is UNVERIFIED: {unverified}")
-    ids = base_samples(config, inputs)
-    whole = len(inputs.manifest.subset(protocol.base))
-    if len(ids) < whole:
-        notes.append(f"{len(ids)} of {whole} base samples take part, as data.* asks")
-    cache = inputs.cache if config.teacher_stages else None
-    if cache is not None:
-        notes.append(about(cache))
-        changed = other_teacher(config.inputs.init, cache) if config.inputs.init else None
-        if changed is not None:
-            notes.append(f"{config.inputs.init} learned from another teacher: {changed}")
-        failed = set(cache.failed)
-        kept = [i for i in ids if i not in failed]
-        if len(kept) < len(ids):
-            notes.append(
-                f"{len(ids) - len(kept)} of {len(ids)} base samples are left out: the teacher "
-                f"failed on them (see {cache.path.stem}.failures.csv)"
-            )
-        ids = kept
-        if cache.attrs.get("teacher", {}).get("trained") is False:
-            notes.append("the teacher is UNTRAINED: its features are random")
-        if cache.video is None:
-            notes.append(
-                "the cache holds no f_v, its teacher saw no video: the target is f_t alone"
-            )
+def prepare(resolved: ResolvedRun) -> Start:
+    """Read the samples that take part into memory and build the encoder.
 
-        cache.rows(ids)  # none is pending
+    Raises:
+        SkelfewError: Samples, cache or settings do not fit.
+    """
+    config, inputs = resolved.config, resolved.inputs
+    protocol = inputs.protocol
+    torch.set_num_threads(config.threads or 1)
+    ids, notes = _taking_part(resolved)
 
     def read(ids: Sequence[str], allowed: Sequence[int]) -> TrainingData:
-        return admit(
-            ids,
-            allowed=allowed,
-            protocol=protocol,
-            manifest=inputs.manifest,
-            store=inputs.store,
-            pipeline=pipeline_of(config, inputs),
-            bodies=config.data.bodies or 1,
-            device=torch.device(config.device),
-            cache=inputs.cache,
-        )
+        bodies = config.data.bodies or 1
+        return admit(ids, allowed, inputs, resolved.pipeline, bodies, resolved.device)
 
     data = read(ids, protocol.base)
     if "episodic" in config.stages:
-        notes += _head_notes(config.episodic.head, inputs.cache, data)
+        notes += _head_notes(resolved.head, inputs.cache, data)
     validation = None
     if protocol.validation:
         held_out = inputs.manifest.subset(protocol.validation).ids
@@ -206,16 +176,45 @@ def _prepare(config: TrainConfig, inputs: Inputs) -> Start:
             f"{protocol.path}: has no validation classes to select by; use --select last"
             + (" or --hold-out-validation" if config.train_on_validation else "")
         )
-    encoder = _build(config, inputs, data).to(config.device)
-    if config.compile:
-        check_compiler(config.device)
-        encoder.compile()
-    return Start(data, validation, encoder, cache, tuple(notes))
+    return Start(data, validation, _encoder(resolved, data), tuple(notes))
 
 
-def _head_notes(name: str, cache: TeacherCache | None, data: TrainingData) -> list[str]:
+def _taking_part(resolved: ResolvedRun) -> tuple[Sequence[str], list[str]]:
+    """Return the base samples whose teacher features are there, and what the user should know."""
+    config, inputs, ids = resolved.config, resolved.inputs, resolved.samples
+    notes = []
+    if note := undeclared(inputs.store.preprocessing, inputs.dataset):
+        notes.append(note)
+    for name in config.stages:
+        if unverified := STAGES.load(name).unverified:
+            notes.append(f"stage {name} is UNVERIFIED: {unverified}")
+    whole = len(inputs.manifest.subset(inputs.protocol.base))
+    if len(ids) < whole:
+        notes.append(f"{len(ids)} of {whole} base samples take part, as data.* asks")
+    cache, init = resolved.teacher, config.inputs.init
+    if cache is None:
+        return ids, notes
+    notes.append(about(cache))
+    if init and (changed := other_teacher(init, cache)):
+        notes.append(f"{init} learned from another teacher: {changed}")
+    failed = set(cache.failed)
+    kept = [i for i in ids if i not in failed]
+    if len(kept) < len(ids):
+        notes.append(
+            f"{len(ids) - len(kept)} of {len(ids)} base samples are left out: the teacher "
+            f"failed on them (see {cache.path.stem}.failures.csv)"
+        )
+    if cache.attrs.get("teacher", {}).get("trained") is False:
+        notes.append("the teacher is UNTRAINED: its features are random")
+    if cache.video is None:
+        notes.append("the cache holds no f_v, its teacher saw no video: the target is f_t alone")
+    cache.rows(kept)  # raises if one is pending
+    return kept, notes
+
+
+def _head_notes(head: Head, cache: TeacherCache | None, data: TrainingData) -> list[str]:
     """Return what to say of what a head must know of the classes; raise if it is not there."""
-    known = HEADS.load(name).knowledge(cache)
+    known = head.knowledge(cache)
     if known is None or cache is None:
         return []
     if absent := [c for c in data.classes if c not in known]:
@@ -226,83 +225,13 @@ def _head_notes(name: str, cache: TeacherCache | None, data: TrainingData) -> li
     return notes
 
 
-def _execute(run: Run, config: TrainConfig, inputs: Inputs, start: Start) -> Path:
-    run.write_environment()
-    validation = start.validation
-    run.log(
-        f"{run.path}: {config.preset} preset, stages {', '.join(config.stages)}, "
-        f"{len(start.data)} samples of {len(start.data.classes)} base classes"
-        + (f", {len(validation.data.classes)} validation classes" if validation else "")
-        + f", on {config.device}"
-    )
-    slower = fit_notes(start.encoder, config.precision, config.device, config.threads or 1)
-    for note in (*start.notes, *slower):
-        run.log(f"note: {note}")
-    world = current()
-    if world.size > 1:
-        head = build_head(config.episodic.head, config.episodic.head_settings)
-        refuse(config.stages, start.encoder, config.episodic.head, head.reads)
-        share(start.encoder, world)
-        run.log(f"{world.size} processes, each with its slice of every batch")
-    with stop_on_signals() as stop:
-        try:
-            _stages(run, config, inputs, start, stop, world)
-            world.barrier()
-        except Interrupted:
-            run.log("interrupted; state saved", show=False)
-            raise Interrupted(str(run.path)) from None
-    run.log(f"{run.path}: finished")
-    return run.path
-
-
-def _stages(
-    run: Run, config: TrainConfig, inputs: Inputs, start: Start, stop: StopRequest, world: World
-) -> None:
-    fusion = config.fusion
-    if fusion is None:
-        fusion = encoders_share(start.data, inputs.store, config.seed)
-        run.log(f"fusion: the encoder has the share {fusion:.2f}, aligned joints have the rest")
-    first, again = 0, world.broadcast(run.checkpoint.is_file())
-    if again:
-        first = int(load_scalars(run.checkpoint)["position"]["stage"])
-    else:
-        run.keep_rows(0)
-    for index in range(first, len(config.stages)):
-        stage = _stage(config.stages[index], start, config)
-        loop = StageLoop(run, config, stage, index, start.data, start.validation, stop, world)
-        if again and index == first:
-            loop.restore()
-        loop.run()
-        if not run.writes:
-            continue
-        about = describe(config, inputs, run, config.stages[: index + 1], fusion)
-        save_encoder(run.path / f"encoder.{stage.name}.safetensors", start.encoder, about)
-        if stage.scored_by is not None:
-            about = {"run": run.name, "dataset": inputs.dataset}
-            save_head(run.head, stage.scored_by, start.encoder.feature_dim, about)
-        if isinstance(stage, Bridging) and inputs.cache is not None:
-            bridge = bridge_of(stage, inputs.cache, getattr(config, stage.name))
-            save_bridge(bridge_path(run.path, stage.name), bridge)
-    if run.writes:
-        save_encoder(
-            run.encoder, start.encoder, describe(config, inputs, run, config.stages, fusion)
-        )
-
-
-def _stage(name: str, start: Start, config: TrainConfig) -> Stage:
-    settings, data = getattr(config, name), start.data
-    if start.cache is not None and name in config.teacher_stages:
-        data = data.with_targets(settings.representation, settings.target_form)
-    stage: Stage = STAGES.load(name)(start.encoder, data, settings, config.seed)
-    return stage
-
-
-def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonEncoder:
+def _encoder(resolved: ResolvedRun, data: TrainingData) -> SkeletonEncoder:
     """Return a new encoder, with the weights of ``inputs.init`` if that is given."""
+    config, cache = resolved.config, resolved.inputs.cache
     feature_dim = None
     aligned = {getattr(getattr(config, s), "width_align", "") for s in config.teacher_stages}
-    if "encoder_512" in aligned and inputs.cache is not None:
-        feature_dim = inputs.cache.dim
+    if "encoder_512" in aligned and cache is not None:
+        feature_dim = cache.dim
     with seeded(config.seed, "encoder"):
         encoder = build_encoder(
             config.encoder.name,
@@ -315,6 +244,96 @@ def _build(config: TrainConfig, inputs: Inputs, data: TrainingData) -> SkeletonE
             **config.encoder.own,
         )
     if config.inputs.init is not None:
-        classes_seen_by(config.inputs.init, inputs)
         load_initial(config.inputs.init, encoder)
+    encoder = encoder.to(resolved.device)
+    if config.compile:
+        check_compiler(config.device)
+        encoder.compile()
     return encoder
+
+
+def run_stages(run: Run, resolved: ResolvedRun, start: Start) -> None:
+    """Train stage after stage, from a checkpoint if there is one, and write what each leaves.
+
+    Raises:
+        Interrupted: After a signal; the state is saved.
+    """
+    config, world, validation = resolved.config, current(), start.validation
+    run.write_environment()
+    run.log(
+        f"{run.path}: {config.preset} preset, stages {', '.join(config.stages)}, "
+        f"{len(start.data)} samples of {len(start.data.classes)} base classes"
+        + (f", {len(validation.data.classes)} validation classes" if validation else "")
+        + f", on {config.device}"
+    )
+    slower = fit_notes(start.encoder, config.precision, config.device, config.threads or 1)
+    for note in (*start.notes, *slower):
+        run.log(f"note: {note}")
+    if world.size > 1:
+        refuse(config.stages, start.encoder, config.episodic.head, resolved.head.reads)
+        share(start.encoder, world)
+        run.log(f"{world.size} processes, each with its slice of every batch")
+    with stop_on_signals() as stop:
+        try:
+            fusion = _fusion(run, resolved, start)
+            first, again = 0, world.broadcast(run.checkpoint.is_file())
+            if again:
+                first = int(load_scalars(run.checkpoint)["position"]["stage"])
+            else:
+                run.keep_rows(0)
+            for index in range(first, len(config.stages)):
+                stage = make_stage(config.stages[index], resolved, start)
+                loop = StageLoop(
+                    run, stage, index, stop, validation, world,
+                    config.select, config.precision, config.checkpoint_minutes,
+                )  # fmt: skip
+                if again and index == first:
+                    loop.restore()
+                loop.run()
+                lineage = describe(resolved, run.name, config.stages[: index + 1], fusion)
+                _save(run, stage, resolved, start.encoder, lineage)
+            if run.writes:
+                save_encoder(run.encoder, start.encoder, lineage)
+            world.barrier()
+        except Interrupted:
+            run.log("interrupted; state saved", show=False)
+            raise Interrupted(str(run.path)) from None
+    run.log(f"{run.path}: finished")
+
+
+def _fusion(run: Run, resolved: ResolvedRun, start: Start) -> float:
+    """Return the share of the encoder where clips are compared: as set, else as measured."""
+    fusion = resolved.config.fusion
+    if fusion is None:
+        fusion = encoders_share(start.data, resolved.inputs.store, resolved.config.seed)
+        run.log(f"fusion: the encoder has the share {fusion:.2f}, aligned joints have the rest")
+    return fusion
+
+
+def make_stage(name: str, resolved: ResolvedRun, start: Start) -> Stage:
+    """Return a stage of the run, with teacher features for one that learns from them."""
+    config, data = resolved.config, start.data
+    settings = getattr(config, name)
+    if name in config.teacher_stages:
+        data = data.with_targets(settings.representation, settings.target_form)
+    stage: Stage = STAGES.load(name)(start.encoder, data, settings, config.seed)
+    return stage
+
+
+def _save(
+    run: Run,
+    stage: Stage,
+    resolved: ResolvedRun,
+    encoder: SkeletonEncoder,
+    lineage: dict[str, Any],
+) -> None:
+    """Write what a stage leaves: the encoder, a head, the bridge to the teacher's space."""
+    if not run.writes:
+        return
+    save_encoder(run.path / f"encoder.{stage.name}.safetensors", encoder, lineage)
+    if stage.scored_by is not None:
+        origin = {"run": run.name, "dataset": resolved.inputs.dataset}
+        save_head(run.head, stage.scored_by, encoder.feature_dim, origin)
+    if isinstance(stage, Bridging) and resolved.teacher is not None:
+        bridge = bridge_of(stage, resolved.teacher, getattr(resolved.config, stage.name))
+        save_bridge(bridge_path(run.path, stage.name), bridge)

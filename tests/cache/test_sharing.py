@@ -15,7 +15,7 @@ from small_world import FAST, make_world
 
 from skelfew.cli import cache as cache_command
 from skelfew.cli import evaluate, train
-from skelfew.config import InputConfig, TrainConfig
+from skelfew.config import InputConfig
 from skelfew.runs.folder import newest_run
 from skelfew.runs.inputs import find_inputs
 
@@ -83,10 +83,7 @@ def test_every_form_of_a_cache_gives_the_same_inputs(
         run(cache_command, "push", folder, "s3://lab/caches/")
         forms = [folder, served / "tiny.zarr.zip", f"{web.url}/tiny.zarr.zip",
                  "s3://lab/caches/tiny.zarr", folder.as_uri()]  # fmt: skip
-        found = [
-            find_inputs(TrainConfig(inputs=InputConfig(cache=str(form)), protocol="tiny"))
-            for form in forms
-        ]
+        found = [find_inputs(InputConfig(cache=str(form)), "tiny") for form in forms]
     digests = {inputs.describe()["cache"]["digest"] for inputs in found}
     assert len(digests) == 1
     assert len({inputs.cache.targets(["c1n0"]).tobytes() for inputs in found if inputs.cache}) == 1

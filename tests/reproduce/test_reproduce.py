@@ -26,8 +26,8 @@ from skelfew.reproduce.summary import paired, summarise
 from skelfew.reproduce.tables import TableError, list_tables, load_table
 from skelfew.reproduce.text import difference, percent
 from skelfew.reproduce.work import do
-from skelfew.runs.inputs import find_inputs
 from skelfew.training.base_samples import base_samples
+from skelfew.training.resolve import open_inputs
 
 
 @pytest.fixture
@@ -192,19 +192,19 @@ def test_base_samples_are_nested_parts(world: Path) -> None:
         "inputs.dataset",
         "tiny",
     )
-    inputs = find_inputs(config)
+    inputs = open_inputs(config)
     chosen = {}
     for count in (2, 3, None):
-        chosen[count] = set(base_samples(override(config, "data.base_classes", count), inputs))
+        chosen[count] = set(base_samples(override(config, "data.base_classes", count).data, inputs))
     assert chosen[2] < chosen[3] < chosen[None]
     assert len(chosen[2]) == 2 * EACH and len(chosen[None]) == len(BASE) * EACH
     few = override(config, "data.samples_per_class", 3)
     more = override(config, "data.samples_per_class", 4)
-    assert set(base_samples(few, inputs)) < set(base_samples(more, inputs))
-    assert len(base_samples(few, inputs)) == 3 * len(BASE)
+    assert set(base_samples(few.data, inputs)) < set(base_samples(more.data, inputs))
+    assert len(base_samples(few.data, inputs)) == 3 * len(BASE)
     for key, text in (("base_classes", "4 base classes"), ("samples_per_class", "10 samples")):
         with pytest.raises(SkelfewError, match=text):
-            base_samples(override(config, f"data.{key}", 99), inputs)
+            base_samples(override(config, f"data.{key}", 99).data, inputs)
 
 
 def test_student_intervals_are_those_of_scipy() -> None:

@@ -27,8 +27,7 @@ from skelfew.reproduce.plan import commands
 from skelfew.reproduce.summary import summarise
 from skelfew.reproduce.text import heading, remarks, terminal
 from skelfew.runs.folder import Run
-from skelfew.runs.inputs import find_inputs
-from skelfew.training.resolve import resolve
+from skelfew.training.resolve import open_inputs, resolve
 
 MORE = """
 [caches.other]
@@ -183,9 +182,9 @@ def test_the_plan_gives_commands_that_say_the_same(world: Path, row: str) -> Non
     config = configure(
         given["preset"], {k: v for k, v in given.items() if k not in fixed}, settings
     )
-    config = resolve(config, find_inputs(config))
+    config = resolve(config, open_inputs(config)).config
     taking_part = [
-        {k: v for k, v in c.flat().items() if not k.startswith(expansion.idle(c))}
+        {k: v for k, v in c.flat().items() if not k.startswith(expansion.idle(c.stages))}
         for c in (replace(config, device="cpu"), unit.config)
         if c is not None
     ]

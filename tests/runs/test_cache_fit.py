@@ -102,9 +102,7 @@ def write(world: Path, name: str, ids: list[str] | None = None, **changed: Any) 
 def find(world: Path, cache: Path, **options: Any) -> Inputs:
     given = InputConfig(cache=str(cache), manifest=str(world / "manifests" / "tiny.csv"),
                         store=str(world / "data" / "tiny.h5"), **options)  # fmt: skip
-    return find_inputs(
-        TrainConfig(inputs=given, protocol=str(world / "manifests/protocols/tiny.json"))
-    )
+    return find_inputs(given, str(world / "manifests/protocols/tiny.json"))
 
 
 def test_renamed_ids_are_explained_and_mended(world: Path) -> None:

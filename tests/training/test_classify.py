@@ -23,8 +23,8 @@ from skelfew.predict.model import Model
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.recordings import Clip
 from skelfew.runs.folder import Run
-from skelfew.runs.inputs import find_inputs
-from skelfew.training.run import _prepare, train
+from skelfew.training.resolve import open_inputs, resolve
+from skelfew.training.run import prepare, train
 from skelfew.training.validation import encoders_share
 
 SMALL = {
@@ -80,9 +80,8 @@ def test_a_run_trains_whitens_and_is_scored_beside_no_training() -> None:
 def test_the_encoders_share_is_what_matching_gets_wrong_on_base_classes() -> None:
     """All right, no better than chance, and a share that is set."""
     config = settings()
-    inputs = find_inputs(config)
-    start = _prepare(config, inputs)
-    data = start.data
+    inputs = open_inputs(config)
+    data = prepare(resolve(config, inputs)).data
     assert encoders_share(data, inputs.store, 0) == 0.05
     draw = torch.Generator().manual_seed(0)
     shuffled = data.labels[torch.randperm(len(data), generator=draw)]

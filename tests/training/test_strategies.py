@@ -19,11 +19,10 @@ from skelfew.errors import SkelfewError
 from skelfew.reproduce.budget import spend, spent
 from skelfew.reproduce.tables import TableError, load_table
 from skelfew.runs.folder import Run
-from skelfew.runs.inputs import find_inputs
 from skelfew.training.data import TrainingData
 from skelfew.training.loop import Interrupted, NotFiniteError, StageLoop, StopRequest
-from skelfew.training.resolve import resolve
-from skelfew.training.run import _prepare, _stage, resume, train
+from skelfew.training.resolve import open_inputs, resolve
+from skelfew.training.run import make_stage, prepare, resume, train
 from skelfew.training.stages import STAGES
 from skelfew.training.stages.byol import CrossModalBYOL, byol_loss
 from skelfew.training.stages.collapse import CollapseError
@@ -57,9 +56,8 @@ def small(cache: Path, stage: str, **changes: Any) -> TrainConfig:
 
 def started(settings: TrainConfig) -> tuple[Any, TrainingData]:
     """Return the run's first stage and its data."""
-    inputs = find_inputs(settings)
-    settings = resolve(override(settings, "device", "cpu"), inputs)
-    stage: Any = _stage(settings.stages[0], _prepare(settings, inputs), settings)
+    resolved = resolve(override(settings, "device", "cpu"), open_inputs(settings))
+    stage: Any = make_stage(settings.stages[0], resolved, prepare(resolved))
     return stage, stage.data
 
 
@@ -189,7 +187,7 @@ def test_broken_inputs_are_named(world: Path, tmp_path: Path, stage: str) -> Non
     else:
         start, frames = int(data.bank._start[row, 0]), int(data.bank.frames[row])
         data.bank._rows[start : start + frames] = torch.nan
-    loop = StageLoop(Run(tmp_path), settings, built, 0, data, None, StopRequest())
+    loop = StageLoop(Run(tmp_path), built, 0, StopRequest())
     with pytest.raises(NotFiniteError, match=message):
         loop.run()
 
@@ -206,9 +204,9 @@ def test_collapse_ends_the_run(world: Path, tmp_path: Path, stage: str) -> None:
 def test_constant_predictions_are_a_collapse(world: Path, tmp_path: Path) -> None:
     # A rate of next to nothing on a projector of zeros: everybody gets the same prediction.
     settings = small(world, "direct", head="linear", optimizer__lr=1e-12)
-    stage, data = started(settings)
+    stage, _ = started(settings)
     torch.nn.init.zeros_(stage.module[1].weight)
-    loop = StageLoop(Run(tmp_path), settings, stage, 0, data, None, StopRequest())
+    loop = StageLoop(Run(tmp_path), stage, 0, StopRequest())
     with pytest.raises(CollapseError, match=r"spread of the predictions is 0\.0000.*--set direct"):
         loop.run()
 
@@ -241,13 +239,13 @@ def test_table_vii_has_a_row_for_every_strategy() -> None:
 
 def test_f_v_of_a_cache_without_it_is_refused(world: Path) -> None:
     settings = small(world, "infonce", representation="f_v")
-    inputs = find_inputs(settings)
+    inputs = open_inputs(settings)
     assert inputs.cache is not None
     text_only = replace(inputs, cache=replace(inputs.cache, video=None))
     with pytest.raises(SkelfewError, match=r"no representation f_v, .* there is f_t"):
         resolve(settings, text_only)
     auto = resolve(override(settings, "infonce.representation", "auto"), text_only)
-    assert auto.infonce.representation == "f_t"
+    assert auto.config.infonce.representation == "f_t"
 
 
 # Bad input

@@ -25,9 +25,9 @@ from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.cosine import episode_cosines
 from skelfew.runs.folder import Run, newest_run
-from skelfew.runs.inputs import find_inputs
-from skelfew.training.data import NovelClassError, admit, refuse_foreign
+from skelfew.training.data import NovelClassError, TrainingData, admit, refuse_foreign
 from skelfew.training.loop import NotFiniteError, StageLoop, StopRequest
+from skelfew.training.resolve import open_inputs
 from skelfew.training.run import resume, train
 from skelfew.training.stages import STAGES
 from skelfew.training.stages.collapse import CollapseError
@@ -148,20 +148,19 @@ def test_same_seed_same_numbers_other_seed_others(world: Path, tmp_path: Path) -
 # Novel classes
 
 
+def base_data(settings: TrainConfig) -> TrainingData:
+    inputs = open_inputs(settings)
+    ids = inputs.manifest.subset(BASE).ids
+    return admit(ids, BASE, inputs, Pipeline(length=8), 1, torch.device("cpu"))
+
+
 def test_ids_of_novel_classes_do_not_pass_the_door(world: Path) -> None:
-    inputs = find_inputs(config(world))
+    inputs = open_inputs(config(world))
     everything = inputs.manifest.ids
     base = inputs.manifest.subset(BASE).ids
     refuse_foreign(inputs.manifest, base, BASE)
-    door = {
-        "protocol": inputs.protocol,
-        "manifest": inputs.manifest,
-        "store": inputs.store,
-        "pipeline": Pipeline(length=8),
-        "bodies": 1,
-        "device": torch.device("cpu"),
-    }
-    assert len(admit(base, allowed=BASE, **door)) == len(base)
+    door = (inputs, Pipeline(length=8), 1, torch.device("cpu"))
+    assert len(admit(base, BASE, *door)) == len(base)
     for ids, allowed in (
         (everything, BASE),
         ([*base, "c7n3"], BASE),
@@ -169,7 +168,7 @@ def test_ids_of_novel_classes_do_not_pass_the_door(world: Path) -> None:
         (["c5n0"], BASE),
     ):
         with pytest.raises(NovelClassError, match="must not see"):
-            admit(ids, allowed=allowed, **door)
+            admit(ids, allowed, *door)
 
 
 def test_nothing_of_the_novel_classes_can_change_the_encoder(tmp_path: Path) -> None:
@@ -256,17 +255,7 @@ def test_bfloat16_and_masked_bodies(world: Path, tmp_path: Path) -> None:
 def test_episodes_share_a_forward_pass(world: Path) -> None:
     settings = config(world, episodic__episodes_per_step=3, episodic__episodes=4)
     settings = override(override(settings, "episodic.epoch_episodes", 4), "episodic.ways", 2)
-    inputs = find_inputs(settings)
-    data = admit(
-        inputs.manifest.subset(BASE).ids,
-        allowed=BASE,
-        protocol=inputs.protocol,
-        manifest=inputs.manifest,
-        store=inputs.store,
-        pipeline=Pipeline(length=8),
-        bodies=1,
-        device=torch.device("cpu"),
-    )
+    data = base_data(settings)
 
     class Mean(torch.nn.Module):
         feature_dim = 45
@@ -335,18 +324,7 @@ def test_divergence_names_the_samples(world: Path, tmp_path: Path) -> None:
 
 def test_broken_targets_are_named(world: Path, tmp_path: Path) -> None:
     settings = config(world)
-    inputs = find_inputs(settings)
-    data = admit(
-        inputs.manifest.subset(BASE).ids,
-        allowed=BASE,
-        protocol=inputs.protocol,
-        manifest=inputs.manifest,
-        store=inputs.store,
-        pipeline=Pipeline(length=8),
-        bodies=1,
-        device=torch.device("cpu"),
-        cache=inputs.cache,
-    ).with_targets("f_v+f_t", "unit")
+    data = base_data(settings).with_targets("f_v+f_t", "unit")
     assert data.targets is not None
     data.targets[data.ids.index("c2n7")] = torch.nan
 
@@ -358,7 +336,7 @@ def test_broken_targets_are_named(world: Path, tmp_path: Path) -> None:
 
     encoder: Any = Encoder(3 * 8 * 15, 24)
     stage = Transfer(encoder, data, replace(settings.transfer, batch=40), seed=0)
-    loop = StageLoop(Run(tmp_path), settings, stage, 0, data, None, StopRequest())
+    loop = StageLoop(Run(tmp_path), stage, 0, StopRequest())
     with pytest.raises(NotFiniteError, match="the teacher features of c2n7 hold NaN"):
         loop.run()
 

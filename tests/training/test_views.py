@@ -8,9 +8,8 @@ from small_world import FAST, make_world
 
 from skelfew.cache import CacheWriter, TeacherCache
 from skelfew.cli.train import configure
-from skelfew.runs.inputs import find_inputs
-from skelfew.training.resolve import resolve
-from skelfew.training.run import _prepare, _stage
+from skelfew.training.resolve import open_inputs, resolve
+from skelfew.training.run import make_stage, prepare
 from skelfew.training.stages.direct import Direct
 
 
@@ -36,11 +35,10 @@ def test_a_view_is_drawn_for_every_sample_and_step_by_the_seed(tmp_path: Path) -
     given |= {"frames": 8, "target_form": "raw", "representation": "f_v", "threads": 1}
     given["protocol"] = str(tmp_path / "manifests" / "protocols" / "tiny.json")
     config = configure("recommended", given, settings)
-    inputs = find_inputs(config)
-    config = resolve(config, inputs)
+    resolved = resolve(config, open_inputs(config))
 
     def stage() -> Direct:
-        made = _stage("direct", _prepare(config, inputs), config)
+        made = make_stage("direct", resolved, prepare(resolved))
         assert isinstance(made, Direct)
         return made
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from skelfew.config.stages import OptimizerConfig
 from skelfew.fewshot.head import HeadClassifier
+from skelfew.training.data import TrainingData
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Stage(ABC):
             One with ``representation`` and ``target_form`` asks for teacher features as targets.
         unverified: What of it could not be checked against its source; shown by every run.
         one_process: Whether several processes would come to other numbers than one.
+        data: What it draws from.
+        seed: Of everything random.
         module: All that is learned, the encoder in it; its state dict goes into the checkpoint.
         optimizer: Optimiser and schedule.
         epochs: How many.
@@ -63,6 +66,8 @@ class Stage(ABC):
     Config: ClassVar[type[Any]]
     unverified: ClassVar[str] = ""
     one_process: ClassVar[bool] = False
+    data: TrainingData
+    seed: int
     module: nn.Module
     optimizer: OptimizerConfig
     epochs: int
