@@ -4,10 +4,11 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
 from skelfew.encoders import build_encoder
 from skelfew.encoders.backbone import EncoderWithClassifier
@@ -118,6 +119,30 @@ def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, dict[str, Any]]:
         raise WeightsError(f"{path}: describes an encoder that cannot be built: {error}") from None
     _fill(encoder, _tensors(path), path)
     return encoder.eval(), metadata
+
+
+class Opened(NamedTuple):
+    """A trained encoder and how it is used.
+
+    Attributes:
+        encoder: In evaluation mode.
+        about: What its file says about it.
+        pipeline: How skeletons become its input; None if the file does not say.
+        share: Of the encoder beside aligned joints, as ``fusion`` of its run; 0 without these.
+    """
+
+    encoder: SkeletonEncoder
+    about: dict[str, Any]
+    pipeline: Pipeline | None
+    share: float
+
+
+def open_encoder(path: str | Path) -> Opened:
+    """Open a file of ``save_encoder``; errors are those of ``load_encoder``."""
+    encoder, about = load_encoder(path)
+    given = about.get("pipeline")
+    pipeline = None if given is None else Pipeline.from_dict(given, str(path))
+    return Opened(encoder, about, pipeline, float(about.get("fusion") or 0))
 
 
 def load_public(path: str | Path, model: SkeletonEncoder | EncoderWithClassifier) -> list[str]:

@@ -27,20 +27,22 @@ PART_WEIGHTS = (0.75, 0.25)  # of pose and motion, chosen on base classes of UTD
 
 @torch.no_grad()
 def encode(
-    encoder: nn.Module,
-    bank: SkeletonBank,
-    device: torch.device | str = "cpu",
-    batch: int = _BATCH,
-    output: str = "pooled",
+    encoder: nn.Module, bank: SkeletonBank, output: str = "pooled", shown: bool = True
 ) -> Tensor:
-    """Return an output (n, *F) float32 for all samples of a bank, without augmentation."""
-    encoder = encoder.to(device).eval()
+    """Return an output (n, *F) float32 for all samples of a bank, on the processor.
+
+    Without augmentation, in evaluation mode, on the device of the weights; the encoder's own mode
+    is kept. ``shown`` is whether progress is shown.
+    """
+    training, device = encoder.training, next(encoder.parameters()).device
+    encoder.eval()
     parts = []
-    with Progress("encode", len(bank), unit="clips") as progress:
-        for rows in torch.arange(len(bank)).split(batch):
+    with Progress("encode", len(bank), unit="clips", shown=shown) as progress:
+        for rows in torch.arange(len(bank)).split(_BATCH):
             skeletons = bank.batch(rows, train=False).to(device)
             parts.append(read(encoder, skeletons, output).float().cpu())
             progress.advance(len(rows))
+    encoder.train(training)
     return torch.cat(parts)
 
 

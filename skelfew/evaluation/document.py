@@ -131,10 +131,7 @@ def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> dict[str, Any
             output = getattr(classifier, "reads", "pooled")
             if output not in features:
                 features[output] = class_features(subject, plan.scored(protocol), output)
-            if classifier is None:
-                result = _against_texts(subject, features[output], protocol, plan)
-            else:
-                result = _score(subject, features[output], protocol, classifier, plan, mode)
+            result = score(subject, features[output], protocol, classifier, plan, mode)
             label = subject.name
             if plan.average and label not in UNTRAINED:
                 label = f"{len(learned)} runs"
@@ -227,16 +224,21 @@ def protocols_of(subject: Subject, plan: EvaluationPlan) -> list[Protocol]:
     for protocol in protocols:
         if not plan.scored(protocol):
             raise SkelfewError(f"{protocol.path}: has no {plan.classes} classes to score")
-        seen = sorted(set(subject.trained_on or ()) & set(plan.scored(protocol)))
-        if seen:
-            split = f" in split {protocol.split}" if protocol.split else ""
-            own = f"; its own split is {subject.split}" if subject.split else ""
-            raise SkelfewError(
-                f"{subject.name} was trained on class {', '.join(map(str, seen[:5]))}"
-                f"{', ...' if len(seen) > 5 else ''}, {plan.classes}{split} of {protocol.name}"
-                f"{own}; a score would mean nothing. Train with this protocol and split first"
-            )
+        check_unseen(subject, protocol, plan)
     return protocols
+
+
+def check_unseen(subject: Subject, protocol: Protocol, plan: EvaluationPlan) -> None:
+    """Raise SkelfewError if a subject was trained on a class that is scored."""
+    seen = sorted(set(subject.trained_on or ()) & set(plan.scored(protocol)))
+    if seen:
+        split = f" in split {protocol.split}" if protocol.split else ""
+        own = f"; its own split is {subject.split}" if subject.split else ""
+        raise SkelfewError(
+            f"{subject.name} was trained on class {', '.join(map(str, seen[:5]))}"
+            f"{', ...' if len(seen) > 5 else ''}, {plan.classes}{split} of {protocol.name}"
+            f"{own}; a score would mean nothing. Train with this protocol and split first"
+        )
 
 
 def _same(one: str | None, other: str | None) -> bool:
@@ -263,14 +265,21 @@ def class_features(subject: Subject, classes: Sequence[int], output: str = "pool
     return Features(values, ids, labels)
 
 
-def _score(
+def score(
     subject: Subject,
     features: Features,
     protocol: Protocol,
-    classifier: Classifier,
+    classifier: Classifier | None,
     plan: EvaluationPlan,
     mode: str,
 ) -> Result:
+    """Score features of the classes of a plan; without a classifier, by the texts of the classes."""
+    if classifier is None:
+        if subject.texts is None:
+            raise SkelfewError(f"{subject.name}: nothing there can be compared with texts")
+        return score_texts(
+            features, classes := plan.scored(protocol), subject.texts(classes), plan.seed
+        )
     if mode == "exemplars":
         return score_exemplars(features, protocol, classifier, plan.shots, plan.exclude, plan.seed)
     classes = plan.scored(protocol)
@@ -301,15 +310,6 @@ def _groups(manifest: Manifest, ids: Sequence[str], column: str) -> list[str]:
             f"{unknown[0]}; exemplars cannot be drawn within it"
         )
     return [f"{column} {value}" for value in values]
-
-
-def _against_texts(
-    subject: Subject, features: Features, protocol: Protocol, plan: EvaluationPlan
-) -> Result:
-    if subject.texts is None:
-        raise SkelfewError(f"{subject.name}: nothing there can be compared with texts")
-    classes = plan.scored(protocol)
-    return score_texts(features, classes, subject.texts(classes), plan.seed)
 
 
 def _row(

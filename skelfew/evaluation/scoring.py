@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.data.episodes import episode_labels, sample_episodes
@@ -20,7 +19,7 @@ from skelfew.evaluation.statistics import (
     per_class,
     student_interval,
 )
-from skelfew.fewshot import Classifier
+from skelfew.fewshot import Classifier, build_classifier
 
 # Query values of the episodes scored together: about a processor's cache, and more for sequences,
 # whose alignment has many small steps.
@@ -146,8 +145,9 @@ def score_texts(
     """
     classes = tuple(classes)
     query = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
-    cosines = F.normalize(features.values[query], dim=-1) @ F.normalize(vectors, dim=-1).T
-    predicted, answers = cosines.argmax(dim=-1).numpy(), Answers()
+    rule = build_classifier("cosine")
+    logits = rule.scores(vectors[None], features.values[query][None], len(classes)).logits[0]
+    predicted, answers = logits.argmax(dim=-1).numpy(), Answers()
     confusion = _count(features, classes, query, predicted, answers)
     micro, macro = bootstrap(confusion, seed=seed)
     return _result(micro, macro, classes, confusion, 0, len(query), answers)
@@ -360,14 +360,6 @@ def episode_hits(
         hits.append(scores.logits.argmax(dim=-1) == truth)
         changed += int(scores.changed.sum())
     return torch.cat(hits), changed
-
-
-def mean_over_splits(results: Sequence[Result]) -> tuple[Estimate, Estimate]:
-    """Return the mean micro and macro accuracy over the splits of a protocol."""
-    return (
-        student_interval([r.micro.value for r in results], "splits"),
-        student_interval([r.macro.value for r in results], "splits"),
-    )
 
 
 def _take(values: Tensor, rows: Tensor) -> Tensor:

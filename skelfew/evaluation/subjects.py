@@ -11,10 +11,9 @@ from skelfew.config import InputConfig
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline, undeclared
 from skelfew.data.input.preprocess import BRIDGED
-from skelfew.data.joints.layouts import layout_from_dict, load_layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
-from skelfew.encoders.checkpoints import load_encoder, read_metadata
+from skelfew.encoders.checkpoints import open_encoder, read_metadata
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import (
     RAW_FRAMES,
@@ -153,11 +152,10 @@ def encoder_subject(
         device: Where the encoder runs.
         keep: Folder for the features; None does not keep them.
     """
-    encoder, metadata = load_encoder(path)
+    encoder, metadata, pipeline, share = open_encoder(path)
     odd: str | None = None
-    _check_fit(path, encoder.config, store)
-    if metadata.get("pipeline") is not None:
-        pipeline = Pipeline.from_dict(metadata["pipeline"], str(path))
+    _check_fit(path, encoder, store)
+    if pipeline is not None:
         if pipeline.coordinates != store.coordinates:
             raise SkelfewError(
                 f"{path}: an encoder of {pipeline.coordinates}D joints, but {store.path} holds "
@@ -167,7 +165,7 @@ def encoder_subject(
         declared = store.preprocessing
         pipeline = Pipeline.for_data(declared, manifest.name, coordinates=store.coordinates)
         odd = undeclared(declared, manifest.name)
-    digest, share = file_digest(path), float(metadata.get("fusion") or 0)
+    digest, prepared = file_digest(path), pipeline
     basis = {
         "encoder_sha256": digest,
         "skeletons_digest": store.attrs.get("digest"),
@@ -176,14 +174,14 @@ def encoder_subject(
     }
 
     def features(ids: Sequence[str], output: str = "pooled") -> Tensor:
-        check_output(output, pipeline.coordinates)
+        check_output(output, prepared.coordinates)
         if output == "clips" and share:
             parts = raw_features(store, ids, "clips", aligned=True)
             return fused_clips(features(ids, "frames"), parts, share)
 
         def make() -> Tensor:
-            bank = SkeletonBank.from_store(store, ids, pipeline, encoder.config["bodies"])
-            return encode(encoder, bank, device, output=output)
+            bank = SkeletonBank.from_store(store, ids, prepared, encoder.bodies)
+            return encode(encoder.to(device), bank, output)
 
         return kept(keep, basis if output == "pooled" else {**basis, "output": output}, ids, make)
 
@@ -208,19 +206,18 @@ def encoder_subject(
     )
 
 
-def _check_fit(path: Path, config: dict[str, Any], store: SkeletonStore) -> None:
+def _check_fit(path: Path, encoder: SkeletonEncoder, store: SkeletonStore) -> None:
     """Raise SkelfewError if an encoder was built for other skeletons than those of the store."""
-    described = config["layout"]
-    layout = layout_from_dict(described) if isinstance(described, dict) else load_layout(described)
+    layout = encoder.layout
     if not layout.same_graph(store.joint_layout):
         same = layout.name == store.layout
         raise SkelfewError(
             f"{path}: an encoder of {layout.name} skeletons, but {store.path} holds "
             f"{store.layout} ones" + ("; the two layouts of that name differ" if same else "")
         )
-    if config["channels"] != store.channels:
+    if encoder.channels != store.channels:
         raise SkelfewError(
-            f"{path}: an encoder of joints with {config['channels']} values, but {store.path} has "
+            f"{path}: an encoder of joints with {encoder.channels} values, but {store.path} has "
             f"{store.channels} a joint"
         )
 

@@ -12,17 +12,14 @@ from torch import Tensor
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.joint_maps import joint_map, project
-from skelfew.data.joints.layouts import Layout, layout_from_dict, load_layout
-from skelfew.encoders.checkpoints import load_encoder
+from skelfew.data.joints.layouts import Layout, load_layout
+from skelfew.encoders.checkpoints import open_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.encoders.features import clip_parts, flat_positions, fused_clips, raw_pipeline
-from skelfew.encoders.outputs import read
+from skelfew.encoders.features import clip_parts, encode, flat_positions, fused_clips, raw_pipeline
 from skelfew.errors import SkelfewError
 from skelfew.predict.recordings import Clip
 from skelfew.predict.similarity import MEASURES, Measure
 from skelfew.runs.folder import Run, newest_run
-
-_BATCH = 128
 
 
 class LayoutMismatch(SkelfewError):
@@ -83,22 +80,15 @@ class Model:
     @classmethod
     def from_file(cls, path: Path) -> "Model":
         """Open an ``encoder.safetensors``."""
-        encoder, about = load_encoder(path)
-        described, channels = encoder.config["layout"], encoder.config["channels"]
-        layout = (
-            layout_from_dict(described, str(path))
-            if isinstance(described, dict)
-            else load_layout(described)
-        )
-        if about.get("pipeline") is not None:
-            pipeline = Pipeline.from_dict(about["pipeline"], str(path))
-        else:  # written by somebody else: the preparation of its data set
-            coordinates = 2 if channels == 2 else 3
-            name = str(about.get("dataset", ""))
-            pipeline = Pipeline.for_data(None, name, coordinates=coordinates)
-        share, bodies = float(about.get("fusion") or 0), encoder.config["bodies"]
-        model = cls(str(path), encoder, pipeline, layout, channels, bodies, about)
-        return replace(model, compared_by="dtw", share=share) if share else model
+        encoder, about, pipeline, share = open_encoder(path)
+        if pipeline is None:  # the preparation of its data set
+            coordinates = 2 if encoder.channels == 2 else 3
+            pipeline = Pipeline.for_data(
+                None, str(about.get("dataset", "")), coordinates=coordinates
+            )
+        rule = "dtw" if share else "cosine"
+        takes = (encoder.layout, encoder.channels, encoder.bodies)
+        return cls(str(path), encoder, pipeline, *takes, about, rule, share)
 
     @classmethod
     def raw(cls, layout: Layout | str, coordinates: int = 3, bodies: int = 1) -> "Model":
@@ -190,18 +180,12 @@ class Model:
         bank = SkeletonBank.from_clips(named, self.layout, self.pipeline, self.bodies)
         if self.encoder is None:
             return clip_parts(bank) if self.compared_by == "dtw" else flat_positions(bank)
-        device = next(self.encoder.parameters()).device
-        output = "frames" if self.share else "pooled"
-        with torch.inference_mode():
-            parts = [
-                read(self.encoder, bank.batch(rows, train=False).to(device), output).float().cpu()
-                for rows in torch.arange(len(bank)).split(_BATCH)
-            ]
+        values = encode(self.encoder, bank, "frames" if self.share else "pooled", shown=False)
         if not self.share:
-            return torch.cat(parts)
+            return values
         beside = raw_pipeline(self.coordinates, aligned=True)
         bank = SkeletonBank.from_clips(named, self.layout, beside, self.bodies)
-        return fused_clips(torch.cat(parts), clip_parts(bank), self.share)
+        return fused_clips(values, clip_parts(bank), self.share)
 
     def to(self, device: str) -> "Model":
         """Move the encoder to a device."""

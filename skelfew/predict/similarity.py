@@ -71,7 +71,7 @@ def to_exemplars(kind: str, support: Tensor, features: Tensor) -> Tensor:
             its mean pose, which counts half: standing about looks like most actions otherwise.
     """
     if kind == "cosine":
-        return 1 - F.normalize(features, dim=1) @ F.normalize(support, dim=1).T
+        return 1 - cosines(support, features)
     rule = build_classifier("dtw")
     assert isinstance(rule, DTW)
     return 1 - rule.similarities(_moving(support)[None], _moving(features)[None])[0]

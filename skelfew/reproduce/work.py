@@ -4,17 +4,16 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from skelfew.data.protocols.protocol import Protocol
-from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import TEXTS
-from skelfew.evaluation.document import class_features
-from skelfew.evaluation.scoring import Features, Result, score_draws, score_exemplars, score_texts
+from skelfew.evaluation.document import EvaluationPlan, check_unseen, class_features
+from skelfew.evaluation.document import score as evaluated
+from skelfew.evaluation.scoring import Features, Result
 from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
 from skelfew.evaluation.zeroshot import text_subject
 from skelfew.fewshot import Classifier, build_classifier, pooled_beside
@@ -153,29 +152,26 @@ def score(
     """
     scores: dict[str, Any] = {}
     about: dict[str, Any] = {}
-    scored = protocol.novel if unit.classes == "novel" else protocol.validation
-    if seen := sorted(set(subject.trained_on or ()) & set(scored)):
-        raise SkelfewError(
-            f"{subject.name} was trained on class {seen[0]}, one of the {unit.classes} classes; "
-            "a score would mean nothing"
-        )
+    check_unseen(subject, protocol, _plan(unit, unit.classes))
     if unit.classes == "novel":
-        scores["novel"] = _scores(unit, subject, texts, protocol.novel, protocol)
+        scores["novel"] = _scores(unit, subject, texts, protocol, "novel")
         about["chance"] = 1 / len(protocol.novel)
         about["novel_classes"] = len(protocol.novel)
     if protocol.validation and (len(protocol.validation) > 1 or unit.classes == "validation"):
-        scores["validation"] = _scores(unit, subject, texts, protocol.validation, None)
+        scores["validation"] = _scores(unit, subject, texts, protocol, "validation")
         about["validation_chance"] = 1 / len(protocol.validation)
     return scores, about
 
 
+def _plan(unit: Unit, classes: str, shots: int = 1) -> EvaluationPlan:
+    return EvaluationPlan({}, shots, draws=unit.draws, seed=unit.seed, classes=classes)
+
+
 def _scores(
-    unit: Unit,
-    subject: Subject,
-    texts: Subject | None,
-    classes: Sequence[int],
-    exemplars_of: Protocol | None,
+    unit: Unit, subject: Subject, texts: Subject | None, protocol: Protocol, which: str
 ) -> dict[str, Any]:
+    """Score the ``novel`` or the ``validation`` classes."""
+    classes = _plan(unit, which).scored(protocol)
     pooled = class_features(subject, classes)
     scored: dict[str, tuple[Classifier, Features]] = {
         name: (build_classifier(name), pooled) for name in pooled_beside(unit.head)
@@ -186,22 +182,24 @@ def _scores(
             pooled if head.reads == "pooled" else class_features(subject, classes, head.reads)
         )
         scored[unit.head] = (head, features)
+    modes = ["draws"]
+    if which == "novel" and protocol.has_exemplars:
+        modes.append("exemplars")
     table: dict[str, Any] = {}
     for shots in unit.shots:
-        cells = table[str(shots)] = {}
+        cells, plan = table.setdefault(str(shots), {}), _plan(unit, which, shots)
         if shots == 0:
-            assert texts is not None and texts.texts is not None
-            told = score_texts(
-                class_features(texts, classes), classes, texts.texts(classes), unit.seed
-            )
-            cells[TEXTS] = {TEXTS: _numbers(told)}
+            assert texts is not None
+            of_texts = class_features(texts, classes)
+            cells[TEXTS] = {
+                TEXTS: _numbers(evaluated(texts, of_texts, protocol, None, plan, TEXTS))
+            }
             continue
         for name, (classifier, features) in scored.items():
-            drawn = score_draws(features, classes, classifier, shots, unit.draws, unit.seed)
-            cells[name] = {"draws": _numbers(drawn)}
-            if exemplars_of is not None and exemplars_of.has_exemplars:
-                fixed = score_exemplars(features, exemplars_of, classifier, shots, seed=unit.seed)
-                cells[name]["exemplars"] = _numbers(fixed)
+            cells[name] = {
+                mode: _numbers(evaluated(subject, features, protocol, classifier, plan, mode))
+                for mode in modes
+            }
     return table
 
 

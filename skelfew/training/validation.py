@@ -1,20 +1,18 @@
 """How well an encoder tells classes apart that it was not trained on: the validation classes."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.data.episodes import sample_episodes
 from skelfew.data.store import SkeletonStore
-from skelfew.encoders.features import raw_features
-from skelfew.encoders.outputs import read
+from skelfew.encoders.features import encode, raw_features
 from skelfew.evaluation.scoring import episode_hits
-from skelfew.fewshot.cosine import episode_cosines
+from skelfew.fewshot import build_classifier
 from skelfew.fewshot.dtw import DTW
 from skelfew.fewshot.head import HeadClassifier
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator
 
-_BATCH = 128
 _LEAST_SHARE = 0.05
 
 
@@ -67,35 +65,17 @@ class Validation:
             encoder: The encoder.
             head: By which it is scored; None for cosine prototypes.
         """
-        if head is not None:
-            return self._accuracy(encoder, head)
-        features = encode(encoder, self.data)
-        cosines = episode_cosines(features[self.support], features[self.query], self.ways)
-        labels = episode_labels(self.ways, self.queries)
-        return float((cosines.argmax(dim=-1) == labels).double().mean())
-
-    def _accuracy(self, encoder: nn.Module, head: HeadClassifier) -> float:
-        training = head.head.training
-        head.head.eval()
-        features = encode(encoder, self.data, head.reads).to(self.data.device)
-        support, query = self.support.to(features.device), self.query.to(features.device)
-        numbers = self.data.numbers.to(features.device)
-        hits, _ = episode_hits(features, support, query, self.ways, head, numbers)
-        head.head.train(training)
+        rule = head or build_classifier("cosine")
+        output, device = (head.reads if head else "pooled"), self.data.device
+        values = encode(encoder, self.data.bank, output, shown=False).to(device)
+        support, query = self.support.to(device), self.query.to(device)
+        numbers = self.data.numbers.to(device)
+        module = head.head if head else nn.Module()
+        training = module.training
+        module.eval()
+        hits, _ = episode_hits(values, support, query, self.ways, rule, numbers)
+        module.train(training)
         return float(hits.double().mean())
-
-
-@torch.no_grad()
-def encode(encoder: nn.Module, data: TrainingData, output: str = "pooled") -> Tensor:
-    """Return an output (n, *F) for all samples on the processor; the encoder's mode is kept."""
-    training = encoder.training
-    encoder.eval()
-    parts = [
-        read(encoder, data.skeletons(rows), output).float().cpu()
-        for rows in torch.arange(len(data)).split(_BATCH)
-    ]
-    encoder.train(training)
-    return torch.cat(parts)
 
 
 def encoders_share(data: TrainingData, store: SkeletonStore, seed: int) -> float:

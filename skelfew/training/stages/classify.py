@@ -17,6 +17,7 @@ from skelfew.config.stages import Batch as BatchSize
 from skelfew.config.stages import OptimizerConfig, PassesConfig
 from skelfew.data.input.augment import mirror
 from skelfew.encoders.encoder import SkeletonEncoder
+from skelfew.encoders.features import encode
 from skelfew.encoders.temporal import SkeletonTemporal
 from skelfew.errors import SkelfewError
 from skelfew.fields import Count, Positive, Share
@@ -24,7 +25,6 @@ from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
-from skelfew.training.validation import encode
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Classify(Passes):
         if epoch + 1 == self.epochs and self.config.whiten:
             encoder = self.encoder
             assert isinstance(encoder, SkeletonTemporal)
-            features = encode(encoder, self.data)
+            features = encode(encoder, self.data.bank, shown=False)
             labels = self.data.labels
             encoder.whiten(features, labels.to(features.device), self.config.whiten)
         return {"temperature": float(torch.exp(-self.module.log_scale.detach()))}
