@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import shown
+from skelfew.io.files import Document, Values, shown
 
 
 class ConfigError(SkelfewError):
@@ -173,7 +173,7 @@ def parameters(build: Callable[..., Any]) -> dict[str, tuple[FieldKind, Any]]:
     }
 
 
-def filled(build: Callable[..., Any], given: Mapping[str, object], what: str) -> dict[str, Any]:
+def filled(build: Callable[..., Any], given: Mapping[str, object], what: str) -> Document:
     """Return all settings of a class or function: those given, checked, and defaults.
 
     Args:
@@ -212,7 +212,7 @@ def override_value(config: Any, names: list[str], value: object, key: str) -> An
     return replace(config, **{names[0]: convert(kinds[names[0]], value, key)})
 
 
-def from_plain(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> Any:
+def from_plain(kind: type[Any], values: Values, prefix: str = "") -> Any:
     """Build a dataclass, nested ones included, from plain values; unknown keys are errors."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{prefix or 'the configuration'} is {shown(values)}; expected settings")
@@ -230,9 +230,9 @@ def from_plain(kind: type[Any], values: Mapping[str, Any], prefix: str = "") -> 
     return kind(**arguments)
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(values: Values, prefix: str = "") -> Document:
     """Return nested values by dotted name."""
-    flat: dict[str, Any] = {}
+    flat: Document = {}
     for key, value in values.items():
         if isinstance(value, dict):
             flat |= flatten(value, f"{prefix}{key}.")

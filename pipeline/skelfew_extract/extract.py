@@ -20,6 +20,7 @@ import torch
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
 from skelfew.cache.format.history import declared, step
 from skelfew.data.manifest import Manifest
+from skelfew.io.files import Document
 from skelfew.progress import Progress
 from skelfew_extract.engines.pool import decode_clips
 from skelfew_extract.failures import Failures
@@ -141,7 +142,7 @@ def fill(
         )
 
 
-def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> dict[str, Any]:
+def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> Document:
     """Return the attributes of the cache: what its rows are made from, and with what."""
     manifest, skeletons, crop = recordings.manifest, recordings.skeletons, settings.decode.crop
     description = teacher.description
@@ -191,7 +192,7 @@ def _pictures(manifest: Manifest) -> dict[str, str]:
     return {} if counted else {"pictures": "as shown"}
 
 
-def _prompt(teacher: Card, label: str) -> dict[str, Any]:
+def _prompt(teacher: Card, label: str) -> Document:
     """Return what is read of a class; ``sentences`` lists it if it is read in several pieces."""
     texts = [prompts([label], template)[0] for template in teacher.templates]
     return {"prompt": " ".join(texts), **({"sentences": texts} if len(texts) > 1 else {})}

@@ -4,7 +4,8 @@ import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+
+from skelfew.io.files import Document
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class ExtractionSummary:
     damaged: int = 0
     restored: bool | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Document:
         """Return the fields, for JSON."""
         return asdict(self)
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from skelfew.cache.format.history import declared, step
 from skelfew.data.joints.body_parts import PART_TEXTS
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew.progress import Progress
 from skelfew_extract.descriptions import Descriptions
 from skelfew_extract.interruption import Interruption
@@ -63,7 +63,7 @@ def encode_classes(teacher: TextTeacher, texts: Mapping[int, list[str]]) -> np.n
     return vectors
 
 
-def relevance(teacher: TextTeacher, vectors: np.ndarray) -> dict[str, Any]:
+def relevance(teacher: TextTeacher, vectors: np.ndarray) -> Document:
     """Return the cosines of classes (C, D), of length one, with the texts of parts of the body."""
     parts = encode_classes(teacher, dict(enumerate([text] for text in PART_TEXTS.values())))
     return {
@@ -133,7 +133,7 @@ def extract_text(
         )
 
 
-def provenance(manifest: Manifest, teacher: TextTeacher, settings: TextSettings) -> dict[str, Any]:
+def provenance(manifest: Manifest, teacher: TextTeacher, settings: TextSettings) -> Document:
     """Return the attributes of the cache: what its rows are made from, and with what."""
     description, given = teacher.describe(), settings.descriptions
     description["descriptions_sha256"] = None if given is None else given.sha256

@@ -9,13 +9,13 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 
 from skelfew.cache import DONE, FAILED
 from skelfew.data.manifest import Manifest
+from skelfew.io.files import Document
 from skelfew_extract.engines.pool import DecodedClip
 from skelfew_extract.settings import Settings
 from skelfew_extract.teachers import Teacher
@@ -44,7 +44,7 @@ class Card:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     templates: tuple[str, ...]
-    description: dict[str, Any]
+    description: Document
     class_text: np.ndarray
 
     @classmethod

@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from skelfew.cache.format.checks import CacheError
 from skelfew.cache.reader import REPRESENTATIONS, Form, TeacherCache, unit
+from skelfew.io.files import Document
 
 JOINS = ("concat", "mean")
 
@@ -139,7 +140,7 @@ def join(caches: Sequence[TeacherCache], how: Literal["concat", "mean"] = "conca
     )
 
 
-def _attrs(caches: Sequence[TeacherCache], how: str) -> dict[str, Any]:
+def _attrs(caches: Sequence[TeacherCache], how: str) -> Document:
     """Provenance of the whole: that of the first cache, and what is true of all."""
     teachers = [dict(cache.attrs.get("teacher") or {}) for cache in caches]
     sums = [str(t.get("weights_sha256") or "unknown") for t in teachers]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from skelfew.cache.format.storage import (
 )
 from skelfew.cache.matching import rename
 from skelfew.cache.transport.places import is_url
+from skelfew.io.files import Document
 
 Form = Literal["raw", "unit"]
 REPRESENTATIONS = ("f_v+f_t", "f_v", "f_t")
@@ -48,7 +49,7 @@ class TeacherCache:
     row: Mapping[str, int]
     video: np.ndarray | None
     text: np.ndarray
-    attrs: dict[str, Any]
+    attrs: Document
     class_text: np.ndarray | None = None
     failed: tuple[str, ...] = ()
     pending: int = 0

@@ -4,10 +4,9 @@ import errno
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -29,6 +28,7 @@ from skelfew.cache.format.storage import (
 )
 from skelfew.cache.tools.repair import lost_digest, repair
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document, Values
 from skelfew.io.writing import no_link
 
 # Equal for a store to be continued; everything else in the attributes is for the record.
@@ -61,7 +61,7 @@ class CacheWriter:
         sample_ids: Sequence[str],
         *,
         dim: int,
-        provenance: Mapping[str, Any],
+        provenance: Values,
         views: int = 1,
         dtype: str = "float16",
         class_text: np.ndarray | None = None,
@@ -112,7 +112,7 @@ class CacheWriter:
             if resumed:
                 check_same(path, {k: attrs.get(k) for k in IDENTITY}, provenance)
                 shape = (len(sample_ids), views, dim)
-                expected: dict[str, Any] = {"shape": shape, "dtype": dtype, "video": video}
+                expected: Document = {"shape": shape, "dtype": dtype, "video": video}
                 found = {
                     "shape": arrays["text"].shape,
                     "dtype": str(arrays["text"].dtype),

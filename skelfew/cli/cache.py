@@ -2,7 +2,6 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -16,6 +15,7 @@ from skelfew.cli.cache_options import (
     result,
 )
 from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, version_option
+from skelfew.io.files import Document
 
 
 @click.group(context_settings=CONTEXT)
@@ -105,7 +105,7 @@ def verify(
     return OK
 
 
-def _mark(check: dict[str, Any]) -> str:
+def _mark(check: Document) -> str:
     return "ok" if check["ok"] else "allowed" if check["allowed"] else "FAILED"
 
 
@@ -138,7 +138,7 @@ def compare(a: str, b: str, min_cosine: float | None, table: Path | None, as_jso
     return OK
 
 
-def _compared(report: dict[str, Any]) -> str:
+def _compared(report: Document) -> str:
     rows = [
         f"A {report['a']}",
         f"B {report['b']}",

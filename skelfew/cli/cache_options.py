@@ -1,12 +1,12 @@
 """What the subcommands of skelfew-cache share."""
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from skelfew.cli.common import log, say, say_json
 from skelfew.io.clean import one_line
+from skelfew.io.files import Document
 
 PATH = click.Path(path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -17,7 +17,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache that is there.")
 
 
-def result(document: dict[str, Any], as_json: bool, text: str) -> None:
+def result(document: Document, as_json: bool, text: str) -> None:
     """Print a result, as JSON or for people; a cache cannot put control characters into it."""
     if as_json:
         say_json(document)
@@ -33,7 +33,7 @@ def local(address: str) -> Path:
     return local_path(address, log)
 
 
-def made(done: dict[str, Any]) -> str:
+def made(done: Document) -> str:
     """Return a summary of a cache that was made."""
     return (
         f"{done['cache']}: {done['done']:,} of {done['samples']:,} samples done, "

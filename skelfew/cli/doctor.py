@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Any
 
 import click
 
 from skelfew.cli.common import CONTEXT, OK, guarded, printable, say, say_json
+from skelfew.io.files import Document
 
 _EXTRA = re.compile(r"^(?P<name>[\w.-]+)(\[[\w,-]*\])?\s*(?P<range>[^;]*);(?P<marker>.*)")
 _NOT_FOR_USERS = {"test", "docs", "lint", "bench", "dev"}
@@ -28,7 +28,7 @@ def main(as_json: bool) -> int:
     skelfew doctor
     skelfew doctor --json
     """
-    found: dict[str, Any] = {
+    found: Document = {
         "skelfew": version("skelfew"),
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -8,6 +8,7 @@ import click
 
 from skelfew.cli.common import CONTEXT, data_sets, guarded, log, offering, say_json
 from skelfew.fewshot import POOLED, scored_by
+from skelfew.io.files import Document
 
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
 # Options about exemplars, which zero shots do not have.
@@ -264,7 +265,7 @@ def check_shots(zero: bool) -> None:
             raise click.UsageError(f"{option} is for --shots 0, where texts stand for classes")
 
 
-def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict[str, Any]:
+def choose_classifiers(names: tuple[str, ...], settings: Document) -> Document:
     """Return the classifiers asked for, with settings; cosine-paper keeps the printed ones."""
     from skelfew.fewshot import build_classifier, settings_known
 
@@ -285,7 +286,7 @@ def choose_classifiers(names: tuple[str, ...], settings: dict[str, Any]) -> dict
     return {n: build_classifier(n, settings if n in tunable else {}) for n in chosen}
 
 
-def keep(document: dict[str, Any], folders: list[Path], out: Path | None) -> list[Path]:
+def keep(document: Document, folders: list[Path], out: Path | None) -> list[Path]:
     """Write the result to the run folders and to ``out``; return the paths."""
     from skelfew.io.paths import below
     from skelfew.io.writing import write_json

@@ -2,7 +2,6 @@
 
 import shutil
 import sys
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -10,12 +9,13 @@ from rich.table import Table
 
 from skelfew.cli.common import console
 from skelfew.evaluation.statistics import Estimate
+from skelfew.io.files import Document
 
 _CONFUSIONS = 10
 _NARROW = 80  # columns of a terminal that cannot hold a second accuracy
 
 
-def show(document: dict[str, Any], verbose: bool) -> None:
+def show(document: Document, verbose: bool) -> None:
     """Print a result document as a table, with notes and exemplars below it."""
     # A file or a pipe has no width, whatever COLUMNS says of the terminal.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
@@ -32,7 +32,7 @@ def show(document: dict[str, Any], verbose: bool) -> None:
     _exemplars(output, row, verbose)
 
 
-def _table(document: dict[str, Any], width: int) -> Table:
+def _table(document: Document, width: int) -> Table:
     first = document["rows"][0]["results"][0]
     ways = round(1 / first["chance"])
     splits = document["protocol"]["splits"]
@@ -73,13 +73,13 @@ def _table(document: dict[str, Any], width: int) -> Table:
     return table
 
 
-def _spread(results: list[dict[str, Any]]) -> str:
+def _spread(results: list[Document]) -> str:
     """Between which accuracies nine of ten single draws lie, mean over splits or runs."""
     ends = np.mean([np.percentile(r["draws"], (5, 95)) for r in results], axis=0)
     return f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}"
 
 
-def _meaning(document: dict[str, Any], over: str) -> str:
+def _meaning(document: Document, over: str) -> str:
     """One sentence on what was scored and what the interval is over."""
     first = document["rows"][0]["results"][0]
     counts = [r["queries"] for r in document["rows"][0]["results"]]
@@ -100,7 +100,7 @@ def _meaning(document: dict[str, Any], over: str) -> str:
     return f"{how}; {queries} queries{without}; chance {100 * first['chance']:.1f} %; {interval}"
 
 
-def _classes(output: Console, row: dict[str, Any]) -> None:
+def _classes(output: Console, row: Document) -> None:
     table = Table(title=f"{row['features']}, {row['classifier']}: classes", title_justify="left")
     for column in ("class", "name", "accuracy", "splits"):
         table.add_column(column)
@@ -118,7 +118,7 @@ def _classes(output: Console, row: dict[str, Any]) -> None:
     output.print(table)
 
 
-def _confusions(output: Console, row: dict[str, Any]) -> None:
+def _confusions(output: Console, row: Document) -> None:
     """The most frequent mistakes, summed over splits."""
     mistakes: dict[tuple[str, str], int] = {}
     for result in row["results"]:
@@ -137,7 +137,7 @@ def _confusions(output: Console, row: dict[str, Any]) -> None:
     output.print(table)
 
 
-def _exemplars(output: Console, row: dict[str, Any], verbose: bool) -> None:
+def _exemplars(output: Console, row: Document, verbose: bool) -> None:
     """The exemplars by name; of several splits only if asked for."""
     if not row["results"][0]["exemplars"]:
         return

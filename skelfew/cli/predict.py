@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
+from skelfew.io.files import Document
 
 if TYPE_CHECKING:
     from skelfew.predict.model import Model
@@ -336,7 +337,7 @@ def predict_all(
     return found, failed
 
 
-def describe(recogniser: "Recogniser") -> dict[str, Any]:
+def describe(recogniser: "Recogniser") -> Document:
     """Return what the answers rest on, for JSON."""
     counts = recogniser.labels.bincount().tolist()
     return {

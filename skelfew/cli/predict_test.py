@@ -1,11 +1,11 @@
 """What ``skelfew-predict --test`` prints: how many of other recordings are recognised."""
 
 from pathlib import Path
-from typing import Any
 
 from skelfew.cli.common import log, say, say_json
 from skelfew.cli.predict import describe
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.rejection import NOBODY
 from skelfew.predict.support import read_folder
@@ -40,7 +40,7 @@ def _share(part: int, whole: int) -> str:
     return f"{part} of {whole} ({part / whole:.1%})"
 
 
-def measure(recogniser: Recogniser, folder: Path) -> dict[str, Any]:
+def measure(recogniser: Recogniser, folder: Path) -> Document:
     """Return counts for every action of a folder; one that was not taught is none of these.
 
     Raises:
@@ -48,7 +48,7 @@ def measure(recogniser: Recogniser, folder: Path) -> dict[str, Any]:
     """
     groups = read_folder(folder, *recogniser.reading, log)
     taught = {Path(name).resolve() for name in recogniser.names}
-    rows: list[dict[str, Any]] = []
+    rows: list[Document] = []
     for action, clips in groups.items():
         if again := [clip.name for clip in clips if Path(clip.name).resolve() in taught]:
             raise SkelfewError(f"{again[0]}: a recording of the support set; test with others")

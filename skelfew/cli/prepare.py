@@ -8,6 +8,7 @@ import click
 from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, say, say_json, version_option
 from skelfew.cli.prepare_options import FILE, output_options
 from skelfew.data.readers import READERS
+from skelfew.io.files import Document
 
 if TYPE_CHECKING:
     from skelfew.data.prepare.walk import Prepared
@@ -144,7 +145,7 @@ def list_data_sets(as_json: bool) -> int:
     """Show the data sets that can be prepared, their layouts and options."""
     from skelfew.data.readers import load_reader
 
-    rows: list[dict[str, Any]] = []
+    rows: list[Document] = []
     for name in READERS:
         try:
             reader = load_reader(name)

@@ -1,17 +1,17 @@
 """Tables of skelfew-prepare for people; the same numbers as ``--json``."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from rich.table import Table
 
 from skelfew.cli.common import console
+from skelfew.io.files import Values
 
 _SHOWN = 12  # rows of a list that could be long
 _NAMED = 3  # names in a row
 
 
-def print_summary(document: Mapping[str, Any], classes: Mapping[int, str]) -> None:
+def print_summary(document: Values, classes: Mapping[int, str]) -> None:
     """Print the summary of a prepared or checked data set to stdout."""
     output = console(soft_wrap=True)
     frames = document["frames"]

@@ -2,16 +2,16 @@
 
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from skelfew.cli.common import console
+from skelfew.io.files import Values
 from skelfew.report.table import cells_of, head
 
 
-def show(rows: Sequence[Mapping[str, Any]]) -> None:
+def show(rows: Sequence[Values]) -> None:
     """Print the scores of runs as a table, with notes below it."""
     # A file or a pipe has no width, whatever COLUMNS says of the terminal.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 120

@@ -33,6 +33,7 @@ from skelfew.encoders import ENCODERS
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS
 from skelfew.fields import hints_of
+from skelfew.io.files import Document
 from skelfew.training.stages import STAGES
 
 # Options by their heading in the help. One that is a setting has its dotted name; ".lr" and the
@@ -331,9 +332,7 @@ def main(
     return 0
 
 
-def configure(
-    start: str | TrainConfig, given: dict[str, Any], settings: tuple[str, ...]
-) -> TrainConfig:
+def configure(start: str | TrainConfig, given: Document, settings: tuple[str, ...]) -> TrainConfig:
     """Return the configuration that the command line asks for, from a preset or a file's."""
     config = preset_called(start) if isinstance(start, str) else start
     if isinstance(start, str) and config.teacher_stages and not {"cache", "stages"} & set(given):

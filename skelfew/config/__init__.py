@@ -30,7 +30,7 @@ from skelfew.fields import (
     parameters,
     validate,
 )
-from skelfew.io.files import shown
+from skelfew.io.files import Document, Values, shown
 from skelfew.training.stages import STAGES
 
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 # The presets, as what differs from the values that the fields start with.
-PRESETS: dict[str, dict[str, Any]] = {
+PRESETS: dict[str, Document] = {
     "recommended": {},
     "paper": {
         "data.missing_body": "auto",
@@ -102,7 +102,7 @@ class EncoderConfig:
     name: str = "agcn"
     width: Annotated[float, Limit(above=0), Limit(most=8)] = 1.0
     body_pool: BodyPool = "mean"
-    own: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    own: Values = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -228,7 +228,7 @@ class TrainConfig:
     compile: bool = False
     fusion: Share | None = 0.0
     checkpoint_minutes: float = 10.0
-    of_stage: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    of_stage: Values = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -253,7 +253,7 @@ class TrainConfig:
         """The stages of this run that learn from a teacher."""
         return tuple(s for s in self.stages if learns_from_teacher(s))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """Return nested plain values, the content of a run's config.json."""
         document = dataclasses.asdict(self)
         document["encoder"] |= document["encoder"].pop("own")
@@ -261,7 +261,7 @@ class TrainConfig:
         return json.loads(json.dumps(document))
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
+    def from_dict(cls, values: Values) -> "TrainConfig":
         """Build the configuration from what ``to_dict`` returned; unknown keys are errors."""
         plain = dict(values)
         of_stage = {
@@ -283,7 +283,7 @@ class TrainConfig:
             config = replace(config, encoder=replace(config.encoder, own=own))
         return replace(config, of_stage=of_stage)
 
-    def flat(self) -> dict[str, Any]:
+    def flat(self) -> Document:
         """Return all values by dotted name."""
         return flatten(self.to_dict())
 

@@ -23,7 +23,7 @@ from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict, load_
 from skelfew.data.manifest import bad_id
 from skelfew.data.prepare.packing import FILTERS, PackedRows
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, parse_json
+from skelfew.io.files import (Document, brief, parse_json)
 from skelfew.io.vouched import vouch, vouched
 
 FORMAT = "skelfew-skeletons"
@@ -206,7 +206,7 @@ class SkeletonStore:
         return layout_from_dict(content, str(self.path))
 
     @property
-    def preprocessing(self) -> dict[str, Any] | None:
+    def preprocessing(self) -> Document | None:
         """What the reader declared of how these skeletons become network input.
 
         Settings of ``Pipeline``; None in stores of earlier versions, which declare nothing.

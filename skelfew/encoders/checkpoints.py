@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from skelfew.encoders.backbone import EncoderWithClassifier
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import Form, read_tensors
-from skelfew.io.files import brief, shown
+from skelfew.io.files import Document, Values, brief, shown
 from skelfew.io.pickles import load_torch
 
 _NAMED = 3
@@ -45,7 +45,7 @@ FORM = Form(
 )
 
 
-def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Mapping[str, Any]) -> None:
+def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Values) -> None:
     """Write weights and what they are, replacing an older file only when complete.
 
     Args:
@@ -71,14 +71,14 @@ def is_own(path: str | Path) -> bool:
         return True  # reading it as one of ours says what is wrong
 
 
-def read_metadata(path: str | Path) -> dict[str, Any]:
+def read_metadata(path: str | Path) -> Document:
     """Return what ``save_encoder`` wrote beside the weights, without reading those."""
     document, _ = FORM.read(path, tensors=False)
     _check_metadata(path, document)
     return document
 
 
-def _check_metadata(path: str | Path, document: dict[str, Any]) -> None:
+def _check_metadata(path: str | Path, document: Document) -> None:
     """Raise WeightsError unless what is known of the metadata is of its kind."""
     for key, kind in _METADATA.items():
         value = document.get(key)
@@ -97,7 +97,7 @@ def _check_metadata(path: str | Path, document: dict[str, Any]) -> None:
                 raise WeightsError(f"{path}: {key} of its encoder is {shown(value)}")
 
 
-def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, dict[str, Any]]:
+def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, Document]:
     """Build the encoder that a file of ``save_encoder`` describes; return it and the metadata.
 
     The encoder is in evaluation mode.
@@ -132,7 +132,7 @@ class Opened(NamedTuple):
     """
 
     encoder: SkeletonEncoder
-    about: dict[str, Any]
+    about: Document
     pipeline: Pipeline | None
     share: float
 

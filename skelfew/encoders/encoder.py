@@ -1,14 +1,14 @@
 """What every skeleton encoder is, whatever it is made of."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from torch import Tensor, nn
 
 from skelfew.data.joints.layouts import LAYOUTS, Layout
 from skelfew.encoders import BodyPool
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document, Values
 
 BODY_POOLS = get_args(BodyPool)
 
@@ -43,7 +43,7 @@ class SkeletonEncoder(nn.Module, ABC):
         width: float,
         body_pool: str,
         feature_dim: int | None,
-        further: Mapping[str, Any] | None = None,
+        further: Values | None = None,
     ):
         super().__init__()
         if body_pool not in BODY_POOLS:
@@ -60,7 +60,7 @@ class SkeletonEncoder(nn.Module, ABC):
         self.base = max(8, 8 * round(8 * width))
         self.joints, self.channels, self.bodies = len(layout), channels, bodies
         self.layout, self.body_pool = layout, body_pool
-        self.config: dict[str, Any] = {
+        self.config: Document = {
             "name": name,
             "layout": layout.name if LAYOUTS.get(layout.name) == layout else layout.to_dict(),
             "channels": channels,

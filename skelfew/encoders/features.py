@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +17,7 @@ from skelfew.data.store import SkeletonStore
 from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import read_tensors, write_tensors
+from skelfew.io.files import Document
 from skelfew.progress import Progress
 
 _BATCH = 128
@@ -138,7 +138,7 @@ def fused_clips(frames: Tensor, parts: Tensor, share: float) -> Tensor:
 
 
 def kept(
-    folder: Path | None, about: dict[str, Any], ids: Sequence[str], make: Callable[[], Tensor]
+    folder: Path | None, about: Document, ids: Sequence[str], make: Callable[[], Tensor]
 ) -> Tensor:
     """Return features from ``folder`` if they lie there, else make and keep them.
 

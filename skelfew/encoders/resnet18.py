@@ -4,7 +4,7 @@ Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016. Pa
 torchvision's names, so that its weights fit; at full width all but ``fc`` are there.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.images import ImageKind, ImageSize, SkeletonImage
 from skelfew.errors import SkelfewError
 from skelfew.fields import Limit
+from skelfew.io.files import Document
 
 _MULTIPLES = (1, 2, 4, 8)  # output channels of the four layers as multiples of the first one's
 IMAGE_SIZE = 256
@@ -74,7 +75,7 @@ class SkeletonResNet(SkeletonEncoder):
         image_size: ImageSize = IMAGE_SIZE,
         embedding: Annotated[int, Limit(least=1, most=8192)] | None = None,
     ):
-        further: dict[str, Any] = {"image": image, "image_size": image_size}
+        further: Document = {"image": image, "image_size": image_size}
         if embedding is not None:
             if feature_dim is not None:
                 raise SkelfewError(

@@ -27,6 +27,7 @@ from skelfew.evaluation.statistics import Estimate, student_interval
 from skelfew.evaluation.subjects import Subject, run_subject
 from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.trained import bind, settings_of
+from skelfew.io.files import Document
 from skelfew.runs.folder import Run, environment
 
 MODES = ("exemplars", "draws", "medoids", "episodes")
@@ -77,7 +78,7 @@ class EvaluationPlan:
         return protocol.novel if self.classes == "novel" else protocol.validation
 
 
-def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> dict[str, Any]:
+def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> Document:
     """Evaluate subjects with one plan and return the result document (docs/evaluation.md).
 
     Every subject has a row for each classifier; raw skeletons are scored on the splits that the
@@ -185,7 +186,7 @@ def evaluate_runs(
     classifiers: Sequence[str] = ("cosine",),
     device: str = "cpu",
     **plan: Any,
-) -> dict[str, Any]:
+) -> Document:
     """Score the encoders of finished runs, as skelfew-eval does, and return its document.
 
     Args:
@@ -273,7 +274,7 @@ def score(
     plan: EvaluationPlan,
     mode: str,
 ) -> Result:
-    """Score features of the classes of a plan; without a classifier, by the texts of the classes."""
+    """Score features of the classes of a plan; by class texts where there is no classifier."""
     if classifier is None:
         if subject.texts is None:
             raise SkelfewError(f"{subject.name}: nothing there can be compared with texts")
@@ -318,7 +319,7 @@ def _row(
     classifier: Classifier | None,
     row: Sequence[tuple[Subject, Protocol, Result]],
     manifest: Manifest,
-) -> dict[str, Any]:
+) -> Document:
     micro, macro = row[0][2].micro, row[0][2].macro
     if len(row) > 1:
         of = "splits" if len({p.split for _, p, _ in row}) == len(row) else "runs"
@@ -372,6 +373,6 @@ def _notes(
     return notes
 
 
-def estimate(values: dict[str, Any]) -> Estimate:
+def estimate(values: Document) -> Estimate:
     """Read an estimate back from a document."""
     return Estimate(**values)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from skelfew.evaluation.statistics import (
     student_interval,
 )
 from skelfew.fewshot import Classifier, build_classifier
+from skelfew.io.files import Document
 
 # Query values of the episodes scored together: about a processor's cache, and more for sequences,
 # whose alignment has many small steps.
@@ -86,7 +86,7 @@ class Result:
     answers: Answers | None = None
     draws: tuple[float, ...] = ()
 
-    def to_dict(self, names: Mapping[int, str]) -> dict[str, Any]:
+    def to_dict(self, names: Mapping[int, str]) -> Document:
         """Return plain values for JSON; ``names`` are the classes' names."""
         return {
             "micro": self.micro.to_dict(),

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -27,6 +26,7 @@ from skelfew.encoders.outputs import check_output
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import ALIGNED, RAW
 from skelfew.fewshot.trained import FILE as HEAD_FILE
+from skelfew.io.files import Document
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import find_inputs
 
@@ -60,7 +60,7 @@ class Subject:
     trained_on: tuple[int, ...] | None = ()
     protocol: str | None = None
     split: str | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: Document = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     head: Path | None = None
     texts: Callable[[Sequence[int]], Tensor] | None = None
@@ -223,7 +223,7 @@ def _check_fit(path: Path, encoder: SkeletonEncoder, store: SkeletonStore) -> No
 
 
 def _notes(
-    path: Path, metadata: dict[str, Any], manifest: Manifest, trained_on: tuple[int, ...] | None
+    path: Path, metadata: Document, manifest: Manifest, trained_on: tuple[int, ...] | None
 ) -> list[str]:
     notes = []
     teacher = metadata.get("teacher")

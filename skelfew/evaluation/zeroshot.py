@@ -22,6 +22,7 @@ from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import TEACHER
 from skelfew.evaluation.subjects import Subject, encoder_subject, find_data, own_protocol
+from skelfew.io.files import Document
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import open_caches
 from skelfew.training.stages.bridge import Bridge, bridge_path, load_bridge
@@ -200,7 +201,7 @@ def _check_teacher(cache: TeacherCache, bridge: Bridge) -> None:
             f"{bridge.about['width']}; take a cache of its teacher"
         )
 
-    def marks(teacher: Any) -> dict[str, Any]:
+    def marks(teacher: Any) -> Document:
         about = teacher if isinstance(teacher, dict) else {}
         return {k: about[k] for k in ("weights_sha256",) if about.get(k) is not None}
 

@@ -21,6 +21,7 @@ from skelfew.explain.boundary import Boundary, NoBoundary, nearest_boundary
 from skelfew.explain.decision import Decision, NetworkInput
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind, head_name, settings_of
+from skelfew.io.files import Document
 from skelfew.io.writing import writing
 
 FORMAT = "skelfew-explanation"
@@ -140,7 +141,7 @@ class Explanation:
     def _named(self, class_id: int) -> str:
         return f"{class_id} ({self.names.get(class_id, '')})"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """Return plain values for JSON."""
         heat = self.heat().sum(axis=2)
         joints = heat.sum(axis=0) / heat.sum()
@@ -199,7 +200,7 @@ class Explanation:
 def find_method(
     subject: Subject,
     name: str | None,
-    settings: dict[str, Any],
+    settings: Document,
     shots: int,
     sample_ids: Sequence[str],
     protocol: str | None = None,

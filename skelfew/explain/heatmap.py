@@ -17,6 +17,7 @@ from skelfew.draw.sheets import Panel
 from skelfew.draw.stage import Scene
 from skelfew.errors import SkelfewError
 from skelfew.explain.explanation import Explanation
+from skelfew.io.files import Document
 from skelfew.io.writing import writing
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def save(figure: "Figure", path: Path) -> None:
     with matplotlib.rc_context(
         {"text.parse_math": False, "svg.hashsalt": "skelfew", "svg.fonttype": "path"}
     ):
-        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        metadata: Document = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         with writing(path) as file:
             figure.savefig(file, dpi=_DPI, metadata=metadata, format=path.suffix[1:])
 

@@ -20,6 +20,7 @@ from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head, Knowledge
 from skelfew.fewshot.tuning import EPS
 from skelfew.fields import Limit
+from skelfew.io.files import Values
 
 if TYPE_CHECKING:
     from skelfew.cache import TeacherCache
@@ -60,7 +61,7 @@ class Relevance(nn.Module):
         return (sharpness * cosines).softmax(dim=-1)
 
 
-def _as_large(module: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+def _as_large(module: nn.Module, state: Values, prefix: str, *_: Any) -> None:
     """Give the buffers the size of those that are about to be loaded."""
     classes, cosines = (state.get(prefix + name) for name in ("classes", "cosines"))
     if classes is None or cosines is None:

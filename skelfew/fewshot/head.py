@@ -3,12 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from skelfew.fewshot.scores import Scores
+from skelfew.io.files import Document
 
 if TYPE_CHECKING:
     from skelfew.cache import TeacherCache
@@ -40,7 +41,7 @@ class Head(nn.Module, ABC):
     learns: ClassVar[bool] = False
     knows_classes: ClassVar[bool] = False
     rate: float = 1.0
-    settings: dict[str, Any]
+    settings: Document
 
     def __init__(self, width: int = 0):
         super().__init__()
@@ -94,7 +95,7 @@ class HeadClassifier:
     given: tuple[str, ...] = ()
 
     @property
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> Document:
         """The head's settings."""
         return self.head.settings
 

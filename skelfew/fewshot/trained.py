@@ -11,14 +11,14 @@ from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head
 from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.io.documents import Form
-from skelfew.io.files import shown
+from skelfew.io.files import Document, Values, shown
 
 FORM = Form("skelfew-head", "head")
 FILE = "head.safetensors"
 _WIDEST = 1 << 13
 
 
-def save_head(path: Path, head: HeadClassifier, width: int, about: Mapping[str, Any]) -> None:
+def save_head(path: Path, head: HeadClassifier, width: int, about: Values) -> None:
     """Write a head, replacing an older file only when complete.
 
     Args:
@@ -89,9 +89,9 @@ def with_part(head: Head, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{parts[0]}.{key}": value for key, value in state.items()}
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Document:
     document, _ = FORM.read(path, tensors=False)
-    kinds: dict[str, Any] = {"name": str, "settings": dict, "width": int}
+    kinds: Document = {"name": str, "settings": dict, "width": int}
     for key, kind in kinds.items():
         value = document.get(key)
         if not isinstance(value, kind) or (key == "width" and not 0 < value <= _WIDEST):
@@ -99,6 +99,6 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def settings_of(classifier: Any) -> dict[str, Any]:
+def settings_of(classifier: Any) -> Document:
     """Return the settings of any classifier as plain values."""
     return classifier.settings if isinstance(classifier, HeadClassifier) else asdict(classifier)

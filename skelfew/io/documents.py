@@ -8,11 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import check_safetensors
-from skelfew.io.files import brief, check_file, parse_json, shown
+from skelfew.io.files import Document, Values, brief, check_file, parse_json, shown
 from skelfew.io.writing import writing
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Form:
     foreign: str = ""
     version: int = 1
 
-    def write(self, path: Path, tensors: Mapping[str, "Tensor"], about: Mapping[str, Any]) -> None:
+    def write(self, path: Path, tensors: Mapping[str, "Tensor"], about: Values) -> None:
         """Write a document, replacing an older one only when it lies complete on the disk.
 
         Args:
@@ -53,9 +53,7 @@ class Form:
         header = {"format": self.name, "format_version": str(self.version), self.key: text}
         write_tensors(path, tensors, header)
 
-    def read(
-        self, path: str | Path, tensors: bool = True
-    ) -> tuple[dict[str, Any], dict[str, "Tensor"]]:
+    def read(self, path: str | Path, tensors: bool = True) -> tuple[Document, dict[str, "Tensor"]]:
         """Return the values and the tensors, none if they are not wanted.
 
         Raises:

@@ -13,13 +13,17 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from skelfew.io.budget import FACTOR, check_json, gunzip
 from skelfew.io.clean import printable, uncell
 
+Document = Document  # a JSON object
+Values = Values  # one that is only read, or settings by name
+Document = dict[str, Any]  # a JSON object
+Values = Mapping[str, Any]  # one that is only read, or settings by name
 MOST_BYTES = 1 << 28  # of a text that is read whole
 _SHOWN = 160
 _SLACK = 1 << 24  # bytes that any entry of a zip may unpack to
@@ -110,7 +114,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     return parse_json(read_text(path, most))
 
 
-def read_json_object(path: Path, most: int = MOST_BYTES) -> dict[str, Any]:
+def read_json_object(path: Path, most: int = MOST_BYTES) -> Document:
     """As ``read_json``, for a file that holds an object."""
     value = read_json(path, most)
     if not isinstance(value, dict):

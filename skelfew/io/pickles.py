@@ -22,7 +22,7 @@ import numpy as np
 
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import ReadBudget
-from skelfew.io.files import brief, check_file, check_member
+from skelfew.io.files import Document, brief, check_file, check_member
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
 _PLAIN = (str, int, float, bool, bytes, type(None))
@@ -143,7 +143,7 @@ def _set(items: object = ()) -> set[Any]:
     return set(items)
 
 
-_HARMLESS: dict[str, Any] = {
+_HARMLESS: Document = {
     "numpy.ndarray": _ndarray,
     "numpy.dtype": _Type,
     "_codecs.encode": _latin1,
@@ -171,7 +171,7 @@ _Python: Any = pickle._Unpickler
 class _Unpickler(_Python):
     """Python's unpickler with fewer instructions."""
 
-    table: ClassVar[dict[str, Any]] = _HARMLESS
+    table: ClassVar[Document] = _HARMLESS
     dispatch: ClassVar[dict[int, Any]] = {k: v for k, v in _Python.dispatch.items()
                 if k not in {code[0] for code in _LEFT_OUT}}  # fmt: skip
 

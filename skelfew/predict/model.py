@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from skelfew.encoders.checkpoints import open_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import clip_parts, encode, flat_positions, fused_clips, raw_pipeline
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew.predict.recordings import Clip
 from skelfew.predict.similarity import MEASURES, Measure
 from skelfew.runs.folder import Run, newest_run
@@ -48,7 +48,7 @@ class Model:
     layout: Layout
     channels: int
     bodies: int
-    about: dict[str, Any]
+    about: Document
     compared_by: str = "cosine"
     share: float = 0.0
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.readers.arrays import to_bodies
 from skelfew.data.readers.own import coordinates_of
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew.predict.model import Model
 from skelfew.predict.recordings import Clip, read_clip, usable
 from skelfew.predict.rejection import Rejection, learn_rejection
@@ -57,7 +58,7 @@ class Prediction:
     similarity: float
     notes: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """Return plain values for JSON."""
         return {**asdict(self), "notes": list(self.notes)}
 

@@ -1,11 +1,11 @@
 """When to say "none of these": a threshold on similarity, learned from the support set alone."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from skelfew.io.files import Document
 from skelfew.predict.similarity import Measure, by_cosine, left_out
 
 
@@ -29,7 +29,7 @@ class Rejection:
     unknown: int
     accepted: int
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """Return plain values for JSON."""
         return asdict(self)
 

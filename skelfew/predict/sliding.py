@@ -8,13 +8,13 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser, Source, as_clip
 from skelfew.predict.recordings import Clip, usable
 from skelfew.predict.rejection import NOBODY
@@ -48,7 +48,7 @@ class Segment:
     runner_up: str
     distance: float
 
-    def to_dict(self, fps: float) -> dict[str, Any]:
+    def to_dict(self, fps: float) -> Document:
         """Return plain values for JSON, with the times in seconds."""
         times = {"start_s": round(self.start / fps, 3), "end_s": round(self.end / fps, 3)}
         return {**asdict(self), **times}

@@ -1,8 +1,7 @@
 """Skeletons in motion as numbers that a page's script draws, and as a still picture without it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.data.store import SkeletonStore
 from skelfew.draw.stage import Scene, evenly
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document, Values
 from skelfew.io.paths import below
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, tag
@@ -40,7 +40,7 @@ def open_store(facts: RunFacts, score: Score, store: Path | None = None) -> Skel
     return found
 
 
-def clips(store: SkeletonStore, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+def clips(store: SkeletonStore, ids: Iterable[str]) -> dict[str, Document]:
     """Return the clips of samples, by ID: whole pixels, as ``page.js`` reads them.
 
     ``frames`` is a list a moment of a list a body of x and y of all joints, one after the other;
@@ -50,7 +50,7 @@ def clips(store: SkeletonStore, ids: Iterable[str]) -> dict[str, dict[str, Any]]
     return {i: _clip(store, i) for i in dict.fromkeys(ids) if i and i in store}
 
 
-def _clip(store: SkeletonStore, sample_id: str) -> dict[str, Any]:
+def _clip(store: SkeletonStore, sample_id: str) -> Document:
     flat = store.coordinates == 2
     positions = store[sample_id].positions
     layout = store.joint_layout
@@ -79,7 +79,7 @@ def _bones(layout: Layout) -> list[tuple[tuple[int, int], int]]:
     return [(bone, sides.get(bone[0], 0)) for bone in layout.bones]
 
 
-def still(clip: Mapping[str, Any], label: str) -> Safe:
+def still(clip: Values, label: str) -> Safe:
     """Return the middle moment of a clip as SVG, which the script then moves."""
     bodies = clip["frames"][len(clip["frames"]) // 2]
     lines = []

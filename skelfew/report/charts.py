@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from skelfew.evaluation.statistics import Estimate
+from skelfew.io.files import Values
 from skelfew.report.markup import Safe, percent, tag
 
 _WIDTH, _HEIGHT = 340, 190
@@ -27,7 +28,7 @@ _CHARTS: tuple[tuple[str, dict[str, str], float, str], ...] = (
 Points = Sequence[tuple[float, float]]
 
 
-def curves(rows: Sequence[Mapping[str, Any]]) -> list[Safe]:
+def curves(rows: Sequence[Values]) -> list[Safe]:
     """Return the charts of one stage from its rows of metrics.jsonl."""
     charts = []
     for title, columns, factor, unit in _CHARTS:
@@ -144,7 +145,7 @@ def scale(estimate: Estimate, chance: float, quoted: Sequence[float] = ()) -> Sa
     return tag("div", parts, class_="scale", role="img", aria_label=", ".join(says))
 
 
-def metrics_table(rows: Sequence[Mapping[str, Any]]) -> Safe:
+def metrics_table(rows: Sequence[Values]) -> Safe:
     """Return rows of metrics.jsonl as a table."""
     columns = [c for c in dict.fromkeys(key for row in rows for key in row) if c != "stage"]
     head = tag("tr", [tag("th", column.replace("_", " "), scope="col") for column in columns])

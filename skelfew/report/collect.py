@@ -11,7 +11,7 @@ from typing import Any
 from skelfew.config import TrainConfig
 from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, UNTRAINED
 from skelfew.evaluation.statistics import Estimate
-from skelfew.io.files import brief
+from skelfew.io.files import Document, Values, brief
 from skelfew.runs.folder import Run, RunError, read_json
 
 _NEED = "score the run again with skelfew-eval, or remove the file"
@@ -59,7 +59,7 @@ class Score:
     confusion: Mapping[tuple[int, int], int] | None
     answers: Mapping[tuple[int, int], tuple[str, ...]] | None
     exemplars: Mapping[int, tuple[str, ...]]
-    document: Mapping[str, Any] = field(repr=False)
+    document: Values = field(repr=False)
 
     @property
     def ways(self) -> int:
@@ -103,10 +103,10 @@ class RunFacts:
 
     run: Run
     config: TrainConfig
-    changed: Mapping[str, Any]
-    inputs: Mapping[str, Any]
-    sessions: tuple[Mapping[str, Any], ...]
-    metrics: tuple[Mapping[str, Any], ...]
+    changed: Values
+    inputs: Values
+    sessions: tuple[Values, ...]
+    metrics: tuple[Values, ...]
     scores: tuple[Score, ...]
     pictures: tuple[Path, ...]
 
@@ -167,7 +167,7 @@ def read_run(run: Run) -> RunFacts:
     )
 
 
-def _optional(path: Path) -> dict[str, Any]:
+def _optional(path: Path) -> Document:
     return read_json(path) if path.is_file() else {}
 
 
@@ -207,7 +207,7 @@ def read_scores(path: Path, run: Run) -> list[Score]:
         raise RunError(f"{path}: not a whole result of skelfew-eval ({what}); {_NEED}") from None
 
 
-def _own(rows: Iterable[Mapping[str, Any]], subjects: Container[str]) -> Iterator[dict[str, Any]]:
+def _own(rows: Iterable[Values], subjects: Container[str]) -> Iterator[Document]:
     """What single runs, usually of a split each, have in rows that are means over them."""
     for row in rows:
         for result in row["results"]:
@@ -221,7 +221,7 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name: str) -> Score:
+def _score(path: Path, document: Values, row: Values, name: str) -> Score:
     results = row["results"]
     chance = _finite(results[0]["chance"])
     if not 0 < chance <= 1:
@@ -285,7 +285,7 @@ def _score(path: Path, document: Mapping[str, Any], row: Mapping[str, Any], name
     )
 
 
-def _notes(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+def _notes(document: Values, row: Values) -> list[str]:
     """Return what a result notes on this row: on all of it, on its subjects, on its classifier."""
     others = {str(other["classifier"]) for other in document["rows"]} - {str(row["classifier"])}
     about = {result["subject"] for result in row["results"]}
@@ -302,7 +302,7 @@ def _notes(document: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _estimate(values: Mapping[str, Any]) -> Estimate:
+def _estimate(values: Values) -> Estimate:
     low, high = (None if values[k] is None else _finite(values[k]) for k in ("low", "high"))
     return Estimate(_finite(values["value"]), low, high, str(values["of"]), int(values["count"]))
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from skelfew.evaluation.answers import UNTRAINED
+from skelfew.io.files import Document
 from skelfew.report.charts import scale
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, data_block, join, percent, tag
@@ -43,7 +43,7 @@ def make_page(runs: Sequence[RunFacts], look: PageStyle = PageStyle()) -> str:  
     title = runs[0].run.name if len(runs) == 1 else f"{len(runs)} runs"
     script = _read("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    clips: dict[str, Any] = {}
+    clips: Document = {}
     for i, part in enumerate(parts):
         clips |= {f"{i} {sample_id}": clip for sample_id, clip in part.clips.items()}
     fields = {

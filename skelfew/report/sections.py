@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, check_picture
+from skelfew.io.files import Document, brief, check_file, check_picture
 from skelfew.report.charts import curves, metrics_table
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.confusion import Pair, class_bars, matrix, most_confused, name_of
@@ -62,7 +62,7 @@ class RunPart:
     level: int
     sections: list[Section] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    clips: dict[str, dict[str, Any]] = field(default_factory=dict)
+    clips: dict[str, Document] = field(default_factory=dict)
 
     def add(self, name: str, title: str, *body: Any) -> None:
         """Add a section."""

@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from skelfew.evaluation.answers import UNTRAINED
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io import clean
+from skelfew.io.files import Document, Values
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.quoted import Quote, quotes
 
@@ -20,7 +21,7 @@ _LATEX = str.maketrans({
 })  # fmt: skip
 
 
-def rows_of(runs: Sequence[RunFacts]) -> list[dict[str, Any]]:
+def rows_of(runs: Sequence[RunFacts]) -> list[Document]:
     """Return a row for each score of the runs and for each run without one.
 
     Means over several runs follow, then raw skeletons, each of their scores once.
@@ -52,8 +53,8 @@ def quotes_of(facts: RunFacts, score: Score) -> list[Quote]:
     return quotes(score.dataset, score.shots, facts.config, score.classifier)
 
 
-def _row(facts: RunFacts, score: Score | None) -> dict[str, Any]:
-    row: dict[str, Any] = {
+def _row(facts: RunFacts, score: Score | None) -> Document:
+    row: Document = {
         "run": facts.run.name if score is None else score.features,
         "folder": str(facts.run.path),
         "finished": facts.run.finished,
@@ -96,7 +97,7 @@ def _numbers(name: str, estimate: Estimate) -> dict[str, float | None]:
     return {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
 
 
-def cells_of(row: Mapping[str, Any]) -> list[str]:
+def cells_of(row: Values) -> list[str]:
     """Return what people read of a row, in the order of the head."""
     if "accuracy" not in row:
         state = "not scored" if row["finished"] else "not finished"
@@ -112,7 +113,7 @@ def cells_of(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _estimate(row: Mapping[str, Any], name: str) -> str:
+def _estimate(row: Values, name: str) -> str:
     estimate = Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], "", 0)
     return str(estimate).replace(" %", "")
 
@@ -122,7 +123,7 @@ def head() -> list[str]:
     return list(_HEAD)
 
 
-def as_text(rows: Sequence[Mapping[str, Any]], style: str) -> str:
+def as_text(rows: Sequence[Values], style: str) -> str:
     """Return rows as ``markdown``, ``latex`` or ``csv``, without a newline at the end."""
     if style == "csv":
         return as_csv(rows)
@@ -155,7 +156,7 @@ def as_latex(rows: Sequence[Sequence[str]]) -> str:
     ])  # fmt: skip
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def as_csv(rows: Sequence[Values]) -> str:
     """Return rows with a column a key; lists are joined by semicolons, None is empty."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()

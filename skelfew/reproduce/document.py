@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from skelfew.io.files import Document, Values
 from skelfew.io.paths import below
 from skelfew.io.writing import write_text
 from skelfew.report.table import OwnMarkdown, markdown
@@ -34,7 +35,7 @@ command above its table, and the records of its runs are in [results/]({folder}/
 def write_results(
     request: Request,
     work: Work,
-    found: Mapping[str, Sequence[Mapping[str, Any]]],
+    found: Mapping[str, Sequence[Values]],
     page: Path,
 ) -> list[Path]:
     """Keep the records of a request beside ``page``, make all pages anew, return the paths.
@@ -63,7 +64,7 @@ def write_results(
         "absent": work.absent,
     }
     classifiers = {row.key: row.classifier for row in request.table.rows}
-    units: dict[str, dict[str, Any]] = {}
+    units: dict[str, Document] = {}
     for row, records in found.items():
         for record in records:
             line = units.setdefault(record["key"], _compact(record))
@@ -76,7 +77,7 @@ def write_results(
     return [path, *pages]
 
 
-def _compact(record: Mapping[str, Any]) -> dict[str, Any]:
+def _compact(record: Values) -> Document:
     line = {k: record[k] for k in _KEPT if k in record}
     line["key"] = record["key"][:16]
     if "machine" in line:
@@ -85,7 +86,7 @@ def _compact(record: Mapping[str, Any]) -> dict[str, Any]:
     return line
 
 
-def _add_scores(line: dict[str, Any], record: Mapping[str, Any], classifier: str) -> None:
+def _add_scores(line: Document, record: Values, classifier: str) -> None:
     for classes, by_shots in record.get("scores", {}).items():
         for shots, cells in by_shots.items():
             place = line["scores"].setdefault(classes, {}).setdefault(shots, {})
@@ -95,24 +96,24 @@ def _add_scores(line: dict[str, Any], record: Mapping[str, Any], classifier: str
             }
 
 
-def _others(path: Path, head: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _others(path: Path, head: Values) -> list[Document]:
     """Lines of the file that belong to other data sets, budgets or settings."""
-    kept: list[dict[str, Any]] = []
+    kept: list[Document] = []
     for group, units in _groups(path):
         if _identity(group) != _identity(head):
             kept += [group, *units]
     return kept
 
 
-def _identity(group: Mapping[str, Any]) -> list[Any]:
+def _identity(group: Values) -> list[Any]:
     """What tells a group from others; files of earlier versions do not name caches."""
     return [group.get(key, {}) for key in _GROUP]
 
 
-def _groups(path: Path) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def _groups(path: Path) -> list[tuple[Document, list[Document]]]:
     if not path.is_file():
         return []
-    groups: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    groups: list[tuple[Document, list[Document]]] = []
     for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
         if line.get("group"):
             groups.append((line, []))
@@ -191,9 +192,7 @@ def _paper_table(measured: Mapping[str, Sequence[str]], folder: Path) -> str:
     )
 
 
-def _section(
-    table: Table, head: Mapping[str, Any], units: Sequence[Mapping[str, Any]], page: Path
-) -> str:
+def _section(table: Table, head: Values, units: Sequence[Values], page: Path) -> str:
     by_key = {u["key"]: u for u in units}
     known = {row.key for row in table.rows}
     records = {
@@ -221,7 +220,7 @@ def _section(
     return "\n\n".join(blocks) + "\n"
 
 
-def _command(table: Table, head: Mapping[str, Any], page: Path) -> str:
+def _command(table: Table, head: Values, page: Path) -> str:
     parts = [f"skelfew-reproduce {head['table']} --dataset {head['dataset']}"]
     parts.append(f"--budget {head['budget']} --{head['over']} {head['count']}")
     if head["classes"] != "novel":
@@ -235,7 +234,7 @@ def _command(table: Table, head: Mapping[str, Any], page: Path) -> str:
     return " ".join([*parts, f"--write {_short(page)}"])
 
 
-def _about(table: Table, head: Mapping[str, Any], summary: TableSummary) -> str:
+def _about(table: Table, head: Values, summary: TableSummary) -> str:
     """What a reader needs to judge the numbers: protocol, budget, machine, time."""
     total = table.budgets[head["budget"]].total(head["dataset"])
     text = f"Protocol {head['protocol']}, {head['count']} {head['over']}, "

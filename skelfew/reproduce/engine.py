@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from skelfew.io.clean import printable
+from skelfew.io.files import Document
 from skelfew.io.processes import spawning
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import MODES, scored_by
@@ -197,7 +198,7 @@ class _Engine:
         self.spent_clips += unit.total
         self.say(self._line(unit, value))
 
-    def _line(self, unit: Unit, record: dict[str, Any]) -> str:
+    def _line(self, unit: Unit, record: Document) -> str:
         what = f"error: {record['error']}" if "error" in record else accuracies(unit, record)
         seconds = f", {record['seconds']:.0f} s" if "seconds" in record else ""
         left = self.all - self.outcome.done
@@ -210,7 +211,7 @@ class _Engine:
         return text
 
 
-def accuracies(unit: Unit, record: dict[str, Any]) -> str:
+def accuracies(unit: Unit, record: Document) -> str:
     """Return what the classifiers of a unit's rows reached, by exemplars / draws or by texts."""
     classes = "novel" if "novel" in record["scores"] else "validation"
     parts = []

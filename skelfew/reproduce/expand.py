@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
-from skelfew.io.files import brief
+from skelfew.io.files import Document, Values, brief
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
 from skelfew.reproduce.units import Case, Request, Unit, Work
@@ -26,7 +26,7 @@ from skelfew.training.stages import STAGES
 # Raised when training or scoring changes so that old records no longer stand for the code.
 RECORD_VERSION = 1
 # Settings that came after the first records; at these values they are not part of a key.
-_LATER: dict[str, Any] = {
+_LATER: Document = {
     "episodic.head": "cosine", "episodic.head_settings": [], "fusion": 0.0, "data.kind": None,
     "data.root": "first", "data.facing": "recorded", "data.size": "recorded",
     "transfer.output_bias": True, "mixed.output_bias": True, "skeleton_byol.output_bias": True,
@@ -177,7 +177,7 @@ def _unit(request: Request, row: Row, where: Case, opened: dict[Case, Inputs]) -
     return replace(unit, key=hashlib.sha256(text.encode()).hexdigest())
 
 
-def identity(unit: Unit, inputs: Inputs) -> dict[str, Any]:
+def identity(unit: Unit, inputs: Inputs) -> Document:
     """Return all that determines the numbers of a row, as plain values: its key is their digest."""
     classifiers = {
         name: build_classifier(name)
@@ -203,7 +203,7 @@ def identity(unit: Unit, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _cache(attrs: Mapping[str, Any]) -> str | None:
+def _cache(attrs: Values) -> str | None:
     """What a cache is known by: what was imported is only as good as the teacher that it names."""
     imported = any(step.get("name") == "import" for step in steps_of(attrs))
     return identity_of(attrs) if imported else attrs.get("digest")
@@ -224,7 +224,7 @@ def _digest(init: str) -> str:
         raise SkelfewError(f"{init}: cannot be read as initial weights ({brief(error)})") from None
 
 
-def _settings(unit: Unit) -> dict[str, Any] | None:
+def _settings(unit: Unit) -> Document | None:
     """The settings that determine the numbers; what does not take part is left out."""
     if unit.config is None:
         return None

@@ -1,12 +1,13 @@
 """Table files as documents: ``like`` takes over another table, ``class_counts`` repeats rows."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from skelfew.io.files import Document, Values
 
 _BY_KEY = ("budget", "caches", "inits")
 
 
-def inherited(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def inherited(own: Values, other: Values) -> Document:
     """Return the table ``own`` with all that it leaves out taken from ``other``.
 
     Budgets, caches and initial weights are taken one by one, and so are rows by their keys; any
@@ -20,7 +21,7 @@ def inherited(own: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def repeated(document: Mapping[str, Any]) -> dict[str, Any]:
+def repeated(document: Values) -> Document:
     """Return a table in which each row is repeated for each number of base classes.
 
     ``class_counts`` has the numbers of each data set. The row ``KEY`` becomes ``KEY-NUMBER`` for
@@ -30,7 +31,7 @@ def repeated(document: Mapping[str, Any]) -> dict[str, Any]:
     if not counts:
         return dict(document)
     numbers = list(dict.fromkeys(n for values in counts.values() for n in values))
-    rows: list[dict[str, Any]] = []
+    rows: list[Document] = []
     found: dict[str, set[int]] = {}
     for number in numbers:
         for row in document["rows"]:
@@ -44,7 +45,7 @@ def repeated(document: Mapping[str, Any]) -> dict[str, Any]:
                  "label": f"{number} classes, {row['label']}", "base_classes": number,
                  "datasets": datasets}
             )  # fmt: skip
-    contrasts: list[dict[str, Any]] = []
+    contrasts: list[Document] = []
     for number in numbers:
         contrasts += [
             {**c, "a": f"{c['a']}-{number}", "b": f"{c['b']}-{number}"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from skelfew.cli.common import log
+from skelfew.io.files import Document
 from skelfew.io.paths import below
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.expand import idle
@@ -18,7 +19,7 @@ from skelfew.reproduce.units import Request, Unit, Work
 _AUTOMATIC = ("inputs.", "device", "threads", "seed", "split", "protocol", "stages", "preset")
 
 
-def plan_document(request: Request, work: Work, records: Records, folder: Path) -> dict[str, Any]:
+def plan_document(request: Request, work: Work, records: Records, folder: Path) -> Document:
     """Return the plan as plain values.
 
     The cost comes from recorded units of the same data set, encoder and stages, where there are
@@ -55,9 +56,9 @@ def plan_document(request: Request, work: Work, records: Records, folder: Path) 
     }
 
 
-def describe_plan(document: dict[str, Any]) -> str:
+def describe_plan(document: Document) -> str:
     """Return the plan as text: a line a row, and the commands of its first unit."""
-    by_row: dict[str, list[dict[str, Any]]] = {}
+    by_row: dict[str, list[Document]] = {}
     for unit in document["units"]:
         by_row.setdefault(", ".join(unit["rows"]), []).append(unit)
     body = [["row", document["over"], "open", "clips each", "about"]]
@@ -129,7 +130,7 @@ def _text(value: object) -> str:
     return json.dumps(value).replace("null", "none")
 
 
-def _speeds(records: Sequence[dict[str, Any]]) -> dict[tuple[Any, ...], float]:
+def _speeds(records: Sequence[Document]) -> dict[tuple[Any, ...], float]:
     """Seconds a clip, by kind of unit."""
     found: dict[tuple[Any, ...], list[float]] = {}
     for record in records:

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, parse_json
+from skelfew.io.files import Document, Values, brief, parse_json
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.summary import scored_by
 from skelfew.reproduce.units import Unit
@@ -41,7 +40,7 @@ def adopt(records: Records, units: Sequence[Unit], place: Path) -> list[str]:
     return adopted
 
 
-def _answers(record: Mapping[str, Any], unit: Unit) -> bool:
+def _answers(record: Values, unit: Unit) -> bool:
     by_shots = record.get("scores", {}).get(unit.classes, {})
     return all(
         scored_by(classifier, str(shots)) in by_shots.get(str(shots), {})
@@ -50,14 +49,14 @@ def _answers(record: Mapping[str, Any], unit: Unit) -> bool:
     )
 
 
-def _read(place: Path) -> dict[str, dict[str, Any]]:
+def _read(place: Path) -> dict[str, Document]:
     paths = sorted(place.glob("*.jsonl")) if place.is_dir() else [place]
     if not paths:
         raise SkelfewError(
             f"{place}: no *.jsonl in it; expected what skelfew-reproduce --write leaves beside its "
             "page, e.g. docs/results"
         )
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Document] = {}
     for path in paths:
         try:
             lines = path.read_bytes().splitlines()
@@ -76,12 +75,12 @@ def _read(place: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _merged(found: Mapping[str, dict[str, Any]], record: dict[str, Any]) -> dict[str, Any]:
+def _merged(found: Mapping[str, Document], record: Document) -> Document:
     """A unit that two tables published has the scores of both."""
     earlier = found.get(str(record["key"])[:_KEY])
     if earlier is None or "error" in record or "error" in earlier:
         return record
-    scores: dict[str, Any] = json.loads(json.dumps(earlier.get("scores", {})))
+    scores: Document = json.loads(json.dumps(earlier.get("scores", {})))
     for classes, by_shots in record.get("scores", {}).items():
         for shots, cells in by_shots.items():
             scores.setdefault(classes, {}).setdefault(shots, {}).update(cells)

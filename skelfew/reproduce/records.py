@@ -1,12 +1,10 @@
 """What the units gave: one JSON line each in runs/reproduce/records.jsonl, by key."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, parse_json
+from skelfew.io.files import Document, Values, brief, check_file, parse_json
 from skelfew.io.writing import append_line
 
 # Outcomes that come out the same every time: they are results, not accidents.
@@ -22,8 +20,8 @@ class Records:
 
     def __init__(self, folder: Path):
         self.path = folder / "records.jsonl"
-        self._lines: dict[str, dict[str, Any]] = {}
-        self._adopted: dict[str, dict[str, Any]] = {}
+        self._lines: dict[str, Document] = {}
+        self._adopted: dict[str, Document] = {}
         self._read = 0
         self.refresh()
 
@@ -47,7 +45,7 @@ class Records:
             except (ValueError, KeyError, TypeError):
                 continue  # the remains of a write that a power cut ended
 
-    def get(self, key: str) -> dict[str, Any] | None:
+    def get(self, key: str) -> Document | None:
         """Return the record of a key."""
         return self._lines.get(key) or self._adopted.get(key)
 
@@ -56,15 +54,15 @@ class Records:
         record = self.get(key)
         return record is not None and ("error" not in record or record["kind"] in FINAL_ERRORS)
 
-    def all(self) -> list[dict[str, Any]]:
+    def all(self) -> list[Document]:
         """Return all records of this folder, oldest first."""
         return list(self._lines.values())
 
-    def adopt(self, record: Mapping[str, Any]) -> None:
+    def adopt(self, record: Values) -> None:
         """Let a record from elsewhere stand where there is none; it is not written to the file."""
         self._adopted[str(record["key"])] = dict(record)
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Values) -> None:
         """Add a record in one write, so that others reading and writing see whole lines."""
         append_line(self.path, json.dumps(dict(record), ensure_ascii=False), durable=True)
         self.refresh()

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from skelfew.evaluation.answers import TEXTS
 from skelfew.evaluation.statistics import Estimate, student_interval
+from skelfew.io.files import Values
 from skelfew.reproduce.quotes import PaperNumber
 from skelfew.reproduce.tables import Row, Table
 
@@ -96,7 +96,7 @@ class TableSummary:
 
     lines: tuple[Line, ...]
     comparisons: tuple[Comparison, ...]
-    records: tuple[Mapping[str, Any], ...]
+    records: tuple[Values, ...]
     over: str
     classes: str
     chance: float | None
@@ -105,7 +105,7 @@ class TableSummary:
 def summarise(
     table: Table,
     dataset: str,
-    records: Mapping[str, Sequence[Mapping[str, Any]]],
+    records: Mapping[str, Sequence[Values]],
     absent: Mapping[str, str],
     over: str,
     classes: str,
@@ -163,7 +163,7 @@ def _line(
     table: Table,
     row: Row,
     dataset: str,
-    records: Sequence[Mapping[str, Any]],
+    records: Sequence[Values],
     absent: str,
     over: str,
     classes: str,
@@ -204,9 +204,7 @@ def _estimate(row: Row, mode: str, values: Mapping[str, float], over: str) -> Es
     return student_interval(list(values.values()), over)
 
 
-def _number(
-    scores: Mapping[str, Any], classes: str, shots: str, classifier: str, mode: str
-) -> float | None:
+def _number(scores: Values, classes: str, shots: str, classifier: str, mode: str) -> float | None:
     if mode == "validation":
         if classes == "validation":
             return None
@@ -221,5 +219,5 @@ def scored_by(classifier: str, shots: str) -> str:
     return classifier if shots != "0" else TEXTS
 
 
-def _unit(record: Mapping[str, Any]) -> str:
+def _unit(record: Values) -> str:
     return str(record["split"] or record["seed"])

@@ -7,11 +7,10 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from skelfew.config import TrainConfig, learns_from_teacher, override, preset
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, read_text, shown
+from skelfew.io.files import Document, Values, brief, read_text, shown
 from skelfew.reproduce.inherit import inherited, repeated
 from skelfew.reproduce.quotes import PaperNumber, paper_numbers
 from skelfew.training.stages import STAGES
@@ -61,7 +60,7 @@ class Row:
     caches: tuple[str, ...] = ()
     init: str = ""
     shots: tuple[int, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)
     share: Mapping[str, float] = field(default_factory=dict)
     preset: str | None = None
     classifier: str = "cosine"
@@ -101,7 +100,7 @@ class Budget:
 
     samples: int | None = None
     preset: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)
     by_dataset: Mapping[str, int] = field(default_factory=dict)
     share: Mapping[str, float] = field(default_factory=dict)
 
@@ -129,7 +128,7 @@ class DatasetRule:
 
     protocol: str | None = None
     validation_protocol: str | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class Table:
     seeds: int
     shots: tuple[int, ...]
     draws: int
-    common: Mapping[str, Any]
+    common: Values
     share: Mapping[str, float]
     budgets: Mapping[str, Budget]
     datasets: Mapping[str, DatasetRule]
@@ -259,14 +258,14 @@ def _shipped(name: str) -> Path:
     return known[name]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Document:
     try:
         return tomllib.loads(read_text(path))
     except (OSError, ValueError, RecursionError) as error:
         raise TableError(f"{path}: cannot be read as a table ({brief(error)})") from None
 
 
-def _table(path: Path, document: Mapping[str, Any]) -> Table:
+def _table(path: Path, document: Values) -> Table:
     _known(path, "the table", document, _TABLE_KEYS)
     rows = [_row(path, row) for row in document["rows"]]
     if not any(row.features == "raw" for row in rows):
@@ -301,7 +300,7 @@ def _table(path: Path, document: Mapping[str, Any]) -> Table:
     return table
 
 
-def _row(path: Path, row: Mapping[str, Any]) -> Row:
+def _row(path: Path, row: Values) -> Row:
     where = f"row {row.get('key', '?')!r}"
     _known(path, where, row, _ROW_KEYS)
     settings = dict(row.get("set", {}))
@@ -330,7 +329,7 @@ def _row(path: Path, row: Mapping[str, Any]) -> Row:
     )
 
 
-def _budget(path: Path, name: str, budget: Mapping[str, Any]) -> Budget:
+def _budget(path: Path, name: str, budget: Values) -> Budget:
     _known(path, f"budget {name!r}", budget, {"samples", "preset", "set", "datasets", "share"})
     return Budget(
         budget.get("samples"),
@@ -341,12 +340,12 @@ def _budget(path: Path, name: str, budget: Mapping[str, Any]) -> Budget:
     )
 
 
-def _dataset(path: Path, name: str, rule: Mapping[str, Any]) -> DatasetRule:
+def _dataset(path: Path, name: str, rule: Values) -> DatasetRule:
     _known(path, f"dataset {name!r}", rule, {"protocol", "validation_protocol", "set"})
     return DatasetRule(rule.get("protocol"), rule.get("validation_protocol"), rule.get("set", {}))
 
 
-def _files(rules: Mapping[str, Mapping[str, Any]]) -> dict[str, FileRule]:
+def _files(rules: Mapping[str, Values]) -> dict[str, FileRule]:
     return {key: FileRule(rule["path"], rule["make"]) for key, rule in rules.items()}
 
 
@@ -392,7 +391,7 @@ def _check_share(where: str, share: Mapping[str, float]) -> None:
         raise TableError(f"{where} gives a share to {strange[0]!r}, which is no stage")
 
 
-def _known(path: Path, where: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+def _known(path: Path, where: str, given: Values, known: Iterable[str]) -> None:
     if unknown := sorted(set(given) - set(known)):
         raise TableError(
             f"{path}: {where} has a key {unknown[0]!r}; known are {', '.join(sorted(known))}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from skelfew.evaluation.statistics import Estimate
+from skelfew.io.files import Document
 from skelfew.reproduce.summary import MODES, Comparison, Line, TableSummary
 from skelfew.reproduce.tables import Table
 from skelfew.reproduce.units import Request, Work
@@ -129,7 +129,7 @@ def grid(rows: Iterable[Sequence[str]]) -> str:
     )
 
 
-def summary_document(request: Request, work: Work, summary: TableSummary) -> dict[str, Any]:
+def summary_document(request: Request, work: Work, summary: TableSummary) -> Document:
     """Return a summary as plain values for JSON."""
     return {
         "format": "skelfew-table",

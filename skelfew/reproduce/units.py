@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skelfew.config import InputConfig, TrainConfig
+from skelfew.io.files import Document
 from skelfew.reproduce.tables import FileRule, Row, Table
 from skelfew.runs.inputs import Inputs, find_inputs
 
@@ -115,7 +116,7 @@ class Request:
     classes: str = "novel"
     caches: dict[str, str] = field(default_factory=dict)
     inits: dict[str, str] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Document = field(default_factory=dict)
     device: str = "auto"
     threads: int = 1
 

@@ -5,7 +5,6 @@ import platform
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -18,6 +17,7 @@ from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
 from skelfew.evaluation.zeroshot import text_subject
 from skelfew.fewshot import Classifier, build_classifier, pooled_beside
 from skelfew.fewshot.trained import bind
+from skelfew.io.files import Document
 from skelfew.io.paths import below
 from skelfew.reproduce.units import Unit
 from skelfew.runs.folder import Run, environment
@@ -31,7 +31,7 @@ class Busy(Exception):
     """Another process is doing this unit."""
 
 
-def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
+def do(unit: Unit, folder: Path, keep: bool = False) -> Document:
     """Run a unit to its end and return its record.
 
     Args:
@@ -52,11 +52,11 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> dict[str, Any]:
         raise Busy(unit.name) from None
 
 
-def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
+def _do(unit: Unit, folder: Path, keep: bool) -> Document:
     began, cpu = time.time(), time.process_time()
     inputs = unit.case.open()
     path = below(folder, unit.name, links=True)
-    training: dict[str, Any] = {}
+    training: Document = {}
     texts: Subject | None = None
     if unit.config is None:
         form = "aligned" if unit.features == "aligned" else "joints"
@@ -110,7 +110,7 @@ def _do(unit: Unit, folder: Path, keep: bool) -> dict[str, Any]:
     }
 
 
-def _changed(unit: Unit) -> dict[str, Any] | None:
+def _changed(unit: Unit) -> Document | None:
     """What differs from the preset, without where things are."""
     if unit.config is None:
         return None
@@ -121,7 +121,7 @@ def _changed(unit: Unit) -> dict[str, Any] | None:
     }
 
 
-def _training(run: Run, resumed: bool) -> dict[str, Any]:
+def _training(run: Run, resumed: bool) -> Document:
     rows = run.rows()
     last = {row["stage"]: row for row in rows}
     seconds: dict[str, float] = {}
@@ -143,15 +143,15 @@ def _training(run: Run, resumed: bool) -> dict[str, Any]:
 
 def score(
     unit: Unit, subject: Subject, protocol: Protocol, texts: Subject | None = None
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Document, Document]:
     """Return {classes: {shots: {classifier: {mode: accuracy}}}} and what it rests on.
 
     Novel classes are scored by the protocol's exemplars and by random draws, validation classes by
     random draws; with ``unit.classes`` validation the novel ones are not touched. Zero shots have
     ``TEXTS`` for classifier and mode and are scored on the subject ``texts``.
     """
-    scores: dict[str, Any] = {}
-    about: dict[str, Any] = {}
+    scores: Document = {}
+    about: Document = {}
     check_unseen(subject, protocol, _plan(unit, unit.classes))
     if unit.classes == "novel":
         scores["novel"] = _scores(unit, subject, texts, protocol, "novel")
@@ -169,7 +169,7 @@ def _plan(unit: Unit, classes: str, shots: int = 1) -> EvaluationPlan:
 
 def _scores(
     unit: Unit, subject: Subject, texts: Subject | None, protocol: Protocol, which: str
-) -> dict[str, Any]:
+) -> Document:
     """Score the ``novel`` or the ``validation`` classes."""
     classes = _plan(unit, which).scored(protocol)
     pooled = class_features(subject, classes)
@@ -185,7 +185,7 @@ def _scores(
     modes = ["draws"]
     if which == "novel" and protocol.has_exemplars:
         modes.append("exemplars")
-    table: dict[str, Any] = {}
+    table: Document = {}
     for shots in unit.shots:
         cells, plan = table.setdefault(str(shots), {}), _plan(unit, which, shots)
         if shots == 0:

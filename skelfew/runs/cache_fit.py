@@ -8,6 +8,7 @@ from skelfew.cache.matching import match
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 
 
 class InputError(SkelfewError):
@@ -112,7 +113,7 @@ def about(cache: TeacherCache) -> str:
     )
 
 
-def changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+def changes(before: Document, now: Document) -> str:
     """Return what else differs between two entries of inputs.json: the teacher, its width, ..."""
     known = {key: value for key, value in now.items() if key in before}
     plain = [d for d in differences({k: before[k] for k in known}, known) if d["key"] != "digest"]

@@ -11,6 +11,7 @@ from skelfew.config import STAGES, ConfigError, TrainConfig, preset, stage_setti
 from skelfew.fields import flatten
 from skelfew.io import files
 from skelfew.runs.folder import check_local
+from skelfew.io.files import Document, Values
 
 
 def read_config(path: Path, start: str | None = None) -> TrainConfig:
@@ -51,7 +52,7 @@ def read_config(path: Path, start: str | None = None) -> TrainConfig:
     return config
 
 
-def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Values, own: Values) -> Document:
     """Return ``base`` with the values of ``own`` in it, group by group."""
     merged = dict(base)
     for key, value in own.items():

@@ -29,7 +29,7 @@ from skelfew.io.writing import append_line, write_json, write_text
 from skelfew.io import files
 from skelfew.config import TrainConfig
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, parse_json, shown
+from skelfew.io.files import (Document, Values, brief, parse_json, shown)
 from skelfew.io.paths import below
 
 ENCODER = "encoder.safetensors"
@@ -150,7 +150,7 @@ class Run:
         before = read_json(path).get("sessions", []) if path.is_file() else []
         write_json(path, {"sessions": [*before, environment()]})
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Values) -> None:
         """Add a line to metrics.jsonl."""
         if not self.writes:
             return
@@ -158,7 +158,7 @@ class Run:
         if self.callback is not None:
             self.callback(self, row)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[Document]:
         """Return the lines of metrics.jsonl; a last line that was cut off is left out."""
         path = self.path / "metrics.jsonl"
         if not path.is_file():
@@ -188,7 +188,7 @@ class Run:
         append_line(self.path / "log.txt", line)
 
 
-Callback = Callable[[Run, Mapping[str, Any]], None]
+Callback = Callable[[Run, Values], None]
 
 
 def check_local(file: Path, key: str, value: object) -> None:
@@ -209,7 +209,7 @@ def newest_run(folder: str | Path = "runs") -> Run:
     return Run.open(finished[-1].parent)
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Document:
     """Return versions, machine, git commit and command line of this process."""
     import torch
 
@@ -263,7 +263,7 @@ def _git_commit() -> str | None:
         return None
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> Document:
     """Read a JSON file; raise RunError naming it if it cannot be read."""
     try:
         return files.read_json_object(path)

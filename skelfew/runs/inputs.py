@@ -17,6 +17,7 @@ from skelfew.data.protocols.protocol import Protocol, load_protocol
 from skelfew.data.store import SkeletonStore
 from skelfew.io.paths import below
 from skelfew.runs.cache_fit import InputError, check_fit
+from skelfew.io.files import Document
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,10 @@ class Inputs:
         """The caches of several teachers; nothing for one."""
         return self.cache.parts if isinstance(self.cache, JoinedCache) else ()
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the content of a run's inputs.json: paths and digests."""
         where, protocol = self.locations, self.protocol
-        document: dict[str, Any] = {
+        document: Document = {
             "manifest": {"path": where.manifest, "sha256": self.manifest.sha256},
             "skeletons": {"path": where.store, "digest": self.store.attrs.get("digest"), "preprocessing": self.store.preprocessing},
             "protocol": {

@@ -3,12 +3,12 @@
 import errno
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import Form
+from skelfew.io.files import Document, Values
 from skelfew.training.optim import Optimizer
 
 
@@ -48,7 +48,7 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) 
 
 
 def save_checkpoint(
-    path: Path, groups: Mapping[str, Mapping[str, Tensor]], scalars: Mapping[str, Any]
+    path: Path, groups: Mapping[str, Mapping[str, Tensor]], scalars: Values
 ) -> None:
     """Write a checkpoint, replacing an older one only when it lies complete on the disk.
 
@@ -70,7 +70,7 @@ def save_checkpoint(
         raise CheckpointError(f"{path}: cannot be written ({error.strerror}); {what}") from None
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], Document]:
     """Return the groups of tensors and the scalars of a checkpoint.
 
     Raises:
@@ -84,6 +84,6 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     return groups, scalars
 
 
-def load_scalars(path: Path) -> dict[str, Any]:
+def load_scalars(path: Path) -> Document:
     """Return the scalars alone; errors as in ``load_checkpoint``."""
     return FORM.read(path, tensors=False)[0]

@@ -1,18 +1,16 @@
 """What an encoder was trained on, as it is written into its file."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from skelfew.cache.format.history import identity
 from skelfew.data.protocols.files import list_protocols
 from skelfew.data.protocols.protocol import Protocol
+from skelfew.io.files import Document
 from skelfew.training.resolve import ResolvedRun
 from skelfew.training.stages import STAGES
 
 
-def describe(
-    resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: float
-) -> dict[str, Any]:
+def describe(resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: float) -> Document:
     """Return what encoder.safetensors says about itself.
 
     Args:
@@ -24,7 +22,7 @@ def describe(
     inputs, config = resolved.inputs, resolved.config
     protocol, cache = inputs.protocol, inputs.cache
     own = {inputs.manifest[i].class_id for i in resolved.samples}
-    document: dict[str, Any] = {
+    document: Document = {
         "run": run,
         "dataset": inputs.dataset,
         "manifest_sha256": inputs.manifest.sha256,

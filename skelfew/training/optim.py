@@ -11,6 +11,7 @@ from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
 from skelfew.config import OptimizerConfig
+from skelfew.io.files import Document
 
 
 class Optimizer(ABC):
@@ -32,7 +33,7 @@ class Optimizer(ABC):
         listed = list(groups)
         if not all(isinstance(group, dict) for group in listed):
             listed = [{"params": listed}]
-        self.param_groups: list[dict[str, Any]] = [
+        self.param_groups: list[Document] = [
             {**defaults, **group, "params": list(group["params"])} for group in listed
         ]
         self.state: dict[Tensor, dict[str, Tensor]] = {}
@@ -59,7 +60,7 @@ class Optimizer(ABC):
                 self._move(group, moving, [p.grad for p in moving])
 
     @abstractmethod
-    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+    def _move(self, group: Document, params: list[Tensor], gradients: list[Tensor]) -> None:
         """Move the parameters of a group once."""
 
     def _remembered(self, params: list[Tensor], name: str) -> list[Tensor]:
@@ -80,7 +81,7 @@ class Adam(Optimizer):
         super().__init__(groups, lr=lr, weight_decay=0.0)
         self.decoupled = decoupled
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+    def _move(self, group: Document, params: list[Tensor], gradients: list[Tensor]) -> None:
         adam(
             params,
             gradients,
@@ -106,7 +107,7 @@ class SGD(Optimizer):
         super().__init__(groups, lr=lr, weight_decay=0.0)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+    def _move(self, group: Document, params: list[Tensor], gradients: list[Tensor]) -> None:
         velocities = self._remembered(params, "momentum_buffer") if self.momentum else []
         sgd(
             params,
@@ -144,7 +145,7 @@ class LARS(Optimizer):
     ):
         super().__init__(params, lr=lr, momentum=momentum, weight_decay=weight_decay, trust=trust)
 
-    def _move(self, group: dict[str, Any], params: list[Tensor], gradients: list[Tensor]) -> None:
+    def _move(self, group: Document, params: list[Tensor], gradients: list[Tensor]) -> None:
         velocities = self._remembered(params, "momentum_buffer")
         for p, gradient, velocity in zip(params, gradients, velocities, strict=True):
             step = gradient.add(p, alpha=group["weight_decay"])
@@ -158,7 +159,7 @@ class LARS(Optimizer):
 
 def parameter_groups(
     parts: Sequence[tuple[nn.Module, float]], config: OptimizerConfig
-) -> list[dict[str, Any]]:
+) -> list[Document]:
     """Return optimiser groups with ``lr_factor`` and ``weight_decay``.
 
     Args:
@@ -181,7 +182,7 @@ def parameter_groups(
     return groups
 
 
-def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+def build_optimizer(groups: list[Document], config: OptimizerConfig) -> Optimizer:
     """Return the optimiser; ``set_learning_rate`` gives every group its rate before a step."""
     lr, momentum = config.lr, config.momentum
     if config.name in ("adam", "adamw"):

@@ -14,7 +14,6 @@ From the shell: skelfew-train.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -27,6 +26,7 @@ from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.trained import save_head
+from skelfew.io.files import Document
 from skelfew.io.writing import write_json
 from skelfew.runs.cache_fit import about, changes
 from skelfew.runs.folder import Callback, Run, read_json
@@ -325,7 +325,7 @@ def _save(
     stage: Stage,
     resolved: ResolvedRun,
     encoder: SkeletonEncoder,
-    lineage: dict[str, Any],
+    lineage: Document,
 ) -> None:
     """Write what a stage leaves: the encoder, a head, the bridge to the teacher's space."""
     if not run.writes:

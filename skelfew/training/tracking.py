@@ -7,9 +7,9 @@ A callback gets the run and each line of its metrics.jsonl, which stays the reco
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Values
 from skelfew.runs.folder import Callback, Run
 
 Report = Callable[[Mapping[str, float], int], None]
@@ -33,7 +33,7 @@ def tracker(name: str) -> Callback:
     start = TRACKERS[name]()
     report: Report | None = None
 
-    def callback(run: Run, row: Mapping[str, Any]) -> None:
+    def callback(run: Run, row: Values) -> None:
         nonlocal report
         step = len(run.rows())
         report = report or start(run, step)
@@ -42,7 +42,7 @@ def tracker(name: str) -> Callback:
     return callback
 
 
-def _numbers(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def _numbers(row: Values) -> Iterator[tuple[str, float]]:
     for key, value in row.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield f"{row['stage']}/{key}", float(value)

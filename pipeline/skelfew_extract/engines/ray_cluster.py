@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief
+from skelfew.io.files import Document, brief
 
 try:
     import ray
@@ -97,7 +96,7 @@ def _connect(address: str) -> None:
             f"RAY_ADDRESS {address}: the only writer must be on a node of the cluster; run this "
             "command there, with the address as host:port"
         )
-    options: dict[str, Any] = {}
+    options: Document = {}
     if address == "local":
         # On a single core, too, decoding and encoding take turns.
         cores = max(os.cpu_count() or 1, 2)

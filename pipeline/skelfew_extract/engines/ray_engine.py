@@ -27,7 +27,7 @@ from skelfew.cli.common import log
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief
+from skelfew.io.files import Document, brief
 from skelfew_extract.engines.pool import Crew
 from skelfew_extract.engines.ray_cluster import Cluster, ray
 from skelfew_extract.extract import fill
@@ -75,7 +75,7 @@ class Troupe:
         return self.build()
 
     @property
-    def place(self) -> dict[str, Any]:
+    def place(self) -> Document:
         """What Ray is to reserve for one."""
         return {"num_cpus": 0, "num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}
 
@@ -156,7 +156,7 @@ class _RayPlan:
 
 
 def _stream(
-    windows: list[dict[str, Any]], known: _RayPlan, teachers: int
+    windows: list[Document], known: _RayPlan, teachers: int
 ) -> Generator[Block, None, None]:
     """Yield the blocks of the windows as they get ready."""
     plan, attempts = ray.put(known), ray.remote(num_cpus=0)(_Attempts).remote()
@@ -165,7 +165,7 @@ def _stream(
     ray.data.DataContext.get_current().enable_progress_bars = False
     for name in ("ray.data", "ray.util"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    one_window: dict[str, Any] = {
+    one_window: Document = {
         "batch_size": 1,
         "batch_format": "numpy",
         "zero_copy_batch": False,
@@ -290,13 +290,13 @@ class _Seat:
         return Encoder(teacher, known.card, known.manifest, known.settings)
 
 
-def _columns(start: np.ndarray, notes: dict[str, Any], **arrays: np.ndarray) -> Columns:
+def _columns(start: np.ndarray, notes: Document, **arrays: np.ndarray) -> Columns:
     """Return the row of a window: arrays of one row each."""
     rows = {name: array[None] for name, array in arrays.items()}
     return {"start": start, "notes": np.array([json.dumps(notes)]), **rows}
 
 
-def _notes(found: Window | Block) -> dict[str, Any]:
+def _notes(found: Window | Block) -> Document:
     """Return rows and reasons as JSON can hold them."""
     return {
         "rows": [int(row) for row in found.rows],
@@ -305,17 +305,17 @@ def _notes(found: Window | Block) -> dict[str, Any]:
     }
 
 
-def _read(columns: Columns) -> dict[str, Any]:
-    notes: dict[str, Any] = json.loads(columns["notes"][0])
+def _read(columns: Columns) -> Document:
+    notes: Document = json.loads(columns["notes"][0])
     return notes
 
 
-def _of_notes(notes: dict[str, Any]) -> tuple[list[int], dict[int, tuple[str, str]], int]:
+def _of_notes(notes: Document) -> tuple[list[int], dict[int, tuple[str, str]], int]:
     reasons = {row: (stage, message) for row, stage, message in notes["reasons"]}
     return notes["rows"], reasons, notes["centred"]
 
 
-def _told(error: Exception) -> dict[str, Any]:
+def _told(error: Exception) -> Document:
     """Return an error as JSON can hold it; if it is a bug, with its traceback."""
     if isinstance(error, SkelfewError):
         return {"error": str(error), "traceback": ""}

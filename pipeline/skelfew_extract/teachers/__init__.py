@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew.registry import Registry
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, PAPER_TEACHER, VARIANTS
 
@@ -96,7 +97,7 @@ class Teacher(Protocol):
     def condition(self, text: "Tensor", context: "Tensor") -> "Tensor":
         """Return f_t (B, D), float32: the text feature (B, D) of each clip's own label."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
 
 
@@ -114,7 +115,7 @@ class TextTeacher(Protocol):
     def encode_text(self, texts: Sequence[str]) -> "Tensor":
         """Return (n, D), float32, of length one, each the same whatever else is asked for."""
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
 
 

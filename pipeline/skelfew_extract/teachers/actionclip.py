@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew_extract.open_clip_door import CLIP, VERSION, QuickGELU, ResidualAttentionBlock
 from skelfew_extract.teachers import Shape
 from skelfew_extract.teachers.actionclip_weights import (
@@ -147,7 +148,7 @@ def build(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = ActionCLIP(variant, variant.fusion_layers, variant.frames, PORTED_EPS)
-        about: dict[str, Any] = {"weights": f"untrained seed {seed}"}
+        about: Document = {"weights": f"untrained seed {seed}"}
         about |= {"weights_sha256": state_sha256(model.state_dict())}
     else:
         checkpoint = open_actionclip(find(variant, weights))

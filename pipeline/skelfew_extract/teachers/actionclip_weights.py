@@ -9,7 +9,7 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import read_tensors
-from skelfew.io.files import brief
+from skelfew.io.files import Values, brief
 from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, VARIANTS, ActionVariant
 from skelfew_extract.weights import FOLDER, few, file_sha256, fits
@@ -138,7 +138,7 @@ def _with_positions(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _what_else(state: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def _what_else(state: Values, content: Values) -> str:
     if isinstance(content.get("model"), Mapping):
         state = {str(n).removeprefix("module."): t for n, t in content["model"].items()}
     if "prompts_visual_proj" in state or "prompts_visual_projection" in state:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew_extract.open_clip_door import VERSION, SimpleTokenizer, open_clip
 from skelfew_extract.teachers import Shape
 from skelfew_extract.teachers.frame_teacher import FrameTeacher
@@ -32,7 +33,7 @@ class FrameAveraged(FrameTeacher):
         tokenizer: The model's own.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, about: dict[str, Any], **placement: Any):
+    def __init__(self, model: Any, tokenizer: Any, about: Document, **placement: Any):
         prepared = model.visual.preprocess_cfg
         self.tokenizer = tokenizer
         interpolation = str(prepared.get("interpolation", "bicubic"))
@@ -104,7 +105,7 @@ def shape_of(name: str) -> Shape:
     """Return what the teacher takes, without its weights."""
     asked = Asked.parse(name.partition(":")[2])
     vision = asked.config().get("vision_cfg", {})
-    prepared: dict[str, Any] = {}
+    prepared: Document = {}
     if not asked.folder and asked.source in open_clip.list_pretrained_tags_by_model(asked.model):
         prepared = open_clip.get_pretrained_cfg(asked.model, asked.source)
     size = _side(vision.get("image_size", 224), name)

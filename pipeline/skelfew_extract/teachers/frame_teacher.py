@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelfew.io.files import Document
 from skelfew_extract.teachers import Precision
 from skelfew_extract.teachers.clips import check_precision, parts_of
 from skelfew_extract.text import prompts
@@ -46,7 +47,7 @@ class FrameTeacher(ABC):
     def __init__(
         self,
         model: nn.Module,
-        about: dict[str, Any],
+        about: Document,
         *,
         frames: int,
         image_size: int,
@@ -111,7 +112,7 @@ class FrameTeacher(ABC):
         """Return the text features (B, D) themselves: they are of the class, not of the clip."""
         return text
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
         return {
             **self.about,

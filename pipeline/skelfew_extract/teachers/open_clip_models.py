@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew_extract.weights import file_sha256, state_sha256
 
 _CONFIG = "open_clip_config.json"
@@ -52,23 +53,23 @@ class Asked:
             raise SkelfewError(f"open_clip:{text} and --weights {weights} both name weights")
         return cls(name, weights or source)
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Document:
         """Return the model's configuration, as open_clip writes it."""
         from skelfew_extract.open_clip_door import open_clip
 
         if self.folder is None:
-            found: dict[str, Any] = open_clip.get_model_config(self.model)
+            found: Document = open_clip.get_model_config(self.model)
             return found
         import json
 
         try:
-            config: dict[str, Any] = json.loads((self.folder / _CONFIG).read_text())["model_cfg"]
+            config: Document = json.loads((self.folder / _CONFIG).read_text())["model_cfg"]
         except (ValueError, KeyError, TypeError):
             raise SkelfewError(f"{self.folder / _CONFIG}: holds no model_cfg") from None
         return config
 
 
-def build_model(asked: Asked, *, untrained: bool, seed: int) -> tuple[Any, dict[str, Any]]:
+def build_model(asked: Asked, *, untrained: bool, seed: int) -> tuple[Any, Document]:
     """Return a model of open_clip, and what provenance says about its weights.
 
     Raises:
@@ -138,7 +139,7 @@ def _only_weights(folder: Path) -> Path:
     return found[0]
 
 
-def find_weights(name: str, source: str) -> tuple[Path, bool, dict[str, Any]]:
+def find_weights(name: str, source: str) -> tuple[Path, bool, Document]:
     """Return the file of weights, whether they want QuickGELU, and how pictures are prepared."""
     from skelfew_extract.open_clip_door import open_clip
 
@@ -165,7 +166,7 @@ def find_weights(name: str, source: str) -> tuple[Path, bool, dict[str, Any]]:
     return path, bool(config.get("quick_gelu")), _preprocess(config)
 
 
-def _preprocess(config: dict[str, Any]) -> dict[str, Any]:
+def _preprocess(config: Document) -> Document:
     return {k: config[k] for k in ("mean", "std", "interpolation") if config.get(k) is not None}
 
 

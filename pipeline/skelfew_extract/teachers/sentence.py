@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew_extract.weights import FOLDER, file_sha256, state_sha256, weight_files, weights_sha256
 
 DEFAULT = "all-MiniLM-L6-v2"
@@ -45,7 +46,7 @@ class SentenceEncoder:
         model: Any,
         tokenizer: Any,
         layout: "SentenceSettings",
-        about: dict[str, Any],
+        about: Document,
         device: str = "cpu",
     ):
         self.name = "text"
@@ -81,7 +82,7 @@ class SentenceEncoder:
             pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
         return torch.nn.functional.normalize(pooled.float(), dim=-1)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
         config = self.model.config
         return {
@@ -107,7 +108,7 @@ class SentenceSettings:
         prefix: What the model wants before every text.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]):
+    def __init__(self, folder: Path, config: Document):
         self.folder = folder
         pooling = "."
         for module in self._json("modules.json") or []:
@@ -128,7 +129,7 @@ class SentenceSettings:
         prompts = prompting.get("prompts") or {}
         self.prefix = str(prompts.get(prompting.get("default_prompt_name"), ""))
 
-    def _pooling(self, settings: dict[str, Any] | None) -> str:
+    def _pooling(self, settings: Document | None) -> str:
         settings = settings or {}
         named = settings.get("pooling_mode")
         modes = {str(named)} if named else {k for k, v in settings.items() if v is True}
@@ -161,12 +162,12 @@ def build_sentence_encoder(
     folder, source = find_sentence_encoder(weights)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    here: Document = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(folder, **here)
         tokenizer = AutoTokenizer.from_pretrained(folder, **here)
         layout = SentenceSettings(folder, config.to_dict())
-        about: dict[str, Any] = {"trained": not untrained}
+        about: Document = {"trained": not untrained}
         if untrained:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
@@ -234,7 +235,7 @@ def _download(repository: str) -> Path:
     """Return the folder of a Hugging Face repository: from the local cache, else downloaded."""
     from huggingface_hub import model_info, snapshot_download
 
-    wanted: dict[str, Any] = {
+    wanted: Document = {
         "allow_patterns": ["*.json", "*.txt", "*.model", "*.safetensors"],
         "ignore_patterns": ["onnx/*", "openvino/*"],
     }

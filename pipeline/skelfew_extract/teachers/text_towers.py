@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import Document
 from skelfew_extract.teachers.open_clip_models import Asked, build_model, unknown
 from skelfew_extract.teachers.variants import VARIANTS
 from skelfew_extract.teachers.xclip_teacher import XCLIPTeacher, build_xclip
@@ -25,7 +26,7 @@ class XCLIPText:
         """Return (n, D), float32, each of length one."""
         return torch.nn.functional.normalize(self.teacher.encode_text(texts).float(), dim=-1)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
         about = self.teacher.describe()
         kept = ("trained", "weights", "weights_sha256", "open_clip")
@@ -53,7 +54,7 @@ class CLIPText:
 
     name = "text"
 
-    def __init__(self, model: Any, architecture: str, about: dict[str, Any], device: str = "cpu"):
+    def __init__(self, model: Any, architecture: str, about: Document, device: str = "cpu"):
         self.model = model.eval().requires_grad_(False).to(device)
         self.architecture, self.about, self.device = architecture, about, torch.device(device)
         self.length = int(model.context_length)
@@ -69,7 +70,7 @@ class CLIPText:
             rows.append(self.model.encode_text(tokens.to(self.device), normalize=True).float())
         return torch.cat(rows) if rows else torch.empty(0, self.dim, device=self.device)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
         from skelfew_extract.open_clip_door import VERSION
 

@@ -1,7 +1,7 @@
 """X-CLIP as a frozen teacher: uint8 frames and class names in, f_v and f_t out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import write_tensors
+from skelfew.io.files import Document, Values
 from skelfew_extract.open_clip_door import VERSION
 from skelfew_extract.teachers import Precision
 from skelfew_extract.teachers.clips import check_precision, parts_of
@@ -120,7 +121,7 @@ class XCLIPTeacher:
         rows = zip(text.unsqueeze(1).split(1), context.split(1), strict=True)
         return torch.cat([self.model.condition(t, c) for t, c in rows]).squeeze(1)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Document:
         """Return the provenance of the features, as JSON can hold it."""
         v = self.variant
         return {
@@ -194,7 +195,7 @@ def save_teacher(
     *,
     trained: bool | None = None,
     dtype: torch.dtype = torch.float16,
-    about: Mapping[str, Any] | None = None,
+    about: Values | None = None,
 ) -> None:
     """Write the model as safetensors that ``build_teacher(weights=path)`` opens.
 

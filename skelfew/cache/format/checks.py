@@ -7,13 +7,12 @@ or allocates in proportion to a claimed shape.
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import FACTOR, ReadBudget
-from skelfew.io.files import brief, entries, shown
+from skelfew.io.files import Document, Values, brief, entries, shown
 
 FORMAT = "skelfew-teacher-cache"
 FORMAT_VERSION = 1
@@ -33,7 +32,7 @@ class CacheError(SkelfewError):
     """A teacher cache that cannot be used as asked; the message says what to do about it."""
 
 
-def check_format(path: Path | str, attrs: dict[str, Any]) -> dict[str, Any]:
+def check_format(path: Path | str, attrs: Document) -> Document:
     if attrs.get("format") != FORMAT:
         raise CacheError(f"{path}: a Zarr store, but not a {FORMAT}")
     version = attrs.get("format_version")
@@ -47,7 +46,7 @@ def check_format(path: Path | str, attrs: dict[str, Any]) -> dict[str, Any]:
     return attrs
 
 
-def check_arrays(path: Path | str, arrays: Mapping[str, Any], whole: bool = True) -> None:
+def check_arrays(path: Path | str, arrays: Values, whole: bool = True) -> None:
     """Check names, types, shapes, codecs and chunks of the Zarr arrays; reads no chunk.
 
     ``whole`` is false while the chunks are still to be fetched; their bytes are not counted then.
@@ -143,7 +142,7 @@ def files_of(path: Path) -> dict[str, int]:
     return found
 
 
-def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
+def check_budget(path: Path, arrays: Values, done: int) -> None:
     """Refuse to hold far more than is stored: features as float32, IDs, status, one chunk."""
     needed = _ROW_BYTES * arrays["text"].shape[0]
     for name in ("video", "text", "class_text"):
@@ -153,7 +152,7 @@ def check_budget(path: Path, arrays: Mapping[str, Any], done: int) -> None:
     budget_of(path, needed).hold(needed, f"{done} finished samples")
 
 
-def check_same(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def check_same(path: Path, stored: Values, asked: Values) -> None:
     """Raise CacheError naming the first key, with both values, in which the two differ."""
     difference = first_difference(
         json.loads(json.dumps(dict(stored))),

@@ -5,10 +5,11 @@ cache/README.md says what of the Zarr provenance convention could be established
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+
+from skelfew.io.files import Document, Values
 
 STEPS = "provenance:steps"
 CONVENTIONS = "zarr_conventions"
@@ -22,7 +23,7 @@ MANAGED = ("format", "format_version", "created", "complete", "digest", "shard",
 IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "preprocessing", "classes")
 
 
-def identity(attrs: Mapping[str, Any]) -> str | None:
+def identity(attrs: Values) -> str | None:
     """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``.
 
     The digest covers features and sample IDs alone, so the same features under the name of another
@@ -36,9 +37,9 @@ def identity(attrs: Mapping[str, Any]) -> str | None:
 
 def step(
     name: str,
-    parameters: Mapping[str, Any] | None = None,
-    inputs: Iterable[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+    parameters: Values | None = None,
+    inputs: Iterable[Values] = (),
+) -> Document:
     """Return one entry of ``provenance:steps``.
 
     Args:
@@ -59,18 +60,18 @@ def step(
     }
 
 
-def steps_of(attrs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def steps_of(attrs: Values) -> list[Document]:
     """Return the recorded steps, without those that are not objects."""
     steps = attrs.get(STEPS)
     return [s for s in steps if isinstance(s, dict)] if isinstance(steps, list) else []
 
 
-def declared(steps: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def declared(steps: Iterable[Values]) -> Document:
     """Return the two attributes for a cache that went through ``steps``."""
     return {CONVENTIONS: [_CONVENTION], STEPS: [dict(s) for s in steps]}
 
 
-def carried(attrs: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, Any]:
+def carried(attrs: Values, last: Values) -> Document:
     """Return the attributes of a cache derived from one with ``attrs`` by the step ``last``.
 
     Conventions that others have declared stay declared, since their attributes stay too.

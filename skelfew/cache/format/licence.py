@@ -1,7 +1,8 @@
 """The licence of a cache, as the Zarr convention ``license`` has it."""
 
 import re
-from typing import Any
+
+from skelfew.io.files import Document
 
 # https://github.com/clbarnes/zarr-convention-license, version 1
 CONVENTION = {
@@ -20,7 +21,7 @@ def spdx_of(note: str) -> str | None:
     return note.strip() if _SPDX.fullmatch(note.strip()) else None
 
 
-def convention(note: object) -> dict[str, Any]:
+def convention(note: object) -> Document:
     """Return the attributes by which any Zarr reader finds the licence; none without a note."""
     if not isinstance(note, str) or not note.strip():
         return {}

@@ -35,7 +35,7 @@ from skelfew.cache.format.plain import PlainArray, aligned
 from skelfew.cache.format.zips import entries
 from skelfew.data.manifest import bad_id
 from skelfew.io.budget import open_zip
-from skelfew.io.files import BROKEN, read_limited
+from skelfew.io.files import BROKEN, Document, Values, read_limited
 
 PENDING, DONE, FAILED = 0, 1, 2
 ARRAYS = ("sample_id", "status", "video", "text", "class_text")
@@ -156,7 +156,7 @@ def create(
     sample_ids: Sequence[str],
     shape: tuple[int, int, int],
     dtype: str,
-    provenance: Mapping[str, Any],
+    provenance: Values,
     class_text: np.ndarray | None,
     video: bool,
 ) -> None:
@@ -178,7 +178,7 @@ def create(
     group = zarr.open_group(partial, mode="w", zarr_format=3, attributes=attrs)
     rows = (_CHUNK_ROWS,)
     # Names with dots put the chunks of an array into one folder instead of two folders each.
-    common: dict[str, Any] = {
+    common: Document = {
         "compressors": [Crc32cCodec()],
         "chunk_key_encoding": {"name": "default", "separator": "."},
     }

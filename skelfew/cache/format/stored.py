@@ -23,6 +23,7 @@ from skelfew.cache.format.storage import (
     pick,
     read,
 )
+from skelfew.io.files import Document
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class StoredCache:
     """
 
     path: Path
-    attrs: dict[str, Any]
+    attrs: Document
     arrays: dict[str, Array]
 
     @classmethod

@@ -5,9 +5,10 @@ from typing import Any
 
 from skelfew.cache.format.history import identity, steps_of
 from skelfew.cache.format.stored import StoredCache
+from skelfew.io.files import Document
 
 
-def card(path: str | Path) -> dict[str, Any]:
+def card(path: str | Path) -> Document:
     """Return what a receiver wants to know; reads the metadata and the status of the rows.
 
     ``digest`` is the one that the writer recorded; only ``verify`` compares it with the content.
@@ -43,7 +44,7 @@ def card(path: str | Path) -> dict[str, Any]:
     }
 
 
-def _untrained(attrs: dict[str, Any]) -> bool:
+def _untrained(attrs: Document) -> bool:
     return bool(attrs.get("untrained")) or _object(attrs.get("teacher")).get("trained") is False
 
 
@@ -51,7 +52,7 @@ def _count(classes: Any) -> int | None:
     return len(classes) if isinstance(classes, list) else None
 
 
-def lines(document: dict[str, Any]) -> list[tuple[str, str]]:
+def lines(document: Document) -> list[tuple[str, str]]:
     """Return a card as names and texts."""
     teacher, made = _object(document["teacher"]), _object(document["preprocessing"])
     weights = str(teacher.get("weights_sha256") or "unknown")
@@ -76,7 +77,7 @@ def lines(document: dict[str, Any]) -> list[tuple[str, str]]:
     ]  # fmt: skip
 
 
-def _samples(document: dict[str, Any]) -> str:
+def _samples(document: Document) -> str:
     text = f"{document['done']:,} of {document['samples']:,} done"
     text += f", {document['failed']:,} failed" if document["failed"] else ""
     text += f", {document['pending']:,} pending" if document["pending"] else ""
@@ -94,7 +95,7 @@ def _symbol(name: str) -> str:
     return {"video": "f_v", "text": "f_t"}[name]
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _object(value: Any) -> Document:
     return value if isinstance(value, dict) else {}
 
 

@@ -1,7 +1,6 @@
 """A cache in which every sample has the mean features of its class."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,11 +11,12 @@ from skelfew.cache.format.storage import DONE
 from skelfew.cache.reader import TeacherCache
 from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
+from skelfew.io.files import Document
 
 
 def class_mean(
     path: str | Path, out: Path, manifest: Manifest, overwrite: bool = False
-) -> dict[str, Any]:
+) -> Document:
     """Write the finished samples of a cache with the mean direction of their class.
 
     f_v and f_t are scaled to length 1, averaged over samples and views of the class, and scaled to

@@ -10,12 +10,13 @@ from skelfew.cache.format.checks import brief
 from skelfew.cache.format.history import MANAGED
 from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
+from skelfew.io.files import Document
 from skelfew.io.writing import write_csv
 
 _WORST = 10
 
 
-def compare(a: str | Path, b: str | Path, table: Path | None = None) -> dict[str, Any]:
+def compare(a: str | Path, b: str | Path, table: Path | None = None) -> Document:
     """Compare two caches in blocks, the rows of B looked up by the sample IDs of A.
 
     Args:
@@ -36,7 +37,7 @@ def compare(a: str | Path, b: str | Path, table: Path | None = None) -> dict[str
     matched = np.array([rows_b[first.ids[i]] for i in common], dtype=np.int64)
     ids_a = {first.ids[i] for i in done_a}
     only_a, only_b = sorted(ids_a - set(rows_b)), sorted(set(rows_b) - ids_a)
-    features: dict[str, Any] = {}
+    features: Document = {}
     every: dict[str, np.ndarray] = {}
     for name in ("video", "text"):
         symbol = {"video": "f_v", "text": "f_t"}[name]
@@ -60,7 +61,7 @@ def compare(a: str | Path, b: str | Path, table: Path | None = None) -> dict[str
     }
 
 
-def about(cache: StoredCache) -> dict[str, Any]:
+def about(cache: StoredCache) -> Document:
     """Return what a cache says about itself, shapes and types included."""
     samples, views, width = cache.shape
     kept = {k: v for k, v in cache.attrs.items() if k not in MANAGED}
@@ -90,7 +91,7 @@ def _cosines(
     name: str,
     rows_a: np.ndarray,
     rows_b: np.ndarray,
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> tuple[Document, np.ndarray]:
     cosines, equal, largest = np.full(len(rows_a), np.nan), 0, 0.0
     for rows in first.blocks():
         here = slice(*np.searchsorted(rows_a, (rows.start, rows.stop)))

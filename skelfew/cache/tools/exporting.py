@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +14,7 @@ from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import open_zip
-from skelfew.io.files import BROKEN
+from skelfew.io.files import BROKEN, Document, Values
 from skelfew.io.writing import write_text, writing
 
 _ROWS = 4096
@@ -22,7 +22,7 @@ _ROWS = 4096
 
 def export_features(
     path: Path, out: Path, representation: str | None = None, overwrite: bool = False
-) -> dict[str, Any]:
+) -> Document:
     """Write the finished rows of a cache for other programs.
 
     ``.npz`` and ``.h5`` get ``sample_id``, ``video``, ``text``, ``class_text`` and the provenance
@@ -106,7 +106,7 @@ def _write_npy(
         file.write(np.ascontiguousarray(total, dtype="<f4").tobytes())
 
 
-def _write_npz(out: BinaryIO, ids: list[str], arrays: Mapping[str, Any], about: str) -> None:
+def _write_npz(out: BinaryIO, ids: list[str], arrays: Values, about: str) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for name, array in (("sample_id", np.array(ids)), ("provenance", np.array(about))):
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.lib import format as npy
 
 from skelfew.cache.format.checks import CacheError, brief
 from skelfew.io.budget import ReadBudget, open_zip
-from skelfew.io.files import BROKEN
+from skelfew.io.files import BROKEN, Document
 
 BLOCK_BYTES = 1 << 24
 _MAX_EXPANSION, _SLACK = 256, 1 << 20
@@ -135,7 +135,7 @@ def _opened(path: Path, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
 
 
 @contextmanager
-def columns(path: Path) -> Iterator[dict[str, Any]]:
+def columns(path: Path) -> Iterator[Document]:
     """Open a feature file and yield what opens each of its arrays, by name.
 
     Raises:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -14,6 +13,7 @@ from skelfew.cache.format.checks import CacheError, brief
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_values
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import ReadBudget
+from skelfew.io.files import Document, Values
 
 _BLOCK_BYTES = 1 << 24
 
@@ -47,7 +47,7 @@ class Hdf5Column:
 
 
 @contextmanager
-def hdf5_columns(path: Path) -> Iterator[dict[str, Any]]:
+def hdf5_columns(path: Path) -> Iterator[Document]:
     """Open an HDF5 file and yield what opens each dataset, by its path in the file."""
     try:
         file = open_file(path)
@@ -57,7 +57,7 @@ def hdf5_columns(path: Path) -> Iterator[dict[str, Any]]:
         yield _Lazy(path, file)
 
 
-class _Lazy(dict[str, Any]):
+class _Lazy(Document):
     """The datasets of a file by name; a name is only followed when it is asked for."""
 
     def __init__(self, path: Path, file: h5py.File):
@@ -100,9 +100,7 @@ def open_dataset(path: Path, file: h5py.File, name: str) -> Hdf5Column:
     return Hdf5Column(path, node, tuple(node.shape), text)
 
 
-def write_hdf5(
-    path: Path, ids: list[str], arrays: Mapping[str, Any], attrs: Mapping[str, str]
-) -> None:
+def write_hdf5(path: Path, ids: list[str], arrays: Values, attrs: Mapping[str, str]) -> None:
     """Write IDs and arrays to an HDF5 file.
 
     Args:

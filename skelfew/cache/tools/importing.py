@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from skelfew.cache.matching import match, rename
 from skelfew.cache.tools.foreign import Column, columns, texts
 from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
-from skelfew.io.files import read_text
+from skelfew.io.files import Document, Values, read_text
 
 _ID_NAMES = ("sample_id", "ids", "id", "names")
 _ROWS = 4096
@@ -70,7 +69,7 @@ def import_features(
     rule: str | None = None,
     dtype: str = "float16",
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Document:
     """Make a cache for ``manifest`` of features in a file; samples without features stay pending.
 
     Args:
@@ -150,14 +149,12 @@ def import_features(
     }
 
 
-def _listed(found: Mapping[str, Any]) -> str:
+def _listed(found: Values) -> str:
     names = sorted(found)
     return f"it has {', '.join(names[:20])}" if names else "it has no array"
 
 
-def _column(
-    source: Source, found: Mapping[str, Any], name: str | None, default: str
-) -> Column | None:
+def _column(source: Source, found: Values, name: str | None, default: str) -> Column | None:
     if name is None:
         return found[default]() if default in found else None
     if name not in found:
@@ -175,7 +172,7 @@ def _shape(source: Source, name: str, column: Column) -> tuple[int, int, int]:
     return (shape[0], 1, shape[1]) if len(shape) == 2 else (shape[0], shape[1], shape[2])
 
 
-def _ids(source: Source, found: Mapping[str, Any], count: int) -> list[str]:
+def _ids(source: Source, found: Values, count: int) -> list[str]:
     name = source.ids or next((n for n in _ID_NAMES if n in found), None)
     if name is None:
         raise CacheError(
@@ -199,9 +196,7 @@ def _ids(source: Source, found: Mapping[str, Any], count: int) -> list[str]:
     return ids
 
 
-def _class_text(
-    source: Source, found: Mapping[str, Any], manifest: Manifest, width: int
-) -> np.ndarray | None:
+def _class_text(source: Source, found: Values, manifest: Manifest, width: int) -> np.ndarray | None:
     column = _column(source, found, source.class_text, "class_text")
     if column is None:
         return None

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.tools.compare import cosine
 from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
-from skelfew.io.files import brief, read_csv
+from skelfew.io.files import Document, brief, read_csv
 from skelfew.io.writing import write_csv
 
 _BY_MANIFEST = ("dataset", "manifest_sha256", "skeletons_digest")  # given anew with a manifest
@@ -43,7 +42,7 @@ def merge(
     manifest: Manifest | None = None,
     prefer_first: bool = False,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Document:
     """Write all finished rows of several caches into one.
 
     The samples come in the order of ``manifest``, else in that of the first cache with those of the
@@ -96,7 +95,7 @@ def subset(
     *,
     manifest: Manifest | None = None,
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Document:
     """Write some of the rows of a cache into another one.
 
     Args:
@@ -141,11 +140,11 @@ def subset(
     }
 
 
-def _of(manifest: Manifest | None) -> dict[str, Any]:
+def _of(manifest: Manifest | None) -> Document:
     return {} if manifest is None else {"manifest_sha256": manifest.sha256}
 
 
-def _by(manifest: Manifest | None) -> dict[str, Any]:
+def _by(manifest: Manifest | None) -> Document:
     """Return the attributes that a cache for this manifest has."""
     if manifest is None:
         return {}
@@ -241,7 +240,7 @@ def _write(
     owner: np.ndarray,
     status: np.ndarray,
     ids: Sequence[str],
-    attrs: dict[str, Any],
+    attrs: Document,
     out: Path,
     overwrite: bool,
 ) -> str:

@@ -1,15 +1,15 @@
 """A cache as one file and back."""
 
 from pathlib import Path
-from typing import Any
 
 from skelfew.cache.building import building
 from skelfew.cache.format.checks import CacheError
 from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.format.zips import read_zip, write_zip
+from skelfew.io.files import Document
 
 
-def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
+def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
     """Make a zip of a cache folder; equal content gives an equal file.
 
     Args:
@@ -33,7 +33,7 @@ def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> dict[s
     }
 
 
-def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> dict[str, Any]:
+def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
     """Make a folder of a zip, after checking every entry and then the digest.
 
     Args:

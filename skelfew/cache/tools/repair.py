@@ -7,7 +7,6 @@ store. Killed at any moment, another repair finds what is left to do.
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,11 +24,12 @@ from skelfew.cache.format.storage import (
     ids_of,
     read,
 )
+from skelfew.io.files import Values
 
 _FEATURES = ("video", "text")
 
 
-def lost_digest(attrs: Mapping[str, Any]) -> str | None:
+def lost_digest(attrs: Values) -> str | None:
     """Return the digest that a store had before a repair that has not been finished, or None."""
     steps = steps_of(attrs)
     if "digest" in attrs or not steps or steps[-1].get("name") != "repair":

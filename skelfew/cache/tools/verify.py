@@ -1,7 +1,6 @@
 """Whether a cache is whole, sane, and the one for a manifest."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,6 +9,7 @@ from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.matching import match
 from skelfew.data.manifest import Manifest
+from skelfew.io.files import Document
 
 CHECKS = ("readable", "digest", "finite", "norms", "duplicates", "manifest")
 _SHOWN = 5
@@ -19,7 +19,7 @@ _FAR = 20.0  # a norm so many times above or below the median is no feature of t
 
 def verify(
     path: str | Path, manifest: Manifest | None = None, digest: str | None = None
-) -> dict[str, Any]:
+) -> Document:
     """Read a whole cache once or twice, in blocks, and report what does not hold.
 
     Args:
@@ -35,7 +35,7 @@ def verify(
         CacheError: If it cannot be opened at all.
     """
     cache = StoredCache.open(path)
-    report: dict[str, Any] = {"path": str(cache.path), "samples": cache.shape[0]}
+    report: Document = {"path": str(cache.path), "samples": cache.shape[0]}
     checks, unread = [], _unreadable(cache)
     if unread:
         text = f"{', '.join(unread)} cannot be read: {'; '.join(unread.values())}"
@@ -52,7 +52,7 @@ def verify(
     return report
 
 
-def _entry(check: str, ok: bool, text: str, samples: list[str] | None = None) -> dict[str, Any]:
+def _entry(check: str, ok: bool, text: str, samples: list[str] | None = None) -> Document:
     return {"check": check, "ok": ok, "text": text, "samples": samples or []}
 
 
@@ -67,7 +67,7 @@ def _unreadable(cache: StoredCache) -> dict[str, str]:
     return found
 
 
-def _digest(cache: StoredCache, wanted: str | None, readable: bool) -> dict[str, Any]:
+def _digest(cache: StoredCache, wanted: str | None, readable: bool) -> Document:
     recorded = cache.attrs.get("digest")
     expected = wanted or recorded
     if not readable:
@@ -82,7 +82,7 @@ def _digest(cache: StoredCache, wanted: str | None, readable: bool) -> dict[str,
     return _entry("digest", True, f"the content has the {'given' if wanted else 'recorded'} digest")
 
 
-def _features(cache: StoredCache, report: dict[str, Any]) -> list[dict[str, Any]]:
+def _features(cache: StoredCache, report: Document) -> list[Document]:
     checks = []
     for name in cache.features:
         norms = np.full(len(cache.ids), np.nan)
@@ -133,8 +133,8 @@ def _read(
 
 
 def _norms(
-    cache: StoredCache, symbol: str, norms: np.ndarray, sound: np.ndarray, report: dict[str, Any]
-) -> dict[str, Any]:
+    cache: StoredCache, symbol: str, norms: np.ndarray, sound: np.ndarray, report: Document
+) -> Document:
     if not len(sound):
         return _entry("norms", True, f"{symbol}: no row to measure")
     values = norms[sound]
@@ -153,9 +153,7 @@ def _norms(
     return _entry("norms", not named, text, named)
 
 
-def _duplicates(
-    cache: StoredCache, symbol: str, marks: np.ndarray, sound: np.ndarray
-) -> dict[str, Any]:
+def _duplicates(cache: StoredCache, symbol: str, marks: np.ndarray, sound: np.ndarray) -> Document:
     _, first, counts = np.unique(marks[sound], return_inverse=True, return_counts=True)
     twins = sound[counts[first] > 1]
     named = [cache.ids[i] for i in twins]
@@ -167,7 +165,7 @@ def _duplicates(
     return _entry("duplicates", symbol == "f_t", text, named)
 
 
-def _manifest(cache: StoredCache, manifest: Manifest) -> dict[str, Any]:
+def _manifest(cache: StoredCache, manifest: Manifest) -> Document:
     where, ids = manifest.path or manifest.name, set(manifest.ids)
     stored = set(cache.ids)
     if stored != ids:

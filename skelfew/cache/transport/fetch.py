@@ -33,7 +33,7 @@ from skelfew.cache.transport.places import (
     size_of,
 )
 from skelfew.cache.writer import lock_beside
-from skelfew.io.files import parse_json, read_json
+from skelfew.io.files import Document, parse_json, read_json
 from skelfew.io.paths import below
 from skelfew.io.writing import write_json, write_text
 
@@ -102,7 +102,7 @@ def _named(folder: Path, place: Place) -> Path:
     return below(folder, place.name or "cache.zarr", place.shown, CacheError, links=True)
 
 
-def _fresh(note: dict[str, Any], version: str, place: Place) -> bool:
+def _fresh(note: Document, version: str, place: Place) -> bool:
     """Return whether the copy that a note describes is what the place has now."""
     return note.get("version") == version and place.digest in (None, note.get("digest"))
 
@@ -113,7 +113,7 @@ def pull(
     digest: str | None = None,
     overwrite: bool = False,
     log: Log = lambda message: None,
-) -> dict[str, Any]:
+) -> Document:
     """Fetch a cache to a place of one's own.
 
     Args:
@@ -134,7 +134,7 @@ def pull(
     return _pull(fs, place, version, target, digest or place.digest, overwrite)
 
 
-def _read_note(note: Path) -> dict[str, Any]:
+def _read_note(note: Path) -> Document:
     try:
         document = read_json(note)
     except (OSError, ValueError):
@@ -163,7 +163,7 @@ def _pull(
     target: Path,
     digest: str | None,
     overwrite: bool,
-) -> dict[str, Any]:
+) -> Document:
     with building(target, overwrite, keep=True) as new:
         if version.lstrip().startswith("{"):
             _folder(fs, place, version, new)

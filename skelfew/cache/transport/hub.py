@@ -14,9 +14,10 @@ from skelfew.cache.format.storage import ARRAYS
 from skelfew.cache.tools.card import lines
 from skelfew.cache.transport.places import Place, hub_endpoint, hub_parts
 from skelfew.io.clean import printable
+from skelfew.io.files import Values
 
 
-def upload(place: Place, files: Mapping[str, Path], document: Mapping[str, Any]) -> int:
+def upload(place: Place, files: Mapping[str, Path], document: Values) -> int:
     """Commit files to a dataset repository, which is made if it does not exist.
 
     Args:
@@ -70,7 +71,7 @@ def _ours(hub: HfApi, repository: str, revision: str) -> bool:
     return "\n- skelfew\n" in Path(path).read_text(encoding="utf-8", errors="replace")
 
 
-def dataset_card(document: Mapping[str, Any], address: str) -> str:
+def dataset_card(document: Values, address: str) -> str:
     """Return README.md for a cache: what it is, its licence, and how to fetch it."""
     note = str(document["licence_note"])
     spdx = spdx_of(note)
@@ -105,7 +106,7 @@ skelfew-cache pull '{pinned}'
 """
 
 
-def _of(document: Mapping[str, Any], *keys: str) -> Any:
+def _of(document: Values, *keys: str) -> Any:
     value: Any = document
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None

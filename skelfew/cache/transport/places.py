@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from skelfew.cache.format.checks import CacheError, brief
 from skelfew.io.budget import STALL_BYTES, STALL_SECONDS, with_progress
+from skelfew.io.files import Document
 from skelfew.io.writing import writing
 
 KINDS = ("https", "http", "hf", "s3", "gs", "az", "ssh", "sftp", "file")
@@ -309,8 +310,8 @@ def _stalled(place: Place) -> CacheError:
     )
 
 
-def _info(fs: Any, place: Place) -> dict[str, Any]:
-    found: dict[str, Any] = with_progress(lambda _: fs.info(place.file()), _stalled(place))
+def _info(fs: Any, place: Place) -> Document:
+    found: Document = with_progress(lambda _: fs.info(place.file()), _stalled(place))
     return found
 
 

@@ -12,14 +12,14 @@ from skelfew.cache.tools.card import card
 from skelfew.cache.tools.pack import as_folder, checked
 from skelfew.cache.transport.places import Place, connect, get_file, reached, read_small, size_of
 from skelfew.io.budget import open_zip
-from skelfew.io.files import BROKEN, parse_json, read_limited
+from skelfew.io.files import BROKEN, Document, parse_json, read_limited
 from skelfew.io.paths import below
 
 _ROOT_BYTES = 1 << 25
 _NOT_OURS = "{}: is not a cache of skelfew and will not be replaced; name another place"
 
 
-def push(path: Path, address: str, overwrite: bool = False) -> dict[str, Any]:
+def push(path: Path, address: str, overwrite: bool = False) -> Document:
     """Copy a cache to another folder, an ssh host or an S3 bucket, after checking its digest.
 
     Args:
@@ -117,7 +117,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _hub(
-    fs: Any, place: Place, folder: Path, scratch: Path, about: dict[str, Any], overwrite: bool
+    fs: Any, place: Place, folder: Path, scratch: Path, about: Document, overwrite: bool
 ) -> int:
     from skelfew.cache.transport.hub import upload
 

@@ -8,6 +8,7 @@ import paramiko
 from fsspec.implementations.sftp import SFTPFileSystem
 
 from skelfew.cache.format.checks import CacheError, brief
+from skelfew.io.files import Document
 
 _SECONDS = 30
 
@@ -38,7 +39,7 @@ def open_ssh(address: str) -> Any:
     host = parts.hostname or ""
     known = _configured(host)
     name = str(known.get("hostname", host))
-    arguments: dict[str, Any] = {
+    arguments: Document = {
         "port": parts.port or int(known.get("port", 22)),
         "username": unquote(parts.username) if parts.username else known.get("user"),
         "key_filename": known.get("identityfile"),
@@ -64,7 +65,7 @@ def open_ssh(address: str) -> Any:
         ) from None
 
 
-def _configured(host: str) -> dict[str, Any]:
+def _configured(host: str) -> Document:
     file = Path.home() / ".ssh" / "config"
     if not file.is_file():
         return {}

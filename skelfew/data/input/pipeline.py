@@ -6,7 +6,7 @@ from typing import Any
 
 from skelfew.data.input import MissingBody, Stream, alignment, preprocess
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, shown
+from skelfew.io.files import (Document, Values, brief, shown)
 
 KINDS = ("ntu", "ucla")
 _LONGEST = 10_000  # frames given to the network
@@ -90,7 +90,7 @@ class Pipeline:
         return {"root": self.root, "facing": self.facing, "size": self.size}
 
     @classmethod
-    def for_data(cls, declared: Mapping[str, Any] | None, name: str, **changes: Any) -> "Pipeline":
+    def for_data(cls, declared: Values | None, name: str, **changes: Any) -> "Pipeline":
         """Return the pipeline of a data set.
 
         Args:
@@ -111,7 +111,7 @@ class Pipeline:
         return cls.from_dict(settings, f"preprocessing of {name or 'the data set'}")
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], where: str) -> "Pipeline":
+    def from_dict(cls, values: Values, where: str) -> "Pipeline":
         """Return what ``to_dict`` gave; raise SkelfewError, with ``where``, if it is none."""
         try:
             return cls(**values)
@@ -120,12 +120,12 @@ class Pipeline:
         except (TypeError, ValueError) as error:
             raise SkelfewError(f"{where}: no pipeline ({brief(error)})") from None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """Return plain values; ``from_dict`` is the inverse."""
         return asdict(self)
 
 
-def by_name(name: str) -> dict[str, Any]:
+def by_name(name: str) -> Document:
     """Return the preprocessing of a data set in stores that declare none: by its name."""
     plain = name.replace("-", "").replace("_", "")
     if plain.startswith("nwucla"):
@@ -133,7 +133,7 @@ def by_name(name: str) -> dict[str, Any]:
     return {"missing_body": "zeros"} if plain.startswith("ntu60") else {}
 
 
-def undeclared(declared: Mapping[str, Any] | None, name: str) -> str | None:
+def undeclared(declared: Values | None, name: str) -> str | None:
     """Return a note if a store declares no preprocessing, so that the name has to decide."""
     if declared is not None:
         return None

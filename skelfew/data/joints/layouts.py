@@ -19,7 +19,7 @@ from typing import Any
 
 from skelfew.data.joints.trees import TREES
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, read_text, shown
+from skelfew.io.files import (Document, Values, brief, read_text, shown)
 
 _MOST_BYTES, _MOST_JOINTS = 1 << 20, 1000  # of a file, and of joints
 
@@ -60,7 +60,7 @@ class Layout:
         parent = dict(self.bones)
         return tuple(parent.get(joint, joint) for joint in range(len(self.joints)))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Document:
         """Return the content of the TOML file that describes this layout."""
         names = self.joints
         return {
@@ -100,7 +100,7 @@ def load_layout(name_or_path: Layout | str | Path) -> Layout:
     return layout_from_dict({"name": path.stem, **content}, str(path))
 
 
-def layout_from_dict(content: Mapping[str, Any], where: str = "layout") -> Layout:
+def layout_from_dict(content: Values, where: str = "layout") -> Layout:
     """Build a layout from joint names; the inverse of ``Layout.to_dict``.
 
     Args:

@@ -11,11 +11,12 @@ from skelfew.data.prepare.plausible import Survey, unlike_videos
 from skelfew.data.prepare.walk import Outputs, counts
 from skelfew.data.store import SkeletonStore
 from skelfew.io.paths import below
+from skelfew.io.files import Document
 
 _NAMED = 5  # how many samples a problem names
 
 
-def check(outputs: Outputs) -> tuple[dict[str, Any], dict[int, str]]:
+def check(outputs: Outputs) -> tuple[Document, dict[int, str]]:
     """Return a report, ready for JSON, and the class names.
 
     ``problems`` in the report is what does not fit together; the rest is counted, not judged.
@@ -81,7 +82,7 @@ def _disagreements(manifest: Manifest, store: SkeletonStore) -> list[str]:
     return problems
 
 
-def _skeletons(store: SkeletonStore, classes: dict[str, int]) -> dict[str, Any]:
+def _skeletons(store: SkeletonStore, classes: dict[str, int]) -> Document:
     """Read every skeleton once: count empty and non-finite frames, hash, and look for oddities."""
     empty = non_finite = 0
     survey = Survey(store.joint_layout, store.coordinates)

@@ -7,10 +7,11 @@ from typing import Any
 from skelfew.data.manifest import Sample
 from skelfew.data.protocols.patterns import compiled
 from skelfew.data.protocols.files import ProtocolError
+from skelfew.io.files import Values
 
 
 def choose_exemplars(
-    path: object, rule: Mapping[str, Any], class_id: int, samples: Iterable[Sample], shots: int
+    path: object, rule: Values, class_id: int, samples: Iterable[Sample], shots: int
 ) -> tuple[str, ...]:
     """Apply an exemplar rule: keep ``where``, sort by ``order``, one per value of ``distinct``."""
     candidates = []

@@ -10,17 +10,17 @@ from typing import Any
 from skelfew.io.writing import write_text
 from skelfew.data.protocols.patterns import compiled
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, read_json, shown
+from skelfew.io.files import (Document, Values, brief, read_json, shown)
 
 _REPOSITORY = Path(__file__).resolve().parents[3] / "manifests" / "protocols"
 _INSTALLED = Path(__file__).resolve().parents[2] / "_protocols"
-_KINDS: dict[str, Any] = {
+_KINDS: Document = {
     "name": str, "dataset": (str, [str]), "source": str, "notes": (str, [str]),
     "class_names": (str, dict, list), "base": list, "validation": list, "novel": list,
     "splits": ([{str: object}], dict), "random": dict, "exemplars": dict, "exemplar_rule": dict,
     "exclude_queries": {str: [str]}, "expected_queries": {str: int}, "episodes": {str: (int, str)},
 }  # fmt: skip
-_RULE_KINDS: dict[str, Any] = {
+_RULE_KINDS: Document = {
     "pattern": str, "where": {str: str}, "order": [str], "distinct": str
 }  # fmt: skip
 _MOST_SPLITS = 100_000
@@ -67,7 +67,7 @@ def portable(path: Path) -> str:
     return path.stem if shipped else str(path.resolve())
 
 
-def read_protocol(path: Path) -> dict[str, Any]:
+def read_protocol(path: Path) -> Document:
     """Read a protocol file and check its keys; raise ProtocolError naming the wrong one."""
     try:
         document = read_json(path)
@@ -103,7 +103,7 @@ def _is_kind(value: Any, kind: Any) -> bool:
     return type(value) is kind
 
 
-def _check_rule(path: Path, rule: Mapping[str, Any]) -> None:
+def _check_rule(path: Path, rule: Values) -> None:
     if unknown := sorted(set(rule) - set(_RULE_KINDS)):
         raise ProtocolError(
             f"{path}: unknown key {shown(unknown[0])} in exemplar_rule; known: {few(_RULE_KINDS)}"
@@ -120,7 +120,7 @@ def _check_rule(path: Path, rule: Mapping[str, Any]) -> None:
             raise ProtocolError(f"{path}: pattern in exemplar_rule: {error}") from None
 
 
-def _check_splits(path: Path, document: Mapping[str, Any]) -> None:
+def _check_splits(path: Path, document: Values) -> None:
     """Refuse splits that are none, or of which there would be millions."""
     splits: Any = document.get("splits")
     drawn: Any = document.get("random")
@@ -151,13 +151,13 @@ def _check_splits(path: Path, document: Mapping[str, Any]) -> None:
             raise ProtocolError(f"{path}: exemplars of a split are {shown(split['exemplars'])}")
 
 
-def protocol_digest(document: Mapping[str, Any]) -> str:
+def protocol_digest(document: Values) -> str:
     """Hash the content, independent of formatting."""
     text = json.dumps(document, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def class_list(path: Path, document: Mapping[str, Any], key: str) -> tuple[int, ...]:
+def class_list(path: Path, document: Values, key: str) -> tuple[int, ...]:
     """Return the class numbers under ``key``, empty if it is absent."""
     values = document.get(key, [])
     if not isinstance(values, list) or not all(type(v) is int for v in values):
@@ -169,7 +169,7 @@ def class_list(path: Path, document: Mapping[str, Any], key: str) -> tuple[int, 
 
 
 def listed_exemplars(
-    path: Path, document: Mapping[str, Any]
+    path: Path, document: Values
 ) -> dict[int, dict[int, tuple[str, ...]]]:
     listed: dict[int, dict[int, tuple[str, ...]]] = {}
     for shots, classes in document.get("exemplars", {}).items():
@@ -191,12 +191,12 @@ def listed_exemplars(
     return listed
 
 
-def write_protocol(document: Mapping[str, Any], path: Path) -> None:
+def write_protocol(document: Values, path: Path) -> None:
     """Write a protocol file, one line a key, replacing an older one only when complete."""
     write_text(path, format_protocol(document))
 
 
-def format_protocol(document: Mapping[str, Any]) -> str:
+def format_protocol(document: Values) -> str:
     """Return a protocol as JSON that a person can read and compare line by line."""
     lines = []
     for key, value in document.items():

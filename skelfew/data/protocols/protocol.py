@@ -22,7 +22,7 @@ from skelfew.data.protocols.files import (
     read_protocol,
 )
 from skelfew.data.protocols.splits import make_split
-from skelfew.io.files import shown
+from skelfew.io.files import (Values, shown)
 
 ANY = "any"
 
@@ -59,7 +59,7 @@ class Protocol:
     exclude_queries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     expected_queries: Mapping[str, int] = field(default_factory=dict)
     _listed: Mapping[int, Mapping[int, tuple[str, ...]]] = field(default_factory=dict, repr=False)
-    _rule: Mapping[str, Any] | None = field(default=None, repr=False)
+    _rule: Values | None = field(default=None, repr=False)
     _samples: Mapping[int, tuple[Sample, ...]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -154,7 +154,7 @@ def load_protocol(
             "skelfew-prepare split makes a protocol for a data set of your own"
         )
     splits = _splits(path, document, manifest)
-    classes: Mapping[str, Any] = document
+    classes: Values = document
     if splits:
         wanted = next(iter(splits)) if split is None else str(split)
         if wanted not in splits:
@@ -214,7 +214,7 @@ def default_protocol(manifest: Manifest) -> Path:
     return default[0][0]
 
 
-def _datasets(document: Mapping[str, Any]) -> list[str]:
+def _datasets(document: Values) -> list[str]:
     names = document["dataset"]
     return [names] if isinstance(names, str) else list(names)
 
@@ -224,8 +224,8 @@ def _fits(manifest: str, dataset: str) -> bool:
 
 
 def _splits(
-    path: Path, document: Mapping[str, Any], manifest: Manifest
-) -> dict[str, Mapping[str, Any]]:
+    path: Path, document: Values, manifest: Manifest
+) -> dict[str, Values]:
     """All splits by name: listed, all combinations of some classes, or drawn with seeds."""
     splits = document.get("splits")
     if isinstance(splits, list):
@@ -245,7 +245,7 @@ def _splits(
     return {}
 
 
-def _all_classes(path: Path, document: Mapping[str, Any]) -> set[int]:
+def _all_classes(path: Path, document: Values) -> set[int]:
     splits = document.get("splits", document)
     if isinstance(splits, dict) and "of" in splits:
         return set(splits["of"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.files import ProtocolError, few
+from skelfew.io.files import Document
 
 
 def make_split(
@@ -14,7 +15,7 @@ def make_split(
     validation: int | Sequence[int] = 0,
     seed: int = 0,
     shots: int = 5,
-) -> dict[str, Any]:
+) -> Document:
     """Return the document of a protocol for a data set of one's own.
 
     Args:

@@ -18,7 +18,7 @@ import numpy as np
 
 from skelfew.data.readers.bodies import Person
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, read_json, shown
+from skelfew.io.files import (Values, brief, read_json, shown)
 
 _OPENPOSE = ("pose_keypoints_2d", "pose_keypoints", "pose")
 _KEYPOINTS = (*_OPENPOSE, "keypoints", "joints")
@@ -146,7 +146,7 @@ def _number(text: str) -> int | None:
 
 
 def _by_number(
-    entries: Iterable[Mapping[str, Any]], key: str, joints: int, where: str, least: float | None
+    entries: Iterable[Values], key: str, joints: int, where: str, least: float | None
 ) -> dict[int, list[Person]]:
     frames: dict[int, list[Person]] = {}
     for entry in entries:
@@ -160,7 +160,7 @@ def _by_number(
     return frames
 
 
-def _coco(content: Mapping[str, Any], joints: int, where: str, least: float | None) -> Frames:
+def _coco(content: Values, joints: int, where: str, least: float | None) -> Frames:
     """COCO annotations: the images, sorted by file name, are the frames."""
     images = content.get("images")
     if not isinstance(images, list) or not all(
@@ -236,7 +236,7 @@ def _person(entry: Any, joints: int, where: str, least: float | None) -> Iterato
         yield Person(values, _track(entry))
 
 
-def _track(entry: Mapping[str, Any]) -> int | None:
+def _track(entry: Values) -> int | None:
     """Return the number that a tracker gave a person; OpenPose writes [-1] where it has none."""
     for key in _TRACKS:
         value = entry.get(key)

@@ -23,7 +23,7 @@ from skelfew.data.readers.ntu import name_fields, preprocessing
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.io.files import BROKEN, brief, shown
+from skelfew.io.files import (BROKEN, Document, brief, shown)
 
 _LAYOUTS = {(17, 2): "coco", (18, 2): "openpose-18", (25, 3): "kinect-v2", (20, 3): "kinect-v1"}
 
@@ -44,7 +44,7 @@ def detect(reader: Reader, raw: RawFolder, options: Options) -> Reader:
     return reader
 
 
-def form(reader: Reader, annotation: dict[str, Any], layout: str) -> Reader:
+def form(reader: Reader, annotation: Document, layout: str) -> Reader:
     """Return the reader with layout, channels and units of an annotation (layout: name or auto)."""
     joints, coordinates = annotation["keypoint"].shape[2:]
     if layout == "auto":
@@ -145,7 +145,7 @@ def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Record
     return Recording(sample, Skeleton(positions, in_video), notes)
 
 
-def _in_video(positions: np.ndarray, annotation: dict[str, Any]) -> np.ndarray:
+def _in_video(positions: np.ndarray, annotation: Document) -> np.ndarray:
     """Return joints (M, T, V, 2) in pixels of the original video, NaN where nothing was found."""
     pixels = positions[..., :2].copy()
     pixels[~positions.any(axis=-1)] = np.nan

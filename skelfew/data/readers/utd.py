@@ -21,7 +21,7 @@ from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import ReadBudget
-from skelfew.io.files import brief, check_deflated, shown
+from skelfew.io.files import (Document, brief, check_deflated, shown)
 
 NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
@@ -86,7 +86,7 @@ def parse(content: bytes) -> np.ndarray:
     return np.ascontiguousarray(joints[_ORDER].transpose(2, 0, 1), dtype=np.float32)[None]
 
 
-def variables(content: bytes, load: bool = False, only: str | None = None) -> dict[str, Any]:
+def variables(content: bytes, load: bool = False, only: str | None = None) -> Document:
     """Return the variables of a MATLAB file by name, all or one; without ``load`` names alone."""
     if importlib.util.find_spec("scipy") is None:
         raise SkelfewError(NO_SCIPY)

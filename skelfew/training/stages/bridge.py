@@ -17,7 +17,7 @@ from skelfew.cache import TeacherCache
 from skelfew.config.stages import TeacherConfig
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import Form
-from skelfew.io.files import brief
+from skelfew.io.files import Document, brief
 from skelfew.training.data import TrainingData
 from skelfew.training.stages.byol import Orthonormal, ZeroPad
 
@@ -53,7 +53,7 @@ class Bridge:
     skeleton: nn.Sequential
     teacher: nn.Sequential
     shift: Tensor | None = None
-    about: dict[str, Any] = field(default_factory=dict)
+    about: Document = field(default_factory=dict)
 
 
 def bridge_path(run: Path, stage: str) -> Path:

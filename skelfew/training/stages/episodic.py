@@ -16,6 +16,7 @@ from skelfew.fewshot import HEADS, build_head
 from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.fewshot.trained import with_part
 from skelfew.fields import ConfigError, Count, Limit, OneOf, Positive, validate
+from skelfew.io.files import Document
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Stage, Step
@@ -102,7 +103,7 @@ class Episodes(nn.Module):
         return self.log_scale.exp() * logits, penalty
 
 
-def _by_names_of_today(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _by_names_of_today(module: nn.Module, state: Document, prefix: str, *_: Any) -> None:
     """Rename what a checkpoint of an older version calls ``learned``: the head's only part."""
     assert isinstance(module, Episodes)
     before = prefix + "learned."
