@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,7 @@ from skelfew.fewshot import scored_by
 
 if TYPE_CHECKING:
     from skelfew.explain.explanation import Explanation
+    from skelfew.explain.heatmap import HeatmapStyle
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -222,7 +223,7 @@ def _told(explanation: "Explanation") -> str:
 
 
 def write(
-    explanations: "list[Explanation]", folder: Path, stem: str, look: Any
+    explanations: "list[Explanation]", folder: Path, stem: str, look: "HeatmapStyle"
 ) -> tuple[list[str], list[str]]:
     """Write the picture, and the numbers of a single explanation; return files and notes."""
     from skelfew.data.manifest import file_name

@@ -4,7 +4,6 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -42,7 +41,7 @@ def _print(found: Segment | None, fps: float) -> None:
 
 def _frame(line: str, number: int) -> np.ndarray | None:
     try:
-        content: Any = json.loads(line)
+        content: object = json.loads(line)
     except ValueError as error:
         raise SkelfewError(f"line {number}: not JSON ({error})") from None
     if isinstance(content, dict):

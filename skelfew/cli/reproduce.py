@@ -2,11 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log, say, say_json
+
+if TYPE_CHECKING:
+    from skelfew.reproduce.tables import Table
+    from skelfew.reproduce.units import Request
 
 
 @click.command(context_settings=CONTEXT)
@@ -137,7 +141,7 @@ def main(
 
 
 def run(
-    request: Any,
+    request: "Request",
     folder: Path,
     jobs: int,
     keep: bool,
@@ -222,7 +226,7 @@ def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def show_list(tables: list[Any], as_json: bool) -> int:
+def show_list(tables: "list[Table]", as_json: bool) -> int:
     """Print a line a table, or all of a single one, with its rows."""
     if as_json:
         document = [

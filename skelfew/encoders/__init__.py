@@ -1,6 +1,6 @@
 """Skeleton encoders: one module each. To add one, write its module and add a line to ENCODERS."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.fields import filled
@@ -36,7 +36,7 @@ def build_encoder(
     width: float = 1.0,
     body_pool: str = "mean",
     feature_dim: int | None = None,
-    **own: Any,
+    **own: object,
 ) -> "SkeletonEncoder":
     """Return a freshly initialised encoder of skeletons (N, C, T, V, M) to features (N, D).
 

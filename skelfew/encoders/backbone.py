@@ -80,7 +80,7 @@ class SkeletonGCN(SkeletonEncoder):
             self.add_module(name, block)
         return names
 
-    def compile(self, *args: Any, **kwargs: Any) -> None:
+    def compile(self, *args: object, **kwargs: object) -> None:
         """Hand each block to torch.compile, in its plain form; arguments are those of that.
 
         Blocks are small graphs of few shapes; with ``masked_mean`` the number of bodies changes

@@ -13,7 +13,6 @@ repository is executed. Needs the extra ``remote``.
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import ModelCard, ModelHubMixin, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -71,7 +70,7 @@ class PretrainedEncoder(ModelHubMixin, library_name="skelfew"):
         """Return the encoder, in evaluation mode."""
         return load_encoder(self.path)[0]
 
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+    def generate_model_card(self, *args: object, **kwargs: object) -> ModelCard:
         """Return the card: what the encoder is, and what it was trained on."""
         about, config = self.metadata, self.metadata["encoder"]
         teacher = about.get("teacher") or {}
@@ -103,7 +102,7 @@ class PretrainedEncoder(ModelHubMixin, library_name="skelfew"):
         force_download: bool,
         local_files_only: bool,
         token: str | bool | None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> "PretrainedEncoder":
         if Path(model_id).is_dir():
             return cls(Path(model_id) / ENCODER)

@@ -8,7 +8,6 @@ compared with the projected text of a class that neither encoder nor projectors 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -201,7 +200,7 @@ def _check_teacher(cache: TeacherCache, bridge: Bridge) -> None:
             f"{bridge.about['width']}; take a cache of its teacher"
         )
 
-    def marks(teacher: Any) -> Document:
+    def marks(teacher: object) -> Document:
         about = teacher if isinstance(teacher, dict) else {}
         return {k: about[k] for k in ("weights_sha256",) if about.get(k) is not None}
 

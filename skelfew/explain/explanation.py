@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -56,7 +55,7 @@ class Method:
 
     subject: Subject
     name: str
-    classifier: Any
+    classifier: object
     protocol: Protocol
     exemplars: dict[int, tuple[str, ...]]
 

@@ -10,7 +10,7 @@ UNVERIFIED. The source has word vectors where this has whatever teacher read the
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import torch.nn.functional as F
@@ -61,7 +61,7 @@ class Relevance(nn.Module):
         return (sharpness * cosines).softmax(dim=-1)
 
 
-def _as_large(module: nn.Module, state: Values, prefix: str, *_: Any) -> None:
+def _as_large(module: nn.Module, state: Values, prefix: str, *_: object) -> None:
     """Give the buffers the size of those that are about to be loaded."""
     classes, cosines = (state.get(prefix + name) for name in ("classes", "cosines"))
     if classes is None or cosines is None:

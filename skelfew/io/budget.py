@@ -136,7 +136,7 @@ def check_table(path: Path, error: type[Exception] = ValueError) -> None:
     budget.hold(rows * _ROW, "its rows")
 
 
-def check_safetensors(path: Any) -> None:
+def check_safetensors(path: str | Path) -> None:
     """Count the tensors of a safetensors file before it is opened; raise OSError."""
     path = Path(path)
     budget = ReadBudget(path, path.stat().st_size, OSError)

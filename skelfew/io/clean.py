@@ -6,7 +6,6 @@ writing, formulas, and markup. One function for each place; HTML has report/mark
 
 import json
 import re
-from typing import Any
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
@@ -30,7 +29,7 @@ def one_line(text: object) -> str:
     return " ".join(printable(text).split("\n"))
 
 
-def json_text(value: Any, indent: int | None = 1) -> str:
+def json_text(value: object, indent: int | None = 1) -> str:
     """Return JSON for a terminal: what ``printable`` replaces is escaped, so nothing is lost."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     return "".join(c if _shows(c) else json.dumps(c)[1:-1].replace("\x7f", "\\u007f") for c in text)

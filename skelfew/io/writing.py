@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from skelfew.io.clean import cell
 
@@ -76,7 +76,7 @@ def write_text(path: str | Path, text: str) -> None:
         file.write(text.encode())
 
 
-def write_json(path: str | Path, document: Any) -> None:
+def write_json(path: str | Path, document: object) -> None:
     """Write a JSON file, replacing an older one only when complete."""
     write_text(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n")
 

@@ -3,7 +3,6 @@
 import html
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from skelfew.io.clean import printable
 
@@ -14,7 +13,7 @@ class Safe(str):
     __slots__ = ()
 
 
-def join(*children: Any) -> Safe:
+def join(*children: object) -> Safe:
     """Return children one after the other: markup as it is, other values escaped, None left out."""
     parts: list[str] = []
     for child in children:
@@ -32,7 +31,7 @@ def join(*children: Any) -> Safe:
 _VOID = {"br", "img", "input", "meta"}
 
 
-def tag(name: str, *children: Any, **attributes: Any) -> Safe:
+def tag(name: str, *children: object, **attributes: object) -> Safe:
     """Return an element.
 
     Args:
@@ -51,7 +50,7 @@ def tag(name: str, *children: Any, **attributes: Any) -> Safe:
     return Safe(start if name in _VOID else f"{start}{join(*children)}</{name}>")
 
 
-def data_block(name: str, value: Any) -> Safe:
+def data_block(name: str, value: object) -> Safe:
     """Return values as JSON in an element that scripts read; no text in it can end the element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     for character in "<>&":

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.markup import Safe, join, tag
@@ -15,7 +14,7 @@ def provenance(facts: RunFacts, score: Score | None) -> Safe:
     return join([tag("dl", group, class_="facts") for group in groups], _changed(facts))
 
 
-def _fact(name: str, value: Any, code: bool = False, digest: Any = None) -> Safe:
+def _fact(name: str, value: object, code: bool = False, digest: object = None) -> Safe:
     small = tag("code", digest, class_="digest") if digest else None
     return tag("div", tag("dt", name), tag("dd", tag("code", value) if code else str(value), small))
 
@@ -73,11 +72,11 @@ def _changed(facts: RunFacts) -> Safe | None:
     return tag("details", tag("summary", count), scroll)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _command(words: Any) -> str:
+def _command(words: object) -> str:
     if not isinstance(words, Sequence) or isinstance(words, str) or not words:
         return "unknown"
     return shlex.join([Path(str(words[0])).name, *map(str, words[1:])])

@@ -4,7 +4,6 @@ import base64
 import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, brief, check_file, check_picture
@@ -64,7 +63,7 @@ class RunPart:
     missing: list[str] = field(default_factory=list)
     clips: dict[str, Document] = field(default_factory=dict)
 
-    def add(self, name: str, title: str, *body: Any) -> None:
+    def add(self, name: str, title: str, *body: object) -> None:
         """Add a section."""
         self.sections.append(Section(f"{self.prefix}{name}", title, join(*body)))
 

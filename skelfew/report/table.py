@@ -167,7 +167,7 @@ def as_csv(rows: Sequence[Values]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, list):
         return "; ".join(map(str, value))
     return value if not isinstance(value, bool) else str(value).lower()

@@ -4,7 +4,6 @@ import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from skelfew.cli.common import log
 from skelfew.io.files import Document
@@ -130,9 +129,9 @@ def _text(value: object) -> str:
     return json.dumps(value).replace("null", "none")
 
 
-def _speeds(records: Sequence[Document]) -> dict[tuple[Any, ...], float]:
+def _speeds(records: Sequence[Document]) -> dict[tuple[object, ...], float]:
     """Seconds a clip, by kind of unit."""
-    found: dict[tuple[Any, ...], list[float]] = {}
+    found: dict[tuple[object, ...], list[float]] = {}
     for record in records:
         total = sum(record.get("samples", {}).values())
         if "error" in record or record.get("resumed") or not total:

@@ -183,7 +183,7 @@ def _line(
     for record in records:
         if "error" in record:
             what = {"CollapseError": "collapsed", "NotFiniteError": "diverged"}
-            name = what.get(record["kind"], record["error"])
+            name = what.get(str(record["kind"]), str(record["error"]))
             failed[name] = failed.get(name, 0) + 1
     times = [r["seconds"] for r in scored if not r.get("resumed")]
     return Line(

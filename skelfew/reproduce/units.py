@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.io.files import Document
@@ -73,7 +72,7 @@ class Unit:
         return f"split {self.split}" if self.split else f"seed {self.seed}"
 
     @property
-    def speed_key(self) -> tuple[Any, ...]:
+    def speed_key(self) -> tuple[object, ...]:
         """What the time a clip takes depends on, besides the machine."""
         c = self.config
         if c is None:

@@ -50,7 +50,7 @@ class World:
         """Return whether it is so in any process; all of them have to ask."""
         return bool(self.sum(torch.tensor(int(said)))) if self.size > 1 else said
 
-    def broadcast(self, value: Any) -> Any:
+    def broadcast(self, value: object) -> Any:
         """Return what the first process has as ``value`` (plain values only)."""
         if self.size == 1:
             return value

@@ -29,7 +29,7 @@ class Optimizer(ABC):
         state: What is remembered of every parameter.
     """
 
-    def __init__(self, groups: Iterable[Any], **defaults: Any):
+    def __init__(self, groups: Iterable[Any], **defaults: object):
         listed = list(groups)
         if not all(isinstance(group, dict) for group in listed):
             listed = [{"params": listed}]

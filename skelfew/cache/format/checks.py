@@ -8,7 +8,6 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import FACTOR, ReadBudget
@@ -167,7 +166,7 @@ def check_same(path: Path, stored: Values, asked: Values) -> None:
         )
 
 
-def first_difference(stored: Any, asked: Any, key: str) -> tuple[str, str, str] | None:
+def first_difference(stored: object, asked: object, key: str) -> tuple[str, str, str] | None:
     if isinstance(stored, dict) and isinstance(asked, dict):
         pairs = [(f"{key}.{k}" if key else k, k) for k in sorted({*stored, *asked})]
         differences = (first_difference(stored.get(k), asked.get(k), name) for name, k in pairs)

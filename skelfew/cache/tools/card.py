@@ -1,7 +1,6 @@
 """What a cache is, on one card: for people and as JSON."""
 
 from pathlib import Path
-from typing import Any
 
 from skelfew.cache.format.history import identity, steps_of
 from skelfew.cache.format.stored import StoredCache
@@ -48,7 +47,7 @@ def _untrained(attrs: Document) -> bool:
     return bool(attrs.get("untrained")) or _object(attrs.get("teacher")).get("trained") is False
 
 
-def _count(classes: Any) -> int | None:
+def _count(classes: object) -> int | None:
     return len(classes) if isinstance(classes, list) else None
 
 
@@ -87,7 +86,7 @@ def _samples(document: Document) -> str:
     return text
 
 
-def _is_shard(shard: Any) -> bool:
+def _is_shard(shard: object) -> bool:
     return isinstance(shard, dict) and {"index", "of"} <= set(shard)
 
 
@@ -95,11 +94,11 @@ def _symbol(name: str) -> str:
     return {"video": "f_v", "text": "f_t"}[name]
 
 
-def _object(value: Any) -> Document:
+def _object(value: object) -> Document:
     return value if isinstance(value, dict) else {}
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, list):
         return "/".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in value)
     return str(value)

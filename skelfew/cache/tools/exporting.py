@@ -4,7 +4,7 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -119,6 +119,6 @@ def _write_npz(out: BinaryIO, ids: list[str], arrays: Values, about: str) -> Non
                     file.write(np.ascontiguousarray(block, dtype=little).tobytes())
 
 
-def _header(file: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def _header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> None:
     descr = npy.dtype_to_descr(dtype)
     npy.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from skelfew.cache.building import building, remove
 from skelfew.cache.format.checks import (
@@ -23,6 +22,7 @@ from skelfew.cache.format.chunks import ChunkLimit
 from skelfew.cache.format.storage import ARRAYS, Array, chunk_keys, members, open_group
 from skelfew.cache.tools.pack import checked
 from skelfew.cache.transport.places import (
+    FileSystem,
     Place,
     Unreachable,
     connect,
@@ -142,7 +142,7 @@ def _read_note(note: Path) -> Document:
     return document if isinstance(document, dict) else {}
 
 
-def _version(fs: Any, place: Place) -> str:
+def _version(fs: FileSystem, place: Place) -> str:
     """Return the root metadata of a folder, or what tells versions of a single file apart."""
     if not place.name.endswith(".zip"):
         root = read_small(fs, place, "zarr.json", METADATA_BYTES)
@@ -157,7 +157,7 @@ def _version(fs: Any, place: Place) -> str:
 
 
 def _pull(
-    fs: Any,
+    fs: FileSystem,
     place: Place,
     version: str,
     target: Path,
@@ -186,7 +186,7 @@ def _pull(
     }
 
 
-def _folder(fs: Any, place: Place, root: str, new: Path) -> None:
+def _folder(fs: FileSystem, place: Place, root: str, new: Path) -> None:
     """Fetch the files of a store: those that its checked metadata imply, and no others."""
     if new.exists() and not _same(new / "zarr.json", root):
         remove(new)
@@ -247,7 +247,7 @@ class _Room:
                 )
 
 
-def _chunks(fs: Any, place: Place, name: str, array: Array, new: Path, room: _Room) -> None:
+def _chunks(fs: FileSystem, place: Place, name: str, array: Array, new: Path, room: _Room) -> None:
     limit = ChunkLimit.of(name, array).stored
 
     def fetch(key: str) -> None:

@@ -107,7 +107,7 @@ skelfew-cache pull '{pinned}'
 
 
 def _of(document: Values, *keys: str) -> Any:
-    value: Any = document
+    value: object = document
     for key in keys:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value

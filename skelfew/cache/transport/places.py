@@ -21,6 +21,7 @@ from skelfew.io.budget import STALL_BYTES, STALL_SECONDS, with_progress
 from skelfew.io.files import Document
 from skelfew.io.writing import writing
 
+FileSystem = Any  # one of fsspec, which has no types
 KINDS = ("https", "http", "hf", "s3", "gs", "az", "ssh", "sftp", "file")
 _OBJECTS = ("s3", "gs", "az")  # stores of objects, each of which appears whole or not at all
 _HUB = re.compile(
@@ -144,7 +145,7 @@ def _shown(address: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", ""))
 
 
-def connect(address: str) -> tuple[Any, Place]:
+def connect(address: str) -> tuple[FileSystem, Place]:
     """Return the fsspec file system of an address, and the place in it.
 
     Raises:
@@ -178,7 +179,7 @@ def connect(address: str) -> tuple[Any, Place]:
         return LocalFileSystem(), place
 
 
-def _http(headers: dict[str, str] | None = None) -> Any:
+def _http(headers: dict[str, str] | None = None) -> FileSystem:
     import aiohttp
     from fsspec.implementations.http import HTTPFileSystem
 
@@ -241,7 +242,7 @@ def _keys(place: Place) -> str:
     )
 
 
-def read_small(fs: Any, place: Place, key: str, limit: int) -> bytes | None:
+def read_small(fs: FileSystem, place: Place, key: str, limit: int) -> bytes | None:
     """Return the content of a small file below a place; None if there is none."""
     from tempfile import TemporaryDirectory
 
@@ -252,7 +253,7 @@ def read_small(fs: Any, place: Place, key: str, limit: int) -> bytes | None:
         return target.read_bytes()
 
 
-def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -> bool:
+def get_file(fs: FileSystem, place: Place, key: str, target: Path, limit: int | None) -> bool:
     """Fetch one file, and say whether there is one.
 
     Args:
@@ -271,7 +272,7 @@ def get_file(fs: Any, place: Place, key: str, target: Path, limit: int | None) -
     return True
 
 
-def _get(fs: Any, place: Place, key: str, sink: BinaryIO, limit: int | None) -> None:
+def _get(fs: FileSystem, place: Place, key: str, sink: BinaryIO, limit: int | None) -> None:
     file, got = place.file(key), 0
 
     def check(more: int) -> None:
@@ -310,12 +311,12 @@ def _stalled(place: Place) -> CacheError:
     )
 
 
-def _info(fs: Any, place: Place) -> Document:
+def _info(fs: FileSystem, place: Place) -> Document:
     found: Document = with_progress(lambda _: fs.info(place.file()), _stalled(place))
     return found
 
 
-def size_of(fs: Any, place: Place) -> str | None:
+def size_of(fs: FileSystem, place: Place) -> str | None:
     """Return what tells one version of a single file from another; None if there is none."""
     with reached(place), suppress(FileNotFoundError, IsADirectoryError):
         info = _info(fs, place)
@@ -326,7 +327,7 @@ def size_of(fs: Any, place: Place) -> str | None:
     return None
 
 
-def length_of(fs: Any, place: Place) -> int | None:
+def length_of(fs: FileSystem, place: Place) -> int | None:
     """Return how many bytes a single file has, None if that is unknown."""
     with reached(place), suppress(FileNotFoundError, IsADirectoryError):
         size = _info(fs, place).get("size")

@@ -3,14 +3,21 @@
 import posixpath
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from skelfew.cache.format.checks import FORMAT, CacheError
 from skelfew.cache.format.storage import ARRAYS, DONE
 from skelfew.cache.format.zips import write_zip
 from skelfew.cache.tools.card import card
 from skelfew.cache.tools.pack import as_folder, checked
-from skelfew.cache.transport.places import Place, connect, get_file, reached, read_small, size_of
+from skelfew.cache.transport.places import (
+    FileSystem,
+    Place,
+    connect,
+    get_file,
+    reached,
+    read_small,
+    size_of,
+)
 from skelfew.io.budget import open_zip
 from skelfew.io.files import BROKEN, Document, parse_json, read_limited
 from skelfew.io.paths import below
@@ -66,7 +73,7 @@ def push(path: Path, address: str, overwrite: bool = False) -> Document:
     }
 
 
-def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -> int:
+def _file(fs: FileSystem, place: Place, folder: Path, scratch: Path, overwrite: bool) -> int:
     if size_of(fs, place) is not None and not overwrite:
         raise CacheError(f"{place.shown}: exists already; choose another name, or --overwrite")
     if size_of(fs, place) is not None and not _is_cache(_root_in_zip(fs, place, scratch)):
@@ -85,7 +92,7 @@ def _file(fs: Any, place: Place, folder: Path, scratch: Path, overwrite: bool) -
     return 1
 
 
-def _folder(fs: Any, place: Place, folder: Path, digest: str | None, overwrite: bool) -> int:
+def _folder(fs: FileSystem, place: Place, folder: Path, digest: str | None, overwrite: bool) -> int:
     root = read_small(fs, place, "zarr.json", _ROOT_BYTES)
     if root is not None:
         if _same_or_refuse(place, root, digest, overwrite):
@@ -117,7 +124,7 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _hub(
-    fs: Any, place: Place, folder: Path, scratch: Path, about: Document, overwrite: bool
+    fs: FileSystem, place: Place, folder: Path, scratch: Path, about: Document, overwrite: bool
 ) -> int:
     from skelfew.cache.transport.hub import upload
 
@@ -147,7 +154,7 @@ def _same_or_refuse(place: Place, root: bytes, own: str | None, overwrite: bool)
     return False
 
 
-def _refuse_other_things(fs: Any, place: Place) -> None:
+def _refuse_other_things(fs: FileSystem, place: Place) -> None:
     """Refuse a folder that is neither new nor what a push that broke off has left."""
     try:
         names = {posixpath.basename(str(n).rstrip("/")) for n in fs.ls(place.base, detail=False)}
@@ -160,7 +167,7 @@ def _refuse_other_things(fs: Any, place: Place) -> None:
         )
 
 
-def _sweep(fs: Any, place: Place, folder: Path, keys: list[str]) -> None:
+def _sweep(fs: FileSystem, place: Place, folder: Path, keys: list[str]) -> None:
     """Compare what lies there with what was sent, and remove chunks of an earlier cache."""
     there = {
         posixpath.relpath(str(name), place.base): info["size"]
@@ -189,7 +196,7 @@ def _is_cache(root: bytes | None) -> bool:
     return _attribute(root, "format") == FORMAT
 
 
-def _root_in_zip(fs: Any, place: Place, scratch: Path) -> bytes | None:
+def _root_in_zip(fs: FileSystem, place: Place, scratch: Path) -> bytes | None:
     """Return the root metadata in a zip that is there already, None if it is none of a cache."""
     there = scratch / "there.zip"
     try:

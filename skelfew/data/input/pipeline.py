@@ -90,7 +90,7 @@ class Pipeline:
         return {"root": self.root, "facing": self.facing, "size": self.size}
 
     @classmethod
-    def for_data(cls, declared: Values | None, name: str, **changes: Any) -> "Pipeline":
+    def for_data(cls, declared: Values | None, name: str, **changes: object) -> "Pipeline":
         """Return the pipeline of a data set.
 
         Args:

@@ -94,7 +94,7 @@ def _labelled(raw: RawFolder, name: str, count: int) -> tuple[list[str], list[in
     """Return the IDs and classes of a pickle (names, labels)."""
     try:
         with raw.open(name) as file:
-            content: Any = load_arrays(file, name)
+            content: object = load_arrays(file, name)
     except BROKEN as error:
         raise SkelfewError(f"cannot read {brief(name)} ({brief(error)})") from None
     if not isinstance(content, tuple | list) or len(content) not in (2, 3):

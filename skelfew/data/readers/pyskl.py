@@ -100,7 +100,7 @@ def _identity(frame_dir: str) -> str:
     return parts[-1] if parts and name_fields(parts[-1]) else "/".join(parts)
 
 
-def _recording(raw: RawFolder, name: str, annotation: Any, names: str) -> Recording:
+def _recording(raw: RawFolder, name: str, annotation: object, names: str) -> Recording:
     if not isinstance(annotation, dict):
         raise SkelfewError(f"an annotation is a {type(annotation).__name__}, expected a dict")
     label, keypoint = annotation.get("label"), annotation.get("keypoint")
@@ -160,7 +160,7 @@ def _in_video(positions: np.ndarray, annotation: Document) -> np.ndarray:
     return pixels
 
 
-def _numbers(size: Any) -> tuple[float, ...]:
+def _numbers(size: object) -> tuple[float, ...]:
     """Return a size as numbers, empty if it is none."""
     if not isinstance(size, tuple | list) or len(size) > 3:
         return ()

@@ -6,7 +6,7 @@ stage is a class with these few members and a line in ``STAGES``.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -63,7 +63,7 @@ class Stage(ABC):
     """
 
     name: ClassVar[str]
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[object]]
     unverified: ClassVar[str] = ""
     one_process: ClassVar[bool] = False
     data: TrainingData

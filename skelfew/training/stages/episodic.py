@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -103,7 +103,7 @@ class Episodes(nn.Module):
         return self.log_scale.exp() * logits, penalty
 
 
-def _by_names_of_today(module: nn.Module, state: Document, prefix: str, *_: Any) -> None:
+def _by_names_of_today(module: nn.Module, state: Document, prefix: str, *_: object) -> None:
     """Rename what a checkpoint of an older version calls ``learned``: the head's only part."""
     assert isinstance(module, Episodes)
     before = prefix + "learned."
