@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from skelfew.config import TrainConfig, override
 from skelfew.reproduce.tables import Row
-from skelfew.reproduce.units import Case, Request
+from skelfew.reproduce.units import Request, RunPlace
 from skelfew.runs.inputs import Inputs
 from skelfew.training.resolve import resolve
 
 
-def layered(request: Request, row: Row, where: Case) -> TrainConfig:
+def layered(request: Request, row: Row, where: RunPlace) -> TrainConfig:
     """Return the settings of a row; later layers win."""
     config = request.table.start(row, request.dataset, request.budget)
     for key, value in request.settings.items():

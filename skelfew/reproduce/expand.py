@@ -19,7 +19,7 @@ from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import Document, Values, brief
 from skelfew.reproduce.budget import layered, within_budget
 from skelfew.reproduce.tables import Row
-from skelfew.reproduce.units import Case, Request, Unit, Work
+from skelfew.reproduce.units import Request, RunPlace, Unit, Work
 from skelfew.runs.inputs import Inputs
 from skelfew.training.stages import STAGES
 
@@ -60,7 +60,7 @@ def expand(request: Request) -> Work:
     rows.sort(key=lambda row: row.features == "encoder")  # the floor first, it takes a second
     units: dict[str, Unit] = {}
     by_row: dict[str, list[str]] = {}
-    opened: dict[Case, Inputs] = {}  # by what is opened, of seed 0
+    opened: dict[RunPlace, Inputs] = {}  # by what is opened, of seed 0
     for number in range(count):
         case = replace(start, seed=number + bool(splits), split=splits[number] if splits else None)
         for row in rows:
@@ -88,7 +88,7 @@ def expand(request: Request) -> Work:
     )
 
 
-def _start(request: Request) -> Case:
+def _start(request: Request) -> RunPlace:
     """Where everything but the cache is found."""
     rule = request.table.datasets.get(request.dataset)
     if rule is None:
@@ -99,7 +99,7 @@ def _start(request: Request) -> Case:
     protocol = rule.protocol
     if request.classes == "validation" and rule.validation_protocol:
         protocol = rule.validation_protocol
-    return Case(InputConfig(dataset=request.dataset), protocol)
+    return RunPlace(InputConfig(dataset=request.dataset), protocol)
 
 
 def _absent(request: Request) -> Iterator[tuple[str, str]]:
@@ -120,7 +120,7 @@ def _absent(request: Request) -> Iterator[tuple[str, str]]:
                 break
 
 
-def _with_files(request: Request, row: Row, case: Case) -> Case:
+def _with_files(request: Request, row: Row, case: RunPlace) -> RunPlace:
     """Return a case with the caches of a row and the weights that it starts from."""
     caches = [p if is_url(p) else str(Path(p).resolve()) for p in request.cache_places(row)]
     init = request.init_place(row)
@@ -135,7 +135,7 @@ def _with_files(request: Request, row: Row, case: Case) -> Case:
     )
 
 
-def _unit(request: Request, row: Row, where: Case, opened: dict[Case, Inputs]) -> Unit:
+def _unit(request: Request, row: Row, where: RunPlace, opened: dict[RunPlace, Inputs]) -> Unit:
     """Return the unit of a row and a case; inputs that were opened before are used again."""
     samples: dict[str, int] = {}
     config = layered(request, row, where) if row.features == "encoder" else None

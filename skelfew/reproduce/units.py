@@ -10,7 +10,7 @@ from skelfew.runs.inputs import Inputs, find_inputs
 
 
 @dataclass(frozen=True)
-class Case:
+class RunPlace:
     """On what a row is run: data, protocol, split and seed; attributes as of ``TrainConfig``."""
 
     inputs: InputConfig
@@ -52,7 +52,7 @@ class Unit:
     split: str
     seed: int
     config: TrainConfig | None
-    case: Case
+    case: RunPlace
     classes: str
     shots: tuple[int, ...]
     draws: int
