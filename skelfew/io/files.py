@@ -20,8 +20,6 @@ from typing import Any
 from skelfew.io.budget import FACTOR, check_json, gunzip
 from skelfew.io.clean import printable, uncell
 
-Document = Document  # a JSON object
-Values = Values  # one that is only read, or settings by name
 Document = dict[str, Any]  # a JSON object
 Values = Mapping[str, Any]  # one that is only read, or settings by name
 MOST_BYTES = 1 << 28  # of a text that is read whole
