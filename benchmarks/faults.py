@@ -71,15 +71,15 @@ def full_disk(world: Extractions, draw: random.Random) -> Iterator[Fault]:
         out = place / "disturbed.zarr" if mounted else world.out
         try:
             status = world.extract(out=out, largest=0 if mounted else 1024 * size)
-            said = world.commands.log.read_text().strip().splitlines()[-1]
+            message = world.commands.log.read_text().strip().splitlines()[-1]
             if status == 0:  # it fitted
                 continue
-            before, told = world.done(out), status == 1 and "cannot be written" in said
+            before, clear = world.done(out), status == 1 and "cannot be written" in message
             if mounted:
                 subprocess.run(["mount", "-o", "remount,size=64m", str(place)], check=True)
             again, lost = world.extract(out=out), world.lost(before, out)
             yield {
-                "survived": told and again == 0 and not lost and world.same(out),
+                "survived": clear and again == 0 and not lost and world.same(out),
                 "lost": lost,
                 "note": f"{size} KiB, {'file system' if mounted else 'limit'}, {before.sum()} rows",
             }
@@ -116,7 +116,7 @@ def children(pid: int) -> list[int]:
 
 
 def decoder_hangs(world: Extractions, draw: random.Random) -> Iterator[Fault]:
-    """A video that never answers (a pipe that nobody writes to): it fails alone, by name."""
+    """A video that never answers (a pipe without a writer): it fails alone, by name."""
     videos = Path(json.loads((world.folder / "manifests/demo.local.json").read_text())["videos"])
     names = [s.strip() for s in (world.folder / "manifests/demo.csv").read_text().splitlines()]
     column = names[0].split(",").index("video")
@@ -141,7 +141,7 @@ def decoder_hangs(world: Extractions, draw: random.Random) -> Iterator[Fault]:
 
 
 def damage(world: Extractions, draw: random.Random) -> Iterator[Fault]:
-    """A flipped bit or a cut in a random chunk: named by verify, mended by --repair."""
+    """A flipped bit or a cut in a random chunk: named by verify, repaired by --repair."""
     while True:
         world.fresh()
         shutil.copytree(world.folder / "cache" / "whole.zarr", world.out)
@@ -154,9 +154,9 @@ def damage(world: Extractions, draw: random.Random) -> Iterator[Fault]:
         chunk.write_bytes(content)
         found = any(c["check"] in ("finite", "readable") and not c["ok"] for c in checks(world.out))
         status, lost = world.extract("--repair"), world.lost(world.done())
-        mended = status == 0 and "what it was before" in world.commands.log.read_text()
+        repaired = status == 0 and "what it was before" in world.commands.log.read_text()
         yield {
-            "survived": found and mended and not lost and world.same(),
+            "survived": found and repaired and not lost and world.same(),
             "lost": lost,
             "note": f"{'cut' if cut else 'bit'} in {chunk.relative_to(world.out)}",
         }
@@ -198,12 +198,12 @@ def broken_numbers(world: Trainings, draw: random.Random) -> Iterator[Fault]:
         store[name][row] = np.nan
         status = world.train(f"nan-{draw.random()}")
         store[name][row] = kept
-        said, sample = world.commands.log.read_text(), str(store["sample_id"][row])
-        yield {"survived": status == 1 and f" {sample} " in said, "lost": 0, "note": sample}
+        message, sample = world.commands.log.read_text(), str(store["sample_id"][row])
+        yield {"survived": status == 1 and f" {sample} " in message, "lost": 0, "note": sample}
         steep = [f"--set={s}.optimizer.lr=1e30" for s in ("transfer", "episodic")]
         status = world.train(f"steep-{draw.random()}", *steep)
-        said = world.commands.log.read_text()
-        named = "not finite" in said and "samples c" in said
+        message = world.commands.log.read_text()
+        named = "not finite" in message and "samples c" in message
         yield {"survived": status == 1 and named, "lost": 0, "note": "diverged"}
 
 
@@ -283,8 +283,8 @@ def main() -> int:
         print(json.dumps({"benchmark": "faults", "clips": CLIPS, "rows": rows}, indent=2))
     else:
         for row in rows:
-            told = f"survived {row['survived']:>4}  rows lost {row['rows_lost']}"
-            print(f"{row['fault']:<42} tried {row['tried']:>4}  {told}")
+            line = f"survived {row['survived']:>4}  rows lost {row['rows_lost']}"
+            print(f"{row['fault']:<42} tried {row['tried']:>4}  {line}")
     return 0 if all(r["tried"] == r["survived"] and not r["rows_lost"] for r in rows) else 1
 
 

@@ -15,7 +15,7 @@ import paramiko
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, notes what was asked for, and can be told to fail."""
+    """Serves a folder, notes what was asked for, and fails on request."""
 
     def do_GET(self) -> None:
         server: Any = self.server

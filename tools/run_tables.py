@@ -2,7 +2,7 @@
 
 Makes the world and what can be made without downloads below FOLDER, has skelfew-reproduce run each
 table with budget `tiny` and one seed, and says which rows ran and why others did not. Stopped, it
-goes on. The exit status is 1 if a row failed; a row whose weights nobody gave did not.
+goes on. The exit status is 1 if a row failed; a row whose weights are absent did not.
 """
 
 import argparse

@@ -91,6 +91,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
-    logging.disable(logging.WARNING)  # each model is said to have no weights yet
+    logging.disable(logging.WARNING)  # each model logs that it has no weights yet
     for number, (key, model) in enumerate(MODELS.items()):
         write(given.folder / key, model, number)

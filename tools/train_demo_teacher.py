@@ -116,7 +116,7 @@ class Training:
             rows.append(self.tokens[c][max(0, pick - len(self.tokens[c]))])
         return nn.utils.rnn.pad_sequence(rows, batch_first=True)
 
-    # What is seen and said
+    # Features and losses
 
     def see(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return frame features (B, T, D) and the prompt context (B, P, D)."""
@@ -143,9 +143,9 @@ class Training:
 
     def pose_loss(self, features: Tensor, where: Tensor) -> Tensor:
         """Return the error of the joints read off frame features (B, T, D)."""
-        said = self.pose_head(features).unflatten(-1, where.shape[2:])
+        found = self.pose_head(features).unflatten(-1, where.shape[2:])
         there = where.isfinite()
-        return F.smooth_l1_loss(said[there], where[there], beta=0.1)
+        return F.smooth_l1_loss(found[there], where[there], beta=0.1)
 
     def name_loss(
         self, features: Tensor, context: Tensor, labels: Tensor, rng: torch.Generator

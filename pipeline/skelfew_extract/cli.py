@@ -154,9 +154,7 @@ _OF_VIDEOS = (
     "--preview-count", type=click.IntRange(min=1), default=8, show_default=True, help="How many."
 )
 @click.option("--preview-only", is_flag=True, help="Stop after the contact sheets.")
-@click.option(
-    "--licence-note", default="", help="Kept in the cache for whoever receives it, e.g. terms."
-)
+@click.option("--licence-note", default="", help="Kept in the cache for its receivers, e.g. terms.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @guarded
 def main(**options: Any) -> int:
@@ -291,19 +289,19 @@ def _extract(
     called = f"{teacher} ({'untrained, random weights' if untrained else 'with weights'})"
     if engine == "ray":
         from skelfew_extract.engines.ray_cluster import joined
-        from skelfew_extract.engines.ray_engine import Troupe, extract_on, introduce
+        from skelfew_extract.engines.ray_engine import TeacherFactory, extract_on, teacher_card
 
         with joined() as cluster:
             on, labels = cluster.choose_device(device), list(recordings.manifest.classes.values())
-            troupe = Troupe.from_here(partial(build, device=on), on)
-            card = introduce(troupe, labels)
+            factory = TeacherFactory.from_here(partial(build, device=on), on)
+            card = teacher_card(factory, labels)
             many = cluster.default_workers(on)
             how = settings(card.frames, card.image_size, card.interpolation, many, on)
             log(
                 f"{called}, {card.description['precision']} on {on}, {how.workers} decoding "
                 f"processes and {cluster.teachers(on)} teachers at most on {cluster.name}"
             )
-            summary = extract_on(cluster, recordings, troupe, card, out, how)
+            summary = extract_on(cluster, recordings, factory, card, out, how)
     else:
         on = choose_device(device)
         model = build(device=on)

@@ -13,7 +13,7 @@ class ClipTask:
     """One clip to decode.
 
     Attributes:
-        row: Its number, by which the result is told apart.
+        row: Its number, which the result repeats.
         sample_id: Its name.
         title: What a person reads above its contact sheet.
         video: The file.

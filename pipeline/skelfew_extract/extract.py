@@ -100,7 +100,7 @@ def fill(
         dtype=settings.store_dtype,
         class_text=card.class_text,
         provenance=provenance(recordings, card, settings),
-        mend=settings.repair,
+        repairing=settings.repair,
     ) as writer:
         failed = [manifest.ids[i] for i in np.flatnonzero(writer.status == FAILED)]
         failures = Failures.beside(out, failed)

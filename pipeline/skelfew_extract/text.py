@@ -62,7 +62,7 @@ def tokenize(text: str) -> Tensor:
 
 @dataclass(frozen=True)
 class CompactVocabulary:
-    """Which row of a small token table stands for which of CLIP's tokens.
+    """Which row of a small token table belongs to which of CLIP's tokens.
 
     Rows: 0 padding, 1 unknown, 2 start, 3... the known tokens, last the end of text, so that the
     end still has the highest id, which is how CLIP finds it. Without a list of known tokens, for

@@ -98,7 +98,7 @@ def extract_text(
             **provenance(manifest, teacher, settings),
             "relevance": relevance(teacher, vectors),
         },
-        mend=settings.repair,
+        repairing=settings.repair,
     ) as writer:
         todo = writer.pending(retry_failed=True)
         if settings.limit is not None:

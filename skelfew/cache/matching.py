@@ -121,7 +121,7 @@ def _candidates(
 
 
 def _found_inside(text: str, known: set[str]) -> list[tuple[int, int]]:
-    """Return where in ``text`` a known ID stands, the longest such place only."""
+    """Return where in ``text`` a known ID is, the longest such place only."""
     size = len(text)
     if size > _LONGEST:
         return []

@@ -66,7 +66,7 @@ class CacheWriter:
         dtype: str = "float16",
         class_text: np.ndarray | None = None,
         video: bool = True,
-        mend: bool = False,
+        repairing: bool = False,
     ) -> "CacheWriter":
         """Open ``path`` for writing, creating it with all rows pending if it does not exist.
 
@@ -80,7 +80,7 @@ class CacheWriter:
             dtype: ``float16`` or ``float32``.
             class_text: Unconditioned text features of the classes, (C, D).
             video: Whether the teacher has an f_v.
-            mend: Look for damage in an existing store and make the damaged rows pending.
+            repairing: Look for damage in an existing store and make the damaged rows pending.
 
         Raises:
             CacheError: If another process writes to it, if it is damaged or cannot be written, or
@@ -98,7 +98,7 @@ class CacheWriter:
             raise unwritable(path, error) from None
         lock, damaged, resumed = lock_beside(path), 0, path.exists()
         try:
-            if mend and not resumed:
+            if repairing and not resumed:
                 raise CacheError(f"{path}: no such cache, so there is nothing to repair")
             if resumed:
                 for stray in path.rglob("*.partial"):
@@ -119,7 +119,7 @@ class CacheWriter:
                     "video": "video" in arrays,
                 }
                 check_same(path, found, expected)
-                if mend:
+                if repairing:
                     damaged = repair(path, group, arrays, sample_ids, class_text)
                 if ids_of(arrays) != list(sample_ids):
                     raise CacheError(f"{path}: holds other samples or another order; use --out")

@@ -202,7 +202,7 @@ def import_command(
         --teacher clip-vit-b16 --weights openai --preprocessing frames=8 --preprocessing crop=none
     skelfew-cache import videomae.h5 --ids names --text features ...
 
-    What a receiver has to know is asked for here, because nobody can ask later. If the file has one
+    What a receiver has to know is asked for here; later it cannot be found out. If the file has one
     feature a sample, of whatever kind, store it as f_t (--text). Samples that the file leaves out
     stay pending. No pickle is read.
     """

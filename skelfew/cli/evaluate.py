@@ -262,7 +262,7 @@ def check_shots(zero: bool) -> None:
                 raise click.UsageError(
                     f"--shots 0 compares runs with texts, without exemplars; leave {option} out"
                 )
-            raise click.UsageError(f"{option} is for --shots 0, where texts stand for classes")
+            raise click.UsageError(f"{option} is for --shots 0, where texts describe the classes")
 
 
 def choose_classifiers(names: tuple[str, ...], settings: Document) -> Document:

@@ -169,7 +169,7 @@ def main(
             )
     known = {m.subject.manifest.sha256 for m in methods}
     if compare and len(known) > 1:
-        raise SkelfewError("the runs stand on different data sets; compare runs on one")
+        raise SkelfewError("the runs are of different data sets; compare runs on one")
     found: list[tuple[Explanation, Path]] = []
     failed, documents = [], []
     for method in methods:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Untrained(click.Command):
-    """A command whose ``--raw`` may stand before a recording: only a form is its value."""
+    """A command whose ``--raw`` may come before a recording: only a form is its value."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Write the value that is meant after each bare ``--raw``."""
@@ -350,12 +350,12 @@ def describe(recogniser: "Recogniser") -> Document:
 
 def lines(predictions: Sequence["Prediction"]) -> list[str]:
     """Return a line for each prediction, in columns."""
-    from skelfew.predict.rejection import NOBODY
+    from skelfew.predict.rejection import NONE_OF_THESE
 
     rows = [
         (
             p.name,
-            NOBODY if p.label is None else p.label,
+            NONE_OF_THESE if p.label is None else p.label,
             f"{p.confidence:4.0%}",
             f"{p.runner_up} {p.runner_up_confidence:.0%}",
         )

@@ -17,7 +17,7 @@ from skelfew.data.readers import VIDEO_DOOR
 from skelfew.errors import SkelfewError
 from skelfew.predict.recogniser import Prediction, Recogniser
 from skelfew.predict.recordings import Clip
-from skelfew.predict.rejection import NOBODY
+from skelfew.predict.rejection import NONE_OF_THESE
 from skelfew.predict.sliding import Segment, Stream
 
 LIVE_FPS = 15.0  # joints a second that the recogniser gets, however fast the camera is
@@ -116,7 +116,7 @@ class _Line:
 
     def show(self, found: Sequence[Segment], best: Segment | None, rate: float) -> None:
         """Print the actions that are sure, or show what the newest windows say."""
-        label = NOBODY if best is None else f"{best.label}  {best.confidence:.0%}"
+        label = NONE_OF_THESE if best is None else f"{best.label}  {best.confidence:.0%}"
         self.text = f"{label}  {rate:.1f} frames/s"
         for one in found:
             self.end()
@@ -142,7 +142,7 @@ def annotate_video(clip: Clip, found: Prediction | Sequence[Segment], out: Path)
         raise SkelfewError(f"{clip.name}: --annotate draws on a video, and this is none")
     door = importlib.import_module(VIDEO_DOOR)
     if isinstance(found, Prediction):
-        label = found.label or NOBODY
+        label = found.label or NONE_OF_THESE
         spans = [door.Span(0, clip.frames, label)]
         texts = [f"{label}  {found.confidence:.0%}"]
     else:

@@ -7,7 +7,7 @@ from skelfew.cli.predict import describe
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser
-from skelfew.predict.rejection import NOBODY
+from skelfew.predict.rejection import NONE_OF_THESE
 from skelfew.predict.support import read_folder
 
 
@@ -18,8 +18,12 @@ def report(recogniser: Recogniser, folder: Path, as_json: bool) -> None:
         say_json(document)
         return
     for row in document["actions"]:
-        expected = row["action"] if row["known"] else NOBODY
-        wrong = {a or NOBODY: n for a, n in row["answers"].items() if (a or NOBODY) != expected}
+        expected = row["action"] if row["known"] else NONE_OF_THESE
+        wrong = {
+            a or NONE_OF_THESE: n
+            for a, n in row["answers"].items()
+            if (a or NONE_OF_THESE) != expected
+        }
         others = ", ".join(f"{n} {answer}" for answer, n in wrong.items())
         name = row["action"] + ("" if row["known"] else " (not taught)")
         say(

@@ -327,7 +327,7 @@ def main(
     except Interrupted as stopped:
         log(f"interrupted and saved; go on with: skelfew-train --resume {stopped.args[0]}")
         return INTERRUPTED
-    if world.writes:
+    if world.is_main_process:
         report(folder, json)
     return 0
 

@@ -1,6 +1,6 @@
 """What the settings of training stages have in common. Standard library only.
 
-A stage's own settings stand beside it, e.g. ``skelfew.training.stages.transfer.TransferConfig``.
+A stage's own settings are in its module, e.g. ``skelfew.training.stages.transfer.TransferConfig``.
 """
 
 from dataclasses import dataclass, field

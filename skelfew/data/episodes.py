@@ -60,7 +60,7 @@ def sample_episodes(
     )  # (E, N): which classes
     sizes = counts[drawn].flatten()
     within = _distinct(sizes, each, generator).view(episodes, ways, each)
-    order = inverse.argsort(stable=True)  # samples of class c stand at start[c]..
+    order = inverse.argsort(stable=True)  # samples of class c begin at start[c]
     start = counts.cumsum(0) - counts
     index = order[start[drawn].unsqueeze(-1) + within]
     return index[..., :shots].flatten(1), index[..., shots:].flatten(1)

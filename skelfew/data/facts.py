@@ -50,7 +50,7 @@ def names_from(option: str, guess: str) -> dict[int, str]:
     Args:
         option: ``auto``, a data set whose names come with the program, or the path of a text file
             with one name a line.
-        guess: The data set that ``auto`` stands for, "" if nothing is known; then there are no
+        guess: The data set that ``auto`` means, "" if nothing is known; then there are no
             names, and classes are called ``class 1``, ``class 2``, ...
     """
     if option == "auto":

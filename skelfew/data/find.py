@@ -17,7 +17,7 @@ def find_sample(
     manifest: Path | None = None,
     folder: Path = Path("manifests"),
 ) -> tuple[Manifest, Sample]:
-    """Return a sample and the manifest that it stands in.
+    """Return a sample and the manifest that lists it.
 
     Args:
         sample_id: Its name.

@@ -95,7 +95,7 @@ class Manifest:
         for i, sample in enumerate(self.samples):
             if sample.sample_id in self._row:
                 raise ManifestError(
-                    f"{where}: sample_id {sample.sample_id!r} stands in rows "
+                    f"{where}: sample_id {sample.sample_id!r} is in rows "
                     f"{self._row[sample.sample_id] + 2} and {i + 2}; IDs must be unique"
                 )
             self._row[sample.sample_id] = i

@@ -71,7 +71,7 @@ class Portrait:
     Attributes:
         panels: The video, if it is shown, then the views.
         moments: Frames of the skeleton that are shown, from 0.
-        heading: What stands above.
+        heading: Title and notes above the pictures.
         box: The teacher's crop in the full video picture, if there is one.
         notes: What could not be shown, and why.
     """

@@ -30,7 +30,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands above.
+    """Title and notes above the pictures.
 
     Attributes:
         title: The sample, say.

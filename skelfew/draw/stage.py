@@ -1,4 +1,4 @@
-"""Where joints stand in a picture, and how a body is drawn."""
+"""Where joints are in a picture, and how a body is drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Palette(NamedTuple):
     middle: Colour
 
 
-# Okabe and Ito's colours, told apart by colour-blind people too; more bodies begin again.
+# Okabe and Ito's colours, distinct for colour-blind people too; more bodies begin again.
 PALETTES = (
     Palette(left=(0, 114, 178), right=(213, 94, 0), middle=(64, 64, 68)),
     Palette(left=(0, 158, 115), right=(190, 90, 150), middle=(140, 140, 146)),
@@ -109,7 +109,7 @@ class Scene:
         seen: Which of them are drawn (M, T, V).
         layout: Their names and bones.
         size: Width and height of a picture, pixels.
-        centre: What stands in its middle (2,).
+        centre: The point in its middle (2,).
         scale: Pixels per unit.
         step: Distance of the grid's lines, in units; 0 for no grid.
         floor: Height of the floor, None where there is none.

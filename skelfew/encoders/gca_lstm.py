@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
 
 class SkeletonGCALSTM(SkeletonEncoder):
-    """Two ST-LSTM layers, the second told twice by a global context where to look, and parts.
+    """Two ST-LSTM layers, the second weighted twice by attention from a global context; parts.
 
     Joints come in the order of a walk along the bones and back. The first context is the mean of
     the first layer; shares of attention over all joints and frames depend on it and go into the

@@ -140,7 +140,7 @@ def score_texts(
     Args:
         features: Of the samples, (n, P).
         classes: Class numbers, C.
-        vectors: What stands for each class, (C, P).
+        vectors: One for each class, (C, P).
         seed: Of the bootstrap.
     """
     classes = tuple(classes)

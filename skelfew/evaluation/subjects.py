@@ -49,7 +49,7 @@ class Subject:
         notes: What a reader of the score has to know, in words.
         head: Head that it was trained with, if there is such a file.
         classifier: By which it is scored where none is named.
-        texts: Returns the vectors (C, D) that stand for classes without any exemplar; None where
+        texts: Returns the text vectors (C, D) of classes; None where
             there are none.
     """
 

@@ -23,7 +23,7 @@ class NetworkInput:
         movable: What of it a search may change, bool of the same shape: positions of joints that
             are there; not confidences, nor bodies and joints that are zero.
         bodies: Which body of the recording each of the P is.
-        slots: Which of the P stands in each of the encoder's M slots (M,); -1 for none.
+        slots: Which of the P is in each of the encoder's M slots (M,); -1 for none.
         frames: Frame of the recording that each of the T shows (T,); between two if fractional.
     """
 
@@ -55,8 +55,8 @@ class NetworkInput:
 
     def filled(self, values: Tensor) -> Tensor:
         """Return network input (B, C, T, V, M) of bodies (B, C, T, V, P)."""
-        nobody = torch.zeros_like(values[..., 0])
-        return torch.stack([nobody if i < 0 else values[..., i] for i in self.slots], dim=-1)
+        absent = torch.zeros_like(values[..., 0])
+        return torch.stack([absent if i < 0 else values[..., i] for i in self.slots], dim=-1)
 
 
 class Decision:

@@ -235,8 +235,8 @@ def find_method(
         if sample.class_id not in chosen.novel:
             novel = ", ".join(map(str, chosen.novel))
             raise SkelfewError(
-                f"{sample_id!r} shows class {sample.class_id} ({sample.label}), but what is told "
-                f"apart by {chosen.name} are the novel classes {novel}; "
+                f"{sample_id!r} shows class {sample.class_id} ({sample.label}), but "
+                f"{chosen.name} distinguishes the novel classes {novel}; "
                 "choose a sample of one of them, or another --protocol or --split"
             )
     exemplars = (

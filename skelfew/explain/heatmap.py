@@ -38,7 +38,7 @@ class HeatmapStyle:
 
     Attributes:
         bins: Columns of the heatmap, at most; the paper's have about 16.
-        moments: Pictures of the strip, at most; each stands above the columns that it shows.
+        moments: Pictures of the strip, at most; each above the columns that it shows.
         view: Where the skeleton is seen from.
         up: Its upward axis; None for ``-y`` for pixels, else ``y``.
         signed: Show what spoke against the verdict too, in blue.
@@ -169,7 +169,7 @@ def _height(strip: Image.Image, width: float) -> float:
 
 
 class _Column:
-    """One explanation: what stands above its heatmap, and the heatmap."""
+    """One explanation: its title, and the heatmap."""
 
     def __init__(self, explanation: Explanation, manifest: Path, look: HeatmapStyle):
         self.explanation, self.look = explanation, look
@@ -179,7 +179,7 @@ class _Column:
         self.heat = scaled(averaged(heat.sum(axis=2), self.bounds))
         frames = clip.frames.numpy()
         self.frames = averaged(frames, self.bounds)
-        # Pictures stand above whole columns; each shows the middle frame of those.
+        # Pictures are above whole columns; each shows the middle frame of those.
         parts = edges(len(self.heat), look.moments)
         self.spans = np.diff(parts) / len(self.heat)
         outer = self.bounds[parts]

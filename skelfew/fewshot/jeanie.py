@@ -21,7 +21,7 @@ from skelfew.fewshot.softdtw import Cost, Prototype, frame_costs
 from skelfew.fewshot.tuning import class_means
 from skelfew.fields import Limit, Odd, Positive
 
-_FAR = 1e30  # stands for infinity
+_FAR = 1e30  # in place of infinity
 
 
 def view_alignment(costs: Tensor, gamma: float) -> Tensor:

@@ -2,8 +2,8 @@
 
 No public code was found and the paper's text was not at hand, so this is what its abstract and
 the comparisons with it say: each position (frame and joint) of a clip's map is weighted by how much
-it stands out by itself and by how well it is found again in the other clip. UNVERIFIED; matching
-inside the set of queries is left out.
+it differs from the rest of its clip and by how well it is found again in the other clip.
+UNVERIFIED; matching inside the set of queries is left out.
 """
 
 import torch

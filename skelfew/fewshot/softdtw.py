@@ -20,7 +20,7 @@ from skelfew.fields import Positive
 
 Cost = Literal["cosine", "euclidean"]
 Prototype = Literal["mean", "nearest"]
-_FAR = 1e30  # stands for infinity, whose differences would be no numbers
+_FAR = 1e30  # in place of infinity, whose differences would be no numbers
 _LEAST = -115.0  # exponents; 2^-115 is nothing beside 1, and exp2 is slow where it underflows
 
 

@@ -43,8 +43,8 @@ def check_file(path: Path, most: int | None = MOST_BYTES) -> int:
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     if most is not None and found.st_size > most:
-        said = f"its {found.st_size} bytes are more than the {most} that are read"
-        raise OSError(errno.EFBIG, said, str(path))
+        reason = f"its {found.st_size} bytes are more than the {most} that are read"
+        raise OSError(errno.EFBIG, reason, str(path))
     return found.st_size
 
 

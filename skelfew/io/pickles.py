@@ -57,7 +57,7 @@ class _Ordered(_StandIn, dict):
 
 
 class _Type(_StandIn):
-    """What stands for a NumPy dtype: numbers of a known size only."""
+    """Takes the place of a NumPy dtype: numbers of a known size only."""
 
     def __init__(self, code: object = None, align: object = 0, copy: object = 1):
         if not isinstance(code, str) or not _NUMBERS.fullmatch(code):
@@ -73,7 +73,7 @@ class _Type(_StandIn):
 
 
 class _Array(_StandIn):
-    """What stands for a NumPy array while it is put together."""
+    """Takes the place of a NumPy array while it is put together."""
 
     def __init__(self) -> None:
         self.values: np.ndarray | None = None

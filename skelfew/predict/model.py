@@ -164,15 +164,15 @@ class Model:
     def _way_out(self, clip: Clip) -> str:
         mine = f"{self.layout.name} ({len(self.layout)} joints, {self.coordinates}D)"
         theirs = f"{clip.layout.name} ({len(clip.layout)} joints, {clip.coordinates}D)"
-        said = f"{clip.name}: {theirs}, but {self.name} takes {mine}"
+        differ = f"{clip.name}: {theirs}, but {self.name} takes {mine}"
         try:
             made = joint_map(clip.layout, self.layout).described()
         except SkelfewError as error:
-            return f"{said}; no mapping: {error}; or train on such recordings"
+            return f"{differ}; no mapping: {error}; or train on such recordings"
         parts = [f"{name} = {source}" for name, source in made.items()]
         shown = ", ".join(parts[:4]) + (f" and {len(parts) - 4} more" if len(parts) > 4 else "")
         shown = f" ({shown})" if parts else ""
-        return f"{said}. --map-joints makes them from yours{shown}; or train on such recordings"
+        return f"{differ}. --map-joints makes them from yours{shown}; or train on such recordings"
 
     def features(self, clips: Sequence[Clip]) -> Tensor:
         """Return the features (n, D) of recordings that ``fit``; clips (n, P, T, D) for ``dtw``."""

@@ -37,10 +37,10 @@ class Rejection:
         rest = f"{self.accepted} of {self.unknown} of an action left out are accepted"
         if self.known:
             rest = f"{self.rejected} of {self.known} recordings left out are rejected, {rest}"
-        return f"{NOBODY} below similarity {self.threshold:.3f} ({self.rule}: {rest})"
+        return f"{NONE_OF_THESE} below similarity {self.threshold:.3f} ({self.rule}: {rest})"
 
 
-NOBODY = "none of these"
+NONE_OF_THESE = "none of these"
 
 
 def learn_rejection(features: Tensor, labels: Tensor, measure: Measure = by_cosine) -> Rejection:

@@ -17,7 +17,7 @@ from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser, Source, as_clip
 from skelfew.predict.recordings import Clip, usable
-from skelfew.predict.rejection import NOBODY
+from skelfew.predict.rejection import NONE_OF_THESE
 from skelfew.predict.similarity import to_exemplars
 from skelfew.predict.spotting import Spotter, best_without_overlap
 
@@ -120,8 +120,8 @@ class Watcher:
     def __str__(self) -> str:
         lengths = self.lengths()
         return (
-            f"{NOBODY} beyond distance {self.spotter.threshold:.2f}; windows of {lengths[0]} to "
-            f"{lengths[-1]} frames"
+            f"{NONE_OF_THESE} beyond distance {self.spotter.threshold:.2f}; "
+            f"windows of {lengths[0]} to {lengths[-1]} frames"
         )
 
 
@@ -276,14 +276,14 @@ class Stream:
         for t, frame in enumerate(self._frames):
             positions[: len(frame), t, :, : frame.shape[2]] = frame
         layout, model = self.recogniser.reading.layout, self.recogniser.model
-        told = self.recogniser.reading.options.get("coordinates", "auto")
-        coordinates = min(values, model.coordinates if told == "auto" else int(told))
+        given = self.recogniser.reading.options.get("coordinates", "auto")
+        coordinates = min(values, model.coordinates if given == "auto" else int(given))
         if values > coordinates:  # a confidence
             positions[positions[..., -1] <= 0] = np.nan
             positions[np.isnan(positions).all(axis=(2, 3))] = 0
         try:
             clip = usable(Clip("stream", positions, layout, coordinates), "missing")
-        except SkelfewError:  # nobody
+        except SkelfewError:  # no person in the window
             return None
         return model.fit(clip, self.recogniser.map_joints)
 
@@ -337,7 +337,7 @@ class Stream:
         near, threshold = self._closest, self.watcher.spotter.threshold
         text += f"; nearest was {near.label} at distance {near.distance:.2f}"
         if near.distance >= threshold:
-            return f"{text}, and {NOBODY} begins at {threshold:.2f}"
+            return f"{text}, and {NONE_OF_THESE} begins at {threshold:.2f}"
         return (
             f"{text}, but not {self.patience} times in a row with a confidence of {self.sure:g} "
             f"({self._unsure} were not that sure)"

@@ -34,13 +34,13 @@ def rows(runs: list[Path]) -> tuple[list[AnswerRow], list[float], Manifest, Skel
     protocol = load_protocol(subjects[0].protocol, manifest)
     support = [protocol.exemplars(1)[c][0] for c in protocol.novel]
     queries = list(protocol.queries(1))
-    said, shares = [], []
+    answered, shares = [], []
     for subject in subjects:
         features = subject.features([*support, *queries])
         s, q = features[: len(support)], features[len(support) :]
         logits = build_classifier("cosine").scores(s[None], q[None], len(support)).logits[0]
-        said.append([protocol.novel[i] for i in logits.argmax(dim=-1).tolist()])
-        hits = sum(c == manifest[i].class_id for c, i in zip(said[-1], queries, strict=True))
+        answered.append([protocol.novel[i] for i in logits.argmax(dim=-1).tolist()])
+        hits = sum(c == manifest[i].class_id for c, i in zip(answered[-1], queries, strict=True))
         shares.append(hits / len(queries))
     found = []
     for class_id, exemplar in zip(protocol.novel, support, strict=True):
@@ -48,7 +48,7 @@ def rows(runs: list[Path]) -> tuple[list[AnswerRow], list[float], Manifest, Skel
         others = [i for i in queries if manifest[i].class_id == class_id]
         other = [i for i in others if manifest[i].view != manifest[exemplar].view]
         query = (other or others)[len(other or others) // 2]
-        answers = tuple(manifest.classes[s[queries.index(query)]] for s in said)
+        answers = tuple(manifest.classes[s[queries.index(query)]] for s in answered)
         found.append(AnswerRow(manifest.classes[class_id], exemplar, query, answers))
     return found, shares, manifest, store
 

@@ -114,7 +114,7 @@ def draw(embedding: Embedding, score: Score) -> Safe:
     middle, room = (low + high) / 2, _SIZE - 2 * _EDGE
     placed = (embedding.points - middle) / extent * room * (1, -1) + _SIZE / 2
     numbers = sorted(set(embedding.labels.tolist()))
-    # Neighbours in the list differ in both; 24 classes are told apart.
+    # Neighbours in the list differ in both; 24 classes look different.
     look = {c: (_SHAPES[i % 4], (i + i // 12) % _COLOURS) for i, c in enumerate(numbers)}
     exemplars = {i for ids in score.exemplars.values() for i in ids}
     marks = []

@@ -38,7 +38,7 @@ def tag(name: str, *children: object, **attributes: object) -> Safe:
         name: Of the element.
         children: As in ``join``.
         attributes: ``class_`` for class, ``aria_label`` for aria-label; None and False are left
-            out, True stands without a value.
+            out, True has no value.
     """
     parts = [name]
     for key, value in attributes.items():

@@ -36,7 +36,7 @@ class PageStyle:
 
 @dataclass
 class Section:
-    """A part of a page: its anchor, its heading and what stands in it."""
+    """A part of a page: its anchor, its heading and its content."""
 
     anchor: str
     title: str

@@ -23,7 +23,7 @@ from skelfew.reproduce.units import Request, RunPlace, Unit, Work
 from skelfew.runs.inputs import Inputs
 from skelfew.training.stages import STAGES
 
-# Raised when training or scoring changes so that old records no longer stand for the code.
+# Raised when training or scoring changes because old records no longer fit the code.
 RECORD_VERSION = 1
 # Settings that came after the first records; at these values they are not part of a key.
 _LATER: Document = {

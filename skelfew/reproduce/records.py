@@ -59,7 +59,7 @@ class Records:
         return list(self._lines.values())
 
     def adopt(self, record: Values) -> None:
-        """Let a record from elsewhere stand where there is none; it is not written to the file."""
+        """Use a record from elsewhere where there is none; it is not written to the file."""
         self._adopted[str(record["key"])] = dict(record)
 
     def append(self, record: Values) -> None:

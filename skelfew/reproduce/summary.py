@@ -41,7 +41,7 @@ class Line:
         samples: Clips that training passed through the encoder, of the first record.
         seconds: Mean wall time of a unit.
         quoted: The paper's numbers for this data set, by shots.
-        note: Why it has no number where other rows have one, "" if nothing is to be said.
+        note: Why it has no number where other rows have one, "" for no reason.
     """
 
     row: Row

@@ -43,7 +43,7 @@ def cells_of(line: Line, places: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def remarks(line: Line) -> str:
-    """Return what stands behind a row: seeds, failures, why it is absent."""
+    """Return the note of a row: seeds, failures, why it is absent."""
     if line.absent:
         return line.absent
     counts = {cell.estimate.count for cell in line.cells.values()}

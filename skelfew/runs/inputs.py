@@ -1,4 +1,4 @@
-"""Finding what a run stands on, manifest, skeletons, cache and protocol, and that they fit."""
+"""Find a run's manifest, skeletons, cache and protocol, and check that they fit."""
 
 import sys
 from collections.abc import Iterable

@@ -36,7 +36,7 @@ class World:
     size: int = 1
 
     @property
-    def writes(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes files and messages."""
         return self.rank == 0
 
@@ -46,9 +46,9 @@ class World:
             dist.all_reduce(values)
         return values
 
-    def any(self, said: bool) -> bool:
-        """Return whether it is so in any process; all of them have to ask."""
-        return bool(self.sum(torch.tensor(int(said)))) if self.size > 1 else said
+    def any(self, value: bool) -> bool:
+        """Return whether ``value`` is true in any process; every process has to call this."""
+        return bool(self.sum(torch.tensor(int(value)))) if self.size > 1 else value
 
     def broadcast(self, value: object) -> Any:
         """Return what the first process has as ``value`` (plain values only)."""
@@ -106,7 +106,7 @@ def joined() -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def refuse(stages: Iterable[str], encoder: nn.Module, head: str, reads: str) -> None:
+def check_supported(stages: Iterable[str], encoder: nn.Module, head: str, reads: str) -> None:
     """Raise SkelfewError for what several processes would compute to other numbers than one.
 
     Args:

@@ -103,7 +103,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 class StageLoop:
-    """Runs a stage from wherever it stands to its end.
+    """Runs a stage from its last checkpoint to its end.
 
     Args:
         run: Where metrics and checkpoints go.
@@ -156,7 +156,7 @@ class StageLoop:
     def save(self) -> None:
         """Write the run's checkpoint."""
         self._saved = time.monotonic()
-        if not self.world.writes:
+        if not self.world.is_main_process:
             return
         save_checkpoint(
             self.run_folder.checkpoint,
@@ -182,7 +182,9 @@ class StageLoop:
         stage.module.train()
         with (
             ThreadPoolExecutor(1, thread_name_prefix="batches") as worker,
-            Progress(stage.name, total, "samples", done, shown=self.world.writes) as progress,
+            Progress(
+                stage.name, total, "samples", done, shown=self.world.is_main_process
+            ) as progress,
         ):
             while here.epoch < stage.epochs:
                 self._epoch(worker, progress)
@@ -299,7 +301,7 @@ class StageLoop:
             note += f"  validation {100 * accuracy:.1f} %"
             if self.select == "validation" and accuracy > here.best[0]:
                 here.best = (accuracy, here.epoch + 1)
-                if self.world.writes:
+                if self.world.is_main_process:
                     save_checkpoint(self._best_path, {"module": stage.module.state_dict()}, {})
         run.append(row)
         run.log(f"{stage.name} {note}", show=False)

@@ -33,7 +33,7 @@ from skelfew.runs.folder import Callback, Run, read_json
 from skelfew.runs.inputs import InputError, Inputs
 from skelfew.training.checkpoint import load_scalars
 from skelfew.training.data import TrainingData, admit
-from skelfew.training.distributed import current, refuse, share
+from skelfew.training.distributed import check_supported, current, share
 from skelfew.training.initial import other_teacher
 from skelfew.training.lineage import describe
 from skelfew.training.loop import Interrupted, StageLoop, stop_on_signals
@@ -79,12 +79,12 @@ def train(
 def _new_folder(resolved: ResolvedRun, folder: str | Path, path: str | Path | None) -> Run:
     """Make the run's folder, with settings and inputs in it; all processes return the same."""
     world = current()
-    if world.writes:
+    if world.is_main_process:
         run = Run.create(resolved.inputs.dataset, folder, path)
         write_json(run.path / "inputs.json", resolved.inputs.describe())
         run.write_config(resolved.config)
-    found = world.broadcast(str(run.path) if world.writes else None)
-    return run if world.writes else Run(Path(found), writes=False)
+    found = world.broadcast(str(run.path) if world.is_main_process else None)
+    return run if world.is_main_process else Run(Path(found), writes=False)
 
 
 def resume(
@@ -105,7 +105,7 @@ def resume(
         SkelfewError: No such run, or its inputs have changed since.
     """
     world = current()
-    run = replace(Run.open(path), writes=world.writes, callback=callback)
+    run = replace(Run.open(path), writes=world.is_main_process, callback=callback)
     config = run.config()
     if world.broadcast(run.finished):
         run.log(f"{run.path}: finished already")
@@ -270,7 +270,7 @@ def run_stages(run: Run, resolved: ResolvedRun, start: Start) -> None:
     for note in (*start.notes, *slower):
         run.log(f"note: {note}")
     if world.size > 1:
-        refuse(config.stages, start.encoder, config.episodic.head, resolved.head.reads)
+        check_supported(config.stages, start.encoder, config.episodic.head, resolved.head.reads)
         share(start.encoder, world)
         run.log(f"{world.size} processes, each with its slice of every batch")
     with stop_on_signals() as stop:

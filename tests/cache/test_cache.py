@@ -215,8 +215,8 @@ def test_writing_removes_the_old_digest(tmp_path: Path) -> None:
         row = np.array([3])
         cache.write(row, features(10, 1)[row], features(10, 2)[row], np.array([DONE]))
         assert "digest" not in TeacherCache.open(path).attrs
-        mended = cache.finish()
-    assert mended == filled(tmp_path / "whole.zarr")
+        repaired = cache.finish()
+    assert repaired == filled(tmp_path / "whole.zarr")
 
 
 # Resuming
@@ -282,10 +282,10 @@ def test_the_second_writer_is_told_who_is_writing(tmp_path: Path) -> None:
             "try:\n    CacheWriter.create_or_resume(sys.argv[1], ['a'], dim=1, provenance={})\n"
             "except CacheError as error:\n    print(error)\n"
         )
-        said = subprocess.run(
+        message = subprocess.run(
             [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
         )
-        assert f"process {os.getpid()} on " in said.stdout and "writing" in said.stdout
+        assert f"process {os.getpid()} on " in message.stdout and "writing" in message.stdout
     writer(path).close()  # released
 
 
@@ -421,15 +421,15 @@ def test_lying_metadata_is_refused_in_little_memory(tmp_path: Path, damage: str)
         "import sys\nfrom skelfew.cache import *\n"
         "try:\n    TeacherCache.open(sys.argv[1])\nexcept CacheError as error:\n    print(error)\n"
     )
-    said = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", code, str(path)],
         capture_output=True,
         text=True,
         timeout=60,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
     )
-    assert said.returncode == 0, said.stderr[-500:]
-    assert str(path) in said.stdout and len(said.stdout.splitlines()) == 1
+    assert message.returncode == 0, message.stderr[-500:]
+    assert str(path) in message.stdout and len(message.stdout.splitlines()) == 1
 
 
 def test_errors_are_for_users() -> None:

@@ -104,7 +104,7 @@ def test_npy_with_a_list_of_ids(tmp_path: Path, manifest: Manifest) -> None:
         ({"text": np.full((2, 3), np.nan), "ids": np.array(ids(2))}, [], "f_t of sample_00000 is"),
         ({"text": features(3), "video": features(2), "ids": np.array(ids(3))}, [], "f_v has shape"),
         ({"text": features(3), "class_text": np.eye(3), "ids": np.array(ids(3))}, [], r"\(2, 6\)"),
-        ({"text": features(1), "ids": np.array(["nobody"])}, [], "only the cache has nobody"),
+        ({"text": features(1), "ids": np.array(["other"])}, [], "only the cache has other"),
         ({"text": np.arange(9).reshape(3, 3), "ids": np.array(ids(3))}, [], "of type int64"),
     ],
 )

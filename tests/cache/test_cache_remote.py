@@ -354,6 +354,6 @@ def test_the_missing_package_is_named(receiver: Path) -> None:
         "for kind in ('https', 's3', 'ssh'):\n    try:\n        pull(f'{kind}://host/c.zarr')\n"
         "    except CacheError as error:\n        print(error)\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    for line, name in zip(said.stdout.splitlines(), ("aiohttp", "s3fs", "paramiko"), strict=True):
+    reply = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    for line, name in zip(reply.stdout.splitlines(), ("aiohttp", "s3fs", "paramiko"), strict=True):
         assert name in line and "pip install 'skelfew[remote]'" in line

@@ -20,15 +20,15 @@ VIDEO, TEXT, CLASSES = features(COUNT, 1), features(COUNT, 2), np.eye(2, DIM, dt
 SETTLED = np.where(np.arange(COUNT) % 100 == 7, FAILED, DONE)
 
 
-def opened(path: Path, mend: bool = False) -> CacheWriter:
+def opened(path: Path, repairing: bool = False) -> CacheWriter:
     return CacheWriter.create_or_resume(
-        path, ids(COUNT), dim=DIM, provenance=PROVENANCE, class_text=CLASSES, mend=mend
+        path, ids(COUNT), dim=DIM, provenance=PROVENANCE, class_text=CLASSES, repairing=repairing
     )
 
 
-def go_on(path: Path, mend: bool = False) -> tuple[int, list[int]]:
+def go_on(path: Path, repairing: bool = False) -> tuple[int, list[int]]:
     """Do what an extraction does; return how many rows were damaged, and which were written."""
-    with opened(path, mend) as cache:
+    with opened(path, repairing) as cache:
         todo = cache.pending()
         cache.write(todo, VIDEO[todo], TEXT[todo], SETTLED[todo])
         cache.finish()
@@ -82,7 +82,7 @@ def test_just_the_damaged_rows_are_extracted_again(
     if chunk.startswith("class_text") and how is Path.unlink:
         pytest.skip("an absent chunk is zeros, which the digest alone tells from a text")
     how(store / chunk)
-    assert go_on(store, mend=True) == (len(again), again)
+    assert go_on(store, repairing=True) == (len(again), again)
     recorded = TeacherCache.open(whole).attrs["digest"]
     attrs = TeacherCache.open(store).attrs
     assert attrs["digest"] == content_digest(store) == recorded and attrs["complete"] is True
@@ -95,7 +95,7 @@ def test_just_the_damaged_rows_are_extracted_again(
             assert (store / key).read_bytes() == (whole / key).read_bytes()
     if how is not Path.unlink:
         assert (store.with_name("c.zarr.damaged") / chunk).is_file(), "nothing is thrown away"
-    assert go_on(store, mend=True) == (0, [])
+    assert go_on(store, repairing=True) == (0, [])
 
 
 def test_damaged_chunks_are_refused_and_say_what_helps(store: Path) -> None:
@@ -131,9 +131,9 @@ def test_a_repair_can_be_killed(whole: Path, store: Path, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(module, "_set_aside", dying)
         with pytest.raises(Killed):
-            go_on(store, mend=True)
+            go_on(store, repairing=True)
     monkeypatch.undo()
-    with opened(store, mend=True) as cache:
+    with opened(store, repairing=True) as cache:
         assert cache.pending().tolist() == done(1024, COUNT)
         todo = cache.pending()[:50]
         cache.write(todo, VIDEO[todo], TEXT[todo], SETTLED[todo])
@@ -145,21 +145,25 @@ def test_a_repair_can_be_killed(whole: Path, store: Path, monkeypatch: pytest.Mo
 
 def test_rows_that_are_not_finite_are_taken_back_alone(whole: Path, store: Path) -> None:
     zarr.open_group(store, mode="r+")["video"][5, 0, 1] = np.nan  # type: ignore[index]
-    assert go_on(store, mend=True) == (1, [5])
+    assert go_on(store, repairing=True) == (1, [5])
     assert content_digest(store) == content_digest(whole)
 
 
 def test_what_cannot_be_repaired_is_refused_untouched(store: Path, tmp_path: Path) -> None:
     zarr.open_group(store, mode="r+")["text"][5, 0, 1] += 1  # type: ignore[index]
     before = {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}
-    with pytest.raises(CacheError, match="which rows have changed cannot be told"):
-        opened(store, mend=True)
+    with pytest.raises(CacheError, match="which rows have changed is not known"):
+        opened(store, repairing=True)
     with pytest.raises(CacheError, match="nothing to repair"):
-        opened(tmp_path / "absent.zarr", mend=True)
+        opened(tmp_path / "absent.zarr", repairing=True)
     cut(store / "video/c.0.0.0")
     with pytest.raises(CacheError, match="made with dataset"):
         CacheWriter.create_or_resume(
-            store, ids(COUNT), dim=DIM, provenance={**PROVENANCE, "dataset": "other"}, mend=True
+            store,
+            ids(COUNT),
+            dim=DIM,
+            provenance={**PROVENANCE, "dataset": "other"},
+            repairing=True,
         )
     before[store / "video/c.0.0.0"] = (store / "video/c.0.0.0").read_bytes()
     assert before == {p: p.read_bytes() for p in store.rglob("*") if p.is_file()}
@@ -177,5 +181,5 @@ def test_stores_without_checksums_are_repaired_where_they_cannot_be_read(store: 
     recorded = TeacherCache.open(store).attrs["digest"]
     assert content_digest(store) == recorded
     cut(store / "video/c.1.0.0")
-    assert go_on(store, mend=True) == (len(done(1024, 2048)), done(1024, 2048))
+    assert go_on(store, repairing=True) == (len(done(1024, 2048)), done(1024, 2048))
     assert content_digest(store) == recorded

@@ -1,4 +1,4 @@
-"""Two folders stand for two members of a lab: one sends a cache, the other trains on it."""
+"""Two folders act as two members of a lab: one sends a cache, the other trains on it."""
 
 import json
 import os
@@ -107,10 +107,10 @@ def test_a_read_only_place_is_enough(lab: Path) -> None:
         "assert not os.access(sys.argv[1], os.W_OK)\n"
         "print(len(TeacherCache.open(sys.argv[1])), verify(sys.argv[1])['problems'])\n"
     )
-    said = subprocess.run(
+    message = subprocess.run(
         [sys.executable, "-c", code, str(mount / "tiny.zarr"), str(GOLDEN)],
         capture_output=True,
         text=True,
     )
-    assert said.stdout == "80 []\n", said.stderr
+    assert message.stdout == "80 []\n", message.stderr
     assert sorted(mount.rglob("*")) == before

@@ -263,9 +263,9 @@ def test_subset_and_merge_by_manifest(tmp_path: Path) -> None:
     assert document(*arguments, "--manifest", back)["digest"] == digest
     one = document("subset", path, "--manifest", file, "--classes=2", "--out", tmp_path / "1.zarr")
     assert one["samples"] == 1
-    rest.write_text("nobody\n")
+    rest.write_text("other\n")
     status, _, err = run("subset", path, "--ids", rest, "--out", tmp_path / "2.zarr")
-    assert status == 1 and "first nobody" in err
+    assert status == 1 and "first other" in err
     assert (
         run("subset", path, "--out", "x")[0]
         == run("subset", path, "--ids", rest, "--classes=1", "--out", "x")[0]

@@ -112,7 +112,7 @@ def test_the_findings(home: Path) -> None:
     [
         (["c4_s77"], "no sample 'c4_s77' among 40 of"),
         (["c4_s77"], "close to it are c4_s7"),
-        (["c1_s2"], "'c1_s2' shows class 1 (action 1), but what is told apart by tiny are the"),
+        (["c1_s2"], "'c1_s2' shows class 1 (action 1), but tiny distinguishes the"),
         (["c4_s1"], "'c4_s1' is an exemplar of class 4 with 1 shots"),
         (["c4_s7", "--classifier=dastm"], "train with --set episodic.head=dastm"),
         (["c4_s7", "--run=runs/none"], "runs/none: no run here"),

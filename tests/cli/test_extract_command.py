@@ -63,7 +63,7 @@ def test_one_of_two_machines(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["nothing"], 1, "skelfew-prepare nothing"),
         (["spots", "--videos", "nowhere"], 1, "--videos"),
@@ -76,11 +76,11 @@ def test_one_of_two_machines(world: Path) -> None:
         ([], 2, "DATASET"),
     ],
 )
-def test_errors_are_one_line(world: Path, arguments: list[str], status: int, said: str) -> None:
+def test_errors_are_one_line(world: Path, arguments: list[str], status: int, message: str) -> None:
     result = run(world, *arguments)
     assert result.exit_code == status and result.stdout == ""
     last = result.stderr.strip().splitlines()[-1]
-    assert said in last and "Traceback" not in result.stderr
+    assert message in last and "Traceback" not in result.stderr
     assert last.lower().startswith("error: ")
 
 

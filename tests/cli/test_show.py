@@ -96,8 +96,8 @@ def test_without_what_reads_videos_it_draws_the_skeleton_and_says_so(
     monkeypatch.setitem(sys.modules, absent, None)
     result = run("v1")
     assert result.exit_code == 0
-    told = f"without video: {absent} is not installed; pip install 'skelfew[extract]'"
-    assert result.stderr.startswith(told)
+    given = f"without video: {absent} is not installed; pip install 'skelfew[extract]'"
+    assert result.stderr.startswith(given)
     with Image.open("previews/v1.png") as picture:
         assert min(drawn(picture)) > 100
     assert run("v1", "--no-video").stderr == ""

@@ -57,7 +57,7 @@ def test_optional_columns_may_be_absent(tmp_path: Path) -> None:
         ("sample_id,class_id,label,frames\na,one,x,3\n", "row 2: class_id is 'one'"),
         ("sample_id,class_id,label,frames\n,1,x,3\n", "row 2: sample_id is empty"),
         ("sample_id,class_id,label,frames\na,1,,3\n", "row 2: label of 'a' is empty"),
-        ("sample_id,class_id,label,frames\na,1,x,3\na,1,x,3\n", "stands in rows 2 and 3"),
+        ("sample_id,class_id,label,frames\na,1,x,3\na,1,x,3\n", "is in rows 2 and 3"),
         ("sample_id,class_id,label,frames\na,1,x,3\nb,1,y,3\n", "row 3: class 1 is called 'y'"),
         (
             "sample_id,class_id,label,frames,video,start_frame,end_frame\na,1,x,3,v.mp4,5,5\n",

@@ -44,8 +44,10 @@ def test_every_block_is_known() -> None:
 def test_make_installs_what_its_targets_need(stamp: str, extras: str) -> None:
     """An empty .venv is what a new user has, and what no other test has."""
     line = ["make", "-n", "-B", f".venv/.{stamp}"]
-    said = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
-    assert f" tools/install.py {extras} " in said
+    message = subprocess.run(
+        line, cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout
+    assert f" tools/install.py {extras} " in message
 
 
 def checkout(folder: Path) -> Path:
@@ -115,7 +117,7 @@ def test_demo(folder: Path) -> None:
 
 
 def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
-    """Two folders stand for two people, a third one for the web server of their lab."""
+    """Two folders act as two people, a third one as the web server of their lab."""
     ada, ben, lab = checkout(tmp_path / "ada"), checkout(tmp_path / "ben"), tmp_path / "lab"
     lab.mkdir()
     prepare, train, evaluate = commands()["cache"]

@@ -1,4 +1,4 @@
-"""Joints stand where they should, in their colours."""
+"""Joints are drawn where they should be, in their colours."""
 
 import numpy as np
 import pytest

@@ -90,7 +90,7 @@ def test_features_do_not_depend_on_where_and_how_large_a_body_is() -> None:
     turn = turn * torch.linalg.det(turn)
     torch.testing.assert_close(measure(1.7 * body @ turn + 5), measure(body))
     mirrored = measure(body * torch.tensor([-1.0, 1, 1]))
-    assert not torch.allclose(mirrored, measure(body)), "left and right are told apart"
+    assert not torch.allclose(mirrored, measure(body)), "left and right differ"
 
 
 def test_features_of_impossible_bodies_are_finite() -> None:

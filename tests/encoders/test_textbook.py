@@ -1,4 +1,4 @@
-"""The encoders and their faster forms against the equations as they stand."""
+"""The encoders and their faster forms against the plain equations."""
 
 import importlib.util
 from pathlib import Path

@@ -45,7 +45,7 @@ def train_with(name: str, *more: str, folder: str | None = None) -> Run:
 
 
 def test_a_run_with_a_head(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trained with ProtoNet, and scored by it as it was trained unless told otherwise."""
+    """Trained with ProtoNet, and scored by it as it was trained, by default."""
     monkeypatch.chdir(world)
     run = train_with(
         "protonet", "--set=episodic.head_settings=metric=cosine", "--select=validation"

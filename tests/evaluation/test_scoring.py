@@ -189,7 +189,7 @@ def test_draws_vary_the_exemplars_and_score_all_others() -> None:
 
 
 def test_draws_within_groups_compare_with_exemplars_of_the_group_alone() -> None:
-    """Two cameras that disagree about which class is which: within one, all is told apart."""
+    """Two cameras that disagree about which class is which: within one, all classes differ."""
     labels = torch.tensor([1, 3] * 8)
     views = ["left"] * 8 + ["right"] * 8
     towards = torch.where(labels == 1, 1.0, -1.0) * torch.tensor([1.0] * 8 + [-1.0] * 8)
@@ -284,7 +284,7 @@ def test_what_was_trained_on_is_never_scored(world: Path) -> None:
     subject = run_subject(Run.open(path), InputConfig())
     plan = EvaluationPlan({"cosine": build_classifier("cosine")})
     document = evaluate([subject], plan)
-    assert document["protocol"]["splits"] == ["2"], "its own split unless told otherwise"
+    assert document["protocol"]["splits"] == ["2"], "its own split by default"
     for other in ("1", "all"):
         with pytest.raises(SkelfewError, match=r"trained on class 4, 5, novel in split 1 of tiny-"):
             evaluate([subject], replace(plan, split=other))

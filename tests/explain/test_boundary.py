@@ -52,9 +52,9 @@ def test_no_boundary_says_how_far_and_how_long(case: tuple) -> None:
     decide, x, _ = case
     everything = torch.ones_like(x, dtype=torch.bool)
     near = nearest_boundary(decide, x, everything, limit=5).share
-    with pytest.raises(NoBoundary, match=r"within .* after 30 steps; raise --limit \(now") as told:
+    with pytest.raises(NoBoundary, match=r"within .* after 30 steps; raise --limit \(now") as given:
         nearest_boundary(decide, x, everything, steps=30, limit=near / 2)
-    assert f"(now {near / 2:g})" in str(told.value) and "--steps (now 30)" in str(told.value)
+    assert f"(now {near / 2:g})" in str(given.value) and "--steps (now 30)" in str(given.value)
     flat = linear(torch.zeros(2, 24, dtype=torch.float64), torch.tensor([1.0, 0.0]))
     with pytest.raises(NoBoundary, match="no gradient after 0 steps"):
         nearest_boundary(flat, x, everything)

@@ -196,34 +196,34 @@ def test_what_is_not_this_actionclip_says_what_it_is(
 ) -> None:
     clip, fusion = states
 
-    def said(state: Any, name: str = TINY.name) -> str:
+    def message(state: Any, name: str = TINY.name) -> str:
         torch.save(state, tmp_path / "x.pth")
         with pytest.raises(SkelfewError) as caught:
             build_teacher(name, weights=str(tmp_path / "x.pth"))
         return str(caught.value)
 
-    assert "plain CLIP, without the fusion over time" in said(clip)
-    assert "it is X-CLIP; ask for --teacher xclip-" in said(
+    assert "plain CLIP, without the fusion over time" in message(clip)
+    assert "it is X-CLIP; ask for --teacher xclip-" in message(
         {"model": {**clip, "prompts_visual_proj": torch.zeros(2, 2)}}
     )
-    assert "none of its tensors begins with adapter." in said({"a": torch.zeros(1)})
+    assert "none of its tensors begins with adapter." in message({"a": torch.zeros(1)})
     state = {f"clip.{n}": t for n, t in clip.items()}
     state |= {f"adapter.{n}": t for n, t in fusion.items()}
     fewer = {n: t for n, t in state.items() if n != "clip.visual.proj"}
-    assert "1 missing: clip.visual.proj" in said({"state_dict": fewer})
+    assert "1 missing: clip.visual.proj" in message({"state_dict": fewer})
     other = state | {"clip.visual.proj": torch.zeros(64, 32)}
-    assert "clip.visual.proj (64, 32) instead of (64, 128)" in said({"state_dict": other})
+    assert "clip.visual.proj (64, 32) instead of (64, 128)" in message({"state_dict": other})
     no_rows = {n: t for n, t in state.items() if "frame_position" not in n}
-    assert "not the transformer of the published models" in said({"state_dict": no_rows})
+    assert "not the transformer of the published models" in message({"state_dict": no_rows})
     longer = ActionVariant(**{**vars(TINY), "name": "actionclip-longer", "frames": 6})
     monkeypatch.setitem(ACTION_VARIANTS, longer.name, longer)
     teachers = __import__("skelfew_extract.teachers", fromlist=["TEACHERS"]).TEACHERS
     monkeypatch.setitem(teachers, longer.name, "skelfew_extract.teachers.actionclip")
-    words = said({"state_dict": state}, longer.name)
+    words = message({"state_dict": state}, longer.name)
     assert "trained on clips of 4 frames, but actionclip-longer takes 6" in words
     assert "the shapes are those of actionclip-tiny" in words
     for content in ({"state_dict": state}, {"model_state_dict": {}, "fusion_model_state_dict": {}}):
-        assert "ActionCLIP, not X-CLIP" in said(content, "xclip-demo")
+        assert "ActionCLIP, not X-CLIP" in message(content, "xclip-demo")
     with pytest.raises(SkelfewError, match=r"put the authors' file, or vit-tiny-4f.pth"):
         build_teacher(TINY.name)
 

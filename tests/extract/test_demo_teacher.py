@@ -70,8 +70,8 @@ def test_it_names_actions_that_it_never_saw(about: dict) -> None:
             clips.append(crop_and_resize(frames, box, teacher.image_size))
             truth.append(row)
     feature, _ = teacher.encode_clips(torch.from_numpy(np.stack(clips)))
-    said = (F.normalize(feature, dim=-1) @ text.T).argmax(dim=1)
-    accuracy = float((said == torch.tensor(truth)).float().mean())
+    message = (F.normalize(feature, dim=-1) @ text.T).argmax(dim=1)
+    accuracy = float((message == torch.tensor(truth)).float().mean())
     claimed = about["zero_shot"]["held-out subjects, novel classes"]
     assert claimed["chance"] == pytest.approx(1 / len(NOVEL), abs=1e-3)
     assert claimed["plain"] > 4 * claimed["chance"]

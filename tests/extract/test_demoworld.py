@@ -22,7 +22,7 @@ SKELETONS: Options = {**DEFAULTS, "video": False}
 
 
 def clean(name: str, phases: np.ndarray = PHASES) -> list[np.ndarray]:
-    """The joints of an action as nobody in particular performs it, (T, 25, 3) a person."""
+    """The joints of an action without a performer's own traits, (T, 25, 3) a person."""
     return [joints(pose, Proportions()) for pose in poses(BY_NAME[name], phases)]
 
 
@@ -36,7 +36,7 @@ def test_there_are_enough_different_actions() -> None:
     assert 6 <= sum(action.persons == 2 for action in ACTIONS) <= 10
     moves = np.stack([np.ravel(clean(name)[0]) for name in names])
     apart = np.abs(moves[:, None] - moves[None]).max(-1)
-    # The kicked and the pushed are told apart by the other person.
+    # The kicked and the pushed differ in the other person.
     single = [i for i, action in enumerate(ACTIONS) if action.persons == 1]
     assert (apart[np.ix_(single, single)] + np.eye(len(single)) > 0.1).all()
 

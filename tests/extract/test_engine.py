@@ -36,7 +36,7 @@ def task(row: int, video: Path, frames: int = 20) -> ClipTask:
 
 
 def pipe_file(folder: Path) -> Path:
-    """Return a file whose reader waits for ever: a named pipe that nobody writes to."""
+    """Return a file whose reader waits for ever: a named pipe without a writer."""
     path = folder / "hangs.mp4"
     os.mkfifo(path)
     return path
@@ -119,11 +119,11 @@ needs_proc = pytest.mark.skipif(
 def test_a_clip_whose_process_dies_gets_a_second_chance(videos: list[Path], tmp_path: Path) -> None:
     hanging = pipe_file(tmp_path)
 
-    def mend() -> None:
+    def repairing() -> None:
         hanging.unlink()
         hanging.write_bytes(videos[0].read_bytes())
 
-    killer = threading.Thread(target=kill_readers, args=(1, mend))
+    killer = threading.Thread(target=kill_readers, args=(1, repairing))
     killer.start()
     clips = list(decode_clips([task(0, hanging), task(1, videos[1])], how(), workers=1))
     killer.join()

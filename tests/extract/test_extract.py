@@ -132,10 +132,10 @@ def test_failures_are_recorded_and_mended(world: Path, whole: Path, tmp_path: Pa
     videos[11].unlink()
     for i in (2, 3, 8, 11):
         videos[i].write_bytes(content[i])
-    mended = extract(recordings, SmallTeacher(), out, settings(retry_failed=True))
-    assert (mended.extracted, mended.failed) == (4, 0)
+    repaired = extract(recordings, SmallTeacher(), out, settings(retry_failed=True))
+    assert (repaired.extracted, repaired.failed) == (4, 0)
     assert not out.with_name("spots.failures.csv").exists()
-    assert mended.digest == content_digest(whole)
+    assert repaired.digest == content_digest(whole)
 
 
 def test_a_video_shorter_than_its_segment_is_truncated(world: Path, tmp_path: Path) -> None:

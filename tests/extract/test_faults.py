@@ -1,4 +1,4 @@
-"""What a failing disk does to an extraction, and how damage to its cache is mended.
+"""What a failing disk does to an extraction, and how damage to its cache is repaired.
 
 Kills, dying and hanging decoders are in test_extract.py and test_engine.py; all of it at length is
 in benchmarks/faults.py.

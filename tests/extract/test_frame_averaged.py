@@ -156,7 +156,7 @@ def test_from_videos_to_a_cache(
 
 
 @pytest.mark.parametrize(
-    ("asked", "options", "said"),
+    ("asked", "options", "message"),
     [
         ("open_clip:ViT-B-23/openai", {}, "did you mean ViT-B-"),
         ("open_clip:ViT-B-16/nothing", {}, "neither a file nor a tag.*openai"),
@@ -168,9 +168,9 @@ def test_from_videos_to_a_cache(
     ],
 )
 def test_errors(
-    folder: Path, tmp_path: Path, asked: str, options: dict[str, Any], said: str
+    folder: Path, tmp_path: Path, asked: str, options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(SkelfewError, match=said):
+    with pytest.raises(SkelfewError, match=message):
         build_teacher(asked.format(folder=folder, empty=tmp_path), **options)
 
 

@@ -88,7 +88,7 @@ def test_errors_name_file_and_cause(tmp_path: Path, decoder: str) -> None:
     text.write_text("not a video\n" * 100)
     whole = numbered_video(tmp_path / "whole", 30)
     cut = tmp_path / "cut.mp4"
-    cut.write_bytes(whole.read_bytes()[:3000])  # without its index, which stands at the end
+    cut.write_bytes(whole.read_bytes()[:3000])  # without its index, which is at the end
     unreadable = "not a readable video"
     causes = [(absent, "No such"), (empty, "empty file"), (text, unreadable), (cut, "no video")]
     for path, cause in causes:

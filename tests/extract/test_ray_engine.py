@@ -21,7 +21,7 @@ from extraction_world import LABELS, SmallTeacher, make_world, open_world, setti
 from skelfew_extract.cli import main
 from skelfew_extract.engines import ray_cluster
 from skelfew_extract.engines.ray_cluster import Cluster, joined
-from skelfew_extract.engines.ray_engine import Troupe, extract_on, introduce
+from skelfew_extract.engines.ray_engine import TeacherFactory, extract_on, teacher_card
 from skelfew_extract.extract import extract
 from skelfew_extract.windows import Card
 from torch import Tensor
@@ -43,7 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    room = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets stand in it
+    room = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets are in it
     Path(room, "token").write_text(secrets.token_hex(32))
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
@@ -146,8 +146,10 @@ def test_interrupted_and_with_processes_killed_it_ends_in_the_same_content(
     assert (local.done, local.failed) == (7, 1)
 
     out, write = tmp_path / "ray" / "spots.zarr", CacheWriter.write
-    troupe = Troupe.from_here(partial(Mortal, tmp_path / "marker"), cluster.choose_device("auto"))
-    card = introduce(troupe, list(LABELS.values()))
+    factory = TeacherFactory.from_here(
+        partial(Mortal, tmp_path / "marker"), cluster.choose_device("auto")
+    )
+    card = teacher_card(factory, list(LABELS.values()))
     (tmp_path / "marker").touch()  # in the first run no teacher dies
 
     def write_and_interrupt(self: CacheWriter, *block: object) -> None:
@@ -156,7 +158,7 @@ def test_interrupted_and_with_processes_killed_it_ends_in_the_same_content(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(CacheWriter, "write", write_and_interrupt)
-        extract_on(cluster, recordings, troupe, card, out, how)
+        extract_on(cluster, recordings, factory, card, out, how)
     begun = TeacherCache.open(out)
     assert len(begun) + len(begun.failed) == 2, "one window"
 
@@ -168,7 +170,7 @@ def test_interrupted_and_with_processes_killed_it_ends_in_the_same_content(
     os.mkfifo(hanging)
     killer = threading.Thread(target=kill_the_decoder_of, args=(hanging, content, killed))
     killer.start()
-    summary = extract_on(cluster, recordings, troupe, card, out, how)
+    summary = extract_on(cluster, recordings, factory, card, out, how)
     killer.join()
     assert len(killed) == 1 and "_decode" in killed[0] and (tmp_path / "marker").exists()
     assert (summary.done, summary.failed, summary.pending) == (7, 1, 0)
@@ -191,14 +193,14 @@ def test_what_fails_on_a_node_is_told_in_one_line(
         raise SkelfewError("weights.pth: no such file")
 
     with pytest.raises(SkelfewError, match=r"^weights.pth: no such file$"):
-        introduce(Troupe.from_here(build, "cpu"), ["wave"])
+        teacher_card(TeacherFactory.from_here(build, "cpu"), ["wave"])
     with pytest.raises(SkelfewError, match=r"^/nowhere: cannot be entered on the node"):
-        introduce(Troupe(SmallTeacher, "cpu", Path("/nowhere"), 1), ["wave"])
+        teacher_card(TeacherFactory(SmallTeacher, "cpu", Path("/nowhere"), 1), ["wave"])
     elsewhere = replace(open_world(world), videos=tmp_path / "videos")
-    troupe = Troupe.from_here(SmallTeacher, "cpu")
+    factory = TeacherFactory.from_here(SmallTeacher, "cpu")
     card = Card.of(SmallTeacher(), list(LABELS.values()))
     with pytest.raises(SkelfewError, match=rf"^{tmp_path}/videos: no such folder .* on the node"):
-        extract_on(cluster, elsewhere, troupe, card, tmp_path / "spots.zarr", settings())
+        extract_on(cluster, elsewhere, factory, card, tmp_path / "spots.zarr", settings())
 
 
 def test_what_a_cluster_is_too_small_for(cluster: Cluster) -> None:

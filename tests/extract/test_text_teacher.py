@@ -96,10 +96,10 @@ def test_like_actions_are_near(teacher: SentenceEncoder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [(" ", "blank"), ("arm " * 300, "has 302 tokens.*reads 256")]
+    ("text", "message"), [(" ", "blank"), ("arm " * 300, "has 302 tokens.*reads 256")]
 )
-def test_texts_that_cannot_be_read(teacher: SentenceEncoder, text: str, said: str) -> None:
-    with pytest.raises(SkelfewError, match=said):
+def test_texts_that_cannot_be_read(teacher: SentenceEncoder, text: str, message: str) -> None:
+    with pytest.raises(SkelfewError, match=message):
         teacher.encode_text([text])
 
 
@@ -136,15 +136,17 @@ def test_a_local_folder(tmp_path: Path, teacher: SentenceEncoder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "message"),
     [
         ({"modules": [{"type": "sentence_transformers.models.Dense"}]}, "'Dense'"),
         ({"1_Pooling__config": {"pooling_mode_max_tokens": True}}, "pools tokens by max"),
         ({"config": {"model_type": "no such thing"}}, "cannot be used as a sentence encoder"),
     ],
 )
-def test_folders_that_are_something_else(tmp_path: Path, files: dict[str, Any], said: str) -> None:
-    with pytest.raises(SkelfewError, match=said):
+def test_folders_that_are_something_else(
+    tmp_path: Path, files: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SkelfewError, match=message):
         build_text_teacher(weights=changed_model(tmp_path / "mine", **files))
 
 
@@ -239,7 +241,7 @@ def test_another_model_does_not_go_on(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["plain", "--preview", "x"], 2, "leave --preview out"),
         (["plain", "--crop", "joints"], 2, "leave --crop out"),
@@ -249,9 +251,9 @@ def test_another_model_does_not_go_on(
         (["plain", "--weights", "manifests"], 1, "config.json"),
     ],
 )
-def test_errors(folder: Path, arguments: list[str], status: int, said: str) -> None:
+def test_errors(folder: Path, arguments: list[str], status: int, message: str) -> None:
     found, out, err = extract(*arguments, "--teacher", "text")
-    assert (found, out) == (status, "") and said in err and "Traceback" not in err
+    assert (found, out) == (status, "") and message in err and "Traceback" not in err
 
 
 def test_descriptions_are_for_text(folder: Path) -> None:
@@ -311,7 +313,7 @@ def test_csv_says_the_same_as_json(tmp_path: Path, manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.json", '{"1": "x", "sitt": "y"}', "3 of 4 .*2 'stand up', 3 'throw', 4 .*'sitt'"),
         ("a.json", '{"1": "x", "1": "y"}', "'1' is there twice"),
@@ -327,10 +329,10 @@ def test_csv_says_the_same_as_json(tmp_path: Path, manifest: Manifest) -> None:
     ],
 )
 def test_descriptions_that_do_not_do(
-    tmp_path: Path, manifest: Manifest, name: str, content: str, said: str
+    tmp_path: Path, manifest: Manifest, name: str, content: str, message: str
 ) -> None:
     (tmp_path / name).write_text(content)
-    with pytest.raises(SkelfewError, match=said) as caught:
+    with pytest.raises(SkelfewError, match=message) as caught:
         read_descriptions(tmp_path / name, manifest)
     assert str(tmp_path / name) in str(caught.value)
 

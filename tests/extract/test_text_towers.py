@@ -60,7 +60,7 @@ def test_xclip(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ("open_clip:ViT-B-23/laion2b_s34b_b79k", "did you mean ViT-B-"),
         ("open_clip:ViT-B-32/nothing", "neither a file nor a tag.*laion2b_s34b_b79k"),
@@ -70,8 +70,8 @@ def test_xclip(tmp_path: Path) -> None:
         ("xclip:xclip-demo/absent.safetensors", "absent.safetensors: no such file"),
     ],
 )
-def test_errors(asked: str, said: str) -> None:
-    with pytest.raises(SkelfewError, match=said):
+def test_errors(asked: str, message: str) -> None:
+    with pytest.raises(SkelfewError, match=message):
         build_text_teacher(weights=asked)
 
 

@@ -1,4 +1,4 @@
-"""Every checkpoint format loads strictly; whatever is wrong is said; nothing in one ever runs."""
+"""Every checkpoint format loads strictly; errors are clear; nothing in one ever runs."""
 
 import hashlib
 import json
@@ -455,7 +455,7 @@ def test_weights_are_found_where_the_error_says(
 
 
 def test_offline_hub_is_one_line(tmp_path: Path) -> None:
-    """A hub that cannot be reached is said at once, with the way out."""
+    """A hub that cannot be reached is reported at once, with the way out."""
     code = (
         "from skelfew_extract.teachers.variants import VARIANTS\n"
         "from skelfew_extract.weights import find_weights\n"

@@ -56,7 +56,7 @@ _WORDS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2
 
 
 def nasty() -> st.SearchStrategy[Any]:
-    """A value that nobody expects in a JSON document."""
+    """An unexpected value in a JSON document."""
     return st.one_of(st.sampled_from(NUMBERS), st.sampled_from(TEXTS), st.sampled_from(OBJECTS))
 
 

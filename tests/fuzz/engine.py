@@ -57,7 +57,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Failure:
-    """An input that a target did not stand."""
+    """An input on which a target failed."""
 
     target: str
     seed: int
@@ -215,7 +215,7 @@ def _drawer(inputs: SearchStrategy[Files], kept: list[Files]) -> Any:
 
 
 def make_input(draw_one: Any, kept: list[Files], name: str, seed: int, number: int) -> Files:
-    """Return the files that target, seed and number stand for."""
+    """Return the files of target, seed and number."""
     for attempt in range(100):
         kept.clear()
         draw_one(random.Random(f"{name} {seed} {number} {attempt}").randbytes(_ENTROPY))

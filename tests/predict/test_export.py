@@ -35,7 +35,7 @@ def values(seed: int, bodies: int, frames: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     found = random.normal(size=(bodies, frames, 15, 3)).astype(np.float32) + 1
     found[..., 2] = np.abs(found[..., 2])
-    found[0, : frames // 4] = 0  # nobody at first
+    found[0, : frames // 4] = 0  # no person at first
     found[-1, frames // 2 :] = 0
     found[0, frames // 4, 1:4] = 0  # joints that were not found, where there is a confidence
     return found
@@ -45,7 +45,7 @@ def recordings(bodies: int) -> list[np.ndarray]:
     both = [values(i, bodies, n) for i, n in enumerate((5, 12, 40))]
     alone = np.zeros_like(both[1])
     alone[-1] = both[1][0]
-    gaps = np.zeros((bodies, 70, 15, 3), dtype=np.float32)  # nobody before, in and after it
+    gaps = np.zeros((bodies, 70, 15, 3), dtype=np.float32)  # no person before, in and after it
     gaps[:, 9:14], gaps[:, 17:20], gaps[:, 30:60] = (
         both[2][:, 5:10],
         both[2][:, 10:13],

@@ -1,4 +1,4 @@
-"""Single recordings of every format, and what is said about those that cannot be used."""
+"""Single recordings of every format, and the errors of those that cannot be used."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Every number of the paper's tables stands beside its row, and no other number does."""
+"""Every number of the paper's tables is beside its row, and no other number does."""
 
 import csv
 from pathlib import Path

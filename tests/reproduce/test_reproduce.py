@@ -106,7 +106,7 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     assert f"| {difference(draws)} |" in text
     write_results(replace(asked, settings={"transfer.batch": "10"}), work, {}, page)
     write_results(replace(asked, caches={"teacher": "sent.zarr"}), work, {}, page)
-    assert table.read_text().count("## tiny") == 3, "other settings and caches stand beside"
+    assert table.read_text().count("## tiny") == 3, "other settings and caches are listed beside it"
     assert " --cache teacher=sent.zarr " in table.read_text()
     plan = plan_document(asked, work, records, world / "runs")
     assert {u["state"] for u in plan["units"]} == {"done"}

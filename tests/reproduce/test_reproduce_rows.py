@@ -1,4 +1,4 @@
-"""What a row of a table stands on: several caches, initial weights, class texts; and its key."""
+"""The inputs of a row of a table: several caches, initial weights, class texts; and its key."""
 
 import hashlib
 import json

@@ -70,6 +70,6 @@ def test_what_became_of_a_row(key: str, line: dict | None, state: str) -> None: 
 
 def test_rows_without_an_implementation_did_not_run() -> None:
     table = load_table("II")
-    row = replace(table.row("sl-dml-60"), missing="nobody has written it")
+    row = replace(table.row("sl-dml-60"), missing="it was never written")
     line = {"absent": row.missing}
     assert run_tables.verdict(table, row, line) == ("not run", row.missing)

@@ -160,13 +160,13 @@ def test_a_run_says_what_it_trains_on_and_what_has_changed(
 
     short = ["--stages=transfer", "--epochs=1", "--batch=8", *FAST]
     write(world, "a.zarr")
-    status, said = train("--cache=cache/a.zarr", "--match=ids", "--name=a", *short)
-    assert status == 0 and "note: teacher toy, width 24, weights eeeeeeeeeeee" in said
-    assert "preprocessing: frames 8, crop joints" in said
+    status, output = train("--cache=cache/a.zarr", "--match=ids", "--name=a", *short)
+    assert status == 0 and "note: teacher toy, width 24, weights eeeeeeeeeeee" in output
+    assert "preprocessing: frames 8, crop joints" in output
     write(world, "b.zarr", teacher={"name": "other", "weights_sha256": "0" * 64})
     first = "--init=runs/a/encoder.safetensors"
-    status, said = train("--cache=cache/b.zarr", "--match=ids", "--name=b", first, *short)
-    assert status == 0 and 'learned from another teacher: name was "toy", is "other"' in said
+    status, output = train("--cache=cache/b.zarr", "--match=ids", "--name=b", first, *short)
+    assert status == 0 and 'learned from another teacher: name was "toy", is "other"' in output
 
     (world / "runs/a/encoder.safetensors").unlink()
     (world / "cache/a.zarr").rename(world / "cache/a.old")
@@ -175,9 +175,9 @@ def test_a_run_says_what_it_trains_on_and_what_has_changed(
     old = TeacherCache.open(world / "cache/a.zarr")
     with CacheWriter.create_or_resume(old.path, list(old.row), dim=DIM, provenance=old.attrs) as c:
         c.finish()
-    status, said = train("--resume=runs/a")
-    assert status == 1 and "the cache has changed since the run began" in said
-    assert 'preprocessing.crop "joints", now "centre"' in said
+    status, output = train("--resume=runs/a")
+    assert status == 1 and "the cache has changed since the run began" in output
+    assert 'preprocessing.crop "joints", now "centre"' in output
 
 
 def test_changes_names_keys() -> None:

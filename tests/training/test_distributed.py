@@ -14,7 +14,7 @@ from small_world import FAST, make_world
 from skelfew.encoders import build_encoder
 from skelfew.errors import SkelfewError
 from skelfew.runs.folder import Run
-from skelfew.training.distributed import GlobalBatchNorm, World, refuse
+from skelfew.training.distributed import GlobalBatchNorm, World, check_supported
 from skelfew.training.loop import StageLoop
 
 # Of losses in float32. In float64 they agree to 1e-12 (world_steps.py); rounding grows with the
@@ -166,4 +166,4 @@ def test_what_would_differ_is_refused(
 
     built = build_encoder(encoder, load_layout("joints-15"), width=0.125)
     with pytest.raises(SkelfewError, match=named):
-        refuse(stages, built, "soft-dtw", reads)
+        check_supported(stages, built, "soft-dtw", reads)

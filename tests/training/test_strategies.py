@@ -194,7 +194,7 @@ def test_broken_inputs_are_named(world: Path, tmp_path: Path, stage: str) -> Non
 
 @pytest.mark.parametrize("stage", SMALL)
 def test_collapse_ends_the_run(world: Path, tmp_path: Path, stage: str) -> None:
-    # A threshold above what any spread can reach stands for a collapse.
+    # A threshold above what any spread can reach acts as a collapse.
     with pytest.raises(CollapseError, match=f"{stage} collapsed in epoch 1"):
         train(small(world, stage, collapse=50.0), run_path=tmp_path / "run")
     assert "collapsed" in (tmp_path / "run" / "log.txt").read_text()

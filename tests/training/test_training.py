@@ -308,7 +308,7 @@ def test_traditional_learns_the_base_classes(world: Path, tmp_path: Path) -> Non
 
 
 def test_collapse_ends_the_run(world: Path, tmp_path: Path) -> None:
-    # A threshold above the first spread stands for a collapse; test_byol has a real one.
+    # A threshold above the first spread acts as a collapse; test_byol has a real one.
     with pytest.raises(CollapseError, match="epoch 1"):
         train(config(world, transfer__collapse=5.0), run_path=tmp_path / "run")
     assert [row["epoch"] for row in numbers(tmp_path / "run")] == [1]

@@ -42,7 +42,7 @@ def main() -> None:
             found = steps(many, world, data)
             pairs = zip(one.state_dict().values(), many.state_dict().values(), strict=True)
             apart = max(float((a - b).abs().max()) for a, b in pairs)
-            if world.writes:
+            if world.is_main_process:
                 print(json.dumps({"one": expected, "many": found, "weights": apart}))
 
 

@@ -70,7 +70,7 @@ class Action:
 def poses(
     action: Action, phases: np.ndarray, beats: float = 1.0, own: str = "right"
 ) -> tuple[Pose, ...]:
-    """Return the poses of an action's persons as nobody in particular would perform it.
+    """Return the poses of an action's persons with no performer's own traits.
 
     Args:
         action: What to do.
@@ -215,11 +215,11 @@ def describe(action: Action) -> list[str]:
 
 
 def _phrase(steps: list[Movement], variant: int) -> str:
-    said = []
+    words = []
     for step in steps:
         phrases = MOTIONS[step.motion].phrases
-        said.append(phrases[variant % len(phrases)].format(**_words(step.side)))
-    return " while ".join(said)
+        words.append(phrases[variant % len(phrases)].format(**_words(step.side)))
+    return " while ".join(words)
 
 
 def _words(side: str) -> dict[str, str]:

@@ -67,7 +67,7 @@ class Pose:
     """What a body does over T frames; every channel starts at standing idle.
 
     Attributes:
-        place: (T, 3) where it stands: metres to its right, metres forwards, yaw to the right.
+        place: (T, 3) position: metres to its right, metres forwards, yaw to the right.
         hips: (T, 3) pelvis off its standing place: right, up, forwards, in leg lengths.
         torso: (T, 3) radians: lean forwards, lean to the right, twist to the right.
         head: (T, 3) radians on top of the torso: nod forwards, tilt right, turn right.

@@ -22,7 +22,7 @@ class Motion:
         curve: From phases (T,) and a number of beats relative to usual to channels: ``hand``,
             ``foot`` (T, 3) of the part's side, ``elbow`` (3,), and ``place``, ``hips``,
             ``torso``, ``head`` of Pose, whose sideways components are given for the right side.
-        phrases: What it is called; ``{part}`` stands for e.g. "the right hand".
+        phrases: What it is called; ``{part}`` becomes e.g. "the right hand".
     """
 
     part: str

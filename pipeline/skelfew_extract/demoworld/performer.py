@@ -18,7 +18,7 @@ class Performer:
         amplitude: Reach of arms and legs, by side, relative to usual.
         tempo: Duration relative to usual.
         lean: Posture of the torso in radians: forwards, to the right, twisted to the right.
-        stance: How far apart the feet stand, leg lengths outwards.
+        stance: Distance between the feet, leg lengths outwards.
         shirt: RGB, 0 to 1; likewise trousers, shoes, skin, hair.
     """
 

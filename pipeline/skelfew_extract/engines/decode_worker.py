@@ -1,6 +1,6 @@
 """The process that decodes: takes clips from a pipe, sends back what the teacher will see.
 
-Decoding stands in processes of its own because a decoder may crash, leak, or hang while holding
+Decoding has processes of its own because a decoder may crash, leak, or hang while holding
 the interpreter lock; engine.py kills and replaces those that do.
 """
 

@@ -54,8 +54,8 @@ def decode_clips(
         workers: Number of processes, started as they are needed.
         ahead: Clips that may be decoded before the caller takes them.
     """
-    with closing(Crew(settings, workers)) as crew:
-        yield from crew.decode(tasks, ahead)
+    with closing(DecoderPool(settings, workers)) as pool:
+        yield from pool.decode(tasks, ahead)
 
 
 @dataclass
@@ -67,7 +67,7 @@ class _DecodeProcess:
     position: int | None = None  # of the task it works on
 
 
-class Crew:
+class DecoderPool:
     """Decoding processes that serve one stream of clips after the other, until ``close``."""
 
     def __init__(self, settings: DecodeSettings, count: int):
@@ -94,7 +94,7 @@ class Crew:
             pump.stop.set()
             pump.join()
 
-    def hire(self, work: int) -> None:
+    def start(self, work: int) -> None:
         """Start processes until there is one for each of ``work`` clips, or ``count``."""
         while len(self.workers) < min(self.count, work):
             ours, theirs = self._context.Pipe()
@@ -103,7 +103,7 @@ class Crew:
             theirs.close()  # so that the worker's end closes when it dies
             self.workers.append(_DecodeProcess(process, ours, time.monotonic() + _START_LIMIT))
 
-    def dismiss(self, worker: _DecodeProcess) -> None:
+    def stop(self, worker: _DecodeProcess) -> None:
         """End a process, whatever it does."""
         self.workers.remove(worker)
         if worker.process.is_alive():
@@ -114,18 +114,18 @@ class Crew:
     def close(self) -> None:
         """End all processes."""
         for worker in list(self.workers):
-            self.dismiss(worker)
+            self.stop(worker)
 
 
 class _Pump(threading.Thread):
     """Moves tasks to workers and results, in order, to ``results``."""
 
-    def __init__(self, tasks: Iterator[ClipTask], crew: Crew, ahead: int):
+    def __init__(self, tasks: Iterator[ClipTask], pool: DecoderPool, ahead: int):
         super().__init__(name="decode-pump", daemon=True)
         self.results: queue.Queue[DecodedClip | BaseException | None] = queue.Queue()
         self.room = threading.Semaphore(ahead)
         self.stop = threading.Event()
-        self._crew, self._settings = crew, crew.settings
+        self._pool, self._settings = pool, pool.settings
         self._tasks: Iterator[ClipTask] | None = tasks
         self._waiting: deque[tuple[int, ClipTask]] = deque()
         self._given: dict[int, ClipTask] = {}
@@ -140,21 +140,21 @@ class _Pump(threading.Thread):
                 self._draw()
                 if self._tasks is None and not self._waiting and not self._given:
                     break
-                self._crew.hire(len(self._waiting) + len(self._given))
+                self._pool.start(len(self._waiting) + len(self._given))
                 self._dispatch()
                 self._listen()
             self.results.put(None)
         except BaseException as error:  # raised again in the thread that waits for clips
             self.results.put(error)
         finally:
-            for worker in [w for w in self._crew.workers if w.position is not None]:
-                self._crew.dismiss(worker)
+            for worker in [w for w in self._pool.workers if w.position is not None]:
+                self._pool.stop(worker)
 
     def _draw(self) -> None:
         """Take tasks while the caller has room for their results."""
         while (
             self._tasks
-            and len(self._waiting) < self._crew.count
+            and len(self._waiting) < self._pool.count
             and self.room.acquire(blocking=False)
         ):
             task = next(self._tasks, None)
@@ -165,7 +165,7 @@ class _Pump(threading.Thread):
             self._taken += 1
 
     def _dispatch(self) -> None:
-        for worker in self._crew.workers:
+        for worker in self._pool.workers:
             if worker.ready and worker.position is None and self._waiting:
                 position, task = self._waiting.popleft()
                 self._given[position] = task
@@ -177,7 +177,7 @@ class _Pump(threading.Thread):
 
     def _listen(self) -> None:
         """Wait a moment for messages, deaths and missed deadlines."""
-        busy = [w for w in self._crew.workers if not w.ready or w.position is not None]
+        busy = [w for w in self._pool.workers if not w.ready or w.position is not None]
         if not busy:
             self.stop.wait(_TICK / 10)  # the caller has all it can hold
             return
@@ -212,14 +212,14 @@ class _Pump(threading.Thread):
 
     def _bury(self, worker: _DecodeProcess, died: bool) -> None:
         """Remove a dead or hanging worker; its clip is tried once more if it died, else failed."""
-        self._crew.dismiss(worker)
+        self._pool.stop(worker)
         code = worker.process.exitcode
         if not worker.ready:
             self._bad_starts += 1
             if self._bad_starts >= _START_ATTEMPTS:
                 raise SkelfewError(
                     f"decoding processes do not start (exit code {code}); is there memory for "
-                    f"{self._crew.count} of them? try --workers 1"
+                    f"{self._pool.count} of them? try --workers 1"
                 )
         if worker.position is None:
             return

@@ -28,7 +28,7 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, brief
-from skelfew_extract.engines.pool import Crew
+from skelfew_extract.engines.pool import DecoderPool
 from skelfew_extract.engines.ray_cluster import Cluster, ray
 from skelfew_extract.extract import fill
 from skelfew_extract.recordings import Recordings
@@ -47,7 +47,7 @@ Columns = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Troupe:
+class TeacherFactory:
     """Copies of one teacher, and how each of them is made.
 
     Attributes:
@@ -63,11 +63,11 @@ class Troupe:
     threads: int
 
     @classmethod
-    def from_here(cls, build: Callable[[], Teacher], device: str) -> "Troupe":
-        """Return a troupe whose members compute as this process would."""
+    def from_here(cls, build: Callable[[], Teacher], device: str) -> "TeacherFactory":
+        """Return a factory of teachers that compute as this process would."""
         return cls(build, device, Path.cwd(), torch.get_num_threads())
 
-    def member(self) -> Teacher:
+    def make(self) -> Teacher:
         """Return a copy of the teacher, in the process that calls this."""
         _go_to(self.folder)
         if self.device == "cpu":
@@ -80,28 +80,28 @@ class Troupe:
         return {"num_cpus": 0, "num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}
 
 
-def introduce(troupe: Troupe, labels: list[str]) -> Card:
-    """Return the card of a member of the troupe, which is made for this on a node.
+def teacher_card(factory: TeacherFactory, labels: list[str]) -> Card:
+    """Return the card of a teacher, which is made for this on a node.
 
     Raises:
         SkelfewError: If the teacher or its weights are not to be had there.
     """
     with _plain_errors():
-        card = ray.remote(**troupe.place)(_introduce).remote(troupe, labels)
+        card = ray.remote(**factory.place)(_teacher_card).remote(factory, labels)
         while not ray.wait([card], timeout=_PATIENCE)[0]:
             log("waiting for Ray to find a place for the teacher, and for it to be loaded")
         found: Card = ray.get(card)
         return found
 
 
-def _introduce(troupe: Troupe, labels: list[str]) -> Card:
-    return Card.of(troupe.member(), labels)
+def _teacher_card(factory: TeacherFactory, labels: list[str]) -> Card:
+    return Card.of(factory.make(), labels)
 
 
 def extract_on(
     cluster: Cluster,
     recordings: Recordings,
-    troupe: Troupe,
+    factory: TeacherFactory,
     card: Card,
     out: Path,
     settings: Settings,
@@ -111,8 +111,8 @@ def extract_on(
     Args:
         cluster: From :func:`joined`.
         recordings: Opened here; their files must be at the same place on all nodes.
-        troupe: The teachers.
-        card: From :func:`introduce`.
+        factory: Makes the teachers.
+        card: From :func:`teacher_card`.
         out: The cache, which this process alone writes.
         settings: ``workers`` is how many clips are decoded at once on all nodes together.
 
@@ -127,8 +127,8 @@ def extract_on(
         windows = [{"start": s, "rows": rows} for s, rows in windows_of(todo, settings.batch)]
         if windows:
             with _plain_errors():
-                plan = _RayPlan(manifest, skeletons, recordings.videos, troupe, card, settings)
-                yield from _stream(windows, plan, cluster.teachers(troupe.device))
+                plan = _RayPlan(manifest, skeletons, recordings.videos, factory, card, settings)
+                yield from _stream(windows, plan, cluster.teachers(factory.device))
 
     return fill(recordings, card, out, settings, blocks)
 
@@ -140,7 +140,7 @@ class _RayPlan:
     manifest: Manifest
     skeletons: Path | None
     videos: Path
-    troupe: Troupe
+    factory: TeacherFactory
     card: Card
     settings: Settings
 
@@ -185,7 +185,7 @@ def _stream(
         _Seat,
         fn_constructor_args=([plan], attempts),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=teachers),
-        **known.troupe.place,
+        **known.factory.place,
         **one_window,
     )
     for columns in data.iter_batches(batch_size=1, batch_format="numpy"):
@@ -203,7 +203,7 @@ class _Decoder:
     plan: str  # which it is for
     known: _RayPlan
     recordings: Recordings
-    crew: Crew
+    pool: DecoderPool
 
 
 _decoder: _Decoder | None = None
@@ -216,7 +216,7 @@ def _decode(columns: Columns, plan: list["ray.ObjectRef"]) -> Columns:
         manifest, settings = here.known.manifest, here.known.settings
         rows = [int(row) for row in columns["rows"][0]]
         tasks = [here.recordings.task(row) for row in rows if manifest.samples[row].video]
-        clips = here.crew.decode(tasks, len(rows))
+        clips = here.pool.decode(tasks, len(rows))
         window = collect(int(columns["start"][0]), rows, manifest, clips, settings)
         return _columns(columns["start"], _notes(window), pictures=window.pictures)
     except Exception as error:
@@ -224,15 +224,15 @@ def _decode(columns: Columns, plan: list["ray.ObjectRef"]) -> Columns:
 
 
 def _decoder_for(plan: "ray.ObjectRef") -> _Decoder:
-    """Return what stands ready in this process, made ready for ``plan`` if it is not."""
+    """Return what this process has prepared for ``plan``; prepare it first if needed."""
     global _decoder
     if _decoder is None or _decoder.plan != plan.hex():
         if _decoder is not None:
-            _decoder.crew.close()
+            _decoder.pool.close()
         known: _RayPlan = ray.get(plan)
-        _go_to(known.troupe.folder)
-        crew = Crew(known.settings.decode, 1)
-        _decoder = _Decoder(plan.hex(), known, known.recordings(), crew)
+        _go_to(known.factory.folder)
+        pool = DecoderPool(known.settings.decode, 1)
+        _decoder = _Decoder(plan.hex(), known, known.recordings(), pool)
     return _decoder
 
 
@@ -281,7 +281,7 @@ class _Seat:
 
     def _take_the_teacher_in(self) -> Encoder:
         known: _RayPlan = ray.get(self.plan)
-        teacher = known.troupe.member()
+        teacher = known.factory.make()
         if teacher.describe() != known.card.description:
             raise SkelfewError(
                 f"the teacher on the node {socket.gethostname()} is not that of the others; are "

@@ -80,7 +80,7 @@ def build(
     seed: int = 0,
     **placement: Any,
 ) -> FrameAveraged:
-    """Return the teacher ``open_clip:...``; see ``build_teacher`` for what is not said here.
+    """Return the teacher ``open_clip:...``; see ``build_teacher`` for the other arguments.
 
     Args:
         name: ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``, ``open_clip:FOLDER``, or

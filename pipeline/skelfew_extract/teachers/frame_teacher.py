@@ -19,7 +19,7 @@ def _keep_sums_in_float32(model: nn.Module) -> None:
     """Let the residual stream of a vision transformer begin in float32.
 
     Under autocast the patch embedding, a convolution, gives bfloat16, and a tower that casts all
-    that is added to what is there stays in it, rounding the sum after every block.
+    that is added to the residual stays in it, rounding the sum after every block.
     """
     embedding = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if embedding is not None:

@@ -18,7 +18,7 @@ _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 
 @dataclass(frozen=True)
 class Asked:
-    """What stands behind ``open_clip:``.
+    """The parts of a name after ``open_clip:``.
 
     Attributes:
         model: What open_clip calls the model: a name, or ``local-dir:FOLDER``.

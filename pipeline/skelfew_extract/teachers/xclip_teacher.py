@@ -152,7 +152,7 @@ def build_xclip(
     vocabulary: CompactVocabulary | None = None,
     **placement: Any,
 ) -> XCLIPTeacher:
-    """Return an X-CLIP teacher; see ``build_teacher`` for what is not said here.
+    """Return an X-CLIP teacher; see ``build_teacher`` for the other arguments.
 
     Args:
         vocabulary: Tokens that an untrained model with a compact table shall know, so that it can
@@ -203,7 +203,7 @@ def save_teacher(
         trained: Whether the weights were learned; as the teacher says if not given. Pass True
             after training one that began untrained.
         dtype: Of the stored numbers; half precision halves the file.
-        about: What it was trained on and how well it does, for whoever opens the file; any JSON.
+        about: What it was trained on and how well it does; any JSON.
     """
     vocabulary = teacher.vocabulary
     if vocabulary is not None and vocabulary.known is None and trained:

@@ -47,7 +47,7 @@ def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
                 f"{path}: entry {shown(info.filename)} is encrypted; unpack it elsewhere"
             )
         if info.filename in seen:
-            raise CacheError(f"{path}: entry {shown(info.filename)} stands in the archive twice")
+            raise CacheError(f"{path}: entry {shown(info.filename)} is in the archive twice")
         seen.add(info.filename)
         total += info.file_size
         if not info.is_dir() and not set(name.split("/")) & set(_IGNORED):

@@ -164,6 +164,6 @@ def _refuse_unknown(path: Path, group: Group, arrays: Mapping[str, Array]) -> No
     if recorded is not None and digest_of(arrays) != recorded:
         raise CacheError(
             f"{path}: the content does not have the recorded digest, but which rows have changed "
-            "cannot be told (no chunk fails its checksum, or an older skelfew wrote it without "
+            "is not known (no chunk fails its checksum, or an older skelfew wrote it without "
             "any); skelfew-cache compare with another copy names them, or extract to another --out"
         )

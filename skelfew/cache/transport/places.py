@@ -79,7 +79,7 @@ class Place:
             found = _DIGEST.fullmatch(parts.fragment)
             if found is None:
                 raise CacheError(
-                    f"{brief(_shown(address))}: after # stands {brief(parts.fragment)!r}, expected "
+                    f"{brief(_shown(address))}: after # is {brief(parts.fragment)!r}, expected "
                     "digest= and 64 hexadecimal digits"
                 )
             digest = found[1]
@@ -224,7 +224,7 @@ def reached(place: Place) -> Iterator[None]:
 
 
 class Unreachable(CacheError):
-    """A place that does not answer now; a copy fetched earlier may stand in for it."""
+    """A place that does not answer now; a copy fetched earlier may replace it."""
 
 
 def _said(error: BaseException) -> str:

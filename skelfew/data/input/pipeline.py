@@ -21,7 +21,7 @@ class Pipeline:
             ``ucla``: large random view rotation, scaling to a box, drawn frames
             (feeders/feeder_ucla.py).
         length: T, frames given to the network.
-        missing_body: What stands in the slot of an absent body, see ``preprocess.align``.
+        missing_body: What fills the slot of an absent body, see ``preprocess.align``.
         stream: ``joint``, ``bone``, ``joint_motion`` or ``bone_motion``.
         coordinates: How many channels are positions: 3, or 2 for pixels (a third channel is then
             a confidence), which are scaled to body lengths.

@@ -56,7 +56,7 @@ def reflected_crop(x: Tensor, start: Tensor, ratio: int = 6) -> Tensor:
     Args:
         x: (B, C, T, V, M).
         start: First frame, 0 to 2 * (T // ratio); the middle is the clip itself (B,).
-        ratio: As said.
+        ratio: A crop may begin up to T // ratio frames early or late.
     """
     frames = x.shape[2]
     position = torch.arange(frames) + (start.long() - frames // ratio)[:, None]

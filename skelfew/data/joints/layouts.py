@@ -105,7 +105,7 @@ def layout_from_dict(content: Values, where: str = "layout") -> Layout:
 
     Args:
         content: ``name, joints, bones, centre`` and, optionally, ``root, left_right``; the two
-            names of a bone may stand in either order.
+            names of a bone may be in either order.
         where: What to call it in error messages.
 
     Raises:
@@ -188,7 +188,7 @@ def _hang(
     if len(links) != len(joints) - 1:
         raise SkelfewError(
             f"{where}: {len(links)} bones for {len(joints)} joints; a tree has exactly "
-            f"{len(joints) - 1}, so remove the bones that close a ring or stand twice"
+            f"{len(joints) - 1}, so remove the bones that close a ring or are given twice"
         )
     return tuple((joint, parent[joint]) for joint in range(len(joints)) if joint != centre)
 

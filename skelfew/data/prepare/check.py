@@ -62,7 +62,7 @@ def _disagreements(manifest: Manifest, store: SkeletonStore) -> list[str]:
     if surplus := [i for i in store if i not in manifest]:
         problems.append(f"{len(surplus)} skeletons are not in the manifest: {_few(surplus)}")
     if len(set(store.ids)) < len(store):
-        problems.append("a sample_id stands more than once in the store")
+        problems.append("the store has a sample_id more than once")
     differing = []
     for sample in manifest:
         if sample.sample_id in store:

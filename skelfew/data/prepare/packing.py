@@ -2,7 +2,7 @@
 
 HDF5 compresses chunk after chunk while it holds a lock, which takes longer than all else that is
 done to merge a data set. Here threads do what its filters do (shuffle, then deflate) and finished
-chunks are handed to it as they are; whoever reads the store sees no difference.
+chunks are handed to it as they are; readers of the store see no difference.
 """
 
 import zlib

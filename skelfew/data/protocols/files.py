@@ -164,7 +164,7 @@ def class_list(path: Path, document: Values, key: str) -> tuple[int, ...]:
         raise ProtocolError(f"{path}: {key!r} must be a list of class numbers, got {shown(values)}")
     if len(set(values)) < len(values):
         twice = sorted({v for v in values if values.count(v) > 1})
-        raise ProtocolError(f"{path}: class {few(twice)} stands twice under {key!r}")
+        raise ProtocolError(f"{path}: class {few(twice)} is given twice under {key!r}")
     return tuple(values)
 
 

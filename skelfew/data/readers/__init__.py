@@ -83,7 +83,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Reader:
-    """How one raw format is read. Its functions stand at module level: they go to processes.
+    """How one raw format is read. Its functions are at module level, so that processes can get them.
 
     Attributes:
         name: Data set name as typed on the command line.

@@ -274,7 +274,7 @@ def _columns(names: Sequence[str], layout: Layout) -> tuple[list[int], tuple[str
     """Return which columns belong to the joints, in their order, and what values a joint has."""
     keys = [_key(name) for name in names]
     if twice := [n for n, key in zip(names, keys, strict=True) if key and keys.count(key) > 1]:
-        raise SkelfewError(f"column {shown(twice[0].strip())} stands twice")
+        raise SkelfewError(f"column {shown(twice[0].strip())} is given twice")
     place = {key: i for i, key in enumerate(keys)}
     joints = [_key(joint) for joint in layout.joints]
     found = {

@@ -56,7 +56,7 @@ def two_bodies(
     one they are nearer to), or open the second body if they are seen in a tenth of the frames.
 
     Raises:
-        SkelfewError: Nobody is seen in any frame.
+        SkelfewError: No frame shows a person.
     """
     tracks = sorted(_tracks(people), key=lambda track: -weight(track.joints))
     if not tracks:

@@ -10,7 +10,7 @@ digits make an exact whole number, which is divided once by an exact power of te
 import numpy as np
 
 _BLOCK = 8192  # numbers at a time; more would need fresh memory from the system each time
-_LEAD = 16  # characters that must stand before the first number
+_LEAD = 16  # characters needed before the first number
 _DIGITS = 15  # of a number; more do not fit exactly into a float64
 _POWERS = 10.0 ** np.arange(_DIGITS + 1)
 _NO_POINT = 135  # what ``_places`` returns where there is none: 7 + 128 (1023 // 8, rounded up)
@@ -23,7 +23,7 @@ _POINT, _ZERO, _ONE, _TOP, _ABOVE_NINE = (
 
 
 def decimals(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """Return the numbers that stand at ``text[start:end]``, float64 (n,), equal to ``float()``.
+    """Return the numbers at ``text[start:end]``, float64 (n,), equal to ``float()``.
 
     Fast for numbers with a point and no exponent.
 
@@ -52,7 +52,7 @@ def _block(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     length -= negative
     last = words[end - 8]
     places = _places(last, length)
-    # Close the gap that the point leaves: what stands before it moves by a character.
+    # Close the gap that the point leaves: what comes before it moves by a character.
     digits = last << _BYTE
     digits |= characters.take(end - 9)
     digits ^= (digits ^ last) & _KEEP.take(places, mode="clip")

@@ -114,7 +114,7 @@ def tracks(text: SkeletonText) -> list[Track]:
     for body, seen in rows.items():
         frames = [text.frame[row] for row in seen]
         if len(set(frames)) < len(frames):
-            raise TextError(f"body {body.decode(errors='replace')} stands twice in one frame")
+            raise TextError(f"body {body.decode(errors='replace')} appears twice in one frame")
         positions = text.positions[seen]
         motion = _motion(positions) if len(rows) > 1 else 0.0
         found.append(Track(frames[0], positions, text.pixels[seen], motion))

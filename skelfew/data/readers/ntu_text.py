@@ -115,7 +115,7 @@ class _Lines:
         return max((i + 1 for i in range(len(self)) if self[i].strip()), default=0)
 
     def whole(self, at: int, what: str) -> int:
-        """Return the number that stands alone in a line."""
+        """Return the only number of a line."""
         line = self[at] if at < len(self) else b""
         try:
             number = int(line)

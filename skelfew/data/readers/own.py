@@ -207,18 +207,18 @@ def load(path: Path, layout: Layout, options: Options, unsure: int | None = None
         return _known(*known, layout, options)
     if path.suffix.lower() == ".json":
         return _keypoints(path, layout, options)
-    positions, told = _array(path, layout, str(options["order"]))
+    positions, given = _array(path, layout, str(options["order"]))
     asked, notes = str(options["coordinates"]), tuple[str, ...]()
     least = _least(options)
     if layout.name == "mediapipe-33":
         positions, coordinates, notes = from_mediapipe(positions, asked)
         least = 0.5 if least is None else least
     elif positions.shape[-1] == 4:
-        told = 3
-        coordinates = coordinates_of(positions, told, asked, unsure)
+        given = 3
+        coordinates = coordinates_of(positions, given, asked, unsure)
     else:
         unsure = 2 if unsure is None and layout.name in PICTURES else unsure
-        coordinates = coordinates_of(positions, told, asked, unsure)
+        coordinates = coordinates_of(positions, given, asked, unsure)
     missing: np.ndarray = np.zeros(positions.shape[:3], dtype=bool)
     if options["nan"] == "missing":
         missing |= np.isnan(positions).any(axis=-1)
@@ -294,24 +294,24 @@ def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
 
 
 def coordinates_of(
-    positions: np.ndarray, told: int | None, asked: str, unsure: int | None = None
+    positions: np.ndarray, given: int | None, asked: str, unsure: int | None = None
 ) -> int:
     """Return how many values of a joint are its position, or raise if that is unknown.
 
     Args:
         positions: (M, T, V, C).
-        told: What the file says, if it does.
+        given: What the file says, if it does.
         asked: The option ``coordinates``.
         unsure: The answer where it is unknown; None raises.
     """
     channels = positions.shape[-1]
-    told = 2 if channels == 2 else told
+    given = 2 if channels == 2 else given
     if asked != "auto":
-        if told is not None and told != int(asked):
-            raise SkelfewError(f"{told} coordinates, but --option coordinates={asked}")
+        if given is not None and given != int(asked):
+            raise SkelfewError(f"{given} coordinates, but --option coordinates={asked}")
         return int(asked)
-    if told is not None:
-        return told
+    if given is not None:
+        return given
     known = positions[np.isfinite(positions).all(axis=-1) & positions.any(axis=-1)]
     third = known[:, 2]
     # Metres do not reach so far, and no pose estimator's confidence is larger (AlphaPose: 6).

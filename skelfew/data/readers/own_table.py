@@ -143,7 +143,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         if name not in REQUIRED + OPTIONAL:
             raise SkelfewError(f"{path}: unknown column {shown(name)}; there are {known}")
         if header.count(name) > 1:
-            raise SkelfewError(f"{path}: column {name!r} stands twice")
+            raise SkelfewError(f"{path}: column {name!r} is given twice")
 
 
 def _row(line: int, texts: dict[str, str], numbers: _Classes) -> ListedClip:

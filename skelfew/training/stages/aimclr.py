@@ -129,7 +129,7 @@ def positives(plain: Tensor, others: Sequence[Tensor], mining: bool) -> Tensor:
     Args:
         plain: Logits of the normal view (N, 1 + K).
         others: Logits of the other views.
-        mining: As said.
+        mining: Whether nearest neighbours count as positives.
     """
     positives = torch.zeros_like(plain, dtype=torch.bool)
     positives[:, 0] = True

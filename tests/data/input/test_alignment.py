@@ -104,8 +104,8 @@ def test_every_layout_has_an_origin() -> None:
         assert not any("eye" in name or "nose" in name for name in names), layout.name
     x = torch.randn(2, 1, 9, len(LAYOUTS["coco"]), 3)
     there = torch.ones(2, 1, 9, dtype=torch.bool)
-    nobody = torch.zeros_like(there)
-    for shown in (there, nobody):
+    absent = torch.zeros_like(there)
+    for shown in (there, absent):
         found = shown[..., None].expand(x.shape[:4])
         origin, matrix = alignment(
             x * found[..., None], shown, found, LAYOUTS["coco"], facing="camera", size="body"

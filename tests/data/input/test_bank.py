@@ -227,9 +227,9 @@ def test_only_positions_are_turned() -> None:
 
 def test_unusable_samples_are_named(clips: Clips) -> None:
     layout, pipeline = load_layout("kinect-v2"), Pipeline()
-    with pytest.raises(SkelfewError, match="'nobody' has no frame with a skeleton"):
-        nobody = {**clips, "nobody": 0 * walk(2, 5), "z": walk(1, 9)}
-        SkeletonBank.from_clips(nobody, layout, pipeline)
+    with pytest.raises(SkelfewError, match="'absent' has no frame with a skeleton"):
+        absent = {**clips, "absent": 0 * walk(2, 5), "z": walk(1, 9)}
+        SkeletonBank.from_clips(absent, layout, pipeline)
     broken = walk(2, 5)
     broken[1, 4, 24, 2] = np.nan
     with pytest.raises(SkelfewError, match="'broken' has a coordinate that is not a number"):

@@ -113,7 +113,7 @@ def test_source_frames_are_those_of_the_recording() -> None:
 
 @pytest.mark.parametrize("data_set", ["utd-mhad", "nw-ucla"])
 def test_recognition_of_real_recordings(shared: Path, data_set: str) -> None:
-    """As ``skelfew-predict --raw`` with 3 exemplars: equal answers with nobody before or after."""
+    """As ``skelfew-predict --raw`` with 3 exemplars: equal answers with no person before or after."""
     actions = some_actions(shared, data_set, each=5, step=3)
     expected = None
     for share in (0, 0.5, 1, 3):

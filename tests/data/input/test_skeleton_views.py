@@ -101,7 +101,7 @@ def test_smoothing_is_a_convolution_that_is_not_normalised() -> None:
 
 def test_what_is_absent_stays_absent() -> None:
     x = clips()
-    x[..., 1] = 0  # nobody in the second slot
+    x[..., 1] = 0  # an empty second slot
     x[:, :, 3] = 0
     out = views.noisy(x, 0.5, torch.ones(4, dtype=torch.bool), 3, generator())
     assert not out[..., 1].any()

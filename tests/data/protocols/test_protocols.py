@@ -1,4 +1,4 @@
-"""Protocol files: what they contain, that they fit, and what is said when they do not."""
+"""Protocol files: what they contain, that they fit, and the error when they do not."""
 
 import csv
 import json
@@ -243,7 +243,7 @@ def test_what_is_missing_is_listed() -> None:
     ("document", "message"),
     [
         ({"base": [1, 2], "novel": [2, 3]}, "classes 2 are both base and novel"),
-        ({"base": [1, 1], "novel": [3]}, "class 1 stands twice under 'base'"),
+        ({"base": [1, 1], "novel": [3]}, "class 1 is given twice under 'base'"),
         ({"base": ["1"], "novel": [3]}, "must be a list of class numbers"),
         ({"base": [1], "novel": []}, "no novel classes"),
         ({"base": [1]}, "exactly one of"),

@@ -277,7 +277,7 @@ def test_pixels_stay_with_their_body(tmp_path: Path) -> None:
         ("S001C001P001R001A000", b"0\n", "A000 is out of range", False),
         ("kitchen", b"0\n", "its name is not like S001C002P003R001A001", False),
         (NAME, skeleton_text([[]] * 30, golden_joints), "no body in any of 30 frames", False),
-        (NAME, skeleton_text([[1, 1]], golden_joints), "body 7001 stands twice", False),
+        (NAME, skeleton_text([[1, 1]], golden_joints), "body 7001 appears twice", False),
         (NAME, broken("NaN"), "line 6: the position", False),
         ("S001C002P005R002A008", b"", "official list of missing skeletons", True),
     ],

@@ -285,7 +285,7 @@ def test_class_numbers_may_be_given(home: Path) -> None:
         ("recording;label\na.npy;sit\n", "column 'recording' is missing; found recording;label"),
         ("recording,lable\na.npy,sit\n", "column 'label' is missing"),
         ("recording,label,strat\na.npy,sit,1\n", "unknown column 'strat'"),
-        ("recording,label,label\na.npy,sit,1\n", "column 'label' stands twice"),
+        ("recording,label,label\na.npy,sit,1\n", "column 'label' is given twice"),
         ("recording,label\n", "no rows"),
         (b"\xff\xfe\x00r", "not a CSV file in UTF-8"),
     ],
@@ -514,7 +514,7 @@ def test_joints_that_were_not_found_are_interpolated(home: Path) -> None:
 def test_nan_can_mean_not_found(home: Path) -> None:
     joints = solid(5)
     joints[2, 1, 0] = np.nan
-    joints[4] = np.nan  # nobody
+    joints[4] = np.nan  # no person
     np.save("mine/a.npy", joints)
     row = {"recording": "a.npy", "label": "sit"}
     assert run([row]).exit_code == 1
