@@ -13,8 +13,8 @@ from skelfew.io.files import Document
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
 # Options about exemplars, which zero shots do not have.
 _OF_EXEMPLARS = (
-    *SETTINGS, "encoder", "raw", "mode", "exclude_synchronised_views", "within", "draws",
-    "episodes", "ways", "queries", "classifiers", "pairs",
+    *SETTINGS, "encoder", "ensemble", "raw", "mode", "exclude_synchronised_views", "within",
+    "draws", "episodes", "ways", "queries", "classifiers", "pairs",
 )  # fmt: skip
 
 
@@ -39,6 +39,12 @@ def option(*names: str, **attributes: Any) -> Any:
     help="Run folder; several are compared [the newest in runs/].",
 )
 @click.option("--average", is_flag=True, help="Mean over the runs, e.g. one a split.")
+@option(
+    "--ensemble",
+    is_flag=True,
+    flag_value=True,
+    help="Score the runs as one: their similarities, each in its own unit, summed.",
+)
 @option(
     "--encoder",
     metavar="FILE",
@@ -144,6 +150,7 @@ def option(*names: str, **attributes: Any) -> Any:
 def main(
     runs: tuple[Path, ...],
     encoder: Path | None,
+    ensemble: bool | None,
     raw: str | None,
     cache: str | None,
     dataset: str | None,
@@ -163,6 +170,7 @@ def main(
     \b
     skelfew-eval --shots 1
     skelfew-eval --shots 5 --classifier all --run runs/ntu120-20261124-101500
+    skelfew-eval --run runs/a --run runs/b --ensemble
     skelfew-eval --mode episodes --ways 5 --episodes 10000
     skelfew-eval --raw --dataset nw-ucla
     skelfew-eval --raw --cache cache/utd-mhad.zarr --dataset utd-mhad
@@ -172,6 +180,8 @@ def main(
     """
     if runs and encoder:
         raise click.UsageError("--run and --encoder both name what to evaluate; give one")
+    if ensemble and len(runs) < 2:
+        raise click.UsageError("--ensemble is of several runs; name each with --run")
     zero = options["shots"] == 0
     check_shots(zero)
     settings = {k: options.pop(k) for k in SETTINGS}
@@ -190,7 +200,14 @@ def main(
 
     from skelfew.config import InputConfig
     from skelfew.evaluation.document import EvaluationPlan, evaluate
-    from skelfew.evaluation.subjects import encoder_subject, find_data, raw_subject, run_subject
+    from skelfew.evaluation.subjects import (
+        Subject,
+        encoder_subject,
+        ensemble_subject,
+        find_data,
+        raw_subject,
+        run_subject,
+    )
     from skelfew.io.writing import check_place
     from skelfew.runs.folder import Run, newest_run
     from skelfew.training.resolve import pick_device
@@ -205,7 +222,7 @@ def main(
         classifiers, exclude=("synchronised_views",) if synchronised else (), **options
     )
     given = InputConfig(dataset=dataset, manifest=manifest, store=store)
-    subjects, folders = [], []
+    subjects, folders = list[Subject](), []
     if encoder is not None:
         if not (dataset or manifest):
             from skelfew.encoders.checkpoints import read_metadata
@@ -224,6 +241,11 @@ def main(
                 subject = run_subject(run, given, device, plan.protocol)
             subjects.append(subject)
             folders.append(run.path / "results")
+        if ensemble:
+            by_split: dict[str | None, list[Subject]] = {}
+            for subject in subjects:
+                by_split.setdefault(subject.split, []).append(subject)
+            subjects = [ensemble_subject(group, classifiers) for group in by_split.values()]
     if raw or cache:
         where = (
             (subjects[0].manifest, subjects[0].store)

@@ -44,9 +44,16 @@ class Untrained(click.Command):
 )
 @click.option(
     "--run",
+    "runs",
     metavar="RUN",
+    multiple=True,
     type=click.Path(path_type=Path),
     help="Run folder, or an encoder.safetensors [the newest in runs/].",
+)
+@click.option(
+    "--ensemble",
+    is_flag=True,
+    help="Several --run as one: their similarities, each in its own unit, summed.",
 )
 @click.option(
     "--raw",
@@ -122,7 +129,8 @@ class Untrained(click.Command):
 def main(
     recordings: tuple[Path, ...],
     support: Path,
-    run: Path | None,
+    runs: tuple[Path, ...],
+    ensemble: bool,
     raw: str | None,
     layout: str | None,
     reject: bool | None,
@@ -147,6 +155,7 @@ def main(
     \b
     skelfew-predict --support my-actions/ recording.npy
     skelfew-predict --support my-actions/ --run runs/ntu120-20261124-101500 takes/*.skeleton
+    skelfew-predict --support my-actions/ --run runs/a --run runs/b --ensemble recording.npy
     skelfew-predict --support my-actions/ --reject --test other-takes/
     skelfew-predict --support my-actions/ --segments an-hour.npy
     skelfew-predict --support my-videos/ --camera 0
@@ -156,8 +165,10 @@ def main(
     of any format that skelfew-prepare reads, or videos. Without --run and without a run in runs/
     nothing trained is needed. docs/predict.md has the details.
     """
-    if raw and run:
+    if raw and runs:
         raise click.UsageError("--raw takes no --run")
+    if ensemble != (len(runs) > 1):
+        raise click.UsageError("several --run are an --ensemble, and that is of several --run")
     ways = (bool(test), stream, segments, camera is not None)
     if sum(ways) > 1 or (recordings and (test or stream or camera)):
         raise click.UsageError(
@@ -175,7 +186,7 @@ def main(
         reject = bool(recordings) and not segments  # files of unknown content
     if pose_model is not None:
         options += (f"pose_model={pose_model}",)
-    recogniser = learn(support, run, raw, layout, reject, map_joints, options, device)
+    recogniser = learn(support, runs, raw, layout, reject, map_joints, options, device)
     if graph is not None:
         from skelfew.predict.export import export
 
@@ -259,7 +270,7 @@ def _untrained(
 
 def learn(
     support: Path,
-    run: Path | None,
+    runs: Sequence[Path],
     raw: str | None,
     layout: str | None,
     reject: bool,
@@ -267,19 +278,19 @@ def learn(
     options: Sequence[str],
     device: str,
 ) -> "Recogniser":
-    """Open the run, if any, and read the support folder."""
+    """Open the runs, if any, and read the support folder."""
     from skelfew.errors import SkelfewError
-    from skelfew.predict.model import Model
+    from skelfew.predict.model import EnsembleModel, Model
     from skelfew.predict.recogniser import Recogniser
     from skelfew.runs.folder import newest_run
     from skelfew.training.resolve import pick_device
 
     device = pick_device(device)
     given = dict(_pair(text) for text in options)
-    if raw is None and run is None:
+    if raw is None and not runs:
         try:
-            run = newest_run().path
-            log(f"run {run}")
+            runs = [newest_run().path]
+            log(f"run {runs[0]}")
         except SkelfewError:
             raw = "aligned"
             log("no run in runs/")
@@ -298,7 +309,9 @@ def learn(
     if raw:
         recogniser = taught(*_untrained(support, raw, layout, given))
     else:
-        recogniser = taught(Model.from_run(run).to(device), layout)
+        models = [Model.from_run(run) for run in runs]
+        model = EnsembleModel.of(models) if len(models) > 1 else models[0]
+        recogniser = taught(model.to(device), layout)
     if recogniser.model.encoder is None:
         log(f"compared without training: {recogniser.model.name}; {recogniser.how_sure()}")
     if recogniser.rejection is not None:

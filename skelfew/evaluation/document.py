@@ -177,6 +177,8 @@ def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> Document:
 def _classifiers(subject: Subject, plan: EvaluationPlan) -> dict[str, Classifier | None]:
     if plan.shots == 0:
         return {TEXTS: None}
+    if subject.rule is not None:
+        return {subject.classifier: subject.rule}
     return {**plan.classifiers} or {subject.classifier: build_classifier(subject.classifier)}
 
 

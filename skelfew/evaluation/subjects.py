@@ -1,6 +1,6 @@
 """What can be evaluated: the encoder of a run, an encoder file, or raw skeletons."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,7 +25,10 @@ from skelfew.encoders.features import (
 from skelfew.encoders.outputs import check_output
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import ALIGNED, RAW
+from skelfew.fewshot import Classifier, build_classifier
+from skelfew.fewshot.ensemble import Ensemble, Joined
 from skelfew.fewshot.trained import FILE as HEAD_FILE
+from skelfew.fewshot.trained import bind
 from skelfew.io.files import Document
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import find_inputs
@@ -49,6 +52,7 @@ class Subject:
         notes: What a reader of the score has to know, in words.
         head: Head that it was trained with, if there is such a file.
         classifier: By which it is scored where none is named.
+        rule: What alone can compare its features, by the name ``classifier``; None for any.
         texts: Returns the text vectors (C, D) of classes; None where
             there are none.
     """
@@ -67,6 +71,7 @@ class Subject:
     encoder: SkeletonEncoder | None = None
     pipeline: Pipeline | None = None
     classifier: str = "cosine"
+    rule: Classifier | None = None
 
 
 def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") -> Subject:
@@ -126,6 +131,57 @@ def run_subject(
     subject = encoder_subject(run.encoder, manifest, store, device, run.path / "features")
     about = {**subject.about, "run": str(run.path), "cache": cache}
     return Subject(**{**vars(subject), "name": run.name, "about": about})
+
+
+def ensemble_subject(
+    members: Sequence[Subject], classifiers: Mapping[str, Classifier] | None = None
+) -> Subject:
+    """Several runs as one: their similarities are summed, see ``skelfew.fewshot.ensemble``.
+
+    Args:
+        members: Two or more, on one data set and one split.
+        classifiers: One by which all are scored; none: each by its own.
+
+    Raises:
+        SkelfewError: One member only, runs of different data or splits, or two classifiers.
+    """
+    first = members[0]
+    names = tuple(member.name for member in members)
+    if len(members) < 2 or len(set(names)) < len(members):
+        raise SkelfewError("an ensemble is of two runs or more, each named once")
+    for member in members:
+        if member.manifest.sha256 != first.manifest.sha256 or member.split != first.split:
+            raise SkelfewError(
+                f"{member.name} is of {member.manifest.name} {member.split or ''}, {first.name} of "
+                f"{first.manifest.name} {first.split or ''}: an ensemble is of runs of one split"
+            )
+    if classifiers and len(classifiers) > 1:
+        raise SkelfewError("an ensemble is scored by one --classifier, or by each run's own")
+    given = next(iter(classifiers.values()), None) if classifiers else None
+    rules = tuple(
+        bind(given or build_classifier(m.classifier), m.head, m.manifest.name) for m in members
+    )
+    joined = Joined()
+
+    def features(ids: Sequence[str], output: str = "joined") -> Tensor:
+        outputs = [getattr(rule, "reads", "pooled") for rule in rules]
+        return joined.join([m.features(ids, o) for m, o in zip(members, outputs, strict=True)])
+
+    seen = [member.trained_on for member in members]
+    known = [classes for classes in seen if classes is not None]
+    return Subject(
+        name="ensemble of " + ", ".join(names),
+        features=features,
+        manifest=first.manifest,
+        store=first.store,
+        trained_on=tuple(sorted(set().union(*known))) if len(known) == len(seen) else None,
+        protocol=first.protocol,
+        split=first.split,
+        about={"members": [{"name": m.name, **m.about} for m in members]},
+        notes=tuple(dict.fromkeys(note for m in members for note in m.notes)),
+        classifier="ensemble",
+        rule=Ensemble(names, rules, joined),
+    )
 
 
 def own_protocol(run: Run, given: InputConfig) -> str | None:

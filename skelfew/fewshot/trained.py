@@ -9,6 +9,7 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_head
+from skelfew.fewshot.ensemble import Ensemble
 from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.io.documents import Form
 from skelfew.io.files import Document, Values, shown
@@ -101,4 +102,5 @@ def _read(path: Path) -> Document:
 
 def settings_of(classifier: Any) -> Document:
     """Return the settings of any classifier as plain values."""
-    return classifier.settings if isinstance(classifier, HeadClassifier) else asdict(classifier)
+    own = isinstance(classifier, HeadClassifier | Ensemble)
+    return classifier.settings if own else asdict(classifier)

@@ -22,6 +22,7 @@ from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.dtw import DTW
 from skelfew.io.writing import writing
+from skelfew.predict.model import EnsembleModel
 from skelfew.predict.recogniser import Recogniser
 from skelfew.predict.similarity import members, per_class
 
@@ -180,6 +181,8 @@ def export(recogniser: Recogniser, path: str | Path) -> Path:
     if path.suffix not in (".pt2", ".onnx"):
         raise SkelfewError(f"{path}: an export's name ends in .pt2 (PyTorch) or .onnx")
     model = recogniser.model
+    if isinstance(model, EnsembleModel):
+        raise SkelfewError(f"{path}: a graph holds one run, not an {model.name}; name one --run")
     shape = (model.bodies, 32, len(model.layout), model.channels)
     example = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     rejection = recogniser.rejection

@@ -1,6 +1,6 @@
 """What turns recordings into features: the encoder of a run, or the raw joints without any."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,9 +16,10 @@ from skelfew.encoders.checkpoints import open_encoder
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import clip_parts, encode, flat_positions, fused_clips, raw_pipeline
 from skelfew.errors import SkelfewError
+from skelfew.fewshot.ensemble import Joined, gap, weighted
 from skelfew.io.files import Document
 from skelfew.predict.recordings import Clip
-from skelfew.predict.similarity import MEASURES, Measure
+from skelfew.predict.similarity import MEASURES, Measure, to_exemplars
 from skelfew.runs.folder import Run, newest_run
 
 
@@ -118,6 +119,10 @@ class Model:
         """How similar the features of recordings are to those of actions."""
         return MEASURES[self.compared_by]
 
+    def apart(self, support: Tensor, features: Tensor) -> Tensor:
+        """Return the distances (n, S) of features of windows to those of each exemplar."""
+        return to_exemplars(self.compared_by, support, features)
+
     @property
     def coordinates(self) -> int:
         """How many values of a joint are its position."""
@@ -192,3 +197,69 @@ class Model:
         if self.encoder is not None:
             self.encoder.to(device)
         return self
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class EnsembleModel(Model):
+    """Several models as one: their similarities are summed, see ``skelfew.fewshot.ensemble``.
+
+    What it takes (layout, channels, bodies) is the first one's.
+
+    Attributes:
+        members: The models.
+        joined: How the features of all became one tensor.
+    """
+
+    members: tuple[Model, ...]
+    joined: Joined
+
+    @classmethod
+    def of(cls, members: Sequence[Model]) -> "EnsembleModel":
+        """Return the ensemble of two models or more.
+
+        Raises:
+            SkelfewError: They take different joints.
+        """
+        first = members[0]
+        for model in members[1:]:
+            if not model.layout.same_graph(first.layout) or model.channels != first.channels:
+                raise SkelfewError(
+                    f"{model.name} takes {model.layout.name} joints of {model.channels} values, "
+                    f"{first.name} {first.layout.name} of {first.channels}: no ensemble"
+                )
+        name = "ensemble of " + ", ".join(model.name for model in members)
+        own = {**vars(first), "name": name, "compared_by": "ensemble"}
+        return cls(**own, members=tuple(members), joined=Joined())
+
+    @property
+    def measure(self) -> Measure:
+        """The weighted mean of the members' measures."""
+
+        def together(support: Tensor, labels: Tensor, features: Tensor) -> Tensor:
+            gaps, found = [], []
+            for model, s, f in self._parts(support, features):
+                gaps.append(gap(model.measure(s, labels, s), labels))
+                found.append(model.measure(s, labels, f))
+            return weighted(gaps, found)
+
+        return together
+
+    def apart(self, support: Tensor, features: Tensor) -> Tensor:
+        """Return the weighted mean of the members' distances (n, S)."""
+        parts = self._parts(support, features)
+        found = [(m.apart(s, s).mean(), m.apart(s, f)) for m, s, f in parts]
+        return weighted([unit for unit, _ in found], [values for _, values in found])
+
+    def features(self, clips: Sequence[Clip]) -> Tensor:
+        """Return the features (n, D) of all members side by side."""
+        return self.joined.join([model.features(clips) for model in self.members])
+
+    def to(self, device: str) -> "Model":
+        """Move all encoders to a device."""
+        for model in self.members:
+            model.to(device)
+        return self
+
+    def _parts(self, support: Tensor, features: Tensor) -> Iterator[tuple[Model, Tensor, Tensor]]:
+        both = self.joined.split(support), self.joined.split(features)
+        return zip(self.members, *both, strict=True)

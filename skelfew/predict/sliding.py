@@ -18,7 +18,6 @@ from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser, Source, as_clip
 from skelfew.predict.recordings import Clip, usable
 from skelfew.predict.rejection import NONE_OF_THESE
-from skelfew.predict.similarity import to_exemplars
 from skelfew.predict.spotting import Spotter, best_without_overlap
 
 _LENGTHS = (0.8, 1.25)  # of the shortest and the longest support recording
@@ -85,8 +84,7 @@ class Watcher:
         if not (fps > 0 and support_fps > 0):
             raise SkelfewError(f"{fps} and {support_fps} frames a second; both must be above 0")
         self.recogniser = recogniser
-        self._kind = recogniser.model.compared_by
-        apart = to_exemplars(self._kind, recogniser.features, recogniser.features)
+        apart = recogniser.model.apart(recogniser.features, recogniser.features)
         taught = recogniser.frames.double() * (fps / support_fps)
         self.spotter = Spotter.learn(apart, recogniser.labels, taught)
 
@@ -103,7 +101,7 @@ class Watcher:
         recogniser, near = self.recogniser, []
         for start in range(0, len(pieces), _AT_ONCE):
             features = recogniser.model.features(pieces[start : start + _AT_ONCE])
-            apart = to_exemplars(self._kind, recogniser.features, features)
+            apart = recogniser.model.apart(recogniser.features, features)
             lengths = torch.tensor(frames[start : start + _AT_ONCE])
             near.append(self.spotter.to_actions(apart, lengths))
         together = torch.cat(near)

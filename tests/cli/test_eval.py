@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,34 @@ def test_two_runs_are_compared(world: Path) -> None:
     assert done.exit_code == 0, done.stderr
     assert "older" in done.stdout and "newer" in done.stdout
     assert "95 % interval over 10 draws" in done.stdout
+
+
+def test_an_ensemble_of_runs(world: Path, tmp_path: Path) -> None:
+    both = ("--run", "runs/older", "--run", "runs/newer", "--ensemble")
+    done = run(world, *both, "--raw", "--json")
+    assert done.exit_code == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert [(r["features"], r["classifier"]) for r in document["rows"]] == [
+        ("ensemble of older, newer", "ensemble"),
+        ("aligned skeletons", "dtw"),
+    ]
+    assert document["rows"][0]["settings"] == {"runs": ["older", "newer"]}
+    assert [m["name"] for m in document["subjects"][0]["members"]] == ["older", "newer"]
+    shutil.copytree(world / "runs" / "older", tmp_path / "twin")
+    alone, twice = (
+        json.loads(run(world, *runs, "--mode", "draws", "--json").stdout)["rows"][0]["micro"]
+        for runs in (
+            ("--run", "runs/older"),
+            ("--run", "runs/older", "--run", str(tmp_path / "twin"), "--ensemble"),
+        )
+    )
+    assert alone == twice, "a run beside its copy is the run"
+    one = run(world, "--run", "runs/older", "--ensemble")
+    assert one.exit_code == 2 and "of several runs" in one.stderr
+    same = run(world, "--run", "runs/older", "--run", "runs/older", "--ensemble")
+    assert same.exit_code == 1 and "each named once" in same.stderr
+    two = run(world, *both, "--classifier", "cosine", "--classifier", "nearest")
+    assert two.exit_code == 1 and "by one --classifier" in two.stderr
 
 
 def test_draws_within_a_view(world: Path) -> None:

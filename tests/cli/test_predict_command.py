@@ -76,6 +76,28 @@ def test_other_recordings_are_counted(world: Path) -> None:
     assert f"recognised: {document['known']['right']} of 15" in shown
 
 
+def test_an_ensemble_of_runs(world: Path) -> None:
+    shutil.copytree(world / "runs" / "tiny", world / "twins" / "tiny")
+    given = ("--support", "my-actions", "others/c3/take8.npy", "others/c5/take7.npy", "--json")
+    both = ("--run", "runs/tiny", "--run", "twins/tiny")
+    alone, twice = (
+        run(world, *given, *runs) for runs in (("--run", "runs/tiny"), (*both, "--ensemble"))
+    )
+    assert twice.exit_code == 0, twice.stderr
+    documents = [json.loads(done.stdout) for done in (alone, twice)]
+    assert documents[1]["run"] == "ensemble of runs/tiny, twins/tiny"
+    for one, two in zip(*(d["predictions"] for d in documents), strict=True):
+        assert one["label"] == two["label"]
+        assert one["similarity"] == pytest.approx(two["similarity"], abs=1e-5)
+        assert one["confidence"] == pytest.approx(two["confidence"], abs=1e-3)
+    long = run(world, *given[:3], *both, "--ensemble", "--segments")
+    assert long.exit_code == 0, long.stderr
+    for line in (both, ("--run", "runs/tiny", "--ensemble")):
+        assert "several --run are an --ensemble" in run(world, *given, *line).stderr
+    graph = run(world, "--support", "my-actions", *both, "--ensemble", "--export", "x.pt2")
+    assert graph.exit_code == 1 and "a graph holds one run" in graph.stderr
+
+
 def test_none_of_these(world: Path) -> None:
     """Two actions are taught; the third is asked for too."""
     for action in ("c3", "c4"):
