@@ -161,7 +161,7 @@ def _stage(run: Run) -> str:
         )
     raise SkelfewError(
         f"{run.path}: has no projector, so its skeletons cannot be compared with texts ({why}); "
-        "train with --cache CACHE and the stage transfer, or score it with --shots 1"
+        "train with --cache CACHE and a stage that learns from it, or classify, or use --shots 1"
     )
 
 

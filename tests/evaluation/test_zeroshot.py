@@ -18,6 +18,7 @@ from skelfew.cli.evaluate import main as evaluate_main
 from skelfew.cli.train import main as train_main
 from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
+from skelfew.encoders.checkpoints import load_encoder
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.scoring import Features, score_texts
 from skelfew.evaluation.subjects import encoder_subject
@@ -275,3 +276,45 @@ def test_a_teachers_own_features_are_scored_beside_what_it_taught(trained: Path)
     assert texts["features"] == "teacher's features" and texts["classifier"] == "texts"
     other = run_command(evaluate_main, "--cache", "cache/tiny.zarr", "--dataset", "demo")
     assert other.exit_code == 1
+
+
+def test_labels_train_the_encoder_and_a_small_map_leads_to_the_texts(trained: Path) -> None:
+    """Preset laptop with a cache: the encoder is that without it; the map is a ridge regression."""
+    given = [
+        "--preset",
+        "laptop",
+        "--dataset",
+        "tiny",
+        "--threads",
+        "1",
+        "--set",
+        "classify.clips=40",
+    ]
+    given += ["--set", "classify.batch=8", "--set", "fusion=0.5", "--device", "cpu"]
+    done = run_command(train_main, *given, "--run", "runs/labels")
+    assert done.exit_code == 0, done.output
+    done = run_command(train_main, *given, "--cache", "cache/tiny.zarr", "--run", "runs/named")
+    assert done.exit_code == 0, done.output
+    alone, named = (Run.open(f"runs/{name}") for name in ("labels", "named"))
+    weights = [load_encoder(run.encoder)[0].state_dict() for run in (alone, named)]
+    assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))
+    found = document("--run", "runs/named")
+    assert found["rows"][0]["settings"]["stage"] == "classify"
+    assert not any("not shifted" in note for note in found["notes"])
+    subject = text_subject(named, InputConfig())
+    cache = TeacherCache.open("cache/tiny.zarr")
+    known = {c: torch.tensor(t).double() for c, t in cache.class_texts("unit").items()}
+    samples = subject.manifest.subset(BASE)
+    labels = torch.tensor([s.class_id for s in samples])
+    units = F.normalize(subject.features(samples.ids).double(), dim=1)
+    means = torch.stack([units[labels == c].mean(dim=0) for c in BASE])
+    texts = torch.stack([known[c] for c in BASE])
+    x, y = texts - texts.mean(dim=0), means - means.mean(dim=0)
+    penalty = x.square().sum(dim=1).mean() * torch.eye(DIM).double()
+    weight = torch.linalg.solve(x.T @ x + penalty, x.T @ y)  # the primal form
+    novel = torch.stack([known[c] for c in NOVEL])
+    expected = means.mean(dim=0) + (novel - texts.mean(dim=0)) @ weight
+    assert subject.texts is not None
+    torch.testing.assert_close(subject.texts(NOVEL).double(), expected, atol=1e-4, rtol=1e-3)
+    refused = run_command(evaluate_main, "--shots", "0", "--run", "runs/labels")
+    assert refused.exit_code == 1 and "without a teacher" in refused.stderr

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from skelfew.cache import TeacherCache
-from skelfew.config.stages import TeacherConfig
+from skelfew.config.stages import PassesConfig, TeacherConfig
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import Form
 from skelfew.io.files import Document, brief
@@ -79,16 +79,22 @@ def text_shift(data: TrainingData, texts: Mapping[int, np.ndarray]) -> Tensor | 
     return data.targets.mean(dim=(0, 1)).cpu() - mean_text
 
 
-def bridge_of(stage: Bridging, cache: TeacherCache, settings: TeacherConfig) -> Bridge:
-    """Return what a trained stage knows of the way from skeletons to the teacher's texts."""
+def bridge_of(stage: Bridging, cache: TeacherCache, settings: PassesConfig) -> Bridge | None:
+    """Return what a trained stage knows of the way from skeletons to the teacher's texts.
+
+    None for a stage that learns from no target where the cache lacks texts of its classes.
+    """
+    about = {"teacher": cache.attrs.get("teacher"), "width": cache.dim}
+    if isinstance(settings, TeacherConfig):
+        about["representation"] = settings.representation
+        about["target_form"] = settings.target_form
+        shift = text_shift(stage.data, cache.class_texts(settings.target_form))
+    elif set(stage.data.classes) <= set(cache.class_texts()):
+        about |= {"representation": "f_t", "target_form": "unit"}
+        shift = torch.zeros(cache.dim)
+    else:
+        return None
     skeleton, teacher = (nn.Sequential(part) for part in stage.bridge())
-    about = {
-        "teacher": cache.attrs.get("teacher"),
-        "width": cache.dim,
-        "representation": settings.representation,
-        "target_form": settings.target_form,
-    }
-    shift = text_shift(stage.data, cache.class_texts(settings.target_form))
     return Bridge(skeleton, teacher, shift, about)
 
 

@@ -9,6 +9,7 @@ varies between performances of one action and so should not count.
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class ClassifyConfig(PassesConfig):
         mirrored: Take the mirror images of clips as further classes.
         whiten: Share of the mean variance in the scatter within base classes, by which features
             are whitened at the end; 0 for no whitening.
+        text_ridge: With a teacher cache: penalty of the map from texts to features, as a multiple
+            of the mean squared length of the centred base texts.
     """
 
     epochs: Count = 5
@@ -46,6 +49,7 @@ class ClassifyConfig(PassesConfig):
     temperature: Positive = 0.1
     mirrored: bool = False
     whiten: Share = 0.1
+    text_ridge: Positive = 1.0
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(lr=3e-3, weight_decay=0.01, decay_all=True)
     )
@@ -139,3 +143,37 @@ class Classify(Passes):
             labels = self.data.labels
             encoder.whiten(features, labels.to(features.device), self.config.whiten)
         return {"temperature": float(torch.exp(-self.module.log_scale.detach()))}
+
+    def bridge(self) -> tuple[nn.Module, nn.Module]:
+        """Return what leaves features as they are, and the map of class texts to features.
+
+        The encoder learns from labels alone. Beside it, a ridge regression maps the texts of the
+        base classes to their mean features: towards the features, not the texts, so that few
+        texts do not become the nearest of everything (Shigeto et al., 2015).
+        """
+        assert self.data.cache is not None
+        known = self.data.cache.class_texts("unit")
+        texts = torch.from_numpy(np.stack([known[c] for c in self.data.classes])).double()
+        features = F.normalize(encode(self.encoder, self.data).double(), dim=-1)
+        labels = self.data.labels
+        sums = features.new_zeros(len(texts), features.shape[1]).index_add(0, labels, features)
+        means = sums / labels.bincount(minlength=len(texts))[:, None]
+        return nn.Identity(), text_map(texts, means, self.config.text_ridge)
+
+
+def text_map(texts: Tensor, means: Tensor, ridge: float) -> nn.Linear:
+    """Return the ridge regression from texts (K, D) of classes to their mean features (K, d).
+
+    Args:
+        texts: Unit vectors.
+        means: Float64.
+        ridge: Penalty, as a multiple of the mean squared length of the centred texts.
+    """
+    middle, centre = texts.mean(dim=0), means.mean(dim=0)
+    x, y = texts - middle, means - centre
+    gram = x @ x.T
+    even = ridge * gram.diagonal().mean().clamp(min=1e-12) * torch.eye(len(x)).to(gram)
+    weight = y.T @ torch.linalg.solve(gram + even, x)
+    linear = nn.Linear(texts.shape[1], means.shape[1])
+    linear.load_state_dict({"weight": weight.float(), "bias": (centre - weight @ middle).float()})
+    return linear
