@@ -55,7 +55,11 @@ def text_subject(
     encoder = run.path / f"encoder.{stage}.safetensors"
     subject = encoder_subject(encoder, manifest, store, device, run.path / "features")
     where, known = _class_texts(run, bridge, texts, manifest)
-    notes = list(subject.notes)
+    notes, metadata = list(subject.notes), subject.about["metadata"]
+    if metadata.get("teacher") is None:  # the encoder learned from labels, the map from texts
+        metadata = {**metadata, "teacher": bridge.about["teacher"]}
+        if (bridge.about["teacher"] or {}).get("trained") is False:
+            notes.append("what read the texts is UNTRAINED: its vectors are random")
     if shift and bridge.shift is None:
         notes.append("the cache that was trained on has no class texts, so texts are not shifted")
     if others := [s for s in run.config().stages if s != stage]:
@@ -81,6 +85,7 @@ def text_subject(
 
     about = {
         **subject.about,
+        "metadata": metadata,
         "run": str(run.path),
         "cache": read_json(run.path / "inputs.json").get("cache"),
         "texts": {"texts": str(where), "shift": shift and bridge.shift is not None, "stage": stage},

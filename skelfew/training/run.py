@@ -334,6 +334,7 @@ def _save(
     if stage.scored_by is not None:
         origin = {"run": run.name, "dataset": resolved.inputs.dataset}
         save_head(run.head, stage.scored_by, encoder.feature_dim, origin)
-    if isinstance(stage, Bridging) and resolved.teacher is not None:
-        bridge = bridge_of(stage, resolved.teacher, getattr(resolved.config, stage.name))
-        save_bridge(bridge_path(run.path, stage.name), bridge)
+    if isinstance(stage, Bridging) and resolved.inputs.cache is not None:
+        bridge = bridge_of(stage, resolved.inputs.cache, getattr(resolved.config, stage.name))
+        if bridge is not None:
+            save_bridge(bridge_path(run.path, stage.name), bridge)

@@ -154,7 +154,7 @@ class Classify(Passes):
         assert self.data.cache is not None
         known = self.data.cache.class_texts("unit")
         texts = torch.from_numpy(np.stack([known[c] for c in self.data.classes])).double()
-        features = F.normalize(encode(self.encoder, self.data).double(), dim=-1)
+        features = F.normalize(encode(self.encoder, self.data.bank, shown=False).double(), dim=-1)
         labels = self.data.labels
         sums = features.new_zeros(len(texts), features.shape[1]).index_add(0, labels, features)
         means = sums / labels.bincount(minlength=len(texts))[:, None]
