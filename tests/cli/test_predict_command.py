@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from predict_world import make_predict_world
+from real_recordings import some_actions
 
 from skelfew.cli.predict import main
 
@@ -133,6 +134,35 @@ def test_without_any_run(world: Path) -> None:
     ):
         done = run(world, "--layout", "kinect-v1", *support, *line)
         assert done.exit_code == 0 and "take8.npy  c3" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("data_set", ["utd-mhad", "nw-ucla"])
+def test_empty_frames_around_a_recording_change_no_digit(
+    shared: Path, tmp_path: Path, data_set: str
+) -> None:
+    """Three exemplars; nobody in 0, n/2, n and 3n frames before, or after, each recording."""
+    actions = list(some_actions(shared, data_set, each=5, step=7).items())[:4]
+    answers: dict[str, list[object]] = {}
+    for share in (0, 0.5, 1, 3):
+        for at_end in (False, True):
+            place, asked = tmp_path / f"{share}{at_end}", []
+            for number, (_, clips) in enumerate(actions):
+                for take, clip in enumerate(clips):
+                    part = Path("taught" if take < 3 else "asked", str(number), f"{take}.npy")
+                    (place / part).parent.mkdir(parents=True, exist_ok=True)
+                    empty = np.zeros((int(share * len(clip)), *clip.shape[1:]))
+                    np.save(place / part, np.concatenate([clip, empty] if at_end else [empty, clip]))
+                    asked += [str(part)] if take >= 3 else []
+            for form in ("aligned", "joints"):
+                raw = ("--support", "taught", "--layout", "kinect-v1", f"--raw={form}", "--json")
+                done = run(place, *raw, *asked)
+                assert done.exit_code == 0, done.stderr
+                found = json.loads(done.stdout)
+                for answer in found["predictions"]:
+                    del answer["notes"]  # of the empty frames
+                answers.setdefault(form, []).append(found)
+    assert len(asked) >= 4
+    assert all(found == given[0] for given in answers.values() for found in given)
 
 
 def test_joints_of_another_layout_are_mapped_only_when_told(world: Path) -> None:

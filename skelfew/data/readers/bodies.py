@@ -9,9 +9,9 @@ from skelfew.data.readers.ucla import interpolate
 from skelfew.errors import SkelfewError
 
 MOST_BODIES = 2
-_PATIENCE = 15  # frames after which a person who is not seen is given up
+_PATIENCE = 15  # frames that show others after which a person who is not seen is given up
 _NEAR = 0.5  # body sizes that joints move, on average, from frame to frame at most
-_SHORT = 0.1  # share of the frames that a second body is seen in at least
+_SHORT = 0.1  # share of the frames with people that a second body is seen in at least
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def two_bodies(
     """Return the bodies (M, T, V, 3) of a recording, M at most 2, and what had to be left out.
 
     People are followed from frame to frame: by their tracker's number where all have one, else
-    each to the nearest one. The track of the greatest ``weight`` is the first body.
+    each to the nearest one; frames without anybody do not count. The track of the greatest ``weight`` is the first body.
     Others, in that order, continue a body where they share no frame with it (if both will do, the
     one they are nearer to), or open the second body if they are seen in a tenth of the frames.
 
@@ -62,13 +62,13 @@ def two_bodies(
     if not tracks:
         raise SkelfewError(f"no body in any of {len(people)} frames")
     bodies: list[_Track] = []
-    left = 0
+    left, shown = 0, sum(map(bool, people))
     for track in tracks:
         free = [b for b in bodies if b.joints.keys().isdisjoint(track.joints)]
         if free:
             _nearest(free, track).joints.update(track.joints)
         elif not bodies or (
-            len(bodies) < MOST_BODIES and len(track.joints) >= _SHORT * len(people)
+            len(bodies) < MOST_BODIES and len(track.joints) >= _SHORT * shown
         ):
             bodies.append(_Track(dict(track.joints)))
         else:
@@ -91,12 +91,13 @@ def _tracks(people: Sequence[Sequence[Person]]) -> list[_Track]:
                 found.setdefault(person.track, _Track()).joints[frame] = person.joints
         return list(found.values())
     tracks: list[_Track] = []
-    active: list[tuple[_Track, int]] = []  # with the frame that each was seen in last
-    for frame, persons in enumerate(people):
-        active = [(track, last) for track, last in active if frame - last <= _PATIENCE]
+    active: list[tuple[_Track, int, int]] = []  # with when each was seen last, frame and place
+    shown = [(frame, persons) for frame, persons in enumerate(people) if persons]
+    for place, (frame, persons) in enumerate(shown):
+        active = [entry for entry in active if place - entry[2] <= _PATIENCE]
         pairs = sorted(
             (distance, a, p)
-            for a, (track, last) in enumerate(active)
+            for a, (track, last, _) in enumerate(active)
             for p, person in enumerate(persons)
             if (distance := apart(track.joints[last], person.joints)) <= _NEAR
         )
@@ -110,7 +111,7 @@ def _tracks(people: Sequence[Sequence[Person]]) -> list[_Track]:
             if p not in taken:
                 tracks.append(track)
             track.joints[frame] = person.joints
-            active = [(t, last) for t, last in active if t is not track] + [(track, frame)]
+            active = [entry for entry in active if entry[0] is not track] + [(track, frame, place)]
     return tracks
 
 

@@ -55,9 +55,9 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         return
     notes = []
     missing = (positions == 0).all(axis=-1)
-    if missing.any():
-        where = np.flatnonzero(missing.any(axis=1)).tolist()
-        notes.append(f"{missing.sum()} joints at (0, 0, 0) in frames {where}")
+    if (lost := missing & ~missing.all(axis=1, keepdims=True)).any():
+        where = np.flatnonzero(lost.any(axis=1)).tolist()
+        notes.append(f"{lost.sum()} joints at (0, 0, 0) in frames {where}")
         if options["zero_joints"] == "interpolate":
             positions = interpolate(positions, missing)
             notes[-1] += ", interpolated"
@@ -86,13 +86,16 @@ def interpolate(positions: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
     Args:
         positions: (T, V, 3) joints.
-        missing: (T, V) True where a joint is unknown. A joint that never is known stays as it is.
+        missing: (T, V) True where a joint is unknown. A joint that never is known stays as it is,
+            and so does a frame of which no joint is known: it shows no person.
     """
-    filled = positions.copy()
+    filled, shown = positions.copy(), ~missing.all(axis=1)
+    points, missing = positions[shown], missing[shown]
     for joint in np.flatnonzero(missing.any(axis=0) & ~missing.all(axis=0)):
         gaps, seen = np.flatnonzero(missing[:, joint]), np.flatnonzero(~missing[:, joint])
         for axis in range(positions.shape[2]):
-            filled[gaps, joint, axis] = np.interp(gaps, seen, positions[seen, joint, axis])
+            points[gaps, joint, axis] = np.interp(gaps, seen, points[seen, joint, axis])
+    filled[shown] = points
     return filled
 
 
