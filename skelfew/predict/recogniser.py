@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from skelfew.data.joints.layouts import Layout, load_layout
+from skelfew.data.prepare.plausible import Survey
 from skelfew.data.readers.arrays import to_bodies
+from skelfew.data.readers.bodies import turned_up
 from skelfew.data.readers.own import coordinates_of
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
@@ -157,7 +159,11 @@ class Recogniser:
         if empty := [name for name, group in clips.items() if not group]:
             raise SkelfewError(f"{where}: no recording of {empty[0]!r}")
         fitted = [model.fit(clip, map_joints) for group in clips.values() for clip in group]
-        for text in gathered(fitted):
+        survey = Survey(model.layout, model.coordinates)
+        for number, group in enumerate(clips.values()):
+            for clip in group:
+                survey.add(clip.name, model.fit(clip, map_joints).positions, number)
+        for text in (*gathered(fitted), *(f"{where}: {text}" for text in survey.findings())):
             note(text)
         if model.encoder is None:  # as many bodies as are shown
             most = max(len(clip.positions) for clip in fitted)
@@ -242,6 +248,7 @@ def as_clip(source: Source, reading: Reading, name: str = "array") -> Clip:
     try:
         positions = to_bodies(np.asarray(source), len(layout), options.get("order", "auto"))
         coordinates = coordinates_of(positions, None, options.get("coordinates", "auto"), unsure)
+        positions = turned_up(positions, coordinates, options.get("up", "y"))
         return usable(Clip(name, positions, layout, coordinates), options.get("nan", "missing"))
     except SkelfewError as error:
         raise SkelfewError(f"{name}: {error}") from None

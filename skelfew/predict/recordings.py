@@ -27,6 +27,7 @@ from skelfew.data.readers import (
     parse_options,
 )
 from skelfew.data.readers.bodies import fill_missing, most_seen
+from skelfew.data.readers.own import check_options
 from skelfew.data.readers.single import read_known
 from skelfew.errors import SkelfewError
 from skelfew.io.files import check_file
@@ -103,7 +104,7 @@ def read_clips(
     Args:
         path: The recording.
         layout: Joints of arrays and keypoints; other formats bring their own.
-        options: Of ``skelfew-prepare own`` (coordinates, order, missing, nan, min_confidence);
+        options: Of ``skelfew-prepare own`` (coordinates, order, up, missing, nan, min_confidence);
             here ``nan`` is ``missing`` unless given.
         unsure: What three values are that look like pixels and a confidence: 2 or 3 coordinates;
             None makes them an error.
@@ -120,6 +121,7 @@ def read_clips(
             known = ", ".join(k for k in (*chosen, *_OF_VIDEOS) if k not in ("table", "layout"))
             raise SkelfewError(f"no option {key!r}; there are {known}")
         chosen[key] = value
+    check_options(chosen)
     try:
         if not path.is_dir():
             check_file(path, most=None)

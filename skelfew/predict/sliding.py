@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skelfew.data.readers.bodies import turned_up
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser, Source, as_clip
@@ -280,6 +281,8 @@ class Stream:
             positions[positions[..., -1] <= 0] = np.nan
             positions[np.isnan(positions).all(axis=(2, 3))] = 0
         try:
+            up = self.recogniser.reading.options.get("up", "y")
+            positions = turned_up(positions, coordinates, up)
             clip = usable(Clip("stream", positions, layout, coordinates), "missing")
         except SkelfewError:  # no person in the window
             return None

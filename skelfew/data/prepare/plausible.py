@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict
+from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Manifest
+from skelfew.data.prepare.joint_order import other_order
 from skelfew.errors import SkelfewError
 from skelfew.io.paths import below
 
@@ -28,11 +29,15 @@ _PROBED = 300  # videos that are looked into
 _EQUAL = 0.2  # share of samples equal to another of their class; NW-UCLA has 6 %
 _STILL = 5  # frames that have to be equal
 _OTHER = 5.0  # times the size of the others
-_BETTER, _KNOWN = 0.985, 0.95  # squared bone lengths under another order, as a share of these
 _UNEVEN, _VARYING = 1.6, 0.25  # left to right; deviation of a bone's length as a share of it
 _LONG = 0.1  # bones of this share of the body are measured
 _UPRIGHT, _MIRRORED = 0.3, 0.7
-_SIZES = ((300, 3000, "millimetres"), (30, 300, "centimetres"), (3, 30, "another unit"))
+_SIZES = (
+    (300, 3000, "millimetres"), (90, 300, "centimetres"), (30, 90, "inches"), (8, 30, "decimetres"),
+    (3, 8, "feet"),
+)  # fmt: skip
+_STANDS = 1e-4  # of the body's size that a joint moves which never moves
+_FLAT = 5e-3  # of the body's size: its extent along an axis in which it has none
 
 
 class Survey:
@@ -49,7 +54,7 @@ class Survey:
         self._step = 1
         self._count = self._frames = self._empty = 0
         self._rest: np.ndarray = np.zeros(len(layout), dtype=np.int64)
-        self._moving = 0
+        self._moving = self._boxed = 0
         self._samples: defaultdict[str, list[str]] = defaultdict(list)
         self._sizes: dict[str, float] = {}
         self._found: list[float] = []
@@ -101,12 +106,17 @@ class Survey:
             return
         known = np.isfinite(points).all(axis=(0, 2))
         rest = np.zeros(len(self.layout), dtype=bool)
-        rest[known] = (np.ptp(points[:, known], axis=0) == 0).all(axis=-1)
-        # Joints that are given from the root of each frame leave the root at the origin.
-        root = self.layout.root
-        if rest[root] and not points[0, root].any() and not rest.all():
-            centre = np.nanmean(np.delete(points[0], root, axis=0), axis=0)
-            rest[root] = bool(np.linalg.norm(centre) > np.nanmax(_extent(points[:1]), initial=0))
+        size = np.nanmax(_extent(points[:1]), initial=0)
+        rest[known] = (np.ptp(points[:, known], axis=0) <= _STANDS * size).all(axis=-1)
+        # Joints that are given from one of them in each frame leave that one at the origin.
+        origin = np.flatnonzero(known & ~points.any(axis=(0, 2)))
+        if len(origin) == 1 and not rest.all():
+            others = np.delete(points[:1], origin, axis=1)
+            far = np.linalg.norm(np.nanmean(others, axis=(0, 1)))
+            rest[origin] = far > np.nanmax(_extent(others), initial=0)
+        if known.all() and points.shape[-1] == 3:
+            ends = np.array([points.min(axis=(0, 1)), points.max(axis=(0, 1))])
+            self._boxed += any(np.allclose(ends.T, box, atol=1e-5) for box in ((-1, 1), (0, 1)))
         if known.any() and rest[known].all():
             self._samples["frozen"].append(sample_id)
         else:
@@ -167,6 +177,14 @@ class Survey:
             found.append(f"bodies are {typical:.3g} metres large; looks like scaled coordinates")
         elif np.nanmin(joints) >= 0 and np.nanmax(joints) <= 1:
             found.append("all coordinates lie between 0 and 1: shares of a picture, not metres")
+        elif 2 * self._boxed > len(sizes):
+            found.append("each axis of each recording fills a box: looks like scaled coordinates")
+        thick = np.nanmedian([np.nanmedian(np.ptp(k, axis=1), axis=0) for k in self._looks], axis=0)
+        if (flat := np.flatnonzero(thick < _FLAT * typical)).size:
+            found.append(
+                f"bodies have no extent along {'xyz'[flat[0]]}: looks like 2D joints, or an axis "
+                "that is lost; --option coordinates=2 is for joints in pictures (own data)"
+            )
         return found
 
     def _shape(self) -> list[str]:
@@ -217,11 +235,14 @@ class Survey:
         axis = int(np.nan_to_num(np.abs(up)).argmax())
         if up[1] < -_UPRIGHT and axis == 1:
             way = "down, as in pictures" if self.coordinates == 3 else "up, not down"
-            return f"the head is below the feet: looks like a y axis that points {way}"
+            turn = "; --option up=-y turns one's own" if self.coordinates == 3 else ""
+            return f"the head is below the feet: looks like a y axis that points {way}{turn}"
         if axis != 1 and abs(up[axis]) > 2 * _UPRIGHT:
             cause = "swapped axes" if self.coordinates == 3 else "turned pictures or swapped axes"
             sign = "-" if up[axis] < 0 else ""
-            return f"the head is not above the feet but along {sign}{'xyz'[axis]}: looks like {cause}"
+            along = f"{sign}{'xyz'[axis]}"
+            turn = f"; --option up={along} turns one's own" if self.coordinates == 3 else ""
+            return f"the head is not above the feet but along {along}: looks like {cause}{turn}"
         return None
 
     def _mirrored(self, frames: np.ndarray) -> str | None:
@@ -273,58 +294,6 @@ class Survey:
         return found
 
 
-def other_order(distances: np.ndarray, layout: Layout) -> str | None:
-    """Return a finding if the joints fit another order better than the layout's.
-
-    Connected joints are near each other: the squared lengths of the bones, summed, are smallest
-    for the right order. First the other layouts of as many joints are tried, then exchanges of
-    two joints, as long as they help.
-
-    Args:
-        distances: Squared, between joints (V, V).
-        layout: The declared one.
-    """
-    joints = np.arange(len(layout))
-    total = distances[joints, list(layout.parents)].sum()
-    fits = {
-        other.name: distances[joints, list(other.parents)].sum() / total
-        for other in (*LAYOUTS.values(), *_ORDERS)
-        if len(other) == len(layout) and other.joints != layout.joints
-    }
-    best = min(fits, key=lambda name: fits[name], default="")
-    adjacent = np.zeros_like(distances)
-    adjacent[joints, list(layout.parents)] = 1
-    np.fill_diagonal(adjacent, 0)
-    adjacent += adjacent.T
-    order, cost = joints.copy(), total
-    for _ in joints:
-        now = distances[np.ix_(order, order)]
-        near = adjacent @ now
-        own = np.diag(near)
-        change = near + near.T - own[:, None] - own[None] + 2 * adjacent * now
-        one, other = np.unravel_index(change.argmin(), change.shape)
-        if change[one, other] >= -1e-3 * total:
-            break
-        order[[one, other]] = order[[other, one]]
-        cost += change[one, other]
-    if best and fits[best] < _KNOWN and fits[best] <= 1.1 * cost / total:
-        return (
-            f"looks like another joint order: {best} fits better than {layout.name} (its bones are "
-            f"{1 - np.sqrt(fits[best]):.0%} shorter)"
-        )
-    if cost > _BETTER * total:
-        return None
-    moved = np.flatnonzero(order != joints)
-    if len(moved) == 2:
-        one, other = (layout.joints[j] for j in moved)
-        return f"looks like another joint order: {one} and {other} exchanged"
-    examples = [f"{layout.joints[j]} where {layout.joints[order[j]]} is declared" for j in moved[:3]]
-    return (
-        f"looks like another joint order: {len(moved)} of {len(layout)} joints lie elsewhere, e.g. "
-        f"{', '.join(examples)}; is it really {layout.name}?"
-    )
-
-
 def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
     """Return a finding if recordings are a tenth longer or shorter than their videos.
 
@@ -373,26 +342,3 @@ def _extent(frames: np.ndarray) -> np.ndarray:
 def _few(names: list[str]) -> str:
     shown = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
     return f"{len(names)}: {shown}" if len(names) > 1 else shown
-
-
-def _reordered(name: str, words: str) -> Layout:
-    """Return Kinect v1's joints in another order."""
-    base, joints = LAYOUTS["kinect-v1"].to_dict(), words.split()
-    return layout_from_dict({**base, "name": name, "joints": joints})
-
-
-# Orders that files of 20 joints are met in, beside the layouts.
-_ORDERS = (
-    _reordered(
-        "MSR Action3D",
-        "left_shoulder right_shoulder shoulder_centre spine left_hip right_hip hip_centre "
-        "left_elbow right_elbow left_wrist right_wrist left_hand right_hand left_knee right_knee "
-        "left_ankle right_ankle left_foot right_foot head",
-    ),
-    _reordered(
-        "UTD-MHAD's files",
-        "head shoulder_centre spine hip_centre left_shoulder left_elbow left_wrist left_hand "
-        "right_shoulder right_elbow right_wrist right_hand left_hip left_knee left_ankle left_foot "
-        "right_hip right_knee right_ankle right_foot",
-    ),
-)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # What an array's axes may be: bodies (m), frames (t), joints (v), coordinates (c).
 ORDERS = ("tvc", "mtvc", "tmvc", "ctv", "ctvm", "vct", "cvt", "tcv", "vtc")
-_RARE = {"vtc"}  # only where asked for: else any V frames of the usual order could be read so
+_SMOOTHER = 0.5  # change from frame to frame as a share of that from joint to joint, at most
 _LONG = {"cvt", "tcv"}  # only for more frames than a joint has values: the same
 MOST_BODIES = {"mtvc": 8, "tmvc": 8, "ctvm": 2}
 VALUES = ("keypoints", "positions", "joints", "skeleton")
@@ -150,9 +150,13 @@ def to_bodies(values: np.ndarray, joints: int, order: str = "auto") -> np.ndarra
             f"an array of shape {shape}: many recordings in one file; "
             "skelfew-prepare agcn-npy reads such files with their labels"
         )
-    wanted = [o for o in ORDERS if o not in _RARE] if order == "auto" else [order]
+    wanted = ORDERS if order == "auto" else (order,)
     most = 5 if joints == MEDIAPIPE else 4
     fitting = [o for o in wanted if _fits(o, values.shape, joints, most, order != "auto")]
+    if {"tvc", "vtc"} <= set(fitting):  # V frames: the usual order, unless time runs the other way
+        along = [float(np.abs(np.diff(np.nan_to_num(values), axis=a)).mean()) for a in (0, 1)]
+        if not along[1] < _SMOOTHER * along[0]:
+            fitting.remove("vtc")
     if not fitting:
         raise SkelfewError(
             f"an array of shape {shape}, expected (frames, {joints}, 2 or 3) or "

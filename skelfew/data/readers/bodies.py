@@ -13,6 +13,16 @@ _PATIENCE = 15  # frames that show others after which a person who is not seen i
 _NEAR = 0.5  # body sizes that joints move, on average, from frame to frame at most
 _SHORT = 0.1  # share of the frames with people that a second body is seen in at least
 
+# Where x, y and z come from, and with which sign, if another axis points up than y.
+UPS = {
+    "y": ((0, 1), (1, 1), (2, 1)),
+    "-y": ((0, 1), (1, -1), (2, -1)),
+    "z": ((0, 1), (2, 1), (1, -1)),
+    "-z": ((0, 1), (2, -1), (1, 1)),
+    "x": ((1, -1), (0, 1), (2, 1)),
+    "-x": ((1, 1), (0, -1), (2, 1)),
+}
+
 
 @dataclass(frozen=True)
 class Person:
@@ -154,6 +164,22 @@ def most_seen(positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     if len(order) > MOST_BODIES:
         notes = (f"{len(order)} bodies; the {MOST_BODIES} seen in most frames are kept",)
     return np.sort(order[:MOST_BODIES]), notes
+
+
+def turned_up(positions: np.ndarray, coordinates: int, up: str) -> np.ndarray:
+    """Return joints (..., C) turned, not mirrored, so that the axis ``up`` (of ``UPS``) is y.
+
+    Raises:
+        SkelfewError: 2D joints, unless ``up`` is y.
+    """
+    if up == "y":
+        return positions
+    if coordinates == 2:
+        raise SkelfewError(f"--option up={up} is for x, y, z; pictures are turned with their joints")
+    turned = positions.copy()
+    for axis, (source, sign) in enumerate(UPS[up]):
+        turned[..., axis] = sign * positions[..., source]
+    return turned
 
 
 def fill_missing(

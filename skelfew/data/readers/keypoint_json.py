@@ -161,21 +161,27 @@ def _by_number(
 
 
 def _coco(content: Values, joints: int, where: str, least: float | None) -> Frames:
-    """COCO annotations: the images, sorted by file name, are the frames."""
+    """COCO annotations: images are frames by the last number in their names, else by these."""
     images = content.get("images")
     if not isinstance(images, list) or not all(
         isinstance(i, dict) and isinstance(i.get("id"), int | str) for i in images
     ):
         raise SkelfewError(f"{where}: annotations without a list of images")
     order = sorted(images, key=lambda i: (str(i.get("file_name", "")), str(i["id"])))
-    place = {image["id"]: i for i, image in enumerate(order)}
-    frames: dict[int, list[Person]] = {i: [] for i in range(len(images))}
+    names = [Path(str(image.get("file_name", ""))).stem for image in order]
+    numbers = [number for name in names if (number := _number(name)) is not None]
+    span = max(numbers, default=0) - min(numbers, default=0)
+    if len(set(numbers)) < len(images) or span > _MOST_GAPS * len(images) + 100:
+        numbers = list(range(len(images)))
+    place = {image["id"]: number for image, number in zip(order, numbers, strict=True)}
+    frames: dict[int, list[Person]] = {number: [] for number in numbers}
     for entry in content["annotations"]:
         image = entry.get("image_id") if isinstance(entry, dict) else None
         if not isinstance(image, int | str) or image not in place:
             raise SkelfewError(f"{where}: an annotation of an image that is not listed")
         frames[place[image]].extend(_persons([entry], joints, where, least))
-    return _in_order(frames, 0)
+    first = min(frames, default=0)
+    return replace(_in_order(frames, first), first=0 if first == 1 else first)
 
 
 def _in_order(frames: Mapping[int, list[Person]], base: int) -> Frames:

@@ -16,7 +16,7 @@ from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.arrays import ORDERS, read_csv, read_npy, read_npz
-from skelfew.data.readers.bodies import fill_missing, most_seen, two_bodies
+from skelfew.data.readers.bodies import UPS, fill_missing, most_seen, turned_up, two_bodies
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.mediapipe import from_mediapipe
 from skelfew.data.readers.own_table import BadRow, ListedClip, read_table
@@ -31,6 +31,7 @@ _CHOICES = {
     "order": ("auto", *ORDERS),
     "missing": ("interpolate", "keep"),
     "nan": ("drop", "missing"),
+    "up": tuple(UPS),
 }
 _TRIED, _ENOUGH = 50, 5  # recordings looked into to tell the kind, and of these readable ones
 _MANY_LOST = 0.1  # share of joints that is worth a note
@@ -72,13 +73,18 @@ class Loaded:
 
 def sources(raw: RawFolder, options: Options) -> list[str]:
     """List the recordings that the table names, and rows of it that cannot be used."""
+    check_options(options)
+    rows, bad = _table(raw, options)
+    return sorted(rows) + list(bad)
+
+
+def check_options(options: Options) -> None:
+    """Raise SkelfewError if an option has an impossible value."""
     for key, choices in _CHOICES.items():
         if options[key] not in choices:
             raise SkelfewError(f"--option {key}={options[key]}: expected {', '.join(choices)}")
     _least(options)
     _video_step(options)
-    rows, bad = _table(raw, options)
-    return sorted(rows) + list(bad)
 
 
 def _video_step(options: Options) -> float:
@@ -330,9 +336,10 @@ def coordinates_of(
 
 def fill(loaded: Loaded, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:
     """Return joints (M, T, V, C) with those filled in that were not found, and notes."""
+    positions = turned_up(loaded.positions, loaded.coordinates, str(options["up"]))
     if options["missing"] == "keep":
-        return loaded.positions, loaded.notes
-    positions, _ = fill_missing(loaded.positions, loaded.missing, loaded.coordinates)
+        return positions, loaded.notes
+    positions, _ = fill_missing(positions, loaded.missing, loaded.coordinates)
     return positions, loaded.notes + filling(loaded.missing)
 
 

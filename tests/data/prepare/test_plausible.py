@@ -90,13 +90,19 @@ MSR = ordered(
         (lambda c: 1000 * c, "millimetres"),
         (lambda c: 100 * c, "centimetres"),
         (lambda c: c / 30, "scaled coordinates"),
-        (lambda c: c[..., [0, 2, 1]], "along z: looks like swapped axes"),
+        (lambda c: c[..., [0, 2, 1]] * [1, -1, 1], "along z: looks like swapped axes; --option up=z"),
+        (lambda c: c[..., [1, 0, 2]] * [-1, 1, 1], "--option up=-x"),
+        (lambda c: c * [1, 1, 0], "no extent along z: looks like 2D joints"),
+        (lambda c: 2 * (c - c.min((0, 1, 2))) / np.ptp(c, axis=(0, 1, 2)) - 1, "fills a box"),
+        (lambda c: 39.4 * c, "inches"),
+        (lambda c: 3.28 * c, "feet"),
         (lambda c: c[..., [1, 0, 2]], "along x: looks like swapped axes"),
         (lambda c: c[..., [2, 1, 0]], "mirrored coordinates"),
         (lambda c: c * [1, -1, 1], "y axis that points down"),
         (lambda c: (c - c.min()) / np.ptp(c), "between 0 and 1"),
         (with_joint(lambda x: 0 * x), "never move while others do: left_elbow"),
         (with_joint(lambda x: 0 * x + 0.7), "never move while others do: left_elbow"),
+        (with_joint(lambda x: 0 * x + 1e-5 * np.sin(x)), "never move while others do: left_elbow"),
         (with_joint(lambda x: x + [0.5, 0.2, 0]), "looks like"),
         (lambda c: c[:, :1].repeat(9, axis=1), "nothing moves"),
         (lambda c: np.concatenate([0 * c, 0 * c, c], axis=1), "show no person"),
@@ -107,6 +113,12 @@ def test_wrong_declarations_are_found(
     real: list[np.ndarray], change: Callable[[np.ndarray], np.ndarray], cause: str
 ) -> None:
     assert any(cause in finding for finding in findings([change(clip) for clip in real]))
+
+
+@pytest.mark.parametrize("joint", [0, 1, 3])
+def test_joints_from_one_of_them_are_plausible(real: list[np.ndarray], joint: int) -> None:
+    """Given from hips, shoulders or head: that joint rests at the origin in each frame."""
+    assert findings([clip - clip[:, :, joint, None] for clip in real]) == []
 
 
 def test_some_among_many(real: list[np.ndarray]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.prepare.walk import _reasons
 from skelfew.data.readers.arrays import to_bodies
+from skelfew.data.readers.bodies import UPS
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.own import READER, Loaded, fill, load
 from skelfew.data.readers.own_table import read_table
@@ -27,18 +28,63 @@ def solid(frames: int = 9, joints: int = 20) -> np.ndarray:
     return RNG.normal(size=(frames, joints, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("order", ["cvt", "tcv", "vct", "ctv", "tvc"])
+@pytest.mark.parametrize("order", ["cvt", "tcv", "vct", "ctv", "vtc", "tvc"])
 def test_every_order_of_three_axes(order: str) -> None:
     joints = solid()
     given = joints.transpose(["tvc".index(axis) for axis in order])
     np.testing.assert_array_equal(to_bodies(given, 20)[0], joints)
     square = solid(20).transpose(["tvc".index(axis) for axis in order])
-    if order != "tvc":
+    if order not in ("tvc", "vtc"):
         with pytest.raises(SkelfewError, match=r"can be read as .*--option order="):
             to_bodies(square, 20)
     np.testing.assert_array_equal(
         to_bodies(square, 20, order)[0], square.transpose([order.index(a) for a in "tvc"])
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "frames", "first"),
+    [
+        (["frame_9.png", "frame_10.png", "frame_11.png"], [0, 1, 2], 9),
+        (["000120.jpg", "000130.jpg", "000140.jpg"], [0, 1, 2], 120),
+        (["1.jpg", "2.jpg", "4.jpg"], [0, 1, 3], 0),
+        (["a.jpg", "b.jpg", "c.jpg"], [0, 1, 2], 0),
+        (["x/1.jpg", "y/1.jpg", "z/1.jpg"], [0, 1, 2], 0),
+        (["000000397133.jpg", "000000037777.jpg", "000000252219.jpg"], [2, 0, 1], 0),  # COCO's own
+    ],
+)
+def test_images_are_in_the_order_of_their_numbers(
+    tmp_path: Path, names: list[str], frames: list[int], first: int
+) -> None:
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    found = [{"image_id": i, "keypoints": [i + 1.0, 2, 1] * 17} for i in range(3)]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": found}))
+    read = read_file(tmp_path / "a.json", 17)
+    assert [read.people[t][0].joints[0, 0] for t in frames] == [1, 2, 3] and read.first == first
+
+
+@pytest.mark.parametrize("up", UPS)
+def test_another_axis_points_up(tmp_path: Path, up: str) -> None:
+    """Turned, not mirrored, into the usual form; a note of plausibility names the axis."""
+    joints = solid()
+    axes, signs = zip(*UPS[up], strict=True)
+    given = np.empty_like(joints)
+    for axis, (source, sign) in enumerate(UPS[up]):
+        given[..., source] = sign * joints[..., axis]
+    np.save(tmp_path / "a.npy", given)
+    loaded = read(tmp_path / "a.npy", V1)
+    turned, _ = fill(loaded, {**READER.defaults, "up": up})
+    np.testing.assert_array_equal(turned[0], joints)
+    assert np.linalg.det(np.eye(3)[list(axes)] * np.array(signs)[:, None]) == pytest.approx(1)
+    assert signs[1] == (-1 if up[0] == "-" else 1) and "xyz"[axes[1]] == up[-1]
+
+
+def test_as_many_frames_as_joints() -> None:
+    """The usual order where time runs along the first axis, refused where along the second."""
+    moving = solid(1) + 0.01 * solid(20).cumsum(axis=0)
+    np.testing.assert_array_equal(to_bodies(moving, 20)[0], moving)
+    with pytest.raises(SkelfewError, match="can be read as tvc or vtc"):
+        to_bodies(moving.swapaxes(0, 1), 20)
 
 
 def landmarks(world: bool) -> np.ndarray:
