@@ -16,6 +16,7 @@ from skelfew.data.readers import VIDEO_SUFFIXES, Dropped, Options, RawFolder, Re
 from skelfew.data.readers.own_table import ListedClip, read_table
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.clean import look_alike
 from skelfew.io.paths import below
 from skelfew_extract.annotate import Annotator, Span, annotate
 from skelfew_extract.camera import video_writer
@@ -185,11 +186,10 @@ def _of_folder(folder: Path) -> Mapping[str, list[ListedClip]]:
             "into one, or list the videos in a --table"
         )
     labels = sorted({name.split("/", 1)[0] for name in names})
-    plain = {label: " ".join(label.casefold().split()) for label in labels}
-    if twice := [x for x in labels if list(plain.values()).count(plain[x]) > 1]:
+    if alike := look_alike(labels):
         raise SkelfewError(
-            f"{folder}: the folders {twice[0]!r} and {twice[1]!r} are one action written in two "
-            "ways; put their videos into one"
+            f"{folder}: the folders {' and '.join(map(repr, alike[0]))} are one action written in "
+            "two ways; put their videos into one"
         )
     ids = {name: "-".join(PurePosixPath(name).with_suffix("").parts) for name in names}
     often = Counter(ids.values())

@@ -6,6 +6,8 @@ writing, formulas, and markup. One function for each place; HTML has report/mark
 
 import json
 import re
+import unicodedata
+from collections.abc import Iterable
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(inf|nan)", re.IGNORECASE)
@@ -50,7 +52,21 @@ def uncell(text: str) -> str:
     return text[1:] if text[:1] == "'" and _FORMULA.match(text) else text
 
 
+def plain(label: str) -> str:
+    """Return a label without case, spaces and marks that are not seen: equal ones look alike."""
+    seen = "".join(c for c in label if unicodedata.category(c) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
+
+
+def look_alike(labels: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the groups of different labels that are one when ``plain``."""
+    groups: dict[str, list[str]] = {}
+    for label in dict.fromkeys(labels):
+        groups.setdefault(plain(label), []).append(label)
+    return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
 def markdown(text: object) -> str:
     """Return a text for a line or a table of Markdown: no HTML, link or code comes of it."""
-    plain = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "/")
-    return plain.replace("](", "]\\(").replace("`", "\\`")
+    safe = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "/")
+    return safe.replace("](", "]\\(").replace("`", "\\`")

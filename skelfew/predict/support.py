@@ -5,6 +5,7 @@ from pathlib import Path
 
 from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
+from skelfew.io.clean import look_alike
 from skelfew.predict.recordings import SUFFIXES, Clip, is_recording, read_clips
 
 _SHAPE = "it holds a folder for each action, and in that a few recordings of it"
@@ -44,6 +45,11 @@ def read_folder(
         )
     if not actions:
         raise SkelfewError(f"{folder}: no actions; {_SHAPE}")
+    if alike := look_alike(p.name for p in actions):
+        raise SkelfewError(
+            f"{folder}: the actions {' and '.join(map(repr, alike[0]))} differ in case or spaces "
+            "only; put their recordings into one folder"
+        )
     found: dict[str, list[Clip]] = {}
     for action in actions:
         inside = _inside(action)

@@ -7,7 +7,7 @@ import pytest
 from rich.table import Table
 
 from skelfew.cli.common import console
-from skelfew.io.clean import json_text, markdown, one_line, printable
+from skelfew.io.clean import json_text, look_alike, markdown, one_line, printable
 
 BAD = ["\x1b[2J", "\x9b31m", "\x07", "\x7f", "\u202e", "\u2066", "\u2028", "\ud800", "\U000e0001"]
 
@@ -23,6 +23,14 @@ def test_honest_names_stay() -> None:
     for name in ("Händewaschen 洗手", "می‌روم", "👩‍🔬", "[/nope] :smile: $x$"):
         assert printable(name) == name
     assert printable("a\tb\u3000c\nd") == "a b c\nd"
+
+
+def test_labels_that_look_alike() -> None:
+    alike = ["Wave", "wave ", "\uff37ave", "wa\u200bve"]
+    assert look_alike([*alike, "caf\u00e9", "cafe\u0301", "wave hands", "Wave"]) == [
+        tuple(alike),
+        ("caf\u00e9", "cafe\u0301"),
+    ]
 
 
 def test_markdown_has_no_html_links_or_code() -> None:

@@ -181,6 +181,7 @@ def test_a_folder_of_actions(tmp_path: Path) -> None:
     [
         ((), "no actions; it holds a folder for each action"),
         (("1.npy",), r"1\.npy: lies beside the folders"),
+        (("Wave/1.npy", "wave/2.npy"), "'Wave' and 'wave' differ in case or spaces"),
         (("wave/a.doc",), "wave: no recording"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from skelfew.data.manifest import Manifest
-from skelfew.data.prepare.plausible import Survey, unlike_videos
+from skelfew.data.prepare.plausible import Survey, labels_alike, unlike_videos
 from skelfew.data.prepare.walk import Outputs, counts
 from skelfew.data.store import SkeletonStore
 from skelfew.io.paths import below
@@ -36,7 +36,7 @@ def check(outputs: Outputs) -> tuple[Document, dict[int, str]]:
         )
     if skeletons["non_finite_frames"]:
         problems.append(f"{skeletons['non_finite_frames']} frames with NaN or infinity")
-    problems += skeletons["implausible"]
+    problems += skeletons["implausible"] + labels_alike(manifest)
     absent = _absent_videos(outputs, manifest)
     if absent:
         problems.append(f"{len(absent)} videos are not where {outputs.local} says: {_few(absent)}")

@@ -17,6 +17,8 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Manifest
 from skelfew.data.prepare.joint_order import other_order
 from skelfew.errors import SkelfewError
+from skelfew.io.clean import look_alike
+from skelfew.io.files import shown
 from skelfew.io.paths import below
 
 _NAMED = 5  # how many samples a finding names
@@ -292,6 +294,15 @@ class Survey:
                     "coordinates scaled frame by frame or axis by axis, or a mix of people"
                 )
         return found
+
+
+def labels_alike(manifest: Manifest) -> list[str]:
+    """Return a finding for classes whose names differ in case or spaces only."""
+    return [
+        f"classes {' and '.join(map(shown, group))} differ in case or spaces only; if they are one "
+        "class, a split may put its samples on both sides"
+        for group in look_alike(manifest.classes.values())
+    ]
 
 
 def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:

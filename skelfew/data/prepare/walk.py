@@ -22,7 +22,7 @@ from skelfew.io.writing import check_place, write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import BlockResult, ReadPlan, read_blocks
-from skelfew.data.prepare.plausible import Survey, unlike_videos
+from skelfew.data.prepare.plausible import Survey, labels_alike, unlike_videos
 from skelfew.data.readers import Dropped, RawFolder, Reader, load_reader
 from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
 from skelfew.errors import SkelfewError
@@ -152,7 +152,8 @@ def prepare(
         }
         survey = Survey(plan.layout, reader.coordinates)
         digest = _merge(parts, manifest, chosen, plan, outputs.store, attrs, workers, survey)
-        odd = survey.findings() + unlike_videos(manifest, raw.video_folder)
+        odd = survey.findings() + labels_alike(manifest)
+        odd += unlike_videos(manifest, raw.video_folder)
         for finding in odd:
             log(f"note: {finding}")
         manifest.write(outputs.manifest)

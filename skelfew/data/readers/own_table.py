@@ -1,12 +1,12 @@
 """The table of one's own recordings: a row a sample. Columns: docs/datasets.md, section own."""
 
 import csv
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import check_table
+from skelfew.io.clean import plain
 from skelfew.io.files import brief, check_file, shown
 from skelfew.io.paths import fault
 
@@ -107,8 +107,7 @@ class _Classes:
     def of(self, line: int, label: str, given: str | None) -> int:
         """Return the class number of a label."""
         # "Wave" and "wave " as two classes: a split could put one in base and one in novel.
-        key = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
-        earlier, first = self.spelled.setdefault(key, (label, line))
+        earlier, first = self.spelled.setdefault(plain(label), (label, line))
         if earlier != label:
             raise SkelfewError(
                 f"{self.path}: line {line}: label {shown(label)}, but line {first} has "
