@@ -71,11 +71,9 @@ def main() -> None:
             pairs = [(rate(Path(folder), videos), rate(ROOT, videos)) for _ in range(given.turns)]
             old, new = (max(side) for side in zip(*pairs, strict=True))
             result = {"videos": name, "old": given.old, "old_per_s": old, "new_per_s": new}
-            sys.stdout.write(
-                json.dumps({**result, "ratio": new / old}) + "\n"
-                if given.json
-                else f"{name}: {given.old} {old:.2f} clips/s, here {new:.2f}, ratio {new / old:.2f}\n"
-            )
+            words = f"{name}: {given.old} {old:.2f} clips/s, here {new:.2f}, ratio {new / old:.2f}"
+            text = json.dumps({**result, "ratio": new / old}) if given.json else words
+            sys.stdout.write(f"{text}\n")
 
 
 if __name__ == "__main__":
