@@ -92,7 +92,7 @@ Count = Annotated[int, Limit(above=0)]
 
 
 class FieldKind(NamedTuple):
-    """What an annotation says of a value: its type, whether None will do, choices and limits."""
+    """An annotation, taken apart: type, whether None is allowed, choices and limits."""
 
     type: Any
     optional: bool

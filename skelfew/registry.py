@@ -1,4 +1,4 @@
-"""What is chosen by name: what skelfew has itself, and what installed packages add.
+"""Registries of named parts: those of skelfew, and those that installed packages add.
 
 A registry holds import strings, so that listing its names loads none of what they name. Another
 package adds a name by an entry point in the registry's group; docs/extending.md shows each kind.

@@ -25,7 +25,7 @@ _DARK, _BRIGHT = (24, 24, 24), (240, 240, 240)
 
 @dataclass(frozen=True)
 class Span:
-    """What was recognised from frame ``start`` to before ``end``."""
+    """The label recognised from frame ``start`` to before ``end``."""
 
     start: int
     end: int

@@ -35,7 +35,7 @@ class ClipTask:
 
 @dataclass(frozen=True)
 class DecodeSettings:
-    """How all clips of a run are decoded and cut."""
+    """Settings of decoding and cropping, the same for all clips of a run."""
 
     crop: CropSettings
     decoder: str = "auto"
@@ -44,7 +44,7 @@ class DecodeSettings:
 
 @dataclass(frozen=True)
 class ClipReport:
-    """What became of a clip; its pictures follow it through the pipe as bytes if it succeeded.
+    """The outcome of one clip; its pictures follow it through the pipe as bytes if it succeeded.
 
     Attributes:
         row: As in the task.

@@ -33,7 +33,7 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class CropSettings:
-    """How clips are cut.
+    """Settings of frame sampling and cropping.
 
     Attributes:
         frames: T, frames per clip.

@@ -19,7 +19,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Descriptions:
-    """What a text teacher reads instead of class names.
+    """Descriptions of classes, read by a text teacher in place of class names.
 
     Attributes:
         texts: The sentences of every class of a manifest, by class number, ascending.

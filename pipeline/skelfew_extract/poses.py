@@ -30,7 +30,7 @@ _MANY_LOST = 0.1  # share of joints that is worth a note
 
 @dataclass(frozen=True)
 class Poses:
-    """Who was seen in a video.
+    """The people found in a video.
 
     Attributes:
         people: (N, 33, 6) float32 as ``Estimator.find`` returns, in pixels of the upright video.

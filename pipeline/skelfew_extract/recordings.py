@@ -1,4 +1,4 @@
-"""Where the clips of a data set come from: manifest, skeleton store and folder of videos."""
+"""The clips of a data set: manifest, skeleton store and folder of videos."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How an extraction is done, whichever engine does it. Loads neither torch nor a decoder."""
+"""Settings of an extraction, the same for both engines. Loads neither torch nor a decoder."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from skelfew_extract.shard import Shard
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run is done.
+    """Settings of an extraction.
 
     Attributes:
         decode: Decoder, time limit, crop.

@@ -1,4 +1,4 @@
-"""What an extraction says about itself: to the person who ran it, and in the cache."""
+"""Summary of an extraction: for the person who ran it, and in the cache."""
 
 import platform
 from collections.abc import Iterable
@@ -10,7 +10,7 @@ from skelfew.io.files import Document
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """What a run did and what the cache holds now.
+    """Counts of an extraction and of its cache.
 
     Attributes:
         cache: The store.

@@ -29,7 +29,7 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class TextSettings:
-    """How a run is done.
+    """Settings of a run of a text teacher.
 
     Attributes:
         store_dtype: ``float16`` or ``float32``.

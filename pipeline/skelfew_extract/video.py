@@ -39,7 +39,7 @@ class _MistrustError(Exception):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What is known of a video without decoding all of it.
+    """Properties of a video, found without decoding all of it.
 
     Attributes:
         container: e.g. ``avi``.

@@ -1,4 +1,4 @@
-"""What the packet headers of a video prove about its pictures, found without decoding one.
+"""Positions of a video's pictures from its packet headers, without decoding one.
 
 The number of a picture is its place in the order in which decoding from the start puts pictures
 out. An index by time says the same only where every packet has a presentation time of its own and
@@ -34,7 +34,7 @@ class VideoError(SkelfewError):
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Where the pictures of a video are.
+    """Positions of the pictures of a video.
 
     Attributes:
         container: e.g. ``avi``.
@@ -86,7 +86,7 @@ def index_of(path: Path) -> VideoIndex:
 
 @dataclass
 class _Seen:
-    """What is collected over the packets."""
+    """Counts and times collected over the packets."""
 
     shown: list[int | None] = field(default_factory=list)  # presentation times
     keys: list[tuple[int, bool]] = field(default_factory=list)  # times, and whether safe

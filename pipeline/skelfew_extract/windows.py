@@ -23,7 +23,7 @@ from skelfew_extract.teachers import Teacher
 
 @dataclass(frozen=True)
 class Card:
-    """What a cache keeps of its teacher beside the features of clips.
+    """A teacher's description and class texts, as a cache keeps them.
 
     Attributes:
         dim: D, channels of both features.
@@ -84,7 +84,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Block:
-    """What is to be committed of a window.
+    """Features and status of a window's rows, to be committed.
 
     Attributes:
         rows: Those that were asked for, int64 (n,).

@@ -38,7 +38,7 @@ class JoinedCache(TeacherCache):
 
     @property
     def representations(self) -> tuple[str, ...]:
-        """What ``targets`` can return: what all have; f_v+f_t is f_t where there is no f_v."""
+        """What all caches have, for ``targets``; f_v+f_t is f_t where there is no f_v."""
         found = [set(part.representations) for part in self.parts]
         shared = set.intersection(*found)
         if any("f_v" in names for names in found):

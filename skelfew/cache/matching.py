@@ -14,7 +14,7 @@ _LONGEST = 200  # characters of an ID that is taken apart
 
 @dataclass(frozen=True)
 class Match:
-    """How the sample IDs of a cache and of a manifest go together.
+    """Mapping of the sample IDs of a cache to those of a manifest.
 
     Attributes:
         matched: IDs that are in both.

@@ -120,7 +120,7 @@ class TeacherCache:
 
     @property
     def representations(self) -> tuple[str, ...]:
-        """What ``targets`` can return for this cache."""
+        """Representations that ``targets`` can return."""
         return REPRESENTATIONS if self.video is not None else ("f_t",)
 
     def class_texts(self, form: str = "raw") -> dict[int, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the subcommands of skelfew-cache share."""
+"""Options and helpers of the subcommands of skelfew-cache."""
 
 from pathlib import Path
 

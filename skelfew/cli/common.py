@@ -1,4 +1,4 @@
-"""What all commands share: one-line errors, exit codes, logging to stderr."""
+"""Common code of all commands: one-line errors, exit codes, logging to stderr."""
 
 import errno
 import functools

@@ -1,4 +1,4 @@
-"""What skelfew-eval prints for people; imports rich, so only evaluate.py's body imports it."""
+"""The table of skelfew-eval; imports rich, so only evaluate.py's body imports it."""
 
 import shutil
 import sys

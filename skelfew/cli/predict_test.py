@@ -1,4 +1,4 @@
-"""What ``skelfew-predict --test`` prints: how many of other recordings are recognised."""
+"""The table of ``skelfew-predict --test``: how many of other recordings are recognised."""
 
 from pathlib import Path
 

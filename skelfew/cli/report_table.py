@@ -1,4 +1,4 @@
-"""What skelfew-report prints for people; imports rich, so only report.py's body imports it."""
+"""The table of skelfew-report; imports rich, so only report.py's body imports it."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""How a training run is configured: frozen dataclasses, three presets, JSON. Standard library only.
+"""Settings of a training run: frozen dataclasses, three presets, JSON. Standard library only.
 
 ``paper`` holds the numbers as printed by Lu et al., also where they collapse; ``recommended``, the
 default, is what trains well; ``laptop`` takes seconds to minutes on a processor.
@@ -126,7 +126,7 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """How skeletons become network input; the rest follows from the dataset.
+    """Settings of the network input; the rest follows from the dataset.
 
     Attributes:
         frames: T after resampling, None for the dataset's own (64; 52 for NW-UCLA).
@@ -163,7 +163,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """Where the inputs are; what is None is found through the cache or the dataset's name.
+    """Paths of the inputs; None is found through the cache or the dataset's name.
 
     Attributes:
         match: ``manifest`` wants the cache's manifest and skeletons by hash; ``ids`` is content

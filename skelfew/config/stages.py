@@ -1,4 +1,4 @@
-"""What the settings of training stages have in common. Standard library only.
+"""Settings that training stages have in common. Standard library only.
 
 A stage's own settings are in its module, e.g. ``skelfew.training.stages.transfer.TransferConfig``.
 """

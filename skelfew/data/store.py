@@ -207,7 +207,7 @@ class SkeletonStore:
 
     @property
     def preprocessing(self) -> Document | None:
-        """What the reader declared of how these skeletons become network input.
+        """Preprocessing that the reader declared for these skeletons.
 
         Settings of ``Pipeline``; None in stores of earlier versions, which declare nothing.
         """
@@ -228,7 +228,7 @@ class SkeletonStore:
 
     @property
     def coordinates(self) -> int:
-        """How many of the values of a joint are its position: 3, or 2 in pictures.
+        """Number of values of a joint that are its position: 3, or 2 in pictures.
 
         A third value of 2D joints is a confidence.
         """

@@ -26,7 +26,7 @@ _BOX = (255, 200, 0)
 
 
 class VideoFrames(Protocol):
-    """What ``VIDEO_READER`` returns.
+    """Frames of a video, as ``VIDEO_READER`` returns them.
 
     Attributes:
         pictures: RGB uint8 (T, h, w, 3), a part of the picture, reduced.
@@ -47,7 +47,7 @@ class VideoFrames(Protocol):
 
 @dataclass(frozen=True)
 class SampleStyle:
-    """How a sample is drawn.
+    """Settings of a drawing.
 
     Attributes:
         views: Of ``stage.VIEWS``, one panel each.

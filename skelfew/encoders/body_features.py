@@ -1,4 +1,4 @@
-"""What TCN-Oneshot reads of a body: distances between joints, their places, angles of bones.
+"""Input features of TCN-Oneshot: distances between joints, their places, angles of bones.
 
 Source: Sabater et al., "One-shot action recognition in challenging therapy scenarios", CVPR
 Workshops 2021. Their code is under the GPL; this is written from a description of it.

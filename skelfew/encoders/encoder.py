@@ -1,4 +1,4 @@
-"""What every skeleton encoder is, whatever it is made of."""
+"""Base class of all skeleton encoders."""
 
 from abc import ABC, abstractmethod
 from typing import get_args

@@ -1,4 +1,4 @@
-"""What can be read from an encoder: the pooled feature, or what a head wants instead."""
+"""Outputs of an encoder: the pooled feature, or the maps that some heads read."""
 
 from collections.abc import Callable
 from typing import cast

@@ -1,4 +1,4 @@
-"""What result documents say that is known without PyTorch, and which query was called what."""
+"""Parts of result documents that need no PyTorch, and the answer to each query."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
 
 
 class Answers:
-    """Which queries were taken for which class, for looking at them later."""
+    """The class that each query was taken for."""
 
     def __init__(self) -> None:
         self._cells: dict[tuple[int, int], dict[str, None]] = {}

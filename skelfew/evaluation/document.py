@@ -36,7 +36,7 @@ WITHIN = ("view", "subject", "replication", "setup")
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """How it is evaluated.
+    """Settings of an evaluation.
 
     Attributes:
         classifiers: By the name that the table shows; none: each subject's own, or zero shots.
@@ -353,7 +353,7 @@ def _notes(
     mode: str,
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]],
 ) -> list[str]:
-    """What has to be read together with the numbers."""
+    """Return the notes that belong to the numbers."""
     notes = list(dict.fromkeys(note for s in subjects for note in s.notes))
     protocol = tasks[0][1]
     if mode == "exemplars":

@@ -57,7 +57,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Result:
-    """What one classifier reached on one split.
+    """Scores of one classifier on one split.
 
     Attributes:
         micro: Share of all queries classified correctly; the field's "accuracy".

@@ -1,4 +1,4 @@
-"""What can be evaluated: the encoder of a run, an encoder file, or raw skeletons."""
+"""Sources of features to evaluate: the encoder of a run, an encoder file, or raw skeletons."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ from skelfew.runs.inputs import find_inputs
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: something that turns samples into features.
+    """A source of features to evaluate.
 
     Attributes:
         name: Run, encoder file or ``raw skeletons``.

@@ -1,4 +1,4 @@
-"""What is explained: the way from one recording to the logits of the classes, with gradients."""
+"""The way from one recording to the logits of the classes, with gradients."""
 
 import copy
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ FORMAT = "skelfew-explanation"
 
 @dataclass(frozen=True)
 class Search:
-    """How an explanation is computed.
+    """Settings of an explanation.
 
     Attributes:
         steps: Gradient steps of the search for the boundary.
@@ -67,7 +67,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a sample was taken for the class that it was taken for.
+    """Attribution of a sample's verdict.
 
     Attributes:
         sample: Its row of the manifest.

@@ -34,7 +34,7 @@ _INK, _PALE = "#1e1e22", "#66666c"
 
 @dataclass(frozen=True)
 class HeatmapStyle:
-    """How explanations are drawn.
+    """Settings of a heatmap.
 
     Attributes:
         bins: Columns of the heatmap, at most; the paper's have about 16.

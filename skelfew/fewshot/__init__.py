@@ -75,7 +75,7 @@ def scored_by() -> list[str]:
 
 
 class Classifier(Protocol):
-    """What evaluate needs of a classifier."""
+    """Interface of a few-shot classifier."""
 
     def scores(
         self, support: "Tensor", query: "Tensor", ways: int, classes: "Tensor | None" = None

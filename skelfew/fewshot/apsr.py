@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Relevance(nn.Module):
-    """What texts say of parts and classes; nothing of it is learned.
+    """Relevance of parts to classes, from texts; nothing of it is learned.
 
     Attributes:
         classes: Class numbers, ascending, (C,).

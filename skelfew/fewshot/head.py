@@ -1,4 +1,4 @@
-"""What a head is: a matcher of supports and queries that an encoder can be trained through."""
+"""Base class of heads: matchers of supports and queries that train an encoder."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -101,7 +101,7 @@ class HeadClassifier:
 
     @property
     def reads(self) -> str:
-        """What the head takes from the encoder."""
+        """Name of the encoder output that the head reads."""
         return self.head.reads
 
     def scores(

@@ -1,4 +1,4 @@
-"""What a few-shot classifier returns."""
+"""Result of a few-shot classifier."""
 
 from typing import NamedTuple
 

@@ -51,7 +51,7 @@ class SMAM(Head):
 
     @staticmethod
     def _found(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """How well each position is found again, of queries and of classes, both (M, N, P).
+        """Return how well each position is found again, of queries and of classes, both (M, N, P).
 
         The cosines (N * P, P) of one query at a time, so that they stay in a processor's cache.
         """

@@ -1,4 +1,4 @@
-"""What one foreign file may cost: every reader counts here, before it does the work.
+"""Limits on one foreign file: every reader counts here, before it does the work.
 
 A file of a few bytes can claim, or unpack to, anything. A reader takes what it is about to hold
 in memory from one ``ReadBudget`` a file, and counts what it is about to walk through. With at
@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 
 
 class ReadBudget:
-    """What reading a file may still cost.
+    """Memory and work that reading a file may still use.
 
     Args:
         where: The file, for messages.

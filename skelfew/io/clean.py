@@ -27,7 +27,7 @@ def _shows(character: str) -> bool:
 
 
 def one_line(text: object) -> str:
-    """As ``printable``, on one line."""
+    """Return ``printable`` text on one line."""
     return " ".join(printable(text).split("\n"))
 
 

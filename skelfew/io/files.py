@@ -113,7 +113,7 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
 
 
 def read_json_object(path: Path, most: int = MOST_BYTES) -> Document:
-    """As ``read_json``, for a file that holds an object."""
+    """Return ``read_json`` of a file that holds an object."""
     value = read_json(path, most)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {shown(value)}, expected an object")

@@ -42,14 +42,14 @@ def _refuse(what: object) -> _Refused:
 
 
 class _StandIn:
-    """What a pickle may give a state to."""
+    """Classes that a pickle may give a state to."""
 
     def __setstate__(self, state: object) -> None:
         pass
 
 
 class _Config(_StandIn, dict):
-    """What a yacs CfgNode becomes: a dict; the attributes that it sets on itself are dropped."""
+    """Replaces a yacs CfgNode by a dict; the attributes that it sets on itself are dropped."""
 
 
 class _Ordered(_StandIn, dict):
@@ -125,7 +125,7 @@ def _frombuffer(data: object, kind: object, shape: object, order: object) -> np.
 
 
 def _latin1(text: object, encoding: object) -> bytes:
-    """How protocol 2 writes bytes; ``codecs.encode`` itself would look codecs up by name."""
+    """Return bytes of protocol 2; ``codecs.encode`` itself would look codecs up by name."""
     if encoding != "latin1" or not isinstance(text, str):
         raise _refuse(f"it holds bytes in the encoding {brief(encoding)}")
     return text.encode("latin1")

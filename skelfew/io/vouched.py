@@ -1,4 +1,4 @@
-"""Which files were found to be what their digest says: a full check once, then size and time.
+"""Files whose digest was checked: a full check once, then size and time.
 
 Kept in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``), a small file each. Where
 that cannot be written, files are checked whenever they are opened, as small ones always are.

@@ -1,4 +1,4 @@
-"""What turns recordings into features: the encoder of a run, or the raw joints without any."""
+"""Recordings to features: the encoder of a run, or the raw joints without any."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -116,7 +116,7 @@ class Model:
 
     @property
     def measure(self) -> Measure:
-        """How similar the features of recordings are to those of actions."""
+        """Return similarities of recordings to actions."""
         return MEASURES[self.compared_by]
 
     def apart(self, support: Tensor, features: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class Model:
 
     @property
     def coordinates(self) -> int:
-        """How many values of a joint are its position."""
+        """Number of values of a joint that are its position."""
         return self.pipeline.coordinates
 
     def fit(self, clip: Clip, map_joints: bool = False) -> Clip:

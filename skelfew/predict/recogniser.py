@@ -29,7 +29,7 @@ Source = str | Path | np.ndarray | Clip
 
 
 class Reading(NamedTuple):
-    """How arrays and keypoints are read; the arguments of ``read_clips``."""
+    """Settings of reading arrays and keypoints; the arguments of ``read_clips``."""
 
     layout: Layout
     options: Mapping[str, str]
@@ -38,7 +38,7 @@ class Reading(NamedTuple):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a recording shows.
+    """The answer for one recording.
 
     Attributes:
         name: Of the recording.

@@ -63,7 +63,7 @@ class Clip:
 
     @property
     def frames(self) -> int:
-        """T."""
+        """Number of frames T."""
         return int(self.positions.shape[1])
 
     @property

@@ -11,7 +11,7 @@ from skelfew.predict.similarity import Measure, by_cosine, left_out
 
 @dataclass(frozen=True)
 class Rejection:
-    """What is less similar than ``threshold`` to every action is none of them.
+    """Rejects recordings that are less similar than ``threshold`` to every action.
 
     Attributes:
         threshold: Similarity to the nearest action.

@@ -1,4 +1,4 @@
-"""How similar recordings are to taught actions, and how sure that makes one."""
+"""Similarity of recordings to taught actions, and confidence."""
 
 import math
 from collections.abc import Callable

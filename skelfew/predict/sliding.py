@@ -56,7 +56,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Found:
-    """What windows show.
+    """The answer for a window.
 
     Attributes:
         near: Distances to the actions (n, N).
@@ -328,7 +328,7 @@ class Stream:
 
     @property
     def why(self) -> str:
-        """What became of the decisions, in words."""
+        """Return a summary of the decisions."""
         text = f"{self.decisions} decisions, {self._given} actions"
         if self._given:
             return text

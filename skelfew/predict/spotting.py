@@ -1,4 +1,4 @@
-"""Which windows of a long recording show taught actions, and which of them to report.
+"""Windows of a long recording that show taught actions, and the choice among them.
 
 A window of any length is compared with every exemplar. Its distance to an action is that to the
 nearest exemplar in the units of the action, how far its exemplars lie apart, so that one threshold
@@ -33,7 +33,7 @@ _FAR = 1e3
 
 @dataclass(frozen=True)
 class Spotter:
-    """What was learned from a support set.
+    """Thresholds learned from a support set.
 
     Attributes:
         labels: Action of each exemplar (S,), 0 .. N - 1.

@@ -1,4 +1,4 @@
-"""What runs reached, for people: a table in several formats, and an HTML page in one file.
+"""Reports of runs: a table in several formats, and an HTML page in one file.
 
     facts = [read_run(Run.open("runs/one"))]
     table = as_text(rows_of(facts), "markdown")

@@ -1,4 +1,4 @@
-"""What a run folder holds, read and checked once: settings, curves, scores, pictures."""
+"""The contents of a run folder, read and checked once: settings, curves, scores, pictures."""
 
 import hashlib
 import math
@@ -68,7 +68,7 @@ class Score:
 
     @property
     def test(self) -> str:
-        """What it was put to, in a few words."""
+        """Return the settings in a few words."""
         name = {"exemplars": "", "texts": ", texts alone"}.get(self.mode, f", {self.mode}")
         classes = "" if self.classes == "novel" else f", {self.classes} classes"
         if len(self.splits) > 1:

@@ -1,4 +1,4 @@
-"""Which class was taken for which: matrix, bars, and the pairs that are confused most."""
+"""Confusions of classes: matrix, bars, and the pairs that are confused most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

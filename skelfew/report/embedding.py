@@ -1,4 +1,4 @@
-"""Where samples of the scored classes lie in the encoder's space, seen from two directions."""
+"""Map of the scored samples in the encoder's space, on two axes."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -81,7 +81,7 @@ def _header(title: str, runs: Sequence[RunFacts], parts: Sequence[RunPart]) -> S
 
 
 def _lead(runs: Sequence[RunFacts]) -> Iterator[str]:
-    """What a single run comes to, in a sentence."""
+    """Return the result of a single run in a sentence."""
     score = runs[0].shown if len(runs) == 1 else None
     if score is None:
         return
@@ -157,7 +157,7 @@ def _score(facts: RunFacts, score: Score) -> Safe:
 
 
 def _quoted(rows: Sequence[tuple[RunFacts, Score]]) -> Safe | None:
-    """What the paper reports for the same data set and shots, as a table for each."""
+    """Return the paper's numbers for the same data set and shots, a table for each."""
     places: dict[tuple[str, int], dict[tuple[float, str, str], bool]] = {}
     for facts, score in rows:
         for quote in quotes_of(facts, score):

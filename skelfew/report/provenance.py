@@ -1,4 +1,4 @@
-"""Where a run comes from: data, settings, commands, machine."""
+"""Provenance of a run: data, settings, commands, machine."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence

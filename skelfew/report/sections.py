@@ -19,7 +19,7 @@ _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 @dataclass(frozen=True)
 class PageStyle:
-    """What goes into a page.
+    """Settings of a page.
 
     Attributes:
         pairs: Pairs of classes whose mistakes are shown, at most.

@@ -106,7 +106,7 @@ def _others(path: Path, head: Values) -> list[Document]:
 
 
 def _identity(group: Values) -> list[Any]:
-    """What tells a group from others; files of earlier versions do not name caches."""
+    """Return the key of a group; files of earlier versions do not name caches."""
     return [group.get(key, {}) for key in _GROUP]
 
 
@@ -235,7 +235,7 @@ def _command(table: Table, head: Values, page: Path) -> str:
 
 
 def _about(table: Table, head: Values, summary: TableSummary) -> str:
-    """What a reader needs to judge the numbers: protocol, budget, machine, time."""
+    """Return the facts behind the numbers: protocol, budget, machine, time."""
     total = table.budgets[head["budget"]].total(head["dataset"])
     text = f"Protocol {head['protocol']}, {head['count']} {head['over']}, "
     text += "epochs and episodes as the preset has them" if total is None else (

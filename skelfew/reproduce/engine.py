@@ -25,7 +25,7 @@ _GRACE = 120.0  # seconds that workers have to save their state
 
 @dataclass
 class Outcome:
-    """What a run of the engine came to.
+    """Outcome of a run of the engine.
 
     Attributes:
         done: Units that were run now.

@@ -89,7 +89,7 @@ def expand(request: Request) -> Work:
 
 
 def _start(request: Request) -> RunPlace:
-    """Where everything but the cache is found."""
+    """Return the paths of all inputs but the cache."""
     rule = request.table.datasets.get(request.dataset)
     if rule is None:
         known = ", ".join(request.table.datasets)

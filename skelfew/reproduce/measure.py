@@ -1,4 +1,4 @@
-"""What a clip costs on this machine: a few steps of a unit's own training."""
+"""Cost of a clip on this machine: a few steps of a unit's own training."""
 
 import contextlib
 import os

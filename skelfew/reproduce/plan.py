@@ -1,4 +1,4 @@
-"""What a request would run: units, the same as single commands, and what they cost."""
+"""Plan of a request: its units, the same as single commands, and their cost."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""What the units gave: one JSON line each in runs/reproduce/records.jsonl, by key."""
+"""Results of the units: one JSON line each in runs/reproduce/records.jsonl, by key."""
 
 import json
 from pathlib import Path

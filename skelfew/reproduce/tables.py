@@ -86,7 +86,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is trained.
+    """Amount of training.
 
     Attributes:
         samples: Clips that every row passes through the encoder, all stages together; None leaves
@@ -111,7 +111,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class FileRule:
-    """Where a cache or initial weights are looked for; ``{dataset}`` is filled in.
+    """Path of a cache or of initial weights; ``{dataset}`` is filled in.
 
     Attributes:
         path: The place, unless the command line names another one.
@@ -124,7 +124,7 @@ class FileRule:
 
 @dataclass(frozen=True)
 class DatasetRule:
-    """What is special about a data set in a table."""
+    """Settings of a data set in a table."""
 
     protocol: str | None = None
     validation_protocol: str | None = None

@@ -1,4 +1,4 @@
-"""What is asked for and what it comes to: requests, units of work, and the rows they serve."""
+"""Requests, units of work, and the rows that they serve."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,12 +68,12 @@ class Unit:
 
     @property
     def unit(self) -> str:
-        """What it is one of: ``seed 3`` or ``split 3``."""
+        """Name of its seed or split: ``seed 3`` or ``split 3``."""
         return f"split {self.split}" if self.split else f"seed {self.seed}"
 
     @property
     def speed_key(self) -> tuple[object, ...]:
-        """What the time a clip takes depends on, besides the machine."""
+        """The settings on which the time of a clip depends."""
         c = self.config
         if c is None:
             return ()
@@ -89,7 +89,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be run.
+    """Table, rows, data and budget to be run.
 
     Attributes:
         table: The table.
@@ -141,7 +141,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Work:
-    """What a request comes to.
+    """The units of a request.
 
     Attributes:
         units: To be run, in this order.

@@ -111,7 +111,7 @@ def _do(unit: Unit, folder: Path, keep: bool) -> Document:
 
 
 def _changed(unit: Unit) -> Document | None:
-    """What differs from the preset, without where things are."""
+    """Return the changes from the preset, without paths."""
     if unit.config is None:
         return None
     return {

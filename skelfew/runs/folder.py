@@ -113,7 +113,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """What ``--resume`` reads."""
+        """The checkpoint, which ``--resume`` reads."""
         return self.path / "checkpoint.safetensors"
 
     @property

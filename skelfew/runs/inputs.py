@@ -22,7 +22,7 @@ from skelfew.io.files import Document
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a training run reads.
+    """The inputs of a training run.
 
     Attributes:
         manifest: The dataset's samples.

@@ -1,4 +1,4 @@
-"""Which base-class samples a run trains on: all of them, or nested parts (Table II's axis)."""
+"""The base-class samples that a run trains on: all of them, or nested parts (Table II's axis)."""
 
 import torch
 

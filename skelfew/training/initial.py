@@ -1,4 +1,4 @@
-"""What the encoder that a run starts from was trained on, as far as its file says."""
+"""Training data of the encoder that a run starts from, as far as its file says."""
 
 from skelfew.cache import TeacherCache
 from skelfew.cache.tools.compare import differences

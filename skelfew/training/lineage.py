@@ -1,4 +1,4 @@
-"""What an encoder was trained on, as it is written into its file."""
+"""Training data of an encoder, as written into its file."""
 
 from collections.abc import Sequence
 

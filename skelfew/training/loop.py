@@ -52,7 +52,7 @@ class NotFiniteError(SkelfewError):
 
 @dataclass
 class Position:
-    """Where in a stage the run is; all of it goes into the checkpoint.
+    """Position of the run in a stage; all of it goes into the checkpoint.
 
     Attributes:
         stage: Index of the stage.

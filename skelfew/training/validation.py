@@ -1,4 +1,4 @@
-"""How well an encoder tells classes apart that it was not trained on: the validation classes."""
+"""Validation: one-shot accuracy on classes that the encoder was not trained on."""
 
 import torch
 from torch import nn

@@ -56,7 +56,7 @@ class Action:
         return 2 if self.apart else 1
 
     def elements(self) -> set[tuple[str, str]]:
-        """What the class is made of: its motions, and the sides of the parts that move."""
+        """The class's motions, and the sides of the parts that move."""
         return {("motion", s.motion) for s in self.steps} | {
             (s.part, s.side) for s in self.steps if s.side
         }

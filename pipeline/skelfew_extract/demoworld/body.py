@@ -64,7 +64,7 @@ class Proportions:
 
 @dataclass
 class Pose:
-    """What a body does over T frames; every channel starts at standing idle.
+    """Pose of a body over T frames; every channel starts at standing idle.
 
     Attributes:
         place: (T, 3) position: metres to its right, metres forwards, yaw to the right.

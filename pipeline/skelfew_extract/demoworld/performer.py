@@ -1,4 +1,4 @@
-"""Who performs, and how: subjects with their proportions, clothes and habits."""
+"""Subjects of the demo world: their proportions, clothes and habits."""
 
 from dataclasses import dataclass
 
@@ -150,7 +150,7 @@ def _kept_hanging(hand: np.ndarray, pose: Pose) -> np.ndarray:
 
 
 def _fidget(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """What an idle hand does now and then: somewhere near the body and back, (T, 3)."""
+    """Random movement of an idle hand: near the body and back, (T, 3)."""
     goal = rng.uniform([-0.3, 0.1, 0.1], [0.15, 0.8, 0.5])
     start, length = rng.uniform(0.0, 0.6), rng.uniform(0.3, 0.6)
     inside = np.clip((np.linspace(0, 1, frames) - start) / length, 0, 1)

@@ -34,7 +34,7 @@ _ID = re.compile(r"A(\d{3})P(\d{3})C(\d)R(\d{3})")
 
 @dataclass(frozen=True, order=True)
 class Spec:
-    """Which sample: ``A003P001C2R001`` is class 3 by subject 1 before camera 2, first time."""
+    """Names a sample: ``A003P001C2R001`` is class 3 by subject 1 before camera 2, first time."""
 
     class_id: int
     subject: int

@@ -76,7 +76,7 @@ class TeacherFactory:
 
     @property
     def place(self) -> Document:
-        """What Ray is to reserve for one."""
+        """Resources that Ray reserves for one teacher."""
         return {"num_cpus": 0, "num_gpus": 1} if self.device == "cuda" else {"num_cpus": 1}
 
 
@@ -135,7 +135,7 @@ def extract_on(
 
 @dataclass(frozen=True)
 class _RayPlan:
-    """What the processes of the nodes must know; Ray keeps one copy a node."""
+    """Settings of the processes on the nodes; Ray keeps one copy a node."""
 
     manifest: Manifest
     skeletons: Path | None
@@ -198,7 +198,7 @@ def _stream(
 
 @dataclass(frozen=True)
 class _Decoder:
-    """What a process of a node keeps from one window to the next."""
+    """Objects that a process keeps from one window to the next."""
 
     plan: str  # which it is for
     known: _RayPlan

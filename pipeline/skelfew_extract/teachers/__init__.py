@@ -40,7 +40,7 @@ Precision = Literal["float32", "bfloat16"]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a teacher takes, known without its weights.
+    """Input format of a teacher, known without its weights.
 
     Attributes:
         frames: T, frames of a clip.
@@ -59,7 +59,7 @@ class Shape:
 
 
 class Teacher(Protocol):
-    """What the extraction engine asks of a teacher.
+    """Interface of a teacher of videos.
 
     Attributes:
         name: Key of ``TEACHERS``.
@@ -102,7 +102,7 @@ class Teacher(Protocol):
 
 
 class TextTeacher(Protocol):
-    """What extraction asks of a teacher that reads sentences and sees no video.
+    """Interface of a teacher that reads sentences and sees no video.
 
     Attributes:
         name: How provenance calls it.

@@ -50,12 +50,12 @@ class ActionCheckpoint:
 
     @property
     def eps(self) -> float:
-        """Of the fusion's layer norms."""
+        """Epsilon of the fusion's layer norms."""
         return PORTED_EPS if self.ported else ORIGINAL_EPS
 
     @property
     def advice(self) -> str:
-        """What it looks like, as a clause."""
+        """Description of the file, as a clause."""
         fitting = [v.name for v in ACTION_VARIANTS.values() if self._fits(v)]
         if not fitting:
             return "no known variant has these shapes"

@@ -1,4 +1,4 @@
-"""What every teacher of clips checks, and how it goes through them."""
+"""Input checks and batches, shared by all teachers of clips."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""What teachers share that encode frames one by one and whose texts know no clip."""
+"""Common code of teachers that encode frames one by one and whose texts depend on no clip."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -99,7 +99,7 @@ class SentenceEncoder:
 
 
 class SentenceSettings:
-    """What a sentence-transformers folder says beside its transformer.
+    """Settings of a sentence-transformers folder beside its transformer.
 
     Attributes:
         pooling: "mean" of the tokens, or "cls", the first one.

@@ -114,7 +114,7 @@ class PromptLayer(nn.Module):
 
 
 class PromptGenerator(nn.Module):
-    """What a video adds to the text of each label (video-specific prompting, Sec. 3.3)."""
+    """Video-specific prompting (Sec. 3.3): adds to the text of each label."""
 
     def __init__(self, dim: int, heads: int, layers: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What must hold before a teacher cache is believed: format, shapes, codecs, sizes, provenance.
+"""Checks of a teacher cache when it is opened: format, shapes, codecs, sizes, provenance.
 
 A cache may come from anywhere, so nothing here trusts what its metadata claim, and no check reads
 or allocates in proportion to a claimed shape.

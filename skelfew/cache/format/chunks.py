@@ -1,4 +1,4 @@
-"""What a chunk's bytes unpack to: found before they are given to a codec, and checked after.
+"""Sizes that chunks unpack to: found before they are given to a codec, and checked after.
 
 Codecs allocate what a header asks for, or go on as long as there is input: a megabyte of zstd can
 become thirty gigabytes. Here sizes are read from the headers of all frames, and gzip is counted
@@ -33,7 +33,7 @@ _ZSTD_MAGIC, _ZSTD_SKIPPED, _ZSTD_BLOCK = 0xFD2FB528, 0x184D2A5, 1 << 17
 
 @dataclass(frozen=True)
 class ChunkLimit:
-    """What a chunk of a checked array can be.
+    """Limits of a chunk of a checked array.
 
     Attributes:
         rows: Rows of a chunk.

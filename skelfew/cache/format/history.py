@@ -1,4 +1,4 @@
-"""Which steps made a cache: the attributes ``zarr_conventions`` and ``provenance:steps``.
+"""The steps that made a cache: the attributes ``zarr_conventions`` and ``provenance:steps``.
 
 cache/README.md says what of the Zarr provenance convention could be established.
 """

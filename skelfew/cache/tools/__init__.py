@@ -1,1 +1,1 @@
-"""What skelfew-cache does: a file for each subcommand."""
+"""The subcommands of skelfew-cache, a file each."""

@@ -1,4 +1,4 @@
-"""What a cache is, on one card: for people and as JSON."""
+"""Summary of a cache: for people and as JSON."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""How two caches differ: sample by sample, and in what they say about their making."""
+"""Differences of two caches: sample by sample, and in provenance."""
 
 import json
 from pathlib import Path

@@ -22,7 +22,7 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """Where the arrays of an import are.
+    """Names of the arrays of an import.
 
     Attributes:
         path: The npz, npy or HDF5 file.
@@ -41,7 +41,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a receiver must know about imported features.
+    """Provenance of imported features.
 
     Attributes:
         teacher: Name of the model.

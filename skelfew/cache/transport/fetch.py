@@ -220,7 +220,7 @@ def _same(file: Path, text: str) -> bool:
 
 
 class _Room:
-    """How many bytes of a store may still come: what it claims, twice, if the disk has so many."""
+    """Return how many bytes a store may have: twice what it claims, if the disk has so many."""
 
     def __init__(self, place: Place, new: Path, arrays: Mapping[str, Array]):
         rows = arrays["text"].shape[0]

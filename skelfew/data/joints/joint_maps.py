@@ -80,7 +80,7 @@ def _recipes(joint: str) -> tuple[Recipe, ...]:
 
 @dataclass(frozen=True)
 class JointMap:
-    """How the joints of ``target`` come from those of ``source``.
+    """Mapping from the joints of ``source`` to those of ``target``.
 
     Attributes:
         source: Layout of the recordings.

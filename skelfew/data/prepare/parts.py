@@ -74,7 +74,7 @@ def _rows_file(folder: Path, block: int) -> Path:
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """What is to be read, and how; all that the parts depend on.
+    """Sources and settings of a preparation; all that the parts depend on.
 
     Attributes:
         reader: A key of ``READERS``.

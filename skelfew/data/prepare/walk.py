@@ -32,7 +32,7 @@ _OPEN_PARTS = 16
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where a prepared data set goes.
+    """Paths of a prepared data set.
 
     Attributes:
         manifest: ``manifests/NAME.csv``; the stem is the data set's name.
@@ -54,7 +54,7 @@ class Outputs:
 
     @property
     def local(self) -> Path:
-        """Where the recordings and videos lie on this machine."""
+        """The file with the folders of recordings and videos on this machine."""
         return self.manifest.with_suffix(".local.json")
 
     @property

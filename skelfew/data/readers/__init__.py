@@ -83,7 +83,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Reader:
-    """How one raw format is read. Its functions are at module level, so that processes can get them.
+    """Reader of one raw format. Its functions are at module level, so that processes can get them.
 
     Attributes:
         name: Data set name as typed on the command line.
@@ -120,7 +120,7 @@ class Reader:
 
     @property
     def coordinates(self) -> int:
-        """How many of the channels are a position: 2 in pictures, else 3."""
+        """Number of channels that are a position: 2 in pictures, else 3."""
         return 2 if self.units == "pixels" else 3
 
 

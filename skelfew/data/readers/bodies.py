@@ -1,4 +1,4 @@
-"""Who is who: two bodies from the people of each frame, and joints that were not found."""
+"""Two bodies from the people of each frame, and joints that were not found."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -168,7 +168,7 @@ def _alternates(rows: np.ndarray) -> bool:
 
 
 def _real_rows(pairs: np.ndarray) -> np.ndarray:
-    """Of rows (T, 40, 3) return those in the world, not on the screen, (T, 20, 3)."""
+    """Return the rows of (T, 40, 3) that are in the world, not on the screen, (T, 20, 3)."""
     first, second = pairs[:, 0::2], pairs[:, 1::2]
     # Positions on a screen are never negative; in the world, half of the room is.
     return second if (second < 0).sum() > (first < 0).sum() else first

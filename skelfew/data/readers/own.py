@@ -46,7 +46,7 @@ _NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the p
 
 @dataclass(frozen=True)
 class JointKind:
-    """What the joints of a data set are: the same for all its recordings.
+    """Format of the joints of a data set, the same for all its recordings.
 
     Attributes:
         channels: C.

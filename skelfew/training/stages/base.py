@@ -1,4 +1,4 @@
-"""What a training stage is: something that knows its model, its steps and its measurements.
+"""Base class of training stages: model, steps and measurements.
 
 The loop in ``skelfew.training.loop`` owns optimiser, schedule, checkpoints and progress, so a
 stage is a class with these few members and a line in ``STAGES``.
@@ -17,7 +17,7 @@ from skelfew.training.data import TrainingData
 
 @dataclass(frozen=True)
 class Batch:
-    """What goes into one step.
+    """Input of one step.
 
     Attributes:
         rows: Rows of the training data, (B,).
@@ -34,7 +34,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """What one forward pass gave.
+    """Result of one forward pass.
 
     Attributes:
         loss: Scalar with gradient.

@@ -1,4 +1,4 @@
-"""What stages have in common that pass over all base samples: order, views, batches."""
+"""Common code of stages that pass over all base samples: order, views, batches."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What ``direct`` and ``infonce`` share: a projector to the teacher's width, targets that stay."""
+"""Common code of ``direct`` and ``infonce``: a projector to the teacher's width, fixed targets."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
