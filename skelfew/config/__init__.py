@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
+from skelfew.config import stages
 from skelfew.config.stages import OptimizerConfig, PassesConfig, TeacherConfig
 from skelfew.data.input import Facing, InputKind, MissingBody, Root, Size, Stream
 from skelfew.encoders import ENCODERS, BodyPool
@@ -265,7 +266,7 @@ class TrainConfig:
         """Build the configuration from what ``to_dict`` returned; unknown keys are errors."""
         plain = dict(values)
         of_stage = {
-            stage: from_plain(STAGES.load(stage).Config, plain.pop(stage), f"{stage}.")
+            stage: from_plain(config_of(stage), plain.pop(stage), f"{stage}.")
             for stage in [*plain]
             if stage in STAGES
         }
@@ -300,12 +301,20 @@ class TrainConfig:
         return {k: [start.get(k), own[k]] for k in own if own[k] != start.get(k)}
 
 
+def config_of(stage: str) -> Any:
+    """Return the class of a stage's settings, without loading a stage of our own."""
+    STAGES.check(stage)
+    module, _, name = STAGES[stage].partition(":")
+    own = getattr(stages, f"{name}Config", None) if module.startswith("skelfew.") else None
+    return own or STAGES.load(stage).Config
+
+
 @functools.cache
 def stage_settings(stage: str, preset: str = "recommended") -> Any:
     """Return the settings with which a stage starts in a preset, a ``Config`` of its class."""
     if stage not in STAGES:
         raise ConfigError(f"no stage {stage!r}; there are {', '.join(STAGES)}")
-    settings = STAGES.load(stage).Config()
+    settings = config_of(stage)()
     for key, value in PRESETS.get(preset, {}).items():
         name, _, rest = key.partition(".")
         if name == stage:

@@ -8,54 +8,19 @@ the row in Table VII could not be checked, is in docs/training.md.
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config.stages import OptimizerConfig, PassesConfig, ProjectionWidth
+from skelfew.config.stages import AimCLRConfig
 from skelfew.data.input import views
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import Count, NotNegative, Positive, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class AimCLRConfig(PassesConfig):
-    """AimCLR (Guo et al., AAAI 2022), numbers of its configuration for NTU-60 but for the schedule.
-
-    Attributes:
-        decay: Weight of the old key encoder in the moving average.
-        queue: Number of keys that are remembered as negatives.
-        temperature: Of the cosines.
-        projection_dim: Output width of the heads.
-        keep: Attention above which a part of the feature map is dropped.
-        mining_from: Share of the epochs after which nearest neighbours count as positives.
-        time_flip: Play half of the extreme views backwards (off in the released configuration).
-        collapse: Stop when the spread of the keys falls below this share of its first value; 0 for
-            never.
-    """
-
-    epochs: Count = 300
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig("sgd", lr=0.1, weight_decay=1e-4, decay_all=True)
-    )
-    decay: Share = 0.999
-    queue: Count = 32768
-    temperature: Positive = 0.07
-    projection_dim: ProjectionWidth = 128
-    keep: Share = 0.7
-    mining_from: Share = 0.5
-    time_flip: bool = False
-    collapse: NotNegative = 0.1
-    views: ClassVar[int] = 2  # the normal and the extreme one pass through the trained encoder
-
 
 _SHEAR = 0.5
 _MAIN, _OTHER = 30.0, 1.0  # largest angles, degrees

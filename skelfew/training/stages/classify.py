@@ -7,56 +7,22 @@ varies between performances of one action and so should not count.
 """
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config.stages import Batch as BatchSize
-from skelfew.config.stages import OptimizerConfig, PassesConfig
+from skelfew.config.stages import ClassifyConfig
 from skelfew.data.input.augment import mirror
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import encode
 from skelfew.encoders.temporal import SkeletonTemporal
 from skelfew.errors import SkelfewError
-from skelfew.fields import Count, Positive, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class ClassifyConfig(PassesConfig):
-    """Classification of the base classes by cosine softmax; what ``laptop`` trains.
-
-    Attributes:
-        epochs: Least number of passes over the base samples.
-        clips: Least number of clips, in as many passes as it takes.
-        temperature: Divides the cosines, at first; it is learned.
-        mirrored: Take the mirror images of clips as further classes.
-        whiten: Share of the mean variance in the scatter within base classes, by which features
-            are whitened at the end; 0 for no whitening.
-        text_ridge: With a teacher cache: penalty of the map from texts to features, as a multiple
-            of the mean squared length of the centred base texts.
-    """
-
-    epochs: Count = 5
-    clips: Count = 15_000
-    batch: BatchSize = 64
-    temperature: Positive = 0.1
-    mirrored: bool = False
-    whiten: Share = 0.1
-    text_ridge: Positive = 1.0
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(lr=3e-3, weight_decay=0.01, decay_all=True)
-    )
-
-    def passes(self, samples: int) -> int:
-        """Return the number of passes over so many base samples."""
-        return max(self.epochs, -(-self.clips // max(samples, 1)))
 
 
 class CosineSoftmax(nn.Module):

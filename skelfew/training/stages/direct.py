@@ -4,28 +4,15 @@ What is left of the transfer without its moving average, its target projector an
 The paper does not run it.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelfew.config.stages import DirectConfig
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.training.data import TrainingData
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_loss
-from skelfew.training.stages.projected import Projected, ProjectorConfig
-
-
-@dataclass(frozen=True)
-class DirectConfig(ProjectorConfig):
-    """Regression to the teacher's feature, an ablation of ours.
-
-    Attributes:
-        loss: ``cosine``: 2 - 2 cos; ``l2``: the squared Euclidean distance.
-    """
-
-    loss: Literal["cosine", "l2"] = "cosine"
+from skelfew.training.stages.projected import Projected
 
 
 def regression_loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:

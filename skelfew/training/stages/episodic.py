@@ -1,69 +1,22 @@
 """Stage ``episodic``: few-shot episodes on the base classes (Sec. IV-C), with any head."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config.stages import OptimizerConfig
+from skelfew.config.stages import EpisodicConfig
 from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.data.joints.body_parts import body_parts
 from skelfew.encoders.outputs import check_output, read
-from skelfew.fewshot import HEADS, build_head
+from skelfew.fewshot import build_head
 from skelfew.fewshot.head import Head, HeadClassifier
 from skelfew.fewshot.trained import with_part
-from skelfew.fields import ConfigError, Count, Limit, OneOf, Positive, validate
 from skelfew.io.files import Document
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Stage, Step
-
-
-@dataclass(frozen=True)
-class EpisodicConfig:
-    """Episodic training on the base classes, with cosine logits in the paper (Sec. IV-C).
-
-    Attributes:
-        head: What compares queries with exemplars, a key of ``skelfew.fewshot.HEADS``.
-        head_settings: Settings of the head to change, ``KEY=VALUE`` each (docs/heads.md).
-        episodes: How many in all.
-        epoch_episodes: After how many an epoch ends (a row of metrics, a checkpoint).
-        ways: N; None for the number of novel classes, 20 at most, as far as base classes go.
-        shots: K.
-        queries: Q per class.
-        episodes_per_step: How many share one forward pass and one step.
-        scale: Of the cosines, the inverse temperature (paper: none, 1); for heads whose logits
-            are cosines.
-        learn_scale: Whether the scale is learned.
-    """
-
-    head: Annotated[str, OneOf(HEADS)] = "cosine"
-    head_settings: tuple[str, ...] = ()
-    episodes: Count = 10_000
-    epoch_episodes: Count = 200
-    ways: Annotated[int, Limit(above=0, most=10_000)] | None = None
-    shots: Annotated[int, Limit(above=0, most=10_000)] = 1
-    queries: Annotated[int, Limit(above=0, most=100_000)] = 5
-    episodes_per_step: Annotated[int, Limit(above=0, most=10_000)] = 1
-    scale: Positive = 10.0
-    learn_scale: bool = True
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig("sgd", lr=1e-2, weight_decay=1e-4, decay_all=True)
-    )
-
-    def __post_init__(self) -> None:
-        validate(self)
-        for pair in self.head_settings:
-            if "=" not in pair:
-                raise ConfigError(f"head_settings has {pair!r}; expected KEY=VALUE")
-
-    @property
-    def epochs(self) -> int:
-        """Number of epochs; the last one may be shorter."""
-        return -(-self.episodes // self.epoch_episodes)
 
 
 class Episodes(nn.Module):

@@ -7,34 +7,15 @@ Base samples have classes, and with f_t all samples of a class have the same tar
 they would ask for the impossible. ``same_class`` says what is done with them.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelfew.config.stages import InfoNCEConfig
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import Positive
 from skelfew.training.data import TrainingData
 from skelfew.training.stages.base import Batch, Step
-from skelfew.training.stages.projected import Projected, ProjectorConfig
-
-
-@dataclass(frozen=True)
-class InfoNCEConfig(ProjectorConfig):
-    """Settings of the contrast of a sample's teacher feature with those of the batch.
-
-    Attributes:
-        temperature: Of the cosines.
-        same_class: What other samples of a sample's class are to it: ``mask``: left out;
-            ``positive``: as good as its own, with equal weight; ``negative``: others like all.
-        symmetric: Mean of both directions, as in CLIP; else the skeleton looks for its target only.
-    """
-
-    temperature: Positive = 0.1
-    same_class: Literal["mask", "positive", "negative"] = "mask"
-    symmetric: bool = True
+from skelfew.training.stages.projected import Projected
 
 
 def infonce_loss(cosines: Tensor, labels: Tensor, temperature: float, same_class: str) -> Tensor:

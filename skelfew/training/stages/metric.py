@@ -4,50 +4,19 @@ Loss and miner are pytorch-metric-learning's own. The authors' code has no licen
 written from a description of it, see docs/training.md for what is different.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config.stages import Batch as BatchSize
-from skelfew.config.stages import OptimizerConfig, PassesConfig
+from skelfew.config.stages import MetricConfig
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
-from skelfew.fields import ConfigError, Count, NotNegative, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class MetricConfig(PassesConfig):
-    """Deep metric learning of SL-DML and Skeleton-DML, with one of their optimisers.
-
-    Attributes:
-        per_class: How many samples of a class come together.
-        margin: Of the triplets.
-        epsilon: Of the multi-similarity miner.
-        triplet_weight: Of the triplet loss; the cross-entropy has the rest.
-    """
-
-    batch: BatchSize = 32
-    per_class: Count = 4
-    margin: NotNegative = 0.2
-    epsilon: NotNegative = 0.1
-    triplet_weight: Share = 0.5
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig("sgd", lr=0.01, weight_decay=0.0)
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 2 <= self.per_class <= self.batch:
-            raise ConfigError(
-                f"per_class is {self.per_class}; it must lie in 2 to the batch, {self.batch}"
-            )
 
 
 class Metric(Passes):

@@ -4,28 +4,15 @@ It asks whether the teacher adds to the base labels where both may be used. The 
 it.
 """
 
-from dataclasses import dataclass
-
 import torch.nn.functional as F
 from torch import nn
 
+from skelfew.config.stages import MixedConfig
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
-from skelfew.training.stages.transfer import Transfer, TransferConfig
-
-
-@dataclass(frozen=True)
-class MixedConfig(TransferConfig):
-    """Transfer and classification of the base classes at once, an ablation of ours.
-
-    Attributes:
-        weight: Of the transfer's loss; the cross-entropy has the rest, so 0.5 is the mean of both.
-    """
-
-    weight: Share = 0.5
+from skelfew.training.stages.transfer import Transfer
 
 
 class Mixed(Transfer):

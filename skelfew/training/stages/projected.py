@@ -1,38 +1,19 @@
 """Common code of ``direct`` and ``infonce``: a projector to the teacher's width, fixed targets."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config.stages import HiddenWidth, TeacherConfig
+from skelfew.config.stages import ProjectorConfig
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import NotNegative
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_mlp
 from skelfew.training.stages.collapse import check_predictions, effective_rank, spread
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class ProjectorConfig(TeacherConfig):
-    """A projector from the encoder to the width of the teacher; nothing moves, nothing predicts.
-
-    Attributes:
-        head: The projector: ``mlp`` (BYOL's) or one ``linear`` layer.
-        hidden_dim: Width of the hidden layer of the ``mlp``.
-        collapse: Stop when the spread of the predictions falls below this share of the targets'; 0
-            for never.
-    """
-
-    head: Literal["mlp", "linear"] = "mlp"
-    hidden_dim: HiddenWidth = 4096
-    collapse: NotNegative = 0.01
 
 
 class Projected(Passes, ABC):

@@ -9,49 +9,20 @@ optimiser, is BYOL's (Grill et al., 2020) or ours, and unverified.
 
 import copy
 import math
-from dataclasses import dataclass
-from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config.stages import HiddenWidth, PassesConfig, ProjectionWidth
+from skelfew.config.stages import SkeletonBYOLConfig
 from skelfew.data.input import views
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import NotNegative, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_loss, byol_mlp
 from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class SkeletonBYOLConfig(PassesConfig):
-    """BYOL on two views of a skeleton (Moliner et al.); a reconstruction, see docs/training.md.
-
-    Attributes:
-        decay: Weight of the old target in the moving average.
-        decay_schedule: ``cosine`` lets it rise to 1 over the stage, ``constant`` does not.
-        hidden_dim: Width of the hidden layer of projectors and predictor.
-        projection_dim: Their output width.
-        output_bias: Whether their last layers have a bias; BYOL's have none.
-        multi_view: Take the second view from any camera that recorded the same performance.
-        collapse: Stop when the spread of the targets falls below this share of its first value; 0
-            for never.
-    """
-
-    decay: Share = 0.996
-    decay_schedule: Literal["cosine", "constant"] = "cosine"
-    hidden_dim: HiddenWidth = 4096
-    projection_dim: ProjectionWidth = 256
-    output_bias: bool = True
-    multi_view: bool = True
-    collapse: NotNegative = 0.1
-    views: ClassVar[int] = 2  # both pass through the trained encoder
-
 
 Pairs = tuple[tuple[int, int], ...]
 

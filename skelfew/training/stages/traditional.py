@@ -1,31 +1,14 @@
 """Stage ``traditional``: plain classification of the base classes (Table VII, "traditional")."""
 
-from dataclasses import dataclass, field
-
 import torch.nn.functional as F
 from torch import nn
 
-from skelfew.config.stages import Batch as BatchSize
-from skelfew.config.stages import OptimizerConfig, PassesConfig
+from skelfew.config.stages import TraditionalConfig
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import Count
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class TraditionalConfig(PassesConfig):
-    """Plain classification of the base classes ("traditional training" in Table VII)."""
-
-    epochs: Count = 65
-    batch: BatchSize = 64
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(
-            "sgd", lr=0.1, weight_decay=4e-4, nesterov=True, decay_all=True, warmup=5.0
-        )
-    )
 
 
 class Traditional(Passes):

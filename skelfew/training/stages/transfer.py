@@ -1,46 +1,16 @@
 """Stage ``transfer``: BYOL from cached teacher features to the encoder (Sec. IV-B)."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from skelfew.config.stages import HiddenWidth, ProjectionWidth, TeacherConfig, WidthAlign
+from skelfew.config.stages import TransferConfig
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.fields import NotNegative, Positive, Share
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import CrossModalBYOL, byol_loss
 from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
 from skelfew.training.stages.passes import Passes
-
-
-@dataclass(frozen=True)
-class TransferConfig(TeacherConfig):
-    """Representation transfer from the teacher (Sec. IV-B).
-
-    Attributes:
-        width_align: How Eq. 2 is made well-defined where encoder and teacher differ in width.
-        decay: lambda of Eq. 2; 0 copies the online projector, 1 never moves the target's, which
-            keeps it from shrinking (docs/paper-notes.md).
-        predictor: Whether there is a predictor (Table X).
-        predictor_lr: Factor on its learning rate.
-        hidden_dim: Width of the hidden layer of projectors and predictor.
-        projection_dim: Their output width.
-        output_bias: Whether their last layers have a bias; BYOL's have none.
-        collapse: Stop when the spread of the targets falls below this share of its first value;
-            0 for never.
-    """
-
-    width_align: WidthAlign = "pad"
-    decay: Share = 1.0
-    predictor: bool = True
-    predictor_lr: Positive = 10.0
-    hidden_dim: HiddenWidth = 4096
-    projection_dim: ProjectionWidth = 256
-    output_bias: bool = True
-    collapse: NotNegative = 0.1
 
 
 class Transfer(Passes):
