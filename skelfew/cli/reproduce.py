@@ -9,7 +9,7 @@ import click
 from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log, say, say_json
 
 if TYPE_CHECKING:
-    from skelfew.reproduce.tables import Table
+    from skelfew.reproduce.rows import Table
     from skelfew.reproduce.units import Request
 
 

@@ -5,7 +5,7 @@ default, is what trains well; ``laptop`` takes seconds to minutes on a processor
 docs/paper-notes.md has a line for each difference from the paper.
 
 Every value has a dotted name, e.g. ``transfer.optimizer.lr``, by which ``override`` changes it. The
-settings of a stage are in the stage's module (``skelfew.training.stages``) and are loaded with it.
+settings of our stages are in ``skelfew.config.stages``, those of other packages with the stage.
 """
 
 import dataclasses

@@ -1,13 +1,13 @@
 """The paper's numbers for the test that a run was put to, from the tables of skelfew-reproduce."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from skelfew.config import TrainConfig
-from skelfew.reproduce.expand import NO_MATTER, idle
-from skelfew.reproduce.tables import Row, Table, list_tables, load_table
+from skelfew.reproduce.rows import NO_MATTER, Row, Table, idle
+from skelfew.reproduce.tables import list_tables, load_table
 
 # What the paper's preset leaves to the data set; frames are those of CTR-GCN's preparation.
 _FROM_DATA = ("data.bodies", "data.missing_body", "episodic.ways")
@@ -80,7 +80,12 @@ def _same(table: Table, row: Row, dataset: str, config: TrainConfig, classifier:
         used = [config.inputs.cache, *config.inputs.more_caches] if config.inputs.cache else []
         if [Path(place).stem for place in wanted] != [Path(place or "").stem for place in used]:
             return False
-    theirs, ours = table.start(row, dataset, "paper").flat(), config.flat()
+    start = table.start(row, dataset, "paper")
+    if start.encoder.name != config.encoder.name:
+        return False
+    if config.encoder.own:
+        start = replace(start, encoder=start.encoder.checked(shared=True))
+    theirs, ours = start.flat(), config.flat()
     theirs["data.frames"] = theirs["data.frames"] or _FRAMES.get(dataset, 64)
     if theirs.get("transfer.representation") == "auto":
         theirs["transfer.representation"] = "f_v+f_t"

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from skelfew.config import TrainConfig, override
-from skelfew.reproduce.tables import Row
+from skelfew.reproduce.rows import Row
 from skelfew.reproduce.units import Request, RunPlace
 from skelfew.runs.inputs import Inputs
 from skelfew.training.resolve import resolve

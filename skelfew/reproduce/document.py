@@ -14,8 +14,9 @@ from skelfew.io.paths import below
 from skelfew.io.writing import write_text
 from skelfew.report.table import OwnMarkdown, markdown
 from skelfew.reproduce.engine import duration
+from skelfew.reproduce.rows import Table
 from skelfew.reproduce.summary import TableSummary, scored_by, summarise
-from skelfew.reproduce.tables import Table, list_tables, load_table, table_order
+from skelfew.reproduce.tables import list_tables, load_table, table_order
 from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks, second_hand
 from skelfew.reproduce.units import Request, Work
 

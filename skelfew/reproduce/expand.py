@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import Document, Values, brief
 from skelfew.reproduce.budget import layered, within_budget
-from skelfew.reproduce.tables import Row
+from skelfew.reproduce.rows import NO_MATTER, Row, idle
 from skelfew.reproduce.units import Request, RunPlace, Unit, Work
 from skelfew.runs.inputs import Inputs
-from skelfew.training.stages import STAGES
 
 # Raised when training or scoring changes because old records no longer fit the code.
 RECORD_VERSION = 1
@@ -31,10 +30,6 @@ _LATER: Document = {
     "data.root": "first", "data.facing": "recorded", "data.size": "recorded",
     "transfer.output_bias": True, "mixed.output_bias": True, "skeleton_byol.output_bias": True,
 }  # fmt: skip
-# Settings that change where or how fast something is computed, but not what.
-NO_MATTER = (
-    "inputs.", "protocol", "device", "threads", "compile", "checkpoint_minutes", "preset",
-)  # fmt: skip
 
 
 def expand(request: Request) -> Work:
@@ -234,8 +229,3 @@ def _settings(unit: Unit) -> Document | None:
         for key, value in unit.config.flat().items()
         if not key.startswith(no_part) and _LATER.get(key, ...) != value
     }
-
-
-def idle(stages: Sequence[str]) -> tuple[str, ...]:
-    """Return how the names of settings begin that take no part in a run of these stages."""
-    return tuple(f"{stage}." for stage in STAGES if stage not in stages)

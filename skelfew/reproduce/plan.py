@@ -9,9 +9,9 @@ from skelfew.cli.common import log
 from skelfew.io.files import Document
 from skelfew.io.paths import below
 from skelfew.reproduce.engine import duration
-from skelfew.reproduce.expand import idle
 from skelfew.reproduce.measure import seconds_of
 from skelfew.reproduce.records import Records
+from skelfew.reproduce.rows import idle
 from skelfew.reproduce.text import grid
 from skelfew.reproduce.units import Request, Unit, Work
 

@@ -7,7 +7,7 @@ from skelfew.evaluation.answers import TEXTS
 from skelfew.evaluation.statistics import Estimate, student_interval
 from skelfew.io.files import Values
 from skelfew.reproduce.quotes import PaperNumber
-from skelfew.reproduce.tables import Row, Table
+from skelfew.reproduce.rows import Row, Table
 
 # How a number came about; "validation" is draws of the validation classes beside novel ones.
 MODES = ("exemplars", "draws", TEXTS, "validation")

@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io.files import Document
+from skelfew.reproduce.rows import Table
 from skelfew.reproduce.summary import MODES, Comparison, Line, TableSummary
-from skelfew.reproduce.tables import Table
 from skelfew.reproduce.units import Request, Work
 
 

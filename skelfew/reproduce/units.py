@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.io.files import Document
-from skelfew.reproduce.tables import FileRule, Row, Table
+from skelfew.reproduce.rows import FileRule, Row, Table
 from skelfew.runs.inputs import Inputs, find_inputs
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from skelfew.fewshot import POOLED, build_classifier
 from skelfew.fewshot.trained import settings_of
-from skelfew.reproduce.tables import load_table
+from skelfew.reproduce.tables import list_tables, load_table
 
 # "We use the Adam optimizer with an initial learning rate of 0.1 and a target decay rate of 0.99
 # for 100 epochs of training. The batch size is set to 128, with a weight decay of 0.01.
@@ -42,6 +42,15 @@ def test_ours_is_trained_as_the_section_says(table: str, dataset: str) -> None:
     assert {name: flat[name] for name in SECTION_V_B} == SECTION_V_B
     used = {k for k in config.changed() if k.split(".")[0] not in ("traditional", "metric")}
     assert not used, "the plan's command is --preset paper and no more"
+
+
+@pytest.mark.parametrize("name", list_tables())
+def test_settings_of_encoders_in_our_tables_hold(name: str) -> None:
+    """``load_table`` checks them in tables of others only."""
+    table = load_table(name)
+    for row in table.rows:
+        for budget in table.budgets if row.features == "encoder" and not row.missing else ():
+            table.start(row, next(iter(table.datasets)), budget).encoder.checked(shared=True)
 
 
 def test_a_classifier_of_every_unit_is_tuned_as_the_section_says() -> None:
