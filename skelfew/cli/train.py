@@ -304,7 +304,7 @@ def main(
         raise click.UsageError("--resume-or-start needs --run or --name, to know which run")
     start: str | TrainConfig = preset or "recommended"
     if config_file is not None:
-        from skelfew.runs.config_file import read_config
+        from skelfew.runs.folder import read_config
 
         start = read_config(config_file, preset)
     from skelfew.training.distributed import joined

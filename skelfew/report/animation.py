@@ -30,7 +30,8 @@ def open_store(facts: RunFacts, score: Score, store: Path | None = None) -> Skel
     Raises:
         SkelfewError: They are not there, or not those that were scored.
     """
-    noted = facts.config.inputs.store if facts.config.inputs.dataset == score.dataset else None
+    inputs = facts.run.config().inputs
+    noted = inputs.store if inputs.dataset == score.dataset else None
     usual = below(Path("data"), f"{score.dataset}.h5", "the results", links=True)
     path = store or (Path(noted) if noted and Path(noted).is_file() else usual)
     found = SkeletonStore(path)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from skelfew.config import TrainConfig
 from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, UNTRAINED
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io.files import Document, Values, brief
@@ -92,8 +91,7 @@ class RunFacts:
 
     Attributes:
         run: The folder.
-        config: Its settings.
-        changed: Those that differ from the preset: dotted name to [preset, run].
+        changed: Settings that differ from the preset: dotted name to [preset, run].
         inputs: Manifest, skeletons, protocol and cache with their digests, as written.
         sessions: Of training: command, machine, versions.
         metrics: A row an epoch.
@@ -102,7 +100,6 @@ class RunFacts:
     """
 
     run: Run
-    config: TrainConfig
     changed: Values
     inputs: Values
     sessions: tuple[Values, ...]
@@ -144,7 +141,7 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 
 def read_run(run: Run) -> RunFacts:
     """Read a run folder; raise RunError naming a file that is not as it should be."""
-    config = run.config()
+    run.config()  # raises if it cannot be read
     changed = read_json(run.path / "config.json").get("changed_from_preset")
     inputs = _optional(run.path / "inputs.json")
     sessions = _optional(run.path / "environment.json").get("sessions", [])
@@ -157,7 +154,6 @@ def read_run(run: Run) -> RunFacts:
     found = (p for p in sorted((run.path / "explain").glob("**/*")) if p.is_file())
     return RunFacts(
         run,
-        config,
         changed if isinstance(changed, dict) else {},
         inputs,
         tuple(s for s in sessions if isinstance(s, dict)) if isinstance(sessions, list) else (),

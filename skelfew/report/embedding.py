@@ -52,7 +52,7 @@ def embed(
     from skelfew.evaluation.subjects import run_subject
 
     given = InputConfig()
-    if manifest or store or facts.config.inputs.dataset != score.dataset:
+    if manifest or store or facts.run.config().inputs.dataset != score.dataset:
         given = InputConfig(
             dataset=score.dataset,
             manifest=str(manifest) if manifest else None,

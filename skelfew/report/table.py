@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from skelfew.evaluation.answers import UNTRAINED
@@ -11,6 +12,7 @@ from skelfew.io import clean
 from skelfew.io.files import Document, Values
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.quoted import Quote, quotes
+from skelfew.reproduce.budget import trained_alike
 
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 _HEAD = ("run", "test", "classifier", "accuracy [95 %]", "mean over classes", "chance", "quoted")
@@ -50,17 +52,19 @@ def quotes_of(facts: RunFacts, score: Score) -> list[Quote]:
         or score.mode not in ("exemplars", "draws")
     ):
         return []
-    return quotes(score.dataset, score.shots, facts.config, score.classifier)
+    alike = partial(trained_alike, facts.run.config(), score.dataset, score.classifier)
+    return quotes(score.dataset, score.shots, alike)
 
 
 def _row(facts: RunFacts, score: Score | None) -> Document:
+    config = facts.run.config()
     row: Document = {
         "run": facts.run.name if score is None else score.features,
         "folder": str(facts.run.path),
         "finished": facts.run.finished,
-        "stages": "+".join(facts.config.stages),
-        "encoder": facts.config.encoder.name,
-        "seed": facts.config.seed,
+        "stages": "+".join(config.stages),
+        "encoder": config.encoder.name,
+        "seed": config.seed,
     }
     if score is None:
         return row

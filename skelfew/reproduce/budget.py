@@ -1,17 +1,38 @@
 """Settings of a row, with epochs and episodes that spend the table's budget."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from skelfew.config import TrainConfig, override
-from skelfew.reproduce.rows import Row
-from skelfew.reproduce.units import Request, RunPlace
-from skelfew.runs.inputs import Inputs
-from skelfew.training.resolve import resolve
+from skelfew.config import TrainConfig, override, preset
+from skelfew.reproduce.rows import NO_MATTER, Row, Table, idle
+
+if TYPE_CHECKING:
+    from skelfew.reproduce.units import Request, RunPlace
+
+# What the paper's preset leaves to the data set; frames are those of CTR-GCN's preparation.
+_FROM_DATA = ("data.bodies", "data.missing_body", "episodic.ways")
+_FRAMES = {"nw-ucla": 52}
 
 
-def layered(request: Request, row: Row, where: RunPlace) -> TrainConfig:
+def start(table: Table, row: Row, dataset: str, budget: str) -> TrainConfig:
+    """Return the settings of a row in a budget; those of its encoder are unchecked."""
+    spent = table.budgets[budget]
+    config = override(preset(row.preset or spent.preset or table.preset), "stages", row.stages)
+    for values in (
+        {} if spent.preset else table.common,
+        table.datasets[dataset].settings,
+        spent.settings,
+        row.settings,
+    ):
+        for key, value in values.items():
+            config = override(config, key, value)
+    return config
+
+
+def layered(request: "Request", row: Row, where: "RunPlace") -> TrainConfig:
     """Return the settings of a row; later layers win."""
-    config = request.table.start(row, request.dataset, request.budget)
+    config = start(request.table, row, request.dataset, request.budget)
     for key, value in request.settings.items():
         config = override(config, key, value)
     return replace(
@@ -24,25 +45,6 @@ def layered(request: Request, row: Row, where: RunPlace) -> TrainConfig:
         device=request.device,
         threads=request.threads,
     )
-
-
-def within_budget(
-    request: Request, row: Row, config: TrainConfig, inputs: Inputs
-) -> tuple[TrainConfig, dict[str, int]]:
-    """Return the settings resolved, with the budget spent, and the clips of each stage."""
-    resolved = resolve(config, inputs)
-    config = resolved.config
-    if config.data.base_classes == len(inputs.protocol.base):
-        config = override(config, "data.base_classes", None)  # all: the same unit as without
-    failed = set(inputs.cache.failed) if inputs.cache is not None else set()
-    count = sum(i not in failed for i in resolved.samples)
-    budget = request.table.budgets[request.budget]
-    total = budget.total(request.dataset)
-    if total is not None:
-        given = {**request.table.share, **budget.share, **row.share}
-        share = {stage: given.get(stage, 1.0) for stage in row.stages}
-        config = spend(config, total, count, share)
-    return config, spent(config, count)
 
 
 def spend(
@@ -100,3 +102,36 @@ def views(config: TrainConfig, stage: str) -> int:
 def _episode(config: TrainConfig) -> int:
     assert config.episodic.ways is not None
     return config.episodic.ways * (config.episodic.shots + config.episodic.queries)
+
+
+def trained_alike(
+    config: TrainConfig, dataset: str, classifier: str, table: Table, row: Row
+) -> bool:
+    """Whether a run has the encoder, preset and settings of a row in the paper's own budget.
+
+    Settings of stages and encoders that take no part are not compared, nor those that the paper's
+    preset leaves to the data set.
+    """
+    if "paper" not in table.budgets or tuple(row.stages) != tuple(config.stages):
+        return False
+    if len({r.classifier for r in table.rows}) > 1 and row.classifier != classifier:
+        return False
+    # Rows of ours, which quote nothing, may have other teachers.
+    if len({r.caches for r in table.rows if r.caches and r.quoted}) > 1:
+        places = [table.caches[key].path.format(dataset=dataset) for key in row.caches]
+        used = [config.inputs.cache, *config.inputs.more_caches] if config.inputs.cache else []
+        if [Path(place).stem for place in places] != [Path(place or "").stem for place in used]:
+            return False
+    wanted = start(table, row, dataset, "paper")
+    if wanted.encoder.name != config.encoder.name:
+        return False
+    if config.encoder.own:
+        wanted = replace(wanted, encoder=wanted.encoder.checked(shared=True))
+    theirs, ours = wanted.flat(), config.flat()
+    theirs["data.frames"] = theirs["data.frames"] or _FRAMES.get(dataset, 64)
+    if theirs.get("transfer.representation") == "auto":
+        theirs["transfer.representation"] = "f_v+f_t"
+    ignored = (*NO_MATTER, *idle(config.stages), "seed", "split", *_FROM_DATA)
+    return config.preset == theirs["preset"] and all(
+        ours[key] == value for key, value in theirs.items() if not key.startswith(ignored)
+    )

@@ -10,17 +10,18 @@ from typing import Any
 from skelfew.cache.format.history import identity as identity_of
 from skelfew.cache.format.history import steps_of
 from skelfew.cache.transport.places import is_url
-from skelfew.config import InputConfig
+from skelfew.config import InputConfig, override
 from skelfew.data.protocols.protocol import split_names
 from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import Document, Values, brief
-from skelfew.reproduce.budget import layered, within_budget
+from skelfew.reproduce.budget import layered, spend, spent
 from skelfew.reproduce.rows import NO_MATTER, Row, idle
 from skelfew.reproduce.units import Request, RunPlace, Unit, Work
 from skelfew.runs.inputs import Inputs
+from skelfew.training.resolve import resolve
 
 # Raised when training or scoring changes because old records no longer fit the code.
 RECORD_VERSION = 1
@@ -145,7 +146,18 @@ def _unit(request: Request, row: Row, where: RunPlace, opened: dict[RunPlace, In
             raise SkelfewError(
                 "trains on the validation classes, which --select-on validation scores"
             )
-        config, samples = within_budget(request, row, config, inputs)
+        resolved = resolve(config, inputs)
+        config = resolved.config
+        if config.data.base_classes == len(inputs.protocol.base):
+            config = override(config, "data.base_classes", None)  # all: the same unit as without
+        failed = set(inputs.cache.failed) if inputs.cache is not None else set()
+        count = sum(i not in failed for i in resolved.samples)
+        budget = request.table.budgets[request.budget]
+        if (total := budget.total(request.dataset)) is not None:
+            given = {**request.table.share, **budget.share, **row.share}
+            share = {stage: given.get(stage, 1.0) for stage in row.stages}
+            config = spend(config, total, count, share)
+        samples = spent(config, count)
     shots = request.table.shots_of(row)
     if 0 in shots and inputs.cache is not None and not inputs.cache.class_texts():
         raise SkelfewError(

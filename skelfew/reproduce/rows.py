@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from skelfew.config import TrainConfig, learns_from_teacher, override, preset
+from skelfew.config import learns_from_teacher
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Values
 from skelfew.reproduce.quotes import PaperNumber
@@ -173,20 +173,6 @@ class Table:
     def shots_of(self, row: Row) -> tuple[int, ...]:
         """Return the shots that a row is scored with."""
         return tuple(k for k in row.shots or self.shots if k > 0 or row.knows_texts)
-
-    def start(self, row: Row, dataset: str, budget: str) -> TrainConfig:
-        """Return the settings of a row in a budget; those of its encoder are unchecked."""
-        spent = self.budgets[budget]
-        config = override(preset(row.preset or spent.preset or self.preset), "stages", row.stages)
-        for values in (
-            {} if spent.preset else self.common,
-            self.datasets[dataset].settings,
-            spent.settings,
-            row.settings,
-        ):
-            for key, value in values.items():
-                config = override(config, key, value)
-        return config
 
     def budget(self, name: str | None) -> tuple[str, Budget]:
         """Return a budget with its name, the first one for None."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from skelfew.config import learns_from_teacher
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, Values, brief, read_text, shown
+from skelfew.reproduce.budget import start
 from skelfew.reproduce.inherit import inherited, repeated
 from skelfew.reproduce.quotes import PaperNumber, paper_numbers
 from skelfew.reproduce.rows import (
@@ -208,9 +209,9 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
     _check_share(where, row.share)
     for budget in table.budgets:
         try:
-            start = table.start(row, next(iter(table.datasets)), budget)
+            config = start(table, row, next(iter(table.datasets)), budget)
             if path.parent != FOLDER:  # a test looks at ours, which takes a while
-                start.encoder.checked(shared=True)
+                config.encoder.checked(shared=True)
         except SkelfewError as error:
             raise TableError(f"{where}, budget {budget!r}: {error}") from None
 

@@ -12,12 +12,14 @@ runs/nw-ucla-20261124-101500/
   encoder.safetensors    the encoder at the end; its presence says that the run is finished
 """
 
+import dataclasses
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -27,7 +29,8 @@ from typing import Any
 from skelfew.io.clean import printable
 from skelfew.io.writing import append_line, write_json, write_text
 from skelfew.io import files
-from skelfew.config import TrainConfig
+from skelfew.config import STAGES, ConfigError, TrainConfig, preset, stage_settings
+from skelfew.fields import flatten
 from skelfew.errors import SkelfewError
 from skelfew.io.files import (Document, Values, brief, parse_json, shown)
 from skelfew.io.paths import below
@@ -136,10 +139,7 @@ class Run:
             config = TrainConfig.from_dict(document)
         except SkelfewError as error:
             raise RunError(f"{self.path / 'config.json'}: {error}") from None
-        for key, value in config.flat().items():
-            if key.startswith(("inputs.", "protocol")):
-                for text in value if isinstance(value, list | tuple) else [value]:
-                    check_local(self.path / "config.json", key, text)
+        _check_local(self.path / "config.json", config.flat())
         return config
 
     def write_environment(self) -> None:
@@ -191,13 +191,64 @@ class Run:
 Callback = Callable[[Run, Values], None]
 
 
-def check_local(file: Path, key: str, value: object) -> None:
-    """Refuse an address that a run recorded: a run of ours records the copy that it fetched."""
-    if isinstance(value, str) and ("://" in value or value[:2] in ("//", "\\\\", "/\\", "\\/")):
-        raise RunError(
-            f"{file}: {key} is {shown(value)}, an address; a recorded run opens no connection; "
-            "fetch it with skelfew-cache pull, and start a new run with --cache"
-        )
+def _check_local(file: Path, settings: Values) -> None:
+    """Raise RunError for an address that a run recorded: runs record the copy that they fetched."""
+    for key, value in settings.items():
+        if not key.startswith(("inputs.", "protocol")):
+            continue
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and ("://" in text or text[:2] in ("//", "\\\\", "/\\", "\\/")):
+                raise RunError(
+                    f"{file}: {key} is {shown(text)}, an address; a recorded run opens no "
+                    "connection; fetch it with skelfew-cache pull, and start a new run with --cache"
+                )
+
+
+def read_config(path: Path, start: str | None = None) -> TrainConfig:
+    """Return the preset that a file names with the file's settings in it.
+
+    Args:
+        path: JSON, or TOML if its name ends in ``.toml``. A table is a group of settings, so that
+            ``[transfer.optimizer]`` with ``lr = 0.01`` is ``transfer.optimizer.lr``.
+        start: Another preset to start from.
+
+    Raises:
+        ConfigError: The file cannot be read, or a setting does not exist or cannot be so.
+        RunError: A JSON file names an address: recorded runs open no connection.
+    """
+    try:
+        text = files.read_text(path)
+        document = tomllib.loads(text) if path.suffix == ".toml" else parse_json(text)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: no readable settings ({brief(error)})") from None
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path}: {shown(document)} is no group of settings")
+    document.pop("changed_from_preset", None)
+    named = start or document.get("preset") or "recommended"
+    if not isinstance(named, str):
+        raise ConfigError(f"{path}: preset is {shown(named)}; expected a name")
+    try:
+        base = preset(named).to_dict()
+        for stage in set(document) & set(STAGES) - set(base):
+            base[stage] = json.loads(json.dumps(dataclasses.asdict(stage_settings(stage, named))))
+        config = TrainConfig.from_dict({**_merged(base, document), "preset": named})
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if path.suffix != ".toml":
+        _check_local(path, flatten(document))
+    return config
+
+
+def _merged(base: Values, own: Values) -> Document:
+    """Return ``base`` with the values of ``own`` in it, group by group."""
+    merged = dict(base)
+    for key, value in own.items():
+        under = merged.get(key)
+        if isinstance(value, Mapping) and isinstance(under, Mapping):
+            merged[key] = _merged(under, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def newest_run(folder: str | Path = "runs") -> Run:

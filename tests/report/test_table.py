@@ -5,6 +5,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from skelfew.cli.evaluate import main as evaluate
 from skelfew.config import TrainConfig, override, preset
 from skelfew.report.quoted import quotes
 from skelfew.report.table import as_latex, as_text
+from skelfew.reproduce.budget import trained_alike
 
 
 def test_the_table_for_people(world: Path) -> None:
@@ -108,7 +110,7 @@ def trained(**settings: object) -> TrainConfig:
 
 def test_quoted_numbers_are_those_of_runs_trained_alike() -> None:
     def same(config: TrainConfig, classifier: str = "cosine", shots: int = 1) -> dict[str, float]:
-        found = quotes("ntu120", shots, config, classifier)
+        found = quotes("ntu120", shots, partial(trained_alike, config, "ntu120", classifier))
         return {quote.where: quote.percent for quote in found if quote.same}
 
     full = same(trained())
@@ -141,7 +143,8 @@ def test_quoted_numbers_are_those_of_runs_trained_alike() -> None:
 def test_a_smaller_run_is_beside_no_number_of_the_paper(changed: dict[str, object]) -> None:
     config = trained(**{k: v for k, v in changed.items() if k != "preset"})
     config = replace(config, preset=str(changed.get("preset", "paper")))
-    assert not [q for q in quotes("ntu120", 1, config, "cosine") if q.same]
+    alike = partial(trained_alike, config, "ntu120", "cosine")
+    assert not [q for q in quotes("ntu120", 1, alike) if q.same]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from skelfew.fewshot import POOLED, build_classifier
 from skelfew.fewshot.trained import settings_of
+from skelfew.reproduce.budget import start
 from skelfew.reproduce.tables import list_tables, load_table
 
 # "We use the Adam optimizer with an initial learning rate of 0.1 and a target decay rate of 0.99
@@ -36,7 +37,7 @@ KEY = "transfer.representation"
 def test_ours_is_trained_as_the_section_says(table: str, dataset: str) -> None:
     loaded = load_table(table, dataset, "paper")
     key = {"X": "full", "XII": "xclip"}.get(table, "transfer")
-    config = loaded.start(loaded.row(key), dataset, "paper")
+    config = start(loaded, loaded.row(key), dataset, "paper")
     assert config.preset == "paper" and config.stages == ("transfer", "episodic")
     flat = config.flat()
     assert {name: flat[name] for name in SECTION_V_B} == SECTION_V_B
@@ -50,7 +51,7 @@ def test_settings_of_encoders_in_our_tables_hold(name: str) -> None:
     table = load_table(name)
     for row in table.rows:
         for budget in table.budgets if row.features == "encoder" and not row.missing else ():
-            table.start(row, next(iter(table.datasets)), budget).encoder.checked(shared=True)
+            start(table, row, next(iter(table.datasets)), budget).encoder.checked(shared=True)
 
 
 def test_a_classifier_of_every_unit_is_tuned_as_the_section_says() -> None:
@@ -66,7 +67,7 @@ def test_a_row_on_a_graph_differs_in_its_head_or_its_encoder_alone(table: str) -
     for row in loaded.rows_for(dataset):
         if row.missing or not row.stages or not set(row.stages) <= {"transfer", "episodic"}:
             continue
-        config = loaded.start(row, dataset, "paper")
+        config = start(loaded, row, dataset, "paper")
         parts = (*row.stages, "encoder", "data", "train_on_validation")
         own = {key for key in config.changed() if key.split(".")[0] in parts}
         if config.encoder.name in ("agcn", "ctrgcn"):

@@ -13,8 +13,7 @@ from small_world import FAST, make_world
 
 from skelfew.cli.train import main
 from skelfew.config import ConfigError, preset
-from skelfew.runs.config_file import read_config
-from skelfew.runs.folder import Run, RunError
+from skelfew.runs.folder import Run, RunError, read_config
 from skelfew.training.run import resume, train
 from skelfew.training.tracking import tracker
 
