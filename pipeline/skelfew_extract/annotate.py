@@ -33,11 +33,7 @@ class Span:
 
 
 class Annotator:
-    """Draws on one picture after the other.
-
-    Args:
-        bones: Pairs of joints.
-    """
+    """Draws on one picture after the other."""
 
     def __init__(self, bones: Sequence[tuple[int, int]]):
         self.bones = bones
@@ -130,13 +126,10 @@ def annotate(
     """Write a copy of a video with skeletons, the label of the moment and a time line.
 
     Args:
-        video: The video.
         out: The MP4 to write.
-        bones: Pairs of joints.
         pixels: Joints (M, T, V, 2) in the pictures, NaN where not found.
         spans: What was recognised when.
         texts: The line above while a span lasts, one for each.
-        fps: Frames a second of the copy.
     """
     pen, total = Annotator(bones), pixels.shape[1]
 

@@ -125,9 +125,7 @@ def video_writer(
     The file appears under its name only when complete. An odd last row or column is left out.
 
     Args:
-        path: Where to.
         fps: Pictures a second.
-        comment: Metadata.
 
     Raises:
         SkelfewError: PyAV is missing, or the file cannot be written.

@@ -71,10 +71,7 @@ def segment_midpoints(start: int, end: int, available: int, count: int) -> np.nd
     (microsoft/VideoX, X-CLIP/datasets/pipeline.py). Short segments repeat frames.
 
     Args:
-        start: First frame of the segment.
-        end: One past its last frame.
         available: Frames in the video.
-        count: T.
 
     Raises:
         CropError: If the video holds less than nine tenths of the segment.
@@ -99,8 +96,6 @@ def clip_box(
 
     Args:
         pixels: Joint positions (M, T, V, 2) as x, y in pixels, NaN where unknown; or None.
-        width: Of the picture.
-        height: Of the picture.
         settings: Margin and policy.
 
     Raises:

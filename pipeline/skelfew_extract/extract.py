@@ -213,7 +213,6 @@ def choose_precision(asked: str, device: str, width: int) -> Precision:
 
     Args:
         asked: ``auto``, ``float32`` or ``bfloat16``.
-        device: Where the teacher runs.
         width: Channels of its vision tower.
     """
     if asked != "auto":
@@ -234,7 +233,6 @@ def build_chosen(name: str, *, device: str, precision: str, **how: Any) -> Teach
 
     Args:
         name: As for ``build_teacher``.
-        device: As torch names it.
         precision: As for :func:`choose_precision`; ``auto`` is float32 for a teacher whose features
             bfloat16 changes.
         how: The other arguments of ``build_teacher``.

@@ -32,7 +32,6 @@ def all_frames(path: str | Path, first: int = 0, stop: int | None = None) -> Ite
     One picture is in memory at a time, however long the video is.
 
     Args:
-        path: Video file.
         first: Number of the frame to begin with.
         stop: One past the last frame; None for all.
 
@@ -49,7 +48,6 @@ def read_frames(
     """Return the pictures with the given numbers, RGB uint8 (n, H, W, 3), as they are shown.
 
     Args:
-        path: Video file.
         indices: Numbers from 0, in any order, repeats allowed.
         decoder: As for :func:`pictures_of`.
 

@@ -128,8 +128,6 @@ def skeleton_of(
 
     Args:
         poses: Of the video.
-        start: First frame of the segment.
-        end: One past its last.
         coordinates: 3: positions are metres (M, T, 33, 3), y upwards, z away from the camera;
             2: pixels and a confidence.
         visible: Joints of a smaller visibility count as not found: filled in in the positions,

@@ -75,7 +75,6 @@ def rename(ids: Iterable[str], rule: str) -> list[str]:
     """Return renamed sample IDs.
 
     Args:
-        ids: Sample IDs.
         rule: ``PATTERN=REPLACEMENT``, a regular expression and what replaces every place where it
             matches, e.g. ``_rgb$=`` or ``^=ntu/``; or ``lower``, which makes all letters small.
 

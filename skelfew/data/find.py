@@ -20,7 +20,6 @@ def find_sample(
     """Return a sample and the manifest that lists it.
 
     Args:
-        sample_id: Its name.
         dataset: Look in ``folder/NAME.csv`` alone; None for every manifest of the folder.
         manifest: Look in this file alone.
         folder: Where manifests lie.

@@ -58,7 +58,6 @@ class SkeletonStore:
     after that, until size or time of the file change, it is taken as checked.
 
     Args:
-        path: The file.
         check: False opens it whatever its content.
 
     Attributes:
@@ -306,7 +305,6 @@ class SkeletonStoreWriter:
     Args:
         path: Target, e.g. ``data/nw-ucla.h5``.
         layout: Joint layout, which is written into the store, or the name of one.
-        joints: V.
         channels: C, 3 for metres, 2 or 3 (with confidence) for pixels.
         pixels: Whether joint positions in the video are stored too.
         attrs: Further attributes, e.g. dataset and reader options.

@@ -102,8 +102,6 @@ def portray(
     """Draw a sample.
 
     Args:
-        sample: Its row.
-        store: The skeletons.
         manifest: The CSV file, beside which the folder of videos is noted.
         look: How to draw it.
         moments: Frames of the skeleton; None for ``look.frames`` evenly spaced ones.
@@ -188,8 +186,6 @@ def filmed(
     """Return the frames of a sample's video at moments of its skeleton, if they can be had.
 
     Args:
-        sample: Its row.
-        skeleton: Its joints.
         layout: Of these.
         manifest: The CSV file, beside which the folder of videos is noted.
         moments: Frames of the skeleton, ascending.

@@ -177,7 +177,6 @@ class Scene:
         """Return the picture of one frame, RGB.
 
         Args:
-            frame: Its number.
             glow: How much each joint matters, 0 to 1 (M, V): the area of a disc behind it.
         """
         width, height = (_FINE * side for side in self.size)
@@ -256,11 +255,9 @@ def draw_body(
     """Draw the bones and joints of one body, far ones first.
 
     Args:
-        pen: Of the picture.
         points: Joints (V, 2) in its pixels.
         seen: Which of them there are (V,).
         layout: Names, bones, left and right.
-        palette: Its colours.
         thickness: Of a bone, pixels.
         near: How near each joint is to the viewer (V,); None if all are equally.
     """

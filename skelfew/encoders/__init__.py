@@ -45,10 +45,8 @@ def build_encoder(
     ``layout_from_dict`` if the layout is a dict there.
 
     Args:
-        name: Key of ``ENCODERS``.
         layout: Joint layout, or the name of one.
         channels: C: 3 for metres, 2 for pixels, 3 for pixels with confidence.
-        bodies: M, skeletons per clip.
         width: Factor on the number of channels; 1 is the published size, D = 256.
         body_pool: ``mean`` or ``masked_mean``, see the encoder.
         feature_dim: D, if the last block is to be of another width than the others make it.

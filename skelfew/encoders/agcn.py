@@ -23,9 +23,7 @@ class AdaptiveGraphConv(nn.Module):
     A_k is the skeleton, PA_k is learned, C_k(x) compares the joints of one clip.
 
     Args:
-        in_channels: C_in.
         out_channels: C_out, a multiple of 4.
-        layout: Joints and bones.
     """
 
     A: Tensor

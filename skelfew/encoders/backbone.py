@@ -28,11 +28,7 @@ class SkeletonGCN(SkeletonEncoder):
     Modules are called as in the public checkpoints: ``data_bn``, ``l1`` ... ``l10``.
 
     Args:
-        name: Key of ``skelfew.encoders.ENCODERS``, recorded in ``config``.
         block: Makes one block from (in channels, out channels, stride, layout, residual).
-        layout: Joints and bones.
-        channels: C, coordinates per joint.
-        bodies: M, skeletons per clip.
         width: Factor on the number of channels (64 in the first block), rounded to a multiple
             of 8 and at least 8.
         body_pool: ``mean`` averages all M bodies, empty ones too, as the reference does;
@@ -168,7 +164,6 @@ class EncoderWithClassifier(nn.Module):
 
     Args:
         encoder: Maps skeletons to (N, D); has ``feature_dim``.
-        classes: Number of classes.
     """
 
     def __init__(self, encoder: SkeletonEncoder, classes: int):

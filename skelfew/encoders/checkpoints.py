@@ -50,7 +50,6 @@ def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Values) -
 
     Args:
         path: Target, e.g. ``runs/RUN/encoder.safetensors``.
-        encoder: The encoder.
         metadata: Plain values (JSON): preprocessing, dataset, stage, classes ... The encoder's
             configuration and skelfew's version are added under ``encoder`` and ``skelfew``.
     """

@@ -29,8 +29,6 @@ class RefinedGraphConv(nn.Module):
     """One subset: features passed along alpha * conv4(tanh(conv1(x)_u - conv2(x)_v)) + A_uv.
 
     Args:
-        in_channels: C_in.
-        out_channels: C_out.
         relations: Channels r in which joints are compared.
     """
 
@@ -63,9 +61,6 @@ class ChannelGraphConv(nn.Module):
     """Three refined subsets summed, then BatchNorm, residual and ReLU.
 
     Args:
-        in_channels: C_in.
-        out_channels: C_out.
-        layout: Joints and bones.
         first: Whether x is the coordinates themselves: then r = 8 instead of C_in / 8.
     """
 
@@ -119,7 +114,6 @@ class MultiScaleTemporalConv(nn.Module):
     """Four branches of C_out / 4 channels: dilations 1 and 2, max-pooling, and a plain 1x1.
 
     Args:
-        in_channels: C_in.
         out_channels: C_out, a multiple of 4.
         stride: Temporal stride.
         rectify: Whether a ReLU ends the unit: PYSKL has one, the original has not.

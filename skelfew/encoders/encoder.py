@@ -17,11 +17,6 @@ class SkeletonEncoder(nn.Module, ABC):
     """Maps skeletons (N, C, T, V, M) to features (N, D).
 
     Args:
-        name: Key of ``skelfew.encoders.ENCODERS``, recorded in ``config``.
-        layout: Joints and bones.
-        channels: C, coordinates per joint.
-        bodies: M, skeletons per clip.
-        width: Factor on the number of channels.
         body_pool: What becomes of bodies that are absent, see the encoder.
         feature_dim: Width of the last block; None for the usual one.
         further: What else ``config`` holds.

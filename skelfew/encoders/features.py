@@ -55,7 +55,6 @@ def raw_features(
     are zero. The confidence of 2D joints is left out: nearly the same for all, it would drown them.
 
     Args:
-        store: The skeletons.
         ids: The samples, n.
         output: ``pooled`` for one long vector each (n, D), ``frames`` for one a frame, ``joints``
             for one a frame and joint, ``mirrored`` for those of the clip and of its mirror image,
@@ -146,7 +145,6 @@ def kept(
         folder: Where to keep them; None does not keep them.
         about: What they depend on besides the samples: digests of encoder and skeletons, ...
         ids: The samples, in the order of the rows.
-        make: Computes them.
     """
     if folder is None:
         return make()

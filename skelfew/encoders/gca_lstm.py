@@ -53,12 +53,9 @@ class SkeletonGCALSTM(SkeletonEncoder):
 
     Args:
         layout: Its joints must belong to known parts, see ``skelfew.data.joints.body_parts``.
-        channels: C.
-        bodies: M.
         width: Factor on the hidden width, 128.
         body_pool: ``mean`` of all bodies, or ``masked_mean`` of those that are there.
         feature_dim: Hidden width, a multiple of 8; None for the usual one.
-        fusion: See above.
 
     Attributes:
         feature_dim: D, 128 at full width.

@@ -34,10 +34,6 @@ class SkeletonImage(nn.Module):
     Resizing is bilinear with pixel centres, as ``interpolate(..., align_corners=False)``.
 
     Args:
-        kind: See above.
-        size: S.
-        joints: V.
-        bodies: M.
         channels: C, 3 at most.
     """
 

@@ -98,8 +98,6 @@ def read(encoder: nn.Module, skeletons: Tensor, output: str = "pooled") -> Tenso
     """Return an output (N, *F) of an encoder for skeletons (N, C, T, V, M).
 
     Args:
-        encoder: The encoder.
-        skeletons: Its input.
         output: A key of ``OUTPUTS``, or what ``views_output`` gives.
     """
     if output.startswith("views:"):

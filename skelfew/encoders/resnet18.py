@@ -46,9 +46,7 @@ class SkeletonResNet(SkeletonEncoder):
     """An image of the skeleton, ResNet-18 without its classifier, and perhaps an embedding.
 
     Args:
-        layout: Joints and bones.
         channels: C, 3 at most.
-        bodies: M.
         width: Factor on the number of channels (64 in the first layer), rounded to a multiple of
             8 and at least 8; torchvision's weights need 1.
         body_pool: Taken for the sake of the other encoders; absent bodies have no rows in the

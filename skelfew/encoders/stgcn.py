@@ -13,12 +13,7 @@ from skelfew.encoders.graph import SUBSETS, partition
 
 
 class GraphConv(nn.Module):
-    """Sums, over three subsets k, 1x1 convolutions of x passed along the edges A_k.
-
-    Args:
-        in_channels: C_in.
-        out_channels: C_out.
-    """
+    """Sums, over three subsets k, 1x1 convolutions of x passed along the edges A_k."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -66,11 +61,6 @@ class STGCN(SkeletonGCN):
     """Ten blocks on one graph; the input is normalised alike for all bodies.
 
     Args:
-        name: Key of ``skelfew.encoders.ENCODERS``.
-        layout: Joints and bones.
-        channels: C.
-        bodies: M.
-        width: Factor on the number of channels.
         body_pool: See ``SkeletonGCN``.
         feature_dim: Width of the last block.
         dropout: After the temporal convolution of all blocks but the first.

@@ -20,10 +20,6 @@ class STLSTM(nn.Module):
         c_jt = i u + f_S c_j-1,t + f_T c_j,t-1,   h_jt = o tanh(c_jt)
 
     With shares r_jt of attention, c_jt = r i u + (1 - r)(f_S c_j-1,t + f_T c_j,t-1).
-
-    Args:
-        channels: Of the input.
-        hidden: H.
     """
 
     def __init__(self, channels: int, hidden: int):

@@ -61,7 +61,6 @@ class SkeletonTCN(SkeletonEncoder):
     Args:
         layout: Names the joints that ``BodyFeatures`` needs.
         channels: C, 3.
-        bodies: M.
         width: Factor on the number of filters, 256.
         body_pool: Taken for the sake of the other encoders; one body is read either way.
         feature_dim: Number of filters, a multiple of 8; None for the usual one.

@@ -36,9 +36,6 @@ class SkeletonTemporal(SkeletonEncoder):
     """Pose and motion through two residual blocks along time; the feature is the mean over time.
 
     Args:
-        layout: The joints.
-        channels: C.
-        bodies: M.
         width: Factor on the number of channels: 64, and twice that in the second block.
         body_pool: Taken for the sake of the other encoders; bodies are channels here.
         feature_dim: Width of the second block; None for the usual one.

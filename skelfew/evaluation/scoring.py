@@ -118,10 +118,7 @@ def score_exemplars(
     Args:
         features: Of the novel classes' samples.
         protocol: Names exemplars and queries.
-        classifier: Made by ``skelfew.fewshot.build_classifier``.
-        shots: K.
         exclude: Names of the protocol's sets of queries to leave out.
-        seed: Of the bootstrap.
     """
     exemplars = protocol.exemplars(shots)
     support = features.rows([i for c in protocol.novel for i in exemplars[c]])
@@ -139,9 +136,7 @@ def score_texts(
 
     Args:
         features: Of the samples, (n, P).
-        classes: Class numbers, C.
         vectors: One for each class, (C, P).
-        seed: Of the bootstrap.
     """
     classes = tuple(classes)
     query = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
@@ -166,11 +161,7 @@ def score_draws(
 
     Args:
         features: Of the samples, n.
-        classes: Class numbers.
-        classifier: Made by ``skelfew.fewshot.build_classifier``.
-        shots: K.
         draws: How many times.
-        seed: Of the draws.
         groups: What group each sample is of, n. Then K exemplars a class are drawn in each group,
             and the group's other samples are scored against them alone.
 
@@ -219,10 +210,6 @@ def score_medoids(
 
     Args:
         features: Of the samples, n.
-        classes: Class numbers.
-        classifier: Made by ``skelfew.fewshot.build_classifier``.
-        shots: K.
-        seed: Of the bootstrap.
         groups: As in ``score_draws``.
     """
     classes = tuple(classes)
@@ -343,8 +330,6 @@ def episode_hits(
         values: Features (n, *F).
         support: Rows (E, N * K), class by class.
         query: Rows (E, N * Q), class by class.
-        ways: N.
-        classifier: Made by ``skelfew.fewshot.build_classifier``.
         labels: Class number of every row (n,), for classifiers that ask for it.
 
     Returns:

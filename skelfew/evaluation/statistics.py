@@ -60,8 +60,6 @@ def bootstrap(
 
     Args:
         confusion: Counts (N, N), at least one query.
-        resamples: How many.
-        seed: Of the draws.
     """
     right = np.diag(confusion)
     wrong = confusion.sum(axis=1) - right

@@ -78,8 +78,6 @@ def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") 
     """Skeletons as features: no encoder, no training.
 
     Args:
-        manifest: The data set.
-        store: Its skeletons.
         form: ``aligned`` bodies, compared by ``dtw`` unless another classifier is named, or
             ``joints`` as recorded, centred on the first frame.
     """
@@ -202,10 +200,7 @@ def encoder_subject(
     """An encoder.safetensors.
 
     Args:
-        path: The file.
         manifest: The data set to evaluate on.
-        store: Its skeletons.
-        device: Where the encoder runs.
         keep: Folder for the features; None does not keep them.
     """
     encoder, metadata, pipeline, share = open_encoder(path)

@@ -40,7 +40,6 @@ def text_subject(
     Args:
         run: A run with a stage that learned from teacher features.
         given: The data set to score, if it is not the run's.
-        device: Where the encoder runs.
         protocol: Protocol that will be used, if it is not the run's.
         texts: Cache with the texts of the classes, of the same teacher; None for the run's own.
         shift: Add to every text what it lacks against a target on average (``Bridge.shift``).
@@ -104,7 +103,6 @@ def teacher_subject(
 
     Args:
         place: A teacher cache of the data set.
-        manifest: The data set.
         store: Its skeletons, which take no part.
         texts: Compare f_v with the texts of the classes, for zero shots.
 

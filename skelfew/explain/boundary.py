@@ -69,7 +69,6 @@ def nearest_boundary(
         decide: Network input to logits.
         x: The sample (1, ...), best in double precision.
         movable: What of it may be changed, bool, of the same shape.
-        steps: Gradient steps.
         limit: Largest distance, as a share of the L2 length of what may move.
 
     Raises:

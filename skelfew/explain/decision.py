@@ -66,8 +66,6 @@ class Decision:
         encoder: Maps skeletons to features; a copy is taken.
         classifier: Made by ``skelfew.fewshot.build_classifier`` and ``trained.bind``.
         exemplars: Network input (N * K, C, T, V, M), class by class.
-        ways: N.
-        device: Where it runs.
         classes: Numbers of the N classes, for classifiers that ask for them.
 
     Raises:

@@ -209,9 +209,7 @@ def find_method(
     """Return a classifier on a run, and exemplars to fit it to.
 
     Args:
-        subject: The run.
         name: The classifier; None for the head that the run trained with.
-        settings: Of the classifier.
         shots: Exemplars a class; the protocol's, or random ones where it lists none.
         sample_ids: What is to be explained, which cannot be an exemplar.
         protocol: Name or file; None for the run's own.

@@ -118,7 +118,6 @@ def build_head(
     """Return a new head.
 
     Args:
-        name: Key of ``HEADS``.
         settings: Those to change: values or their text by name, or ``KEY=VALUE`` each.
         width: D, channels of the encoder.
 

@@ -94,7 +94,6 @@ def episode_cosines(support: Tensor, query: Tensor, ways: int) -> Tensor:
     Args:
         support: Features (E, N * K, D), class by class.
         query: Features (E, N * Q, D).
-        ways: N.
 
     Returns:
         (E, N * Q, N).

@@ -28,7 +28,6 @@ class CrossAttention(nn.Module):
     matrices to the side that has fewer sequences.
 
     Args:
-        width: D.
         dropout: Of the attention and of the output.
         values: ``own``, or ``other`` to mix what is looked at.
     """

@@ -22,9 +22,7 @@ class SetAttention(nn.Module):
     those of the reference.
 
     Args:
-        width: D.
         attention_dropout: Of A.
-        dropout: Of the output.
     """
 
     def __init__(self, width: int, attention_dropout: float = 0.1, dropout: float = 0.5):

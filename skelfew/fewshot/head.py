@@ -56,7 +56,6 @@ class Head(nn.Module, ABC):
         Args:
             support: What the encoder gives of the exemplars (E, N * K, *F), class by class.
             query: Of the queries (E, M, *F).
-            ways: N.
             classes: Class number of each of the N, (E, N); for heads with ``knows_classes``.
         """
 

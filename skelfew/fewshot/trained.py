@@ -23,7 +23,6 @@ def save_head(path: Path, head: HeadClassifier, width: int, about: Values) -> No
     """Write a head, replacing an older file only when complete.
 
     Args:
-        path: The file.
         head: The head, trained.
         width: Channels of the encoder that it was trained on.
         about: Provenance, plain values.

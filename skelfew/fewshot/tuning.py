@@ -91,8 +91,6 @@ def tune(
         weights: (E, N * R, B) coefficients, R rows a class; a class scores its best row.
         basis: The points: supports first, then queries if ``tuning`` is transductive.
         labels: Classes of the supports, (S,).
-        ways: N.
-        tuning: Settings.
         scale: Of the cosines; None for inner products (the linear classifier).
 
     Returns:

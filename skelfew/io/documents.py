@@ -45,7 +45,6 @@ class Form:
         """Write a document, replacing an older one only when it lies complete on the disk.
 
         Args:
-            path: The file.
             tensors: From any device; they may share memory.
             about: Plain values, kept exactly (floats survive JSON).
         """
@@ -103,7 +102,6 @@ def read_tensors(
     """Return header and tensors of any safetensors file.
 
     Args:
-        path: The file.
         tensors: False for the header alone.
         only: Read tensors only if the header has this ``format``.
 

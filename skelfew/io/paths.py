@@ -51,7 +51,6 @@ def below(
     """Return the place that a foreign name means below a folder.
 
     Args:
-        folder: The folder.
         name: Parts with ``/`` between them.
         where: What the name comes from, for the message; the folder if empty.
         error: Raised with it.

@@ -27,7 +27,6 @@ def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
     Its ``name`` is for libraries that open files themselves. Missing folders are made.
 
     Args:
-        path: The file.
         durable: Wait until the content lies on the disk before the file takes its place.
 
     Raises:

@@ -125,7 +125,6 @@ def one_shot_scale(far: float, classes: int) -> float:
 
     Args:
         far: How much less similar other actions are to it, on average.
-        classes: N.
     """
     wanted = math.log(_SURE / (1 - _SURE) * (classes - 1)) / max(far, 1e-6)
     return min(max(wanted, _SCALES[0]), _SCALES[1])

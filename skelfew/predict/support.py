@@ -23,7 +23,6 @@ def read_folder(
     Args:
         folder: Its folders are called like the actions. Hidden files are not looked at.
         layout: Joints of arrays and keypoints, see ``read_clips``.
-        options, unsure: Likewise.
         note: Takes a line about every file that is left out.
 
     Returns:

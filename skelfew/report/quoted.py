@@ -33,7 +33,6 @@ def quotes(
 
     Args:
         dataset: Name of the data set.
-        shots: K.
         alike: Whether a run was trained like a row, e.g. ``trained_alike`` of it.
     """
     found = []

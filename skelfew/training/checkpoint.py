@@ -53,7 +53,6 @@ def save_checkpoint(
     """Write a checkpoint, replacing an older one only when it lies complete on the disk.
 
     Args:
-        path: The file.
         groups: Named groups of tensors, e.g. ``{"module": ..., "optimizer": ...}``.
         scalars: Plain values, kept exactly (floats survive JSON).
 

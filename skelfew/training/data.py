@@ -90,12 +90,10 @@ def admit(
     """Read samples into memory after checking that every one may be used.
 
     Args:
-        ids: The samples.
         allowed: Their classes: the protocol's base classes, or its validation classes. Novel
             classes of the protocol are refused also if one is named here.
         inputs: Of the run.
         pipeline: How skeletons become network input.
-        bodies: M.
         device: Where batches go.
 
     Raises:

@@ -111,7 +111,6 @@ def check_supported(stages: Iterable[str], encoder: nn.Module, head: str, reads:
 
     Args:
         stages: Of the run.
-        encoder: The encoder.
         head: Name of the episodic stage's head.
         reads: Which output of the encoder it reads.
     """

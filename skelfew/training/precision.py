@@ -44,9 +44,7 @@ def fit_notes(module: nn.Module, precision: str, device: str, threads: int) -> l
     """Return notes on what of the settings makes training slower on this machine.
 
     Args:
-        module: The encoder.
         precision: ``float32`` or ``bfloat16``.
-        device: As torch names it.
         threads: Of the processor.
     """
     notes = []

@@ -24,7 +24,6 @@ class Validation:
         seed: Of the episodes, the same ones every time.
         ways: N at most.
         queries: Q at most; fewer if a class is small.
-        episodes: E.
     """
 
     def __init__(
@@ -62,7 +61,6 @@ class Validation:
         """Return the share of queries classified correctly, mean over the episodes.
 
         Args:
-            encoder: The encoder.
             head: By which it is scored; None for cosine prototypes.
         """
         rule = head or build_classifier("cosine")
@@ -86,8 +84,6 @@ def encoders_share(data: TrainingData, store: SkeletonStore, seed: int) -> float
 
     Args:
         data: Samples of the base classes.
-        store: Their skeletons.
-        seed: Of the episodes.
     """
     drawn = Validation(data, seed, queries=5, episodes=50)
     if not drawn.possible:

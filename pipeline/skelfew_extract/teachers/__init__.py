@@ -148,8 +148,6 @@ def build_teacher(
         name: Key of ``TEACHERS``, or FAMILY:REST with a key of ``FAMILIES``.
         weights: File, folder or Hugging Face repository; None looks for the usual places.
         untrained: Take random weights instead, which ``describe`` then says.
-        seed: Of the random weights.
-        device: As torch names it.
         precision: "bfloat16" computes the large matrix products in it; results are float32.
         compile: Hand the video side to torch.compile: slow to start, faster afterwards.
 
@@ -207,8 +205,6 @@ def build_text_teacher(
             all-MiniLM-L6-v2 in the usual places. ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``,
             ``xclip:VARIANT`` and ``xclip:VARIANT/WEIGHTS`` are the text towers of those.
         untrained: Take random weights instead, which ``describe`` then says.
-        seed: Of the random weights.
-        device: As torch names it.
 
     Raises:
         SkelfewError: If the weights are not to be had, or are not a sentence encoder.

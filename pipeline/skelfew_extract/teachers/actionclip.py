@@ -55,7 +55,6 @@ class Fusion(nn.Module):
 
     Args:
         dim: D, channels of a frame's feature.
-        heads: Attention heads.
         layers: Blocks.
         rows: Positions that there are; the first T are used.
         eps: Of the layer norms: 1e-12 in the original code, 1e-5 in the port.
@@ -82,9 +81,7 @@ class ActionCLIP(nn.Module):
     """The network, randomly initialised: ``clip`` and ``fusion``.
 
     Args:
-        variant: Shapes.
         layers: Blocks of the fusion.
-        rows: Its positions.
         eps: Of its layer norms.
     """
 

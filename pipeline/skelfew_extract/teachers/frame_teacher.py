@@ -34,8 +34,6 @@ class FrameTeacher(ABC):
     Args:
         model: The network; it is frozen and moved to ``device``.
         about: What provenance says: name, architecture, weights, ...
-        frames: T.
-        image_size: S.
         mean: Of the colours, 0..1.
         std: The same for the standard deviation.
         templates: Texts with ``{}`` for the class name.

@@ -35,10 +35,8 @@ class SentenceEncoder:
 
     Args:
         model: The transformer, as transformers' AutoModel gives it.
-        tokenizer: Its tokeniser.
         layout: How tokens become one vector.
         about: What provenance says about the weights.
-        device: As torch names it.
     """
 
     def __init__(

@@ -48,7 +48,6 @@ class CLIPText:
 
     Args:
         model: As open_clip builds it; it is frozen.
-        architecture: Its name there.
         about: What provenance says about the weights.
     """
 

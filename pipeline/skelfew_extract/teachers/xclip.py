@@ -134,7 +134,6 @@ class XCLIP(CLIP):
     """X-CLIP, randomly initialised.
 
     Args:
-        variant: Shapes.
         joint_heads: Heads of the multi-frame integration and the prompt generator; D / 64 if not
             given, as the released weights were trained. `transformers` uses 8 also where D is 768;
             only a comparison with it should force that.

@@ -45,7 +45,6 @@ class PlainArray:
 
         Args:
             array: What Zarr knows about it.
-            name: Its name.
             fetch: Takes the key of a chunk, ``NAME/KEY``, and what it may be, and returns its
                 unpacked bytes, or None if there is no such chunk, which means the fill value.
             folder: Where chunks are files that may be read without ``fetch``; None for a zip.
@@ -67,8 +66,6 @@ class PlainArray:
         """Return rows ``start`` to ``stop`` as stored, (n, ...); strings are objects.
 
         Args:
-            start: First row.
-            stop: One past the last.
             out: Where to put them; a new array if None.
 
         Raises:

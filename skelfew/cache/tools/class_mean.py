@@ -23,10 +23,8 @@ def class_mean(
     length 1 again. Classes do not mix, so nothing of a class reaches another.
 
     Args:
-        path: The cache.
         out: The result, with one view a sample.
         manifest: Has the classes.
-        overwrite: Replace ``out`` if it exists.
 
     Raises:
         CacheError: If a sample of the cache is not in the manifest, or none is finished.

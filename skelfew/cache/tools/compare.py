@@ -20,8 +20,6 @@ def compare(a: str | Path, b: str | Path, table: Path | None = None) -> Document
     """Compare two caches in blocks, the rows of B looked up by the sample IDs of A.
 
     Args:
-        a: Folder or zip.
-        b: Likewise.
         table: A CSV file that gets the cosines of every common sample.
 
     Returns:

@@ -29,10 +29,8 @@ def export_features(
     as JSON; ``.npy`` gets one array (n, V, D), and the IDs go to a text file beside it.
 
     Args:
-        path: The cache.
         out: The file; its ending says which kind.
         representation: For ``.npy``: ``f_v``, ``f_t`` or ``f_v+f_t``.
-        overwrite: Replace ``out`` if it exists.
     """
     kind = out.suffix.lower()
     if kind not in (".npz", ".h5", ".hdf5", ".npy"):

@@ -104,10 +104,8 @@ def write_hdf5(path: Path, ids: list[str], arrays: Values, attrs: Mapping[str, s
     """Write IDs and arrays to an HDF5 file.
 
     Args:
-        path: The file.
         ids: Sample IDs, dataset ``sample_id``.
         arrays: By name, (shape, dtype, blocks of rows).
-        attrs: Attributes of the file.
     """
     with h5py.File(path, "w") as file:
         file.create_dataset(

@@ -74,12 +74,10 @@ def import_features(
 
     Args:
         source: File and names of its arrays.
-        out: The cache.
         manifest: The samples; their order and hash become those of the cache.
         origin: Provenance.
         rule: Renaming of the file's IDs, see ``skelfew.cache.matching.rename``.
         dtype: ``float16`` or ``float32``.
-        overwrite: Replace ``out`` if it exists.
 
     Raises:
         CacheError: If arrays are missing, of the wrong shape or not finite, or IDs unknown to the

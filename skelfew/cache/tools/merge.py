@@ -50,10 +50,8 @@ def merge(
 
     Args:
         paths: Two caches or more, made by the same teacher from the same data.
-        out: The result.
         manifest: Its samples, order and hash become those of the result.
         prefer_first: Where two caches hold different values for a sample, take the earlier one's.
-        overwrite: Replace ``out`` if it exists.
 
     Raises:
         CacheError: If they were made differently (names key and values) or hold different values
@@ -99,11 +97,8 @@ def subset(
     """Write some of the rows of a cache into another one.
 
     Args:
-        path: The cache.
-        out: The result.
         keep: IDs of the samples to keep, all if None; the order stays that of the cache.
         manifest: Keep only its samples, in its order; the result is a cache for this manifest.
-        overwrite: Replace ``out`` if it exists.
 
     Raises:
         CacheError: If a sample to be kept is not in the cache.

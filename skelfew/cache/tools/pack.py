@@ -13,9 +13,7 @@ def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docume
     """Make a zip of a cache folder; equal content gives an equal file.
 
     Args:
-        path: The folder.
         out: The zip, ``NAME.zarr.zip`` beside the folder if None.
-        overwrite: Replace ``out`` if it exists.
 
     Raises:
         CacheError: If the content is not what its digest says, or holds a link.
@@ -37,9 +35,7 @@ def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docu
     """Make a folder of a zip, after checking every entry and then the digest.
 
     Args:
-        path: The zip.
         out: The folder, the zip's name without ``.zip`` if None.
-        overwrite: Replace ``out`` if it exists.
 
     Raises:
         CacheError: If an entry leads out of the folder, is a link, or does not hold what it says.

@@ -23,7 +23,6 @@ def verify(
     """Read a whole cache once or twice, in blocks, and report what does not hold.
 
     Args:
-        path: Folder or zip.
         manifest: If given, IDs, order and hash are compared with it.
         digest: If given, what the content digest should be; else the recorded one.
 

@@ -56,7 +56,6 @@ def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
     Args:
         address: Path, or an address such as ``https://...`` or ``s3://...``; ``#digest=HEX`` at its
             end says what the content must be.
-        log: Takes lines for the user.
 
     Raises:
         CacheError: If it cannot be fetched, or is not what its digest says.
@@ -120,8 +119,6 @@ def pull(
         address: Address or path of a folder or a zip.
         out: Where to; ``cache/NAME`` if None. A zip stays a zip.
         digest: What the content must be; else what the cache itself records.
-        overwrite: Replace ``out`` if it exists.
-        log: Takes lines for the user.
 
     Raises:
         CacheError: If it cannot be fetched, or is not what the digest says. Nothing is left at

@@ -258,7 +258,6 @@ def get_file(fs: FileSystem, place: Place, key: str, target: Path, limit: int | 
 
     Args:
         fs: The file system.
-        place: Where.
         key: Which file below it; "" for the place itself.
         target: Local file; exists afterwards only if the whole file came.
         limit: Give up beyond so many bytes; None for no limit.

@@ -30,7 +30,6 @@ def push(path: Path, address: str, overwrite: bool = False) -> Document:
     """Copy a cache to another folder, an ssh host or an S3 bucket, after checking its digest.
 
     Args:
-        path: Folder or zip.
         address: Where to. A trailing slash means "into this folder"; a name that ends in ``.zip``
             gets one file, any other a folder.
         overwrite: Replace another cache that is there.

@@ -59,7 +59,6 @@ def alignment(
         x: Positions (B, M, T, V, k), k 3 or 2.
         there: Which bodies are there (B, M, T) bool.
         found: Which joints were found (B, M, T, V) bool.
-        layout: The joints.
         root: ``first``: the origin is that of the first frame; ``each``: of each frame; ``level``:
             of each frame to the side and in depth, of the first frame in height.
         facing: ``recorded``, or ``camera``: turned about y so that hips and shoulders, on average

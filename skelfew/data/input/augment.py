@@ -111,7 +111,6 @@ def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = No
     Args:
         total: How many numbers there are to draw from (B,) int64, each at least ``size``.
         size: Numbers per row.
-        generator: Source of randomness.
     """
     drawn = torch.full((len(total), size), -1, dtype=torch.int64, device=total.device)
     for i in range(size):

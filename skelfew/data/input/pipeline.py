@@ -96,7 +96,6 @@ class Pipeline:
         Args:
             declared: What its reader declared, ``SkeletonStore.preprocessing``. None, in stores of
                 earlier versions: the rule that they had, by the name of the data set.
-            name: Of the data set.
             changes: Attributes to set otherwise; None keeps the data set's own. ``missing_body``
                 may be ``auto``: as in CTR-GCN's scripts, zeros for NTU-60 and a copy elsewhere.
 

@@ -16,7 +16,6 @@ def other_order(distances: np.ndarray, layout: Layout) -> str | None:
 
     Args:
         distances: Squared, between joints (V, V).
-        layout: The declared one.
     """
     joints = np.arange(len(layout))
     total = distances[joints, list(layout.parents)].sum()

@@ -135,7 +135,6 @@ def load_protocol(
 
     Args:
         name: A file, a name under manifests/protocols/, or None for the data set's default.
-        manifest: The data set.
         split: Which split of a protocol with several, by name; numbers start at 1. None takes
             the first.
         validation: Keep the validation classes apart; False trains on them too, as the final

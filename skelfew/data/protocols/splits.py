@@ -19,10 +19,8 @@ def make_split(
     """Return the document of a protocol for a data set of one's own.
 
     Args:
-        manifest: The data set.
         novel: The novel classes, or how many to draw.
         validation: The validation classes, or how many to draw.
-        seed: Of the draws.
         shots: How many exemplars to draw per class, fewer where a class is small; nested.
     """
     rng = random.Random(seed)

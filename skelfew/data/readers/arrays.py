@@ -136,7 +136,6 @@ def to_bodies(values: np.ndarray, joints: int, order: str = "auto") -> np.ndarra
 
     Args:
         values: Two axes are frames and V times C values; the shape gives more.
-        joints: V.
         order: One of ``ORDERS`` where the shape can be read in more than one way.
 
     Raises:

@@ -80,7 +80,6 @@ def _head(
 
     Args:
         words: The eight characters before the last eight.
-        length: Of the numbers.
         places: Of the numbers, as far as their last eight characters say.
 
     Returns:

@@ -23,7 +23,6 @@ def read_known(path: Path, layout: Layout) -> tuple[np.ndarray, str] | None:
     (PKU-MMD, MSR Action Pairs), ``.json`` with ``skeletons`` (NW-UCLA).
 
     Args:
-        path: The file.
         layout: Joints of the recordings otherwise: text with a column for each of their values is
             no known format.
 

@@ -121,7 +121,6 @@ class MomentumContrast(nn.Module):
     Args:
         encoder: The query encoder.
         projection_dim: Width of queries and keys.
-        queue: K.
         decay: Weight of the old copy in the moving average.
     """
 
@@ -178,8 +177,6 @@ class AimCLR(Passes):
     Args:
         encoder: Has ``feature_dim`` and gives feature maps.
         data: Base-class samples; their labels are not used.
-        config: Settings of this stage.
-        seed: Of initialisation, order and views.
     """
 
     name = "aimclr"

@@ -29,8 +29,6 @@ class CosineSoftmax(nn.Module):
     """An encoder, a weight vector for each class, and a temperature.
 
     Args:
-        encoder: Has ``feature_dim``.
-        classes: How many.
         temperature: Divides the cosines, at first.
     """
 
@@ -48,12 +46,6 @@ class CosineSoftmax(nn.Module):
 
 class Classify(Passes):
     """Trains an encoder to classify base classes by cosines, and whitens its features at the end.
-
-    Args:
-        encoder: Has ``feature_dim``.
-        data: Base-class samples.
-        config: Settings of this stage.
-        seed: Of initialisation, order and augmentation.
 
     Raises:
         SkelfewError: Features of this encoder cannot be whitened, or its layout not be mirrored.

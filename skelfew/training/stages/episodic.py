@@ -72,7 +72,6 @@ class Episodic(Stage):
 
     Args:
         encoder: Maps skeletons to features.
-        data: Base-class samples.
         config: Settings of this stage, ``ways`` resolved.
         seed: Of episodes and augmentation.
     """

@@ -24,12 +24,6 @@ class Metric(Passes):
 
     The classifier is thrown away.
 
-    Args:
-        encoder: Has ``feature_dim``.
-        data: Base-class samples.
-        config: Settings of this stage.
-        seed: Of initialisation, order and augmentation.
-
     Raises:
         SkelfewError: The package pytorch-metric-learning is not installed.
     """

@@ -22,10 +22,7 @@ class Mixed(Transfer):
     in the stage ``traditional``, and is thrown away.
 
     Args:
-        encoder: Has ``feature_dim``.
         data: With targets (n, V, D); a random view of the V is taken each time.
-        config: Settings of this stage.
-        seed: Of initialisation, order, augmentation and views.
     """
 
     name = "mixed"

@@ -22,10 +22,7 @@ class Projected(Passes, ABC):
     Subclasses set ``name`` and say the ``loss``.
 
     Args:
-        encoder: Has ``feature_dim``.
         data: With targets (n, V, D); a random view of the V is taken each time.
-        config: Settings of the stage.
-        seed: Of initialisation, order, augmentation and views.
     """
 
     def __init__(

@@ -114,10 +114,7 @@ class SkeletonBYOL(Passes):
     The loss is the mean of both directions.
 
     Args:
-        encoder: Has ``feature_dim``.
         data: Base-class samples; their labels are not used.
-        config: Settings of this stage.
-        seed: Of initialisation, order and views.
     """
 
     name = "skeleton_byol"

@@ -12,14 +12,7 @@ from skelfew.training.stages.passes import Passes
 
 
 class Traditional(Passes):
-    """Trains encoder and a linear layer with cross-entropy; the layer is thrown away.
-
-    Args:
-        encoder: Has ``feature_dim``.
-        data: Base-class samples.
-        config: Settings of this stage.
-        seed: Of initialisation, order and augmentation.
-    """
+    """Trains encoder and a linear layer with cross-entropy; the layer is thrown away."""
 
     name = "traditional"
     Config = TraditionalConfig

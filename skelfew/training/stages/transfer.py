@@ -17,10 +17,7 @@ class Transfer(Passes):
     """Trains an encoder to predict the projected teacher features of base-class samples.
 
     Args:
-        encoder: Has ``feature_dim``.
         data: With targets (n, V, D); a random view of the V is taken each time.
-        config: Settings of this stage.
-        seed: Of initialisation, order, augmentation and views.
     """
 
     name = "transfer"
