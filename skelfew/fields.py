@@ -178,7 +178,6 @@ def filled(build: Callable[..., Any], given: Mapping[str, object], what: str) ->
 
     Args:
         build: Its keyword-only parameters are the settings.
-        given: Values or their text.
         what: How messages call it: ``encoder 'agcn'``.
 
     Raises:

@@ -11,7 +11,6 @@ class Progress:
 
     Args:
         description: What is being done, e.g. ``extract``.
-        total: Number of items.
         unit: What is counted, e.g. ``clips``.
         done: How many were already done before; they do not count for the rate.
         every: Seconds between lines where stderr is not a terminal.

@@ -54,11 +54,7 @@ class Annotator:
         Args:
             image: RGB uint8 (H, W, 3).
             pixels: Joints (M, V, 2), NaN where not found; or None.
-            text: The line above.
-            spans: For the time line below.
-            frame: Number of this picture.
             first: Frame at the left end of the time line.
-            stop: At its right end.
         """
         picture = Image.fromarray(image)
         scale = min(1.0, _WIDEST / picture.width)
@@ -128,7 +124,6 @@ def annotate(
     Args:
         out: The MP4 to write.
         pixels: Joints (M, T, V, 2) in the pictures, NaN where not found.
-        spans: What was recognised when.
         texts: The line above while a span lasts, one for each.
     """
     pen, total = Annotator(bones), pixels.shape[1]

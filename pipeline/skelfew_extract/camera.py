@@ -124,9 +124,6 @@ def video_writer(
 
     The file appears under its name only when complete. An odd last row or column is left out.
 
-    Args:
-        fps: Pictures a second.
-
     Raises:
         SkelfewError: PyAV is missing, or the file cannot be written.
     """

@@ -70,9 +70,6 @@ def segment_midpoints(start: int, end: int, available: int, count: int) -> np.nd
     Index i is start + floor((i + 0.5) n / count), n the frames that segment and video share
     (microsoft/VideoX, X-CLIP/datasets/pipeline.py). Short segments repeat frames.
 
-    Args:
-        available: Frames in the video.
-
     Raises:
         CropError: If the video holds less than nine tenths of the segment.
     """
@@ -96,7 +93,6 @@ def clip_box(
 
     Args:
         pixels: Joint positions (M, T, V, 2) as x, y in pixels, NaN where unknown; or None.
-        settings: Margin and policy.
 
     Raises:
         CropError: If no joint lies in the picture and the policy is ``joints``.

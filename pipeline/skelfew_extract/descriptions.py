@@ -37,7 +37,6 @@ def read_descriptions(file: str | Path, manifest: Manifest) -> Descriptions:
 
     Args:
         file: A JSON or CSV file, or the name of one that comes with skelfew, e.g. ``utd-mhad``.
-        manifest: Whose classes need sentences.
 
     Raises:
         SkelfewError: If it is absent or of another form, or classes are missing, which are listed.

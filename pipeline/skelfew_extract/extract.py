@@ -213,7 +213,6 @@ def choose_precision(asked: str, device: str, width: int) -> Precision:
 
     Args:
         asked: ``auto``, ``float32`` or ``bfloat16``.
-        width: Channels of its vision tower.
     """
     if asked != "auto":
         return "bfloat16" if asked == "bfloat16" else "float32"

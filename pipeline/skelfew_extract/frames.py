@@ -68,7 +68,6 @@ def pictures_of(
     373), so call this in a process that may be killed (engines/pool.py).
 
     Args:
-        video: The open video.
         indices: Numbers from 0, in any order, repeats allowed.
         decoder: ``pyav``, or ``auto``, which is the same; ``decord`` for files of which a look at
             the container proves that it reads them right, where the pictures are the same bits.

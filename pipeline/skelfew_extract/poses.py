@@ -127,7 +127,6 @@ def skeleton_of(
     """Return the one or two people who move most in a segment, from the first frame with one.
 
     Args:
-        poses: Of the video.
         coordinates: 3: positions are metres (M, T, 33, 3), y upwards, z away from the camera;
             2: pixels and a confidence.
         visible: Joints of a smaller visibility count as not found: filled in in the positions,

@@ -26,7 +26,6 @@ class Sheet:
         task: The clip; ``task.sheet`` is where :meth:`write` writes.
         pixels: Its joints in the picture as it is shown (M, T, V, 2), NaN where unknown; or None.
         indices: Number of each frame in the video, (T,).
-        box: What is cut out.
     """
 
     def __init__(self, task: ClipTask, pixels: np.ndarray | None, indices: np.ndarray, box: Box):

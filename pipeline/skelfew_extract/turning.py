@@ -54,7 +54,6 @@ def shown_pixels(
     Args:
         pixels: Joint positions (M, T, V, 2) in pixels; or None.
         width: Of the picture as it is shown.
-        turn: Of the video.
     """
     a, b, c, d = turn
     if pixels is None or turn == STRAIGHT:

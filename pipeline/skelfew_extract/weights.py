@@ -34,7 +34,6 @@ def find_weights(variant: Variant, weights: str | None = None) -> tuple[Path, st
     """Return the file or folder of the weights, and how to call it in provenance.
 
     Args:
-        variant: The teacher that wants them.
         weights: File, folder, or Hugging Face repository; None looks into ``weights/``.
 
     Raises:

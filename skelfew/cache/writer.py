@@ -73,7 +73,6 @@ class CacheWriter:
         Args:
             path: The store, a folder such as ``cache/pku.zarr``.
             sample_ids: All samples in manifest order, unique.
-            dim: D of the teacher.
             provenance: What the rows are made from; the keys of ``IDENTITY`` decide whether an
                 existing store may be continued, the others are for the record.
             views: V temporal views of a clip.

@@ -33,7 +33,6 @@ def watch_camera(
     """Name what a camera shows, on one line, until it ends or Ctrl-C.
 
     Args:
-        recogniser: What was taught.
         source: Number or name of a camera, or a video file.
         support_fps: Frames a second of the support recordings.
         sure: Confidence at which a label is given.

@@ -14,7 +14,6 @@ def output_options(name: str, hint: str) -> Callable[[Any], Any]:
 
     Args:
         name: The data set in the default paths.
-        hint: Help of --option.
     """
     options = (
         click.option(

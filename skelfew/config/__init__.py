@@ -343,7 +343,6 @@ def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
     """Return ``config`` with one value changed.
 
     Args:
-        config: What to start from.
         key: Dotted name, e.g. ``transfer.optimizer.lr``.
         value: The new value, or its text: ``0.01``, ``true``, ``none``, ``transfer,episodic``.
 

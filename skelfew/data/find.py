@@ -22,7 +22,6 @@ def find_sample(
     Args:
         dataset: Look in ``folder/NAME.csv`` alone; None for every manifest of the folder.
         manifest: Look in this file alone.
-        folder: Where manifests lie.
 
     Raises:
         SkelfewError: No manifest, no such sample (names similar ones), or several.

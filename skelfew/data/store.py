@@ -309,7 +309,6 @@ class SkeletonStoreWriter:
         pixels: Whether joint positions in the video are stored too.
         attrs: Further attributes, e.g. dataset and reader options.
         compress: Whether to compress; temporary stores need not.
-        threads: How many threads compress.
     """
 
     def __init__(

@@ -103,7 +103,6 @@ def portray(
 
     Args:
         manifest: The CSV file, beside which the folder of videos is noted.
-        look: How to draw it.
         moments: Frames of the skeleton; None for ``look.frames`` evenly spaced ones.
         videos: Folder of the videos, if it is not the noted one.
 
@@ -186,7 +185,6 @@ def filmed(
     """Return the frames of a sample's video at moments of its skeleton, if they can be had.
 
     Args:
-        layout: Of these.
         manifest: The CSV file, beside which the folder of videos is noted.
         moments: Frames of the skeleton, ascending.
         height: Of a skeleton's picture, pixels; the video's are somewhat lower.

@@ -139,7 +139,6 @@ class Scene:
 
         Args:
             positions: Joints (M, T, V, C), C 2 or 3; bodies that are all zeros are absent.
-            layout: The V joints.
             view: One of ``VIEWS``.
             up: One of ``UPS``.
             flat: Whether the first two coordinates are a picture's and a third the confidence.

@@ -115,7 +115,6 @@ class MultiScaleTemporalConv(nn.Module):
 
     Args:
         out_channels: C_out, a multiple of 4.
-        stride: Temporal stride.
         rectify: Whether a ReLU ends the unit: PYSKL has one, the original has not.
     """
 

@@ -62,7 +62,6 @@ class STGCN(SkeletonGCN):
 
     Args:
         body_pool: See ``SkeletonGCN``.
-        feature_dim: Width of the last block.
         dropout: After the temporal convolution of all blocks but the first.
         importance: Whether a block weights the edges; without, ``edge_importance`` is absent.
     """

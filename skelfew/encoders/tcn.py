@@ -26,8 +26,6 @@ class CausalBlock(nn.Module):
     """Two dilated causal convolutions, each rectified, and the sum with what came in.
 
     Args:
-        before: Channels that come in.
-        after: Channels that go out.
         dilation: Frames from one tap to the next.
     """
 

@@ -195,7 +195,6 @@ def evaluate_runs(
         runs: Run folders, on one data set.
         shots: K exemplars of each class, 1 or more.
         classifiers: Keys of ``skelfew.fewshot.CLASSIFIERS`` or ``HEADS``.
-        device: Where the encoders run.
         plan: Further attributes of ``EvaluationPlan``: ``mode``, ``draws``, ``split``, ``seed`` ...
 
     Raises:

@@ -116,8 +116,6 @@ def score_exemplars(
     """Score all queries of a protocol at once against its fixed exemplars.
 
     Args:
-        features: Of the novel classes' samples.
-        protocol: Names exemplars and queries.
         exclude: Names of the protocol's sets of queries to leave out.
     """
     exemplars = protocol.exemplars(shots)
@@ -161,7 +159,6 @@ def score_draws(
 
     Args:
         features: Of the samples, n.
-        draws: How many times.
         groups: What group each sample is of, n. Then K exemplars a class are drawn in each group,
             and the group's other samples are scored against them alone.
 

@@ -119,7 +119,6 @@ def student_interval(
     Args:
         values: Accuracies in [0, 1], or their differences in [-1, 1].
         of: What they are of: episodes, splits, draws, seeds or runs.
-        difference: Whether they are differences.
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())

@@ -44,9 +44,7 @@ def integrate(decide: Decide, x: Tensor, boundary: Boundary, output: str = "logi
     captum's weights of n points sum to (n - 1) / n, not 1; that is put right.
 
     Args:
-        decide: Network input to logits.
         x: The sample (1, ...).
-        boundary: The baseline x'.
         output: ``logit`` of the decided class, as the source has it, or ``margin``, its lead on the
             class beyond the boundary.
 

@@ -66,7 +66,6 @@ def nearest_boundary(
     """Search the point nearest to a sample at which another class is the likeliest.
 
     Args:
-        decide: Network input to logits.
         x: The sample (1, ...), best in double precision.
         movable: What of it may be changed, bool, of the same shape.
         limit: Largest distance, as a share of the L2 length of what may move.

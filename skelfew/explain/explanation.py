@@ -214,7 +214,6 @@ def find_method(
         sample_ids: What is to be explained, which cannot be an exemplar.
         protocol: Name or file; None for the run's own.
         split: Of the protocol; None for the run's own.
-        seed: Of random exemplars.
 
     Raises:
         SkelfewError: A sample that is not in the data set, not of a novel class or an exemplar; a

@@ -81,9 +81,7 @@ def draw(
     """Draw explanations of one sample beside each other.
 
     Args:
-        explanations: By different methods or runs.
         manifest: The CSV file, beside which the folder of videos is noted.
-        look: How to draw them.
 
     Returns:
         The figure, and notes on what could not be shown.

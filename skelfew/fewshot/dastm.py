@@ -132,12 +132,9 @@ class DASTM(Head):
 
     Args:
         width: D; any.
-        gamma: Softness of the alignment.
         cost: Of matching two frames, all joints one after the other: ``cosine`` or ``euclidean``.
         spatial: Whether there is spatial activation; with it the alignment is plain soft-DTW,
             without it half the soft-DTW of each sequence with itself is subtracted.
-        rank: Weight of RankMax in training.
-        dropout: Of the attention.
         values: What the attention mixes: ``own`` joints, as the reference does, or those of the
             ``other`` sequence, as cross-attention mostly does.
     """

@@ -58,7 +58,6 @@ class FEAT(Head):
         auxiliary_temperature: Divides its squared distances; the source has 64 for one exemplar, 32
             for five; 0 as above.
         attention_dropout: Dropout of the attention.
-        dropout: Dropout of its output.
         rate: Factor on the learning rate of the attention. The source has 10, on a trained encoder
             that goes on at 0.0002; at the rates of an encoder that starts from nothing it fails.
     """

@@ -77,7 +77,6 @@ class JEANIE(Head):
         yaws: Views about the vertical axis, an odd number.
         pitches: Views about the horizontal axis, an odd number.
         degrees: Between neighbouring views; the middle view is the skeleton itself.
-        gamma: Softness of the alignment.
         cost: Of matching two frames: ``cosine``, 1 - cos, or ``euclidean``, squared.
         prototype: What K > 1 exemplars make of a class: their ``mean`` before any alignment, or
             the ``nearest``, the one that is aligned best.

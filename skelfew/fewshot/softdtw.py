@@ -155,7 +155,6 @@ def alignment(
     Args:
         query: Sequences (E, M, T, D).
         rows: Sequences (E, R, S, D).
-        gamma: Softness.
         cost: See ``frame_costs``.
         divergence: Subtract half of what each of the two is from itself (Blondel et al., 2021), so
             that it is 0 for equal ones; soft-DTW itself is below 0 there.
@@ -174,7 +173,6 @@ class SoftDTW(Head):
 
     Args:
         width: D; any.
-        gamma: Softness of the alignment.
         cost: Of matching two frames: ``cosine``, 1 - cos, or ``euclidean``, squared.
         divergence: Whether half the soft-DTW of each sequence with itself is subtracted.
         frame: What a frame is: ``joints``, the features of all joints one after the other, or

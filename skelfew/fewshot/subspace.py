@@ -28,7 +28,6 @@ class Subspace(Head):
             the K - 1 leading directions of K exemplars.
         second: ``mirror``: one exemplar is joined by its mirror image. ``none``: it stays alone;
             its affine subspace is a point, so that the distance is the Euclidean one.
-        scale: Factor on the logits.
         apart: Weight of the term that keeps subspaces of classes apart in training.
     """
 

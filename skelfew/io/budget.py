@@ -39,7 +39,6 @@ class ReadBudget:
 
     Args:
         where: The file, for messages.
-        stored: Its bytes.
         error: What is raised beyond the budget.
     """
 

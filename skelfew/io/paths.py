@@ -53,7 +53,6 @@ def below(
     Args:
         name: Parts with ``/`` between them.
         where: What the name comes from, for the message; the folder if empty.
-        error: Raised with it.
         links: Let links inside the folder lead elsewhere: for recordings of the user's own, which
             are often links to another disk.
 

@@ -255,7 +255,6 @@ def load_arrays(file: IO[bytes], where: str, size: int = 0) -> Any:
     """Return what a pickle of arrays holds.
 
     Args:
-        file: The pickle.
         where: Its name, for messages.
         size: Its bytes, as far as known; a large one may have more instructions.
 

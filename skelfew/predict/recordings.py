@@ -102,7 +102,6 @@ def read_clips(
     NaN joints count as not found, as do those of confidence 0: they are interpolated in time.
 
     Args:
-        path: The recording.
         layout: Joints of arrays and keypoints; other formats bring their own.
         options: Of ``skelfew-prepare own`` (coordinates, order, up, missing, nan, min_confidence);
             here ``nan`` is ``missing`` unless given.

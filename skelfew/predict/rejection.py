@@ -56,7 +56,6 @@ def learn_rejection(features: Tensor, labels: Tensor, measure: Measure = by_cosi
     Args:
         features: Of the support recordings (S, D).
         labels: Their actions (S,), 0 .. N - 1, N at least 2.
-        measure: How similar recordings are.
     """
     near, truth = left_out(features, labels, measure)
     known = near.double()[torch.arange(len(truth)), truth] if len(truth) else near.new_zeros(0)

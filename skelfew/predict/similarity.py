@@ -66,7 +66,6 @@ def to_exemplars(kind: str, support: Tensor, features: Tensor) -> Tensor:
 
     Args:
         kind: A key of ``MEASURES``.
-        support: Features of the exemplars.
         features: Of the windows. By warping, what changes in a clip counts four times as much as
             its mean pose, which counts half: standing about looks like most actions otherwise.
     """

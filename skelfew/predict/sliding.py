@@ -73,7 +73,6 @@ class Watcher:
     """Compares windows of a long recording with what was taught.
 
     Args:
-        recogniser: What was taught.
         fps: Frames a second of the long recording.
         support_fps: Frames a second of the support recordings.
 
@@ -133,9 +132,7 @@ def segments(
     """Return the actions of an untrimmed recording, in order of time; see ``spotting``.
 
     Args:
-        recogniser: What was taught.
         recording: A path, an array (T, V, C) or (M, T, V, C), or a ``Clip``.
-        fps: Frames a second of it.
         support_fps: Frames a second of the support recordings.
     """
     clip = as_clip(recording, recogniser.reading)
@@ -179,10 +176,7 @@ class Stream:
     that is recognised on and on without a break is given once.
 
     Args:
-        recogniser: What was taught.
-        fps: Frames a second.
         support_fps: Frames a second of the support recordings.
-        sure: Smallest confidence.
         patience: Decisions in a row.
         pause: Seconds between decisions, at least.
 

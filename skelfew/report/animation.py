@@ -24,7 +24,6 @@ def open_store(facts: RunFacts, score: Score, store: Path | None = None) -> Skel
 
     Args:
         facts: The run, which notes where they were.
-        score: What was scored.
         store: Where they are now; None for where they were, or ``data/NAME.h5``.
 
     Raises:

@@ -52,10 +52,7 @@ def line_chart(title: str, series: Mapping[str, Points], over: str, unit: str = 
     """Return a figure with a line for each series.
 
     Args:
-        title: What is drawn.
         series: Points (x, y) of each line by its name, at least one point.
-        over: What x is.
-        unit: Of y.
     """
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]

@@ -35,7 +35,6 @@ def tag(name: str, *children: object, **attributes: object) -> Safe:
     """Return an element.
 
     Args:
-        name: Of the element.
         children: As in ``join``.
         attributes: ``class_`` for class, ``aria_label`` for aria-label; None and False are left
             out, True has no value.

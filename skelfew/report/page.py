@@ -26,7 +26,6 @@ def make_page(runs: Sequence[RunFacts], look: PageStyle = PageStyle()) -> str:  
 
     Args:
         runs: What it is about, at least one.
-        look: What goes into it.
     """
     parts, room = [], _PAGE_CHARACTERS
     for i, facts in enumerate(runs, start=1):

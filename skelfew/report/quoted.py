@@ -32,7 +32,6 @@ def quotes(
     """Return what the paper says about a data set with so many shots, equally trained rows first.
 
     Args:
-        dataset: Name of the data set.
         alike: Whether a run was trained like a row, e.g. ``trained_alike`` of it.
     """
     found = []

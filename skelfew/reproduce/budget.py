@@ -59,10 +59,7 @@ def spend(
     is trained; passes of a slow copy, which has no gradient, are not counted.
 
     Args:
-        config: Resolved.
         total: Clips, all stages together.
-        base_samples: Clips of an epoch.
-        share: Weight of each stage.
     """
     left = total
     for stage in (s for s in config.stages if s != "episodic"):

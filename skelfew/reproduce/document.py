@@ -42,9 +42,6 @@ def write_results(
     """Keep the records of a request beside ``page``, make all pages anew, return the paths.
 
     Args:
-        request: What was run.
-        work: What it came to.
-        found: Records by row.
         page: The Markdown file; records go to the folder of its stem beside it.
     """
     folder = page.with_suffix("")

@@ -51,10 +51,7 @@ def execute(
     """Run all units that have no record yet.
 
     Args:
-        units: In this order.
         records: Where what comes out is added.
-        folder: Of the run folders.
-        jobs: Worker processes.
         keep: Leave weights and features in the run folders.
         say: Gets one line for each finished unit.
     """

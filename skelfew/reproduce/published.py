@@ -21,7 +21,6 @@ def adopt(records: Records, units: Sequence[Unit], place: Path) -> list[str]:
 
     Args:
         records: Of this folder of runs; its file stays as it is.
-        units: What is asked for.
         place: A file that ``--write`` made beside its page, or their folder.
 
     Raises:

@@ -113,7 +113,6 @@ def summarise(
     """Return rows and contrasts.
 
     Args:
-        dataset: Name of the data set.
         records: Of each row, by row key.
         absent: Why a row has none, by row key.
         over: ``seeds`` or ``splits``.

@@ -35,7 +35,6 @@ def do(unit: Unit, folder: Path, keep: bool = False) -> Document:
     """Run a unit to its end and return its record.
 
     Args:
-        unit: What to do.
         folder: Where its run folder is, or will be.
         keep: Leave weights and features in the run folder.
 

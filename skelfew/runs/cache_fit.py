@@ -22,7 +22,6 @@ def check_fit(
 
     Args:
         cache: Its sample IDs renamed already, if they are to be.
-        manifest: The samples of the run.
         by_ids: Be content with equal sample IDs and classes.
     """
     _check_width(cache)

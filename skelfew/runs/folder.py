@@ -210,7 +210,6 @@ def read_config(path: Path, start: str | None = None) -> TrainConfig:
     Args:
         path: JSON, or TOML if its name ends in ``.toml``. A table is a group of settings, so that
             ``[transfer.optimizer]`` with ``lr = 0.01`` is ``transfer.optimizer.lr``.
-        start: Another preset to start from.
 
     Raises:
         ConfigError: The file cannot be read, or a setting does not exist or cannot be so.

@@ -126,9 +126,7 @@ def find_inputs(
     ``skelfew.cache.transport.fetch.local_path``.
 
     Args:
-        given: Where data and caches are.
         protocol: Name or file; None for the data set's own.
-        split: Of a protocol with several.
         validation: Whether validation classes are kept apart; else they are base classes.
 
     Raises:

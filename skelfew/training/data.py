@@ -92,9 +92,6 @@ def admit(
     Args:
         allowed: Their classes: the protocol's base classes, or its validation classes. Novel
             classes of the protocol are refused also if one is named here.
-        inputs: Of the run.
-        pipeline: How skeletons become network input.
-        device: Where batches go.
 
     Raises:
         NovelClassError: If one of the samples is of another class.

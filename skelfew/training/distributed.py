@@ -110,7 +110,6 @@ def check_supported(stages: Iterable[str], encoder: nn.Module, head: str, reads:
     """Raise SkelfewError for what several processes would compute to other numbers than one.
 
     Args:
-        stages: Of the run.
         head: Name of the episodic stage's head.
         reads: Which output of the encoder it reads.
     """

@@ -15,7 +15,6 @@ def describe(resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: flo
 
     Args:
         resolved: What the run is made from.
-        stages: Those that are through.
         fusion: Share of the encoder where clips are compared, 0 for cosines alone.
     """
     inputs, config = resolved.inputs, resolved.config

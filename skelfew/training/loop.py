@@ -106,15 +106,11 @@ class StageLoop:
     """Runs a stage from its last checkpoint to its end.
 
     Args:
-        run: Where metrics and checkpoints go.
-        stage: What is trained.
         index: Which stage of the run it is.
-        stop: Looked at after every step.
         validation: Validation classes, or None.
         world: The processes of the run, of which the first writes.
         select: Which epoch is kept: the ``last``, or the best one by ``validation``.
         precision: ``bfloat16`` runs the encoder in autocast.
-        checkpoint_minutes: Longest time between two checkpoints.
     """
 
     def __init__(

@@ -128,9 +128,6 @@ class LARS(Optimizer):
     Vectors (biases, BatchNorm) get the plain step, as in BYOL.
 
     Args:
-        params: Parameters or groups of them.
-        lr: Learning rate.
-        momentum: Of the scaled gradient.
         weight_decay: L2, part of what is scaled.
         trust: Length of a step as a share of the weights' norm, at learning rate 1.
     """
@@ -199,7 +196,6 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int, epoch_steps: i
         config: Peak, warm-up (in epochs, half of the run at most) and schedule.
         step: 0-based over the whole stage.
         steps: Number of steps of the stage.
-        epoch_steps: Steps of an epoch.
     """
     warmup = min(round(config.warmup * epoch_steps), steps // 2)
     if step < warmup:

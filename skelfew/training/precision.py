@@ -17,7 +17,6 @@ def layer_seconds(module: nn.Module, device: str, mixed: bool) -> float:
 
     Args:
         module: Its weights of two axes (linear) and four (convolutions) count.
-        device: Where to measure.
         mixed: Whether in autocast to bfloat16, else in float32.
     """
     shapes = {tuple(p.shape) for p in module.parameters() if p.ndim in (2, 4)}
@@ -45,7 +44,6 @@ def fit_notes(module: nn.Module, precision: str, device: str, threads: int) -> l
 
     Args:
         precision: ``float32`` or ``bfloat16``.
-        threads: Of the processor.
     """
     notes = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

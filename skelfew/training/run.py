@@ -96,7 +96,6 @@ def resume(
     """Go on with a run that was stopped, to the numbers it would have had without the stop.
 
     Args:
-        path: The run folder.
         device: Another device than before; the numbers then agree to rounding only.
         threads: Another number of threads, likewise.
         callback: As in ``train``.

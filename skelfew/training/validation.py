@@ -20,9 +20,7 @@ class Validation:
     """One-shot accuracy on fixed episodes of the validation classes.
 
     Args:
-        data: Samples of the validation classes.
         seed: Of the episodes, the same ones every time.
-        ways: N at most.
         queries: Q at most; fewer if a class is small.
     """
 
@@ -81,9 +79,6 @@ def encoders_share(data: TrainingData, store: SkeletonStore, seed: int) -> float
 
     One minus the one-shot accuracy of aligned joints on episodes of the base classes, which no
     training has flattered, 0 for all right and 1 for chance; a twentieth at least.
-
-    Args:
-        data: Samples of the base classes.
     """
     drawn = Validation(data, seed, queries=5, episodes=50)
     if not drawn.possible:

@@ -73,7 +73,6 @@ def poses(
     """Return the poses of an action's persons with no performer's own traits.
 
     Args:
-        action: What to do.
         phases: (T,) from 0 to 1.
         beats: Number of repetitions relative to usual.
         own: The hand that the performer prefers.

@@ -111,7 +111,6 @@ def extract_on(
     Args:
         cluster: From :func:`joined`.
         recordings: Opened here; their files must be at the same place on all nodes.
-        factory: Makes the teachers.
         card: From :func:`teacher_card`.
         out: The cache, which this process alone writes.
         settings: ``workers`` is how many clips are decoded at once on all nodes together.

@@ -55,7 +55,6 @@ class Fusion(nn.Module):
 
     Args:
         dim: D, channels of a frame's feature.
-        layers: Blocks.
         rows: Positions that there are; the first T are used.
         eps: Of the layer norms: 1e-12 in the original code, 1e-5 in the port.
     """
@@ -78,12 +77,7 @@ class Fusion(nn.Module):
 
 
 class ActionCLIP(nn.Module):
-    """The network, randomly initialised: ``clip`` and ``fusion``.
-
-    Args:
-        layers: Blocks of the fusion.
-        eps: Of its layer norms.
-    """
+    """The network, randomly initialised: ``clip`` and ``fusion``."""
 
     def __init__(self, variant: ActionVariant, layers: int, rows: int, eps: float):
         super().__init__()

@@ -30,7 +30,6 @@ class FrameAveraged(FrameTeacher):
 
     Args:
         model: As open_clip builds it, with ``visual.preprocess_cfg``.
-        tokenizer: The model's own.
     """
 
     def __init__(self, model: Any, tokenizer: Any, about: Document, **placement: Any):
@@ -85,7 +84,6 @@ def build(
     Args:
         name: ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``, ``open_clip:FOLDER``, or
             ``open_clip:MODEL`` with ``weights``.
-        weights: A tag or a file.
     """
     asked = Asked.parse(name.partition(":")[2], weights)
     tokenizer = _tokenizer(asked)

@@ -35,7 +35,6 @@ class SentenceEncoder:
 
     Args:
         model: The transformer, as transformers' AutoModel gives it.
-        layout: How tokens become one vector.
         about: What provenance says about the weights.
     """
 

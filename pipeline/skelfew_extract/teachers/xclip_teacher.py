@@ -42,10 +42,8 @@ class XCLIPTeacher:
 
     Args:
         model: The network; it is frozen and moved to ``device``.
-        variant: What it was built from.
         weights: What to call its weights in provenance.
         weights_sha256: Of the checkpoint; of the parameters themselves if not given.
-        trained: Whether the weights were learned.
         vocabulary: Of a model with a compact token table.
     """
 

@@ -44,7 +44,6 @@ class PlainArray:
         """Make it of a checked array.
 
         Args:
-            array: What Zarr knows about it.
             fetch: Takes the key of a chunk, ``NAME/KEY``, and what it may be, and returns its
                 unpacked bytes, or None if there is no such chunk, which means the fill value.
             folder: Where chunks are files that may be read without ``fetch``; None for a zip.

@@ -60,7 +60,6 @@ class _Guarded(WrapperStore[Any]):
 
     Args:
         path: Where it lies, for messages.
-        store: The folder or zip.
         inside: Folder of the group in it, "" or "NAME/".
         sizes: Of the entries of a zip; None for a folder.
 
@@ -306,7 +305,6 @@ class DoneRows:
 
     Args:
         path: The cache, for messages.
-        arrays: Its checked arrays.
         name: ``video`` or ``text``.
         done: Numbers of the finished rows, ascending.
 

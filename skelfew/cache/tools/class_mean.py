@@ -24,7 +24,6 @@ def class_mean(
 
     Args:
         out: The result, with one view a sample.
-        manifest: Has the classes.
 
     Raises:
         CacheError: If a sample of the cache is not in the manifest, or none is finished.

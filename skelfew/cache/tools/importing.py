@@ -75,7 +75,6 @@ def import_features(
     Args:
         source: File and names of its arrays.
         manifest: The samples; their order and hash become those of the cache.
-        origin: Provenance.
         rule: Renaming of the file's IDs, see ``skelfew.cache.matching.rename``.
         dtype: ``float16`` or ``float32``.
 

@@ -53,7 +53,6 @@ def repair(
     Args:
         path: The store, a folder.
         group: Its group, open for writing.
-        arrays: Its checked arrays.
         sample_ids: What ``sample_id`` should hold.
         class_text: What ``class_text`` should hold, (C, D).
 

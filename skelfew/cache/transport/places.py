@@ -257,7 +257,6 @@ def get_file(fs: FileSystem, place: Place, key: str, target: Path, limit: int | 
     """Fetch one file, and say whether there is one.
 
     Args:
-        fs: The file system.
         key: Which file below it; "" for the place itself.
         target: Local file; exists afterwards only if the whole file came.
         limit: Give up beyond so many bytes; None for no limit.

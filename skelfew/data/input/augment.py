@@ -55,7 +55,6 @@ def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
 
     Args:
         degrees: a and b (..., 2).
-        scale: Factor on all coordinates.
     """
     about_x, about_y = _about_x_and_y(*torch.deg2rad(degrees).unbind(dim=-1))
     return about_y @ about_x * scale
@@ -110,7 +109,6 @@ def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = No
 
     Args:
         total: How many numbers there are to draw from (B,) int64, each at least ``size``.
-        size: Numbers per row.
     """
     drawn = torch.full((len(total), size), -1, dtype=torch.int64, device=total.device)
     for i in range(size):

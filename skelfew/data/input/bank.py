@@ -34,7 +34,6 @@ class SkeletonBank:
         frames: T of each sample (N,).
         stored: How many bodies of each sample are in ``rows`` (N,).
         layout: Joint layout, V joints.
-        pipeline: How skeletons become network input.
         bodies: M of the batches. Surplus bodies are left out, missing ones filled in as
             ``pipeline.missing_body`` says.
 

@@ -109,7 +109,6 @@ def swapped(
     Args:
         x: (B, C, T, V, M).
         pairs: Joints that change places.
-        which: Samples that it happens to.
         reflect: Turn the sign of the first coordinate too, so that the body is a real mirror
             image; AimCLR does not.
     """
@@ -146,7 +145,6 @@ def smoothed(x: Tensor, sigma: Tensor, which: Tensor, coordinates: int) -> Tenso
     Args:
         x: (B, C, T, V, M).
         sigma: In frames (B,).
-        which: Samples that it happens to.
         coordinates: How many channels are filtered.
     """
     offset = torch.arange(_BLUR, dtype=torch.float64) - _BLUR // 2
@@ -175,7 +173,6 @@ def without_frames(x: Tensor, share: float, place: Tensor) -> Tensor:
 
     Args:
         x: (B, C, T, V, M).
-        share: Rounded to whole frames.
         place: Where they lie, 0 for the beginning, 1 for the end (B,).
     """
     frames = x.shape[2]

@@ -312,7 +312,6 @@ def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
     PyAV (skelfew_extract); without it there is nothing to compare with.
 
     Args:
-        manifest: Names the videos.
         folder: Where they lie; None if that is not known.
     """
     uses = Counter(s.video for s in manifest if s.video)

@@ -101,7 +101,6 @@ def prepare(
 
     Args:
         name: A key of ``READERS``.
-        raw: The recordings.
         outputs: Where the results go; existing ones are replaced when the new ones are complete.
         options: The reader's options, complete.
         workers: Number of processes that read; the result does not depend on it.

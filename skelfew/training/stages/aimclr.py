@@ -93,7 +93,6 @@ def positives(plain: Tensor, others: Sequence[Tensor], mining: bool) -> Tensor:
 
     Args:
         plain: Logits of the normal view (N, 1 + K).
-        others: Logits of the other views.
         mining: Whether nearest neighbours count as positives.
     """
     positives = torch.zeros_like(plain, dtype=torch.bool)
@@ -119,8 +118,6 @@ class MomentumContrast(nn.Module):
     """Query encoder and head, their slow copies that make keys, and the queue.
 
     Args:
-        encoder: The query encoder.
-        projection_dim: Width of queries and keys.
         decay: Weight of the old copy in the moving average.
     """
 

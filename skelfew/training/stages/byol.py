@@ -88,16 +88,12 @@ class CrossModalBYOL(nn.Module):
 
     Args:
         encoder: Maps skeletons (N, C, T, V, M) to features (N, feature_dim).
-        feature_dim: D of the encoder.
-        teacher_dim: D of the targets.
         decay: Weight of the old target parameters in the moving average (lambda in Eq. 2).
         width_align: ``pad`` the narrower with zeros; ``teacher_reduce`` the targets by a fixed
             orthonormal map; ``skip_mismatched``: leave the target's first layer as it was drawn;
             ``student_adapter``: a learned layer that widens the features; ``encoder_512``: the
             encoder itself was built as wide as the teacher.
         predictor: Whether there is a predictor (Table X).
-        hidden_dim: Width of the hidden layers.
-        projection_dim: Width of the projections.
         output_bias: Whether the last layers of projectors and predictor have a bias.
     """
 

@@ -123,7 +123,6 @@ def text_map(texts: Tensor, means: Tensor, ridge: float) -> nn.Linear:
     """Return the ridge regression from texts (K, D) of classes to their mean features (K, d).
 
     Args:
-        texts: Unit vectors.
         means: Float64.
         ridge: Penalty, as a multiple of the mean squared length of the centred texts.
     """

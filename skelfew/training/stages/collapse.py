@@ -43,7 +43,6 @@ def check_collapse(
 
     Args:
         target_spread: Of the normalised target projections, mean of the epoch's batches.
-        initial: That of the first batch.
         share: The config's ``STAGE.collapse``; 0 never raises.
         epoch: 1-based, for the message.
         stage: Its name, for the message.

@@ -19,8 +19,6 @@ def regression_loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
     """Return the loss of every sample (N,) for predictions and targets (N, D).
 
     Args:
-        prediction: Of any length.
-        target: The teacher's features.
         kind: ``cosine``: 2 - 2 cos, whatever their lengths; ``l2``: the squared distance.
     """
     if kind == "cosine":

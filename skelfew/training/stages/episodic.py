@@ -24,7 +24,6 @@ class Episodes(nn.Module):
 
     Args:
         encoder: Maps skeletons (B, C, T, V, M) to features.
-        head: Compares them.
         scale: Initial factor on the cosines; the paper has none, so 1. Other logits have no factor.
         learn_scale: Whether it is learned, as its logarithm.
     """
@@ -71,9 +70,7 @@ class Episodic(Stage):
     All clips of a step, support and query of several episodes, share one forward pass.
 
     Args:
-        encoder: Maps skeletons to features.
         config: Settings of this stage, ``ways`` resolved.
-        seed: Of episodes and augmentation.
     """
 
     name = "episodic"

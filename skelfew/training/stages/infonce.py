@@ -24,7 +24,6 @@ def infonce_loss(cosines: Tensor, labels: Tensor, temperature: float, same_class
     Args:
         cosines: Of rows and candidates (N, N).
         labels: Class of every sample (N,).
-        temperature: Divides the cosines.
         same_class: ``negative``: -log of the softmax at the own candidate; ``mask``: the same, but
             the other samples of the class are no candidates; ``positive``: mean of -log of the
             softmax over all candidates of the class (SupCon's L_out, Khosla et al., 2020, with the

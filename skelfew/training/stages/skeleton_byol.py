@@ -60,9 +60,6 @@ class TwoViewBYOL(nn.Module):
 
     Args:
         encoder: Maps skeletons (N, C, T, V, M) to features (N, feature_dim).
-        feature_dim: Its width.
-        hidden_dim: Width of the hidden layers.
-        projection_dim: Width of the projections.
         output_bias: Whether the last layers of projector and predictor have a bias.
     """
 
