@@ -164,13 +164,10 @@ def convert(kind: FieldKind, value: object, key: str) -> Any:
 @functools.cache
 def parameters(build: Callable[..., Any]) -> dict[str, tuple[FieldKind, Any]]:
     """Return the keyword-only parameters of a class or function, and their defaults."""
-    target: Any = build.__init__ if isinstance(build, type) else build  # type: ignore[misc]
-    hints = typing.get_type_hints(target, include_extras=True)
-    return {
-        p.name: (kind_of(hints[p.name]), p.default)
-        for p in inspect.signature(target).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    }
+    own = [p for p in inspect.signature(build).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    target = build.__init__ if isinstance(build, type) else build  # type: ignore[misc]
+    hints = typing.get_type_hints(target, include_extras=True) if own else {}
+    return {p.name: (kind_of(hints[p.name]), p.default) for p in own}
 
 
 def filled(build: Callable[..., Any], given: Mapping[str, object], what: str) -> Document:

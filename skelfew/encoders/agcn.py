@@ -5,6 +5,7 @@ Recognition", CVPR 2019; layer by layer as lshiwjx/2s-AGCN, model/agcn.py.
 """
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -150,13 +151,4 @@ class AGCNBlock(nn.Module):
         return (y + x).relu_()
 
 
-def agcn(
-    layout: Layout,
-    channels: int = 3,
-    bodies: int = 2,
-    width: float = 1.0,
-    body_pool: str = "mean",
-    feature_dim: int | None = None,
-) -> SkeletonGCN:
-    """Return an AGCN encoder; the arguments are those of ``SkeletonGCN``."""
-    return SkeletonGCN("agcn", AGCNBlock, layout, channels, bodies, width, body_pool, feature_dim)
+agcn = partial(SkeletonGCN, "agcn", AGCNBlock)

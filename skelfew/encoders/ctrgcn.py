@@ -198,30 +198,6 @@ class CTRGCNBlock(nn.Module):
         return joined_rows(parts, None if self.residual is None else x)
 
 
-def ctrgcn(
-    layout: Layout,
-    channels: int = 3,
-    bodies: int = 2,
-    width: float = 1.0,
-    body_pool: str = "mean",
-    feature_dim: int | None = None,
-) -> SkeletonGCN:
-    """Return a CTR-GCN encoder; the arguments are those of ``SkeletonGCN``."""
-    return SkeletonGCN(
-        "ctrgcn", CTRGCNBlock, layout, channels, bodies, width, body_pool, feature_dim
-    )
-
-
-def ctrgcn_pyskl(
-    layout: Layout,
-    channels: int = 3,
-    bodies: int = 2,
-    width: float = 1.0,
-    body_pool: str = "mean",
-    feature_dim: int | None = None,
-) -> SkeletonGCN:
-    """Return the CTR-GCN of PYSKL, whose temporal units end in a ReLU, for its checkpoints."""
-    block = partial(CTRGCNBlock, rectify=True)
-    return SkeletonGCN(
-        "ctrgcn-pyskl", block, layout, channels, bodies, width, body_pool, feature_dim
-    )
+ctrgcn = partial(SkeletonGCN, "ctrgcn", CTRGCNBlock)
+# That of PYSKL, whose temporal units end in a ReLU, for its checkpoints.
+ctrgcn_pyskl = partial(SkeletonGCN, "ctrgcn-pyskl", partial(CTRGCNBlock, rectify=True))

@@ -4,6 +4,8 @@ Source: Yan et al., "Spatial Temporal Graph Convolutional Networks for Skeleton-
 Recognition", AAAI 2018; layers and module names as in yysijie/st-gcn, net/st_gcn.py.
 """
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -71,14 +73,14 @@ class STGCN(SkeletonGCN):
     def __init__(
         self,
         name: str,
-        layout: Layout,
-        channels: int,
-        bodies: int,
-        width: float,
-        body_pool: str,
-        feature_dim: int | None,
         dropout: float,
         importance: bool,
+        layout: Layout,
+        channels: int = 3,
+        bodies: int = 2,
+        width: float = 1.0,
+        body_pool: str = "mean",
+        feature_dim: int | None = None,
     ):
         def block(
             before: int, after: int, stride: int, layout: Layout, residual: bool
@@ -104,30 +106,6 @@ class STGCN(SkeletonGCN):
         return x
 
 
-def stgcn(
-    layout: Layout,
-    channels: int = 3,
-    bodies: int = 2,
-    width: float = 1.0,
-    body_pool: str = "mean",
-    feature_dim: int | None = None,
-) -> STGCN:
-    """Return ST-GCN as for NTU RGB+D: dropout 0.5, edges weighted.
-
-    ``width`` 0.25 with ``feature_dim`` 256 is the one of AimCLR and CrosSCLR.
-    """
-    return STGCN(
-        "stgcn", layout, channels, bodies, width, body_pool, feature_dim, 0.5, importance=True
-    )
-
-
-def stgcn_dastm(
-    layout: Layout,
-    channels: int = 3,
-    bodies: int = 2,
-    width: float = 1.0,
-    body_pool: str = "mean",
-    feature_dim: int | None = None,
-) -> STGCN:
-    """Return ST-GCN as DASTM has it: dropout 0.1, no weights of edges."""
-    return STGCN("stgcn-dastm", layout, channels, bodies, width, body_pool, feature_dim, 0.1, False)
+# As for NTU RGB+D; of width 0.25 with feature_dim 256 it is the one of AimCLR and CrosSCLR.
+stgcn = partial(STGCN, "stgcn", 0.5, True)
+stgcn_dastm = partial(STGCN, "stgcn-dastm", 0.1, False)

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from skelfew.fewshot.head import Head
 from skelfew.fewshot.scores import Scores
-from skelfew.fewshot.tuning import EPS, EntropyOn, Tuning, class_means, fine_tune
-from skelfew.fields import Limit, Positive, validate
+from skelfew.fewshot.tuning import EPS, TunedClassifier, class_means, fine_tune
+from skelfew.fields import Limit, Positive
 
 Rule = Literal["class_mean", "mean_raw", "per_sample"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class CosineClassifier:
+class CosineClassifier(TunedClassifier):
     """Softmax over scaled cosines between a query and the weights of each class.
 
     Attributes:
@@ -24,31 +24,12 @@ class CosineClassifier:
         rule: What K > 1 exemplars make of a class: ``class_mean`` the mean of the features
             scaled to length 1, ``mean_raw`` the plain mean, ``per_sample`` K rows of which the
             best counts. The paper defines K = 1 only.
-        tune_steps: Steps of fine-tuning; 0 for cosine prototypes.
-        lr: Of fine-tuning.
-        entropy: Weight of the entropy term.
-        entropy_on: ``support``, or ``query`` (transductive).
     """
 
     scale: Positive = 10.0
     rule: Rule = "class_mean"
     tune_steps: Annotated[int, Limit(least=0)] = 0
-    lr: Positive = 5e-4
     entropy: float = 0.0
-    entropy_on: EntropyOn = "support"
-
-    def __post_init__(self) -> None:
-        validate(self)
-
-    @property
-    def tuning(self) -> Tuning:
-        """Settings of fine-tuning."""
-        return Tuning(self.tune_steps, self.lr, entropy=self.entropy, entropy_on=self.entropy_on)
-
-    @property
-    def transductive(self) -> bool:
-        """Whether the unlabelled queries take part in fine-tuning."""
-        return self.tuning.transductive
 
     def scores(
         self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None

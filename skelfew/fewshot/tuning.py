@@ -7,12 +7,13 @@ features themselves are needed only before (their inner products) and after (the
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from skelfew.data.episodes import episode_labels
+from skelfew.fields import Limit, Positive, validate
 
 EPS = 1e-12
 EntropyOn = Literal["support", "query"]
@@ -42,6 +43,36 @@ class Tuning:
     def transductive(self) -> bool:
         """Whether the unlabelled queries take part."""
         return self.steps > 0 and self.entropy != 0 and self.entropy_on == "query"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TunedClassifier:
+    """What a classifier that can be fine-tuned on its support set is asked for.
+
+    Attributes:
+        tune_steps: Steps of fine-tuning, 0 for none.
+        lr: Of fine-tuning.
+        entropy: Weight of the entropy term (Eq. 4).
+        entropy_on: ``support``, or ``query`` (transductive).
+    """
+
+    tune_steps: Annotated[int, Limit(least=0)] = 20
+    lr: Positive = 5e-4
+    entropy: float = 1.0
+    entropy_on: EntropyOn = "support"
+
+    def __post_init__(self) -> None:
+        validate(self)
+
+    @property
+    def tuning(self) -> Tuning:
+        """Settings of fine-tuning."""
+        return Tuning(self.tune_steps, self.lr, entropy=self.entropy, entropy_on=self.entropy_on)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the unlabelled queries take part in fine-tuning."""
+        return self.tuning.transductive
 
 
 @dataclass(frozen=True)
