@@ -10,7 +10,8 @@ import torch
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
+from skelfew.data.store import Skeleton, SkeletonStore
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import save_encoder
 from skelfew.runs.folder import Run, write_json

@@ -10,7 +10,8 @@ from skelfew.cache import CacheWriter
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.protocols.files import write_protocol
-from skelfew.data.store import Skeleton, SkeletonStoreWriter
+from skelfew.data.store import Skeleton
+from skelfew.data.store_writer import SkeletonStoreWriter
 
 BASE, VALIDATION, NOVEL = (1, 2, 3, 4), (5, 6), (7, 8)
 EACH, DIM = 10, 24

@@ -35,7 +35,8 @@ from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_
 from skelfew.data.protocols.files import ProtocolError, read_protocol
 from skelfew.data.protocols.patterns import compiled
 from skelfew.data.readers import Dropped, RawFolder, load_reader
-from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
+from skelfew.data.store import Skeleton, SkeletonStore, StoreError
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind

@@ -21,7 +21,10 @@ WALLS = {
     "decord av open_clip torchvision transformers mediapipe skelfew_extract": {TRAINER: ()},
     "zarr": {TRAINER: ("cache/format/storage.py",), EXTRACTOR: ()},
     "h5py": {
-        TRAINER: ("data/hdf5.py", "data/store.py", "cache/tools/foreign_hdf5.py"),
+        TRAINER: (
+            *(f"data/{n}.py" for n in ("hdf5", "store", "store_writer")),
+            "cache/tools/foreign_hdf5.py",
+        ),
         EXTRACTOR: (),
     },
     "captum": {TRAINER: ("explain/attribution.py",)},

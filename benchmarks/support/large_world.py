@@ -9,7 +9,8 @@ from skelfew.cache import DONE, CacheWriter
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.protocols.files import write_protocol
-from skelfew.data.store import Skeleton, SkeletonStoreWriter
+from skelfew.data.store import Skeleton
+from skelfew.data.store_writer import SkeletonStoreWriter
 
 NAME, LAYOUT, CLASSES = "large", "kinect-v2", 20
 BASE, VALIDATION, NOVEL = range(1, 13), range(13, 16), range(16, 21)

@@ -123,8 +123,8 @@ def score_exemplars(
     query = features.rows(protocol.queries(shots, exclude))
     answers = Answers()
     confusion, changed = _score_all(features, protocol.novel, classifier, support, query, answers)
-    micro, macro = bootstrap(confusion, seed=seed)
-    return _result(micro, macro, protocol.novel, confusion, changed, len(query), answers, exemplars)
+    estimates = bootstrap(confusion, seed=seed)
+    return _result(protocol.novel, confusion, changed, answers, estimates, exemplars)
 
 
 def score_texts(
@@ -142,8 +142,7 @@ def score_texts(
     logits = rule.scores(vectors[None], features.values[query][None], len(classes)).logits[0]
     predicted, answers = logits.argmax(dim=-1).numpy(), Answers()
     confusion = _count(features, classes, query, predicted, answers)
-    micro, macro = bootstrap(confusion, seed=seed)
-    return _result(micro, macro, classes, confusion, 0, len(query), answers)
+    return _result(classes, confusion, 0, answers, bootstrap(confusion, seed=seed))
 
 
 def score_draws(
@@ -179,16 +178,9 @@ def score_draws(
         total, changed = total + drawn, changed + n
         micro.append(float(np.diag(drawn).sum() / drawn.sum()))
         macro.append(np.nanmean(per_class(drawn)))
-    result = _result(
-        student_interval(micro, "draws"),
-        student_interval(macro, "draws"),
-        classes,
-        total,
-        changed,
-        int(drawn.sum()),
-        answers,
-    )
-    return replace(result, draws=tuple(micro))
+    estimates = student_interval(micro, "draws"), student_interval(macro, "draws")
+    result = _result(classes, total, changed, answers, estimates)
+    return replace(result, queries=int(drawn.sum()), draws=tuple(micro))
 
 
 def score_medoids(
@@ -217,13 +209,12 @@ def score_medoids(
     ]
     answers = Answers()
     confusion, changed = _score_orders(features, classes, classifier, shots, orders, answers)
-    micro, macro = bootstrap(confusion, seed=seed)
     chosen = {
         c: tuple(features.ids[i] for members in orders for i in members[place][:shots].tolist())
         for place, c in enumerate(classes)
     }
-    queries = int(confusion.sum())
-    return _result(micro, macro, classes, confusion, changed, queries, answers, chosen)
+    estimates = bootstrap(confusion, seed=seed)
+    return _result(classes, confusion, changed, answers, estimates, chosen)
 
 
 def _central(values: Tensor, classifier: Classifier, shots: int, rows: Tensor) -> Tensor:
@@ -380,23 +371,20 @@ def _count(
 
 
 def _result(
-    micro: Estimate,
-    macro: Estimate,
     classes: Sequence[int],
     confusion: np.ndarray,
     changed: int,
-    queries: int,
     answers: Answers,
+    estimates: tuple[Estimate, Estimate],
     exemplars: Mapping[int, tuple[str, ...]] | None = None,
 ) -> Result:
     return Result(
-        micro,
-        macro,
+        *estimates,
         tuple(classes),
         tuple(per_class(confusion).tolist()),
         confusion,
         1 / len(classes),
-        queries,
+        int(confusion.sum()),
         changed,
         exemplars or {},
         answers,

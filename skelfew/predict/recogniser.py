@@ -11,9 +11,8 @@ from torch import Tensor
 
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.prepare.plausible import Survey
-from skelfew.data.readers.arrays import to_bodies
+from skelfew.data.readers.arrays import coordinates_of, to_bodies
 from skelfew.data.readers.bodies import turned_up
-from skelfew.data.readers.own import coordinates_of
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 from skelfew.predict.model import Model

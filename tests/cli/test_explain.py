@@ -18,7 +18,8 @@ from skelfew.cli.explain import main
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.manifest import Manifest
-from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
+from skelfew.data.store import SkeletonStore
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import load_encoder, save_encoder
 from skelfew.fewshot import build_head

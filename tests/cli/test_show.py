@@ -10,7 +10,8 @@ from small_world import make_world
 
 from skelfew.cli.show import main
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.store import Skeleton, SkeletonStoreWriter
+from skelfew.data.store import Skeleton
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.draw import PALETTES
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
-from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter, StoreError
+from skelfew.data.store import Skeleton, SkeletonStore, StoreError
+from skelfew.data.store_writer import SkeletonStoreWriter
 
 RNG = np.random.default_rng(0)
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from video_files import picture, write_video
 
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.store import Skeleton, SkeletonStoreWriter
+from skelfew.data.store import Skeleton
+from skelfew.data.store_writer import SkeletonStoreWriter
 
 LABELS = {1: "wave", 2: "kick", 3: "sit down"}
 FRAMES, SIZE = 8, 32

@@ -13,7 +13,8 @@ from video_files import number_of, numbered_video
 
 from skelfew.cli.show import main
 from skelfew.data.manifest import Manifest, Sample
-from skelfew.data.store import Skeleton, SkeletonStoreWriter
+from skelfew.data.store import Skeleton
+from skelfew.data.store_writer import SkeletonStoreWriter
 
 FRAMES, START, WIDTH, HEIGHT = 30, 12, 160, 96
 

@@ -27,7 +27,8 @@ from skelfew.data.prepare.check import check
 from skelfew.data.prepare.walk import Outputs, prepare
 from skelfew.data.protocols.protocol import load_protocol, split_names
 from skelfew.data.readers import RawFolder, load_reader
-from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
+from skelfew.data.store import Skeleton, SkeletonStore
+from skelfew.data.store_writer import SkeletonStoreWriter
 
 RNG = np.random.default_rng(0)
 LAYOUT = """

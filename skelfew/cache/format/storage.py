@@ -107,11 +107,6 @@ class _Guarded(WrapperStore[Any]):
                 "made to harm"
             )
 
-    @property
-    def within(self) -> Any:
-        """The folder or zip itself."""
-        return self._store
-
     def _with_store(self, store: Any) -> "_Guarded":
         guarded = type(self)(self._path, store, self._inside, self._sizes)
         guarded.limits = self.limits
@@ -256,7 +251,7 @@ def chunks_of(array: Array) -> PlainArray:
     guarded: Any = array.store_path.store
     if not isinstance(guarded, _Guarded):  # made by this process
         guarded = _Guarded(Path(guarded.root), guarded)
-    name, store = array.basename, guarded.within
+    name, store = array.basename, guarded._store
     folder = Path(store.root) / array.path if isinstance(store, LocalStore) else None
     return PlainArray(array, name, guarded.chunk, folder)
 

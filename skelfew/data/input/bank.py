@@ -16,10 +16,8 @@ from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 
-# CTR-GCN's feeders/feeder_ucla.py draws frames from this many copies of a clip's frame list.
-_COPIES = 100
-# Frames of bodies that are aligned together.
-_ALIGNED_ROWS = 1 << 16
+_COPIES = 100  # of a clip's frame list, from which CTR-GCN's feeders/feeder_ucla.py draws frames
+_ALIGNED_ROWS = 1 << 16  # frames of bodies that are aligned together
 
 
 class SkeletonBank:
@@ -38,8 +36,6 @@ class SkeletonBank:
             ``pipeline.missing_body`` says.
 
     Attributes:
-        ids, layout, pipeline, bodies: As given.
-        channels: C.
         frames: How many frames of each sample count (N,) int64: ``preprocess.counted_frames``.
         present: Which bodies are there (N, M) bool, before missing ones are filled in.
 

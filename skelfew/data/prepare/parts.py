@@ -25,7 +25,8 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample, bad_id
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
 from skelfew.data.readers.raw import stem
-from skelfew.data.store import Skeleton, SkeletonStoreWriter
+from skelfew.data.store import Skeleton
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.errors import SkelfewError
 from skelfew.progress import Progress
 

@@ -24,7 +24,8 @@ from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import BlockResult, ReadPlan, read_blocks
 from skelfew.data.prepare.plausible import Survey, labels_alike, unlike_videos
 from skelfew.data.readers import Dropped, RawFolder, Reader, load_reader
-from skelfew.data.store import SkeletonStore, SkeletonStoreWriter
+from skelfew.data.store import SkeletonStore
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.errors import SkelfewError
 
 _OPEN_PARTS = 16

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # What an array's axes may be: bodies (m), frames (t), joints (v), coordinates (c).
+_FEW = 0.02  # share of coordinates that leave the picture
 ORDERS = ("tvc", "mtvc", "tmvc", "ctv", "ctvm", "vct", "cvt", "tcv", "vtc")
 _SMOOTHER = 0.5  # change from frame to frame as a share of that from joint to joint, at most
 _LONG = {"cvt", "tcv"}  # only for more frames than a joint has values: the same
@@ -330,3 +331,38 @@ def _is_number(text: str) -> bool:
 
 def _line(error: Exception) -> str:
     return brief(str(error).strip() or type(error).__name__)
+
+
+def coordinates_of(
+    positions: np.ndarray, given: int | None, asked: str, unsure: int | None = None
+) -> int:
+    """Return how many values of a joint are its position, or raise if that is unknown.
+
+    Args:
+        positions: (M, T, V, C).
+        given: What the file says, if it does.
+        asked: The option ``coordinates``.
+        unsure: The answer where it is unknown; None raises.
+    """
+    channels = positions.shape[-1]
+    given = 2 if channels == 2 else given
+    if asked != "auto":
+        if given is not None and given != int(asked):
+            raise SkelfewError(f"{given} coordinates, but --option coordinates={asked}")
+        return int(asked)
+    if given is not None:
+        return given
+    known = positions[np.isfinite(positions).all(axis=-1) & positions.any(axis=-1)]
+    third = known[:, 2]
+    # Metres do not reach so far, and no pose estimator's confidence is larger (AlphaPose: 6).
+    pixels = len(known) and np.abs(known[:, :2]).max() > 10 and third.max() <= 6
+    # Shares of the picture; metres have joints on both sides of the camera or of the hips.
+    shares = len(known) and 0 < third.max() <= 1 and (known[:, :2] < 0).mean() < _FEW
+    if (pixels or shares) and third.min() >= 0:
+        if unsure is not None:
+            return unsure
+        raise SkelfewError(
+            "the third value of the joints looks like a confidence; say --option coordinates=2 "
+            "(x, y, confidence) or coordinates=3 (x, y, z)"
+        )
+    return 3

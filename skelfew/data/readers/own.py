@@ -15,7 +15,7 @@ import numpy as np
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
-from skelfew.data.readers.arrays import ORDERS, read_csv, read_npy, read_npz
+from skelfew.data.readers.arrays import ORDERS, coordinates_of, read_csv, read_npy, read_npz
 from skelfew.data.readers.bodies import UPS, fill_missing, most_seen, turned_up, two_bodies
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.mediapipe import from_mediapipe
@@ -40,7 +40,6 @@ _LEAST = 0.1  # confidence of a joint that was found, in arrays and tables of an
 PICTURES = {
     "coco", "coco-wholebody-133", "halpe-26", "openpose-18", "openpose-25", "openpose-25-hands"
 }  # fmt: skip
-_FEW = 0.02  # share of coordinates that leave the picture
 _NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the picture
 
 
@@ -297,41 +296,6 @@ def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
     positions, notes = two_bodies(frames.people)
     notes = frames.notes + notes
     return Loaded(positions, positions[..., 2] <= 0, 2, frames.step, notes, frames.first)
-
-
-def coordinates_of(
-    positions: np.ndarray, given: int | None, asked: str, unsure: int | None = None
-) -> int:
-    """Return how many values of a joint are its position, or raise if that is unknown.
-
-    Args:
-        positions: (M, T, V, C).
-        given: What the file says, if it does.
-        asked: The option ``coordinates``.
-        unsure: The answer where it is unknown; None raises.
-    """
-    channels = positions.shape[-1]
-    given = 2 if channels == 2 else given
-    if asked != "auto":
-        if given is not None and given != int(asked):
-            raise SkelfewError(f"{given} coordinates, but --option coordinates={asked}")
-        return int(asked)
-    if given is not None:
-        return given
-    known = positions[np.isfinite(positions).all(axis=-1) & positions.any(axis=-1)]
-    third = known[:, 2]
-    # Metres do not reach so far, and no pose estimator's confidence is larger (AlphaPose: 6).
-    pixels = len(known) and np.abs(known[:, :2]).max() > 10 and third.max() <= 6
-    # Shares of the picture; metres have joints on both sides of the camera or of the hips.
-    shares = len(known) and 0 < third.max() <= 1 and (known[:, :2] < 0).mean() < _FEW
-    if (pixels or shares) and third.min() >= 0:
-        if unsure is not None:
-            return unsure
-        raise SkelfewError(
-            "the third value of the joints looks like a confidence; say --option coordinates=2 "
-            "(x, y, confidence) or coordinates=3 (x, y, z)"
-        )
-    return 3
 
 
 def fill(loaded: Loaded, options: Options) -> tuple[np.ndarray, tuple[str, ...]]:

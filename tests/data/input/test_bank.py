@@ -15,7 +15,8 @@ from skelfew.data.input import preprocess
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline, undeclared
 from skelfew.data.joints.layouts import Layout, load_layout
-from skelfew.data.store import Skeleton, SkeletonStore, SkeletonStoreWriter
+from skelfew.data.store import Skeleton, SkeletonStore
+from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.errors import SkelfewError
 
 Clips = dict[str, np.ndarray]
