@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from skelfew.config import stages
 from skelfew.config.stages import OptimizerConfig, PassesConfig, TeacherConfig
 from skelfew.data.input import Facing, InputKind, MissingBody, Root, Size, Stream
-from skelfew.encoders import ENCODERS, BodyPool
+from skelfew.encoders import EARLIER, ENCODERS, BodyPool
 from skelfew.fields import (
     ConfigError,
     Count,
@@ -277,7 +277,7 @@ class TrainConfig:
             if set(_ONCE_OF_ALL) <= set(own):
                 name = encoder.get("name")
                 own = {key: value for key, value in own.items() if _ONCE_OF_ALL.get(key) == name}
-                own |= {"axes": "unit"} if name == "tcn" else {}
+                own |= EARLIER.get(str(name), {})
             plain["encoder"] = {key: value for key, value in encoder.items() if key in shared}
         config: TrainConfig = from_plain(cls, plain)
         if isinstance(encoder, Mapping) and own:

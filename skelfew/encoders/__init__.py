@@ -1,6 +1,7 @@
 """Skeleton encoders: one module each. To add one, write its module and add a line to ENCODERS."""
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.fields import filled
@@ -25,6 +26,13 @@ ENCODERS = Registry(
         "gca-lstm": "skelfew.encoders.gca_lstm:SkeletonGCALSTM",
     },
 )
+# Settings that came later, and what they are in files of earlier versions, which lack them.
+EARLIER: dict[str, dict[str, Any]] = {"tcn": {"axes": "unit"}, "gca-lstm": {"form": "description"}}
+
+
+def completed(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of an encoder, with its name, that a file of any version holds."""
+    return {**EARLIER.get(str(encoder.get("name")), {}), **encoder}
 
 
 def build_encoder(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.layouts import LAYOUTS, layout_from_dict
-from skelfew.encoders import build_encoder
+from skelfew.encoders import build_encoder, completed
 from skelfew.encoders.backbone import EncoderWithClassifier
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.errors import SkelfewError
@@ -105,9 +105,7 @@ def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, Document]:
         WeightsError: Not such a file, or weights that do not fit the description in it.
     """
     metadata = read_metadata(path)
-    config = dict(metadata["encoder"])
-    if config["name"] == "tcn":
-        config.setdefault("axes", "unit")  # written by an earlier version
+    config = completed(metadata["encoder"])
     try:
         if isinstance(config["layout"], dict):
             config["layout"] = layout_from_dict(config["layout"], str(path))

@@ -1,15 +1,30 @@
 """ST-LSTM: an LSTM over joints and frames at once, all cells of an anti-diagonal in one step.
 
-Source: Liu et al., "Spatio-Temporal LSTM with Trust Gates for 3D Human Action Recognition", ECCV
-2016, without the trust gates; written from a description, unverified.
+Sources: Liu et al., "Spatio-Temporal LSTM with Trust Gates for 3D Human Action Recognition", ECCV
+2016, and facts of the authors' code (kinect59/Spatio-Temporal-LSTM): gates, first weights, walk.
+Left out: trust gates, and that the first joint of a frame hears the last one of the frame before.
 """
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from skelfew.data.joints.body_parts import body_parts
 from skelfew.data.joints.layouts import Layout
 
+_SPREAD = 0.08 * 128**0.5  # first weights are uniform in +-0.08 at the published width of 128
+# The joints that the authors walk over, in the order in which the walk meets them; of names that
+# stand together the first that a layout has.
+_WALKED = (
+    "spine_mid spine spine1 torso", "spine_shoulder shoulder_centre thorax neck", "head nose",
+    *(f"{side}_{joint}" for side in ("right", "left") for joint in ("shoulder", "elbow", "tip")),
+    "spine_base hip_centre pelvis mid_hip",
+    *(f"{side}_{joint}" for side in ("right", "left") for joint in ("hip", "knee", "ankle")),
+)  # fmt: skip
+_TIPS = ("hand_tip", "hand", "wrist")  # what ends an arm
+_FEWEST = 8  # of them; a layout that has fewer is walked over as a whole
 _GATES = 5  # input, forget by joint, forget by frame, output, candidate
 
 
@@ -27,8 +42,8 @@ class STLSTM(nn.Module):
         self.inputs = nn.Linear(channels, _GATES * hidden)
         self.before = nn.Linear(2 * hidden, _GATES * hidden, bias=False)
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -(hidden**-0.5), hidden**-0.5)
-        nn.init.zeros_(self.inputs.bias)
+            nn.init.uniform_(parameter, -_SPREAD * hidden**-0.5, _SPREAD * hidden**-0.5)
+        nn.init.ones_(self.inputs.bias[hidden : 3 * hidden])  # both forget gates begin open
 
     def forward(self, gates: Tensor, shares: Tensor | None = None) -> Tensor:
         """Return h (N, J, T, H).
@@ -70,19 +85,52 @@ def _diagonals(joints: int, frames: int) -> tuple[Tensor, list[tuple[int, int]]]
     return torch.tensor(cells), ranges
 
 
-def traversal(layout: Layout) -> list[int]:
-    """Return the joints as a walk along the bones meets them, from the centre and back, 2 V - 1."""
-    children: dict[int, list[int]] = {joint: [] for joint in range(len(layout))}
-    for child, parent in layout.bones:
-        children[parent].append(child)
-    walk, ahead = [layout.centre], [iter(children[layout.centre])]
+def walked(layout: Layout) -> list[int]:
+    """Return the joints of the authors' walk that a layout has, 16 of Kinect's, in its order.
+
+    A part of the body that none of them belongs to adds its first joint. All joints of a layout
+    that has fewer than 8 of the 16.
+    """
+    found = []
+    for names in _WALKED:
+        names = " ".join(names.replace("tip", tip) for tip in _TIPS)
+        known = (layout.joints.index(name) for name in names.split() if name in layout.joints)
+        found += [joint for joint in [next(known, None)] if joint is not None]
+    if len(found) < _FEWEST:
+        return [*range(len(layout))]
+    return found + [of[0] for of in body_parts(layout).values() if not {*of} & {*found}]
+
+
+def traversal(layout: Layout, joints: Sequence[int] | None = None) -> list[int]:
+    """Return joints as a walk along the bones meets them, from the first and back, 2 n - 1.
+
+    Args:
+        layout: Its bones.
+        joints: Those to visit, n of them, neighbours in this order; others are passed by. None
+            for all, from the centre.
+    """
+    joints = joints or sorted(range(len(layout)), key=lambda joint: joint != layout.centre)
+    near: dict[int, list[int]] = {joint: [] for joint in range(len(layout))}
+    for bone in layout.bones:
+        for one, other in (bone, bone[::-1]):
+            near[one].append(other)
+    ahead, order = [(joints[0], joints[0])], {joint: k for k, joint in enumerate(joints)}
+    after: dict[int, list[int]] = {joint: [] for joint in joints}  # visited next to each
+    seen = set()
     while ahead:
-        following = next(ahead[-1], None)
-        if following is not None:
-            walk.append(following)
-            ahead.append(iter(children[following]))
+        joint, visited = ahead.pop()
+        seen.add(joint)
+        if joint in order and joint != visited:
+            after[visited].append(joint)
+        ahead += [(k, joint if joint in order else visited) for k in near[joint] if k not in seen]
+    walk: list[int] = []
+    path = [joints[0]]
+    for following in after.values():
+        following.sort(key=order.__getitem__, reverse=True)
+    while path:
+        walk.append(path[-1])
+        if after[path[-1]]:
+            path.append(after[path[-1]].pop())
         else:
-            ahead.pop()
-            if ahead:
-                walk.append(layout.parents[walk[-1]])
+            path.pop()
     return walk

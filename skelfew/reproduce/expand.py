@@ -29,6 +29,7 @@ RECORD_VERSION = 1
 _LATER: Document = {
     "episodic.head": "cosine", "episodic.head_settings": [], "fusion": 0.0, "data.kind": None,
     "data.root": "first", "data.facing": "recorded", "data.size": "recorded",
+    "encoder.axes": "unit", "encoder.form": "description",
     "transfer.output_bias": True, "mixed.output_bias": True, "skeleton_byol.output_bias": True,
 }  # fmt: skip
 

@@ -26,6 +26,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from skelfew.encoders import completed
 from skelfew.io.clean import printable
 from skelfew.io.writing import append_line, write_json, write_text
 from skelfew.io import files
@@ -135,6 +136,8 @@ class Run:
         """Read config.json."""
         document = read_json(self.path / "config.json")
         document.pop("changed_from_preset", None)
+        if isinstance(document.get("encoder"), Mapping):
+            document["encoder"] = completed(document["encoder"])
         try:
             config = TrainConfig.from_dict(document)
         except SkelfewError as error:
@@ -223,6 +226,8 @@ def read_config(path: Path, start: str | None = None) -> TrainConfig:
     if not isinstance(document, dict):
         raise ConfigError(f"{path}: {shown(document)} is no group of settings")
     document.pop("changed_from_preset", None)
+    if path.suffix != ".toml" and isinstance(document.get("encoder"), dict):
+        document["encoder"] = completed(document["encoder"])
     named = start or document.get("preset") or "recommended"
     if not isinstance(named, str):
         raise ConfigError(f"{path}: preset is {shown(named)}; expected a name")
