@@ -1,16 +1,21 @@
 """skelfew-reproduce: a table of runs over seeds or splits, with intervals."""
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log, say, say_json
+from skelfew.io.writing import check_place
 
 if TYPE_CHECKING:
+    from skelfew.io.files import Document
+    from skelfew.reproduce.records import Records
     from skelfew.reproduce.rows import Table
-    from skelfew.reproduce.units import Request
+    from skelfew.reproduce.units import Request, Work
 
 
 @click.command(context_settings=CONTEXT)
@@ -20,11 +25,11 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=click.IntRange(1), help="How many seeds [the table's number].")
 @click.option("--splits", type=click.IntRange(1), help="How many splits of the protocol [all].")
 @click.option("--budget", metavar="NAME", help="How much is trained [the table's first].")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes [one, or one a device].")
 @click.option(
     "--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each process."
 )
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
+@click.option("--device", default="auto", help="cpu, cuda, cuda:0,cuda:1 [cuda if any].")
 @click.option(
     "--cache", "caches", metavar="KEY=PATH", multiple=True, help="Where a cache of the table is."
 )
@@ -76,7 +81,7 @@ def main(
     seeds: int | None,
     splits: int | None,
     budget: str | None,
-    jobs: int,
+    jobs: int | None,
     threads: int,
     device: str,
     caches: tuple[str, ...],
@@ -99,9 +104,11 @@ def main(
     skelfew-reproduce evidence-real --dataset nw-ucla --plan
     skelfew-reproduce evidence-real --dataset nw-ucla --jobs 2
     skelfew-reproduce evidence-real --dataset nw-ucla --show --write docs/results.md
+    skelfew-reproduce all --budget paper --device cuda:0,cuda:1 --plan
 
-    Whatever stops it, the same command goes on: finished units are not repeated. A row whose cache
-    or initial weights are missing is left out, and the table says which command makes them.
+    TABLE "all" is every table of the paper, one after the other. Whatever stops it, the same
+    command goes on: finished units are not repeated. A row whose cache or initial weights are
+    missing is left out, and the table says which command makes them.
     """
     from skelfew.reproduce.tables import list_tables, load_table
 
@@ -112,78 +119,176 @@ def main(
                          as_json)  # fmt: skip
     if seeds and splits:
         raise click.UsageError("--seeds and --splits both count the units; give one")
-    loaded = load_table(table, dataset, budget)
+    devices = tuple(device.split(","))
+    given = {
+        "rows": tuple(rows.split(",")) if rows else (),
+        "count": seeds or splits,
+        "classes": classes,
+        "caches": pairs("--cache", caches),
+        "inits": pairs("--init", inits),
+        "settings": pairs("--set", settings),
+        "device": devices[0],
+        "threads": threads,
+    }
+    to_do = Doing(runs, jobs or len(devices), devices, keep, show, write, known, as_json)
+    if table != "all":
+        request = request_of(table, dataset, budget, given)
+        for option, named, known_to in (
+            ("--cache", request.caches, request.table.caches),
+            ("--init", request.inits, request.table.inits),
+        ):
+            if unknown := sorted(set(named) - set(known_to)):
+                raise click.UsageError(
+                    f"{option} {unknown[0]}: table {request.table.id} has "
+                    f"{', '.join(known_to) or 'none'}"
+                )
+        return print_plan(request, to_do) if plan else run(request, to_do)
+    from skelfew.reproduce.everything import PAPER, paper_rows, steps
+
+    wanted = steps(dataset)
+    if not wanted:
+        known_sets = sorted({d for names in PAPER.values() for d in names})
+        raise click.UsageError(
+            f"no table of the paper is on {dataset}; {', '.join(known_sets)} are"
+        )
+    if rows:
+        raise click.UsageError("--rows are those of one table, not of all")
+    requests = [request_of(name, on, budget or "paper", given) for name, on in wanted]
+    requests = [replace(r, rows=paper_rows(r.table, r.dataset)) for r in requests]
+    return plan_tables(requests, to_do) if plan else run_tables(requests, to_do)
+
+
+@dataclass(frozen=True)
+class Doing:
+    """How to run: options that do not change what is run."""
+
+    runs: Path
+    jobs: int
+    devices: tuple[str, ...]
+    keep: bool
+    show: bool
+    write: Path | None
+    known: Path | None
+    as_json: bool
+
+
+def request_of(
+    name: str, dataset: str | None, budget: str | None, given: dict[str, Any]
+) -> "Request":
+    """Return the request of a table and a data set."""
+    from skelfew.reproduce.tables import load_table
+
+    table = load_table(name, dataset, budget)
     from skelfew.reproduce.units import Request
 
-    request = Request(
-        table=loaded,
-        name=table,
-        dataset=dataset or next(iter(loaded.datasets)),
-        budget=loaded.budget(budget)[0],
-        rows=tuple(rows.split(",")) if rows else (),
-        count=seeds or splits,
-        classes=classes,
-        caches=pairs("--cache", caches),
-        inits=pairs("--init", inits),
-        settings=pairs("--set", settings),
-        device=device,
-        threads=threads,
+    chosen = table.budget(budget)[0]
+    return Request(
+        table=table.at(chosen),
+        name=name,
+        dataset=dataset or next(iter(table.datasets)),
+        budget=chosen,
+        **given,
     )
-    for option, given, named in (
-        ("--cache", request.caches, loaded.caches),
-        ("--init", request.inits, loaded.inits),
-    ):
-        if unknown := sorted(set(given) - set(named)):
-            raise click.UsageError(
-                f"{option} {unknown[0]}: table {loaded.id} has {', '.join(named) or 'none'}"
-            )
-    return run(request, runs, jobs, keep, plan, show, write, known, as_json)
 
 
-def run(
-    request: "Request",
-    folder: Path,
-    jobs: int,
-    keep: bool,
-    plan: bool,
-    show: bool,
-    write: Path | None,
-    known: Path | None,
-    as_json: bool,
-) -> int:
-    """Plan, run, print and write, as the options say; return the exit status."""
+def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
+    """Run tables one after the other; what is not prepared is named and left out."""
+    from skelfew.reproduce.everything import here
+    from skelfew.reproduce.outline import SIZES
 
-    from skelfew.io.writing import check_place
-    from skelfew.reproduce.engine import Outcome, execute
-    from skelfew.reproduce.expand import expand
+    status = 0
+    for number, request in enumerate(requests, 1):
+        log(f"step {number} of {len(requests)}: {request.name} on {request.dataset}")
+        if not here(request):
+            log(f"left out: no manifests/{request.dataset}.csv; make it with: "
+                f"{SIZES[request.dataset].prepare}")  # fmt: skip
+            status = PARTIAL
+            continue
+        code = run(request, to_do)
+        if code == INTERRUPTED:
+            return code
+        status = max(status, code)
+    return status
+
+
+def print_plan(request: "Request", to_do: Doing) -> int:
+    """Print what a request would run."""
+    from skelfew.reproduce.everything import expanded
     from skelfew.reproduce.plan import describe_plan, plan_document
+
+    check_place(to_do.write)
+    work, records = expanded(request, known=True), records_of(to_do)
+    adopt_known(records, work, to_do)
+    document = plan_document(request, work, records, to_do.runs)
+    say_json(document) if to_do.as_json else say(describe_plan(document))
+    return 0
+
+
+def plan_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
+    """Print what all tables would run, in which order and for how long."""
+    from skelfew.reproduce.everything import describe_all, plan_all
+
+    records = records_of(to_do)
+    document = plan_all(requests, records, to_do.runs, to_do.jobs)
+
+    def command(plan: "Document") -> str:
+        parts = ["skelfew-reproduce", plan["table"], "--dataset", plan["dataset"], "--budget",
+                 plan["budget"]]  # fmt: skip
+        parts += ["--rows", ",".join(plan["asked"])] if plan["asked"] else []
+        parts += ["--device", ",".join(to_do.devices)] if to_do.devices != ("auto",) else []
+        parts += ["--jobs", str(to_do.jobs)] if to_do.jobs > len(to_do.devices) else []
+        return " ".join(parts)
+
+    say_json(document) if to_do.as_json else say(describe_all(document, command))
+    return 0
+
+
+def records_of(to_do: Doing) -> "Records":
+    """Return what has been measured below the folder of runs."""
     from skelfew.reproduce.records import Records
+
+    return Records(to_do.runs)
+
+
+def adopt_known(records: "Records", work: "Work", to_do: Doing) -> None:
+    """Let published units count as measured."""
+    if to_do.known is None:
+        return
+    from skelfew.reproduce.published import adopt
+
+    own = sum(records.get(unit.key) is not None for unit in work.units)
+    adopted = adopt(records, work.units, to_do.known)
+    log(
+        f"of {len(work.units)} units {own} are recorded here, {len(adopted)} more are taken "
+        f"from {to_do.known}"
+    )
+
+
+def run(request: "Request", to_do: Doing) -> int:
+    """Run, print and write, as the options say; return the exit status."""
+    from skelfew.reproduce.engine import Outcome, execute
+    from skelfew.reproduce.everything import expanded
     from skelfew.reproduce.summary import summarise
     from skelfew.reproduce.text import summary_document, terminal
 
-    if not (plan or show):
-        check_place(folder / "records.jsonl")
-    check_place(write)
-    records = Records(folder)
-    work = expand(request)
-    if known is not None:
-        from skelfew.reproduce.published import adopt
-
-        here = sum(records.get(unit.key) is not None for unit in work.units)
-        adopted = adopt(records, work.units, known)
-        log(
-            f"of {len(work.units)} units {here} are recorded here, {len(adopted)} more are taken "
-            f"from {known}"
-        )
-    if plan:
-        document = plan_document(request, work, records, folder)
-        say_json(document) if as_json else say(describe_plan(document))
-        return 0
+    if not to_do.show:
+        check_place(to_do.runs / "records.jsonl")
+    check_place(to_do.write)
+    records = records_of(to_do)
+    work = expanded(request, known=to_do.show)
+    adopt_known(records, work, to_do)
     outcome = Outcome()
-    if not show:
+    if not to_do.show:
         for key, why in work.absent.items():
             log(f"row {key} does not run: {why}")
-        outcome = execute(work.units, records, folder / request.table.id, jobs, keep)
+        outcome = execute(
+            work.units,
+            records,
+            to_do.runs / request.table.id,
+            to_do.jobs,
+            to_do.keep,
+            devices=to_do.devices,
+        )
     found = {
         row: [r for key in keys if (r := records.get(key)) is not None]
         for row, keys in work.by_row.items()
@@ -191,12 +296,12 @@ def run(
     summary = summarise(
         request.table, request.dataset, found, work.absent, work.over, request.classes
     )
-    if write is not None and not outcome.interrupted:
+    if to_do.write is not None and not outcome.interrupted:
         from skelfew.reproduce.document import write_results
 
-        for path in write_results(request, work, found, write):
+        for path in write_results(request, work, found, to_do.write):
             log(f"wrote {path}")
-    if as_json:
+    if to_do.as_json:
         say_json(summary_document(request, work, summary))
     else:
         say(terminal(request.table, summary))
@@ -212,7 +317,7 @@ def run(
     for record in {r["key"]: r for r in accidents}.values():
         log(f"failed: {', '.join(record['rows'])}, seed {record['seed']}: {record['error']}")
     mendable = [key for key in work.absent if not request.table.row(key).missing]
-    return PARTIAL if accidents or (mendable and not show) else 0
+    return PARTIAL if accidents or (mendable and not to_do.show) else 0
 
 
 def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:

@@ -47,6 +47,17 @@ def layered(request: "Request", row: Row, where: "RunPlace") -> TrainConfig:
     )
 
 
+def within(
+    request: "Request", row: Row, config: TrainConfig, count: int
+) -> tuple[TrainConfig, dict[str, int]]:
+    """Return the settings with the budget spent on ``count`` base samples, and the clips."""
+    budget = request.table.budgets[request.budget]
+    if (total := budget.total(request.dataset)) is not None:
+        given = {**request.table.share, **budget.share, **row.share}
+        config = spend(config, total, count, {s: given.get(s, 1.0) for s in row.stages})
+    return config, spent(config, count)
+
+
 def spend(
     config: TrainConfig, total: int, base_samples: int, share: dict[str, float]
 ) -> TrainConfig:

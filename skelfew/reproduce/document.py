@@ -14,10 +14,19 @@ from skelfew.io.paths import below
 from skelfew.io.writing import write_text
 from skelfew.report.table import OwnMarkdown, markdown
 from skelfew.reproduce.engine import duration
+from skelfew.reproduce.everything import PAPER
 from skelfew.reproduce.rows import Table
 from skelfew.reproduce.summary import TableSummary, scored_by, summarise
 from skelfew.reproduce.tables import list_tables, load_table, table_order
-from skelfew.reproduce.text import cells_of, columns, contrast_rows, heading, remarks, second_hand
+from skelfew.reproduce.text import (
+    cells_of,
+    columns,
+    contrast_rows,
+    heading,
+    noted,
+    remarks,
+    second_hand,
+)
 from skelfew.reproduce.units import Request, Work
 
 _GROUP = ("dataset", "budget", "classes", "settings", "caches")
@@ -145,7 +154,27 @@ def make_pages(folder: Path, page: Path) -> dict[Path, str]:
         *_findings(folder, "summary", ""),
     ]
     overview += [_pages_table(measured, folder), _paper_table(measured, folder)]
-    return {**pages, page: "\n".join(overview)}
+    cells = {folder / "paper.md": _cells_page()}
+    return {**pages, **cells, page: "\n".join(overview)}
+
+
+def _cells_page() -> str:
+    """Return a page with every number that the paper prints beside the row that stands for it."""
+    text = "# Every number of the paper\n\nAccuracy in percent as printed, by data set and shots, "
+    text += "with the row that stands for it here. What was measured is in "
+    text += "[results](../results.md).\n"
+    for name in PAPER:
+        table = load_table(name)
+        rows = [row for row in table.rows if row.quoted]
+        places = {(d, k): None for row in rows for d, ks in row.quoted.items() for k in ks}
+        body = [["row", "key", *(f"{d}, {k}-shot" for d, k in places)]]
+        for row in rows:
+            cells = [str(row.quoted.get(d, {}).get(k, "")) for d, k in places]
+            body.append([row.label, row.key, *cells])
+        if rows:
+            numbers = [n for row in rows for ks in row.quoted.values() for n in ks.values()]
+            text += f"\n## Table {name}\n\n{table.title}.\n\n{markdown(body)}{noted(numbers)}\n"
+    return text
 
 
 def _findings(folder: Path, name: str, up: str) -> list[str]:
@@ -185,13 +214,14 @@ def _paper_table(measured: Mapping[str, Sequence[str]], folder: Path) -> str:
     return (
         "## The paper's tables\n\nEach row can be run with the recordings of its data "
         "set. Where a teacher watches videos, the videos and its weights are needed once, for the "
-        "cache.\n\n"
+        f"cache. `skelfew-reproduce all --budget paper --plan` prints all of it in order. [Every "
+        f"number of the paper]({folder.name}/paper.md) stands beside its row.\n\n"
         f"{markdown(rows)}\n"
     )
 
 
 def _section(table: Table, head: Values, units: Sequence[Values], page: Path) -> str:
-    by_key = {u["key"]: u for u in units}
+    table, by_key = table.at(head["budget"]), {u["key"]: u for u in units}
     known = {row.key for row in table.rows}
     records = {
         row: [by_key[k] for k in keys if k in by_key]

@@ -6,8 +6,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -47,6 +47,7 @@ def execute(
     jobs: int = 1,
     keep: bool = False,
     say: Callable[[str], None] = lambda text: print(printable(text), file=sys.stderr, flush=True),
+    devices: Sequence[str] = (),
 ) -> Outcome:
     """Run all units that have no record yet.
 
@@ -54,12 +55,13 @@ def execute(
         records: Where what comes out is added.
         keep: Leave weights and features in the run folders.
         say: Gets one line for each finished unit.
+        devices: Of the processes in turn; the units' own if there is one device or none.
     """
     todo = [u for u in units if not records.settled(u.key)]
     outcome = Outcome(before=len(units) - len(todo))
     if todo:
         folder.mkdir(parents=True, exist_ok=True)
-        _Engine(todo, records, folder, min(jobs, len(todo)), keep, say, outcome).run()
+        _Engine(todo, records, folder, min(jobs, len(todo)), keep, say, outcome, devices).run()
     outcome.failed = [u.key for u in units if "error" in (records.get(u.key) or {})]
     return outcome
 
@@ -67,7 +69,7 @@ def execute(
 class _RowProcess:
     """A process that does one unit after the other."""
 
-    def __init__(self, folder: Path, keep: bool):
+    def __init__(self, folder: Path, keep: bool, device: str | None):
         context = spawning()
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
@@ -76,9 +78,12 @@ class _RowProcess:
         self.process.start()
         theirs.close()
         self.unit: Unit | None = None
+        self.device = device
 
     def give(self, unit: Unit) -> None:
         self.unit = unit
+        if self.device is not None and unit.config is not None:
+            unit = replace(unit, config=replace(unit.config, device=self.device))
         self.connection.send(unit)
 
     def stop(self) -> None:
@@ -99,7 +104,9 @@ class _Engine:
         keep: bool,
         say: Callable[[str], None],
         outcome: Outcome,
+        devices: Sequence[str] = (),
     ):
+        self.devices = devices if len(devices) > 1 else (None,)
         self.todo, self.records, self.folder, self.jobs = list(todo), records, folder, jobs
         self.keep, self.say, self.outcome = keep, say, outcome
         self.all = len(todo)
@@ -124,7 +131,10 @@ class _Engine:
                 worker.process.join(_GRACE)
 
     def _loop(self) -> None:
-        self.workers = [_RowProcess(self.folder, self.keep) for _ in range(self.jobs)]
+        self.workers = [
+            _RowProcess(self.folder, self.keep, self.devices[k % len(self.devices)])
+            for k in range(self.jobs)
+        ]
         for worker in list(self.workers):
             self._next(worker)
         while any(w.unit for w in self.workers):
@@ -148,7 +158,7 @@ class _Engine:
             self.workers.remove(worker)
             if not self.todo:
                 return
-            worker = _RowProcess(self.folder, self.keep)
+            worker = _RowProcess(self.folder, self.keep, worker.device)
             self.workers.append(worker)
         self.records.refresh()
         while self.todo:
@@ -220,10 +230,12 @@ def accuracies(unit: Unit, record: Document) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return ``42 s``, ``5 min`` or ``2 h 05 min``."""
+    """Return ``42 s``, ``5 min``, ``2 h 05 min`` or ``30 days``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
+    if minutes >= 48 * 60:
+        return f"{minutes / 1440:,.0f} days"
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 

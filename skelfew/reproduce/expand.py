@@ -17,7 +17,7 @@ from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import Document, Values, brief
-from skelfew.reproduce.budget import layered, spend, spent
+from skelfew.reproduce.budget import layered, within
 from skelfew.reproduce.rows import NO_MATTER, Row, idle
 from skelfew.reproduce.units import Request, RunPlace, Unit, Work
 from skelfew.runs.inputs import Inputs
@@ -152,13 +152,9 @@ def _unit(request: Request, row: Row, where: RunPlace, opened: dict[RunPlace, In
         if config.data.base_classes == len(inputs.protocol.base):
             config = override(config, "data.base_classes", None)  # all: the same unit as without
         failed = set(inputs.cache.failed) if inputs.cache is not None else set()
-        count = sum(i not in failed for i in resolved.samples)
-        budget = request.table.budgets[request.budget]
-        if (total := budget.total(request.dataset)) is not None:
-            given = {**request.table.share, **budget.share, **row.share}
-            share = {stage: given.get(stage, 1.0) for stage in row.stages}
-            config = spend(config, total, count, share)
-        samples = spent(config, count)
+        config, samples = within(
+            request, row, config, sum(i not in failed for i in resolved.samples)
+        )
     shots = request.table.shots_of(row)
     if 0 in shots and inputs.cache is not None and not inputs.cache.class_texts():
         raise SkelfewError(

@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skelfew.cli.common import log
+from skelfew.fewshot import build_classifier
+from skelfew.fewshot.trained import settings_of
 from skelfew.io.files import Document
 from skelfew.io.paths import below
+from skelfew.reproduce.budget import start
 from skelfew.reproduce.engine import duration
 from skelfew.reproduce.measure import seconds_of
+from skelfew.reproduce.outline import SIZES, needs, seconds_a_clip
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.rows import idle
 from skelfew.reproduce.text import grid
@@ -18,31 +22,73 @@ from skelfew.reproduce.units import Request, Unit, Work
 _AUTOMATIC = ("inputs.", "device", "threads", "seed", "split", "protocol", "stages", "preset")
 
 
-def plan_document(request: Request, work: Work, records: Records, folder: Path) -> Document:
+Rates = dict[tuple[object, ...], float]
+_BYOL = ("transfer.hidden_dim", "transfer.projection_dim", "transfer.output_bias")
+_EPISODE = ("ways", "shots", "queries", "episodes")
+# What the paper says of its own rows, sentence by sentence, and the settings that hold it.
+_SECTION = (
+    ("the selected skeleton encoder is AGCN", ("encoder.name", "encoder.width")),
+    ("data preprocessing aligned with CTR-GCN", ("data.frames", "data.missing_body")),
+    ("f_VL = f_v + f_t (IV-A)", ("transfer.representation", "transfer.target_form")),
+    ("MLP: 4096, BatchNorm, ReLU, 256, as BYOL's (IV-B)", _BYOL),
+    ("Adam, initial learning rate 0.1",
+     ("transfer.optimizer.name", "transfer.optimizer.lr", "transfer.optimizer.schedule")),
+    ("target decay rate 0.99", ("transfer.decay",)),
+    ("100 epochs", ("transfer.epochs",)),
+    ("batch size 128", ("transfer.batch",)),
+    ("weight decay 0.01", ("transfer.optimizer.weight_decay",)),
+    ("the predictor's learning rate is multiplied by 10", ("transfer.predictor_lr",)),
+    ("N-way K-shot episodes; numbers not said", tuple(f"episodic.{key}" for key in _EPISODE)),
+    ("connected to a cosine classifier", ("episodic.head", "episodic.scale")),
+    ("SGD, momentum 0.9, weight decay 0.0001",
+     ("episodic.optimizer.name", "episodic.optimizer.momentum", "episodic.optimizer.weight_decay")),
+    ("initial learning rate 0.001, cosine annealing",
+     ("episodic.optimizer.lr", "episodic.optimizer.schedule")),
+    ("all base classes (V-A)", ("data.base_classes", "train_on_validation")),
+)  # fmt: skip
+
+
+def plan_document(
+    request: Request,
+    work: Work,
+    records: Records,
+    folder: Path,
+    rates: Rates | None = None,
+    seen: set[str] | None = None,
+) -> Document:
     """Return the plan as plain values.
 
-    The cost comes from recorded units of the same data set, encoder and stages, where there are
-    none from a few steps that are run here and now.
+    The cost comes from recorded units of the same data set, encoder and stages; where there are
+    none, from a few steps that are run here and now, of the bare encoder if data are absent.
+
+    Args:
+        request: What is asked for.
+        work: What it comes to, perhaps an outline.
+        records: What has been measured.
+        folder: Of the runs.
+        rates: Measured before, in seconds a clip; what is measured here is added.
+        seen: Keys of units that stand in a plan before this one and cost nothing again.
     """
-    speeds = _speeds(records.all())
-    units = []
+    rates = {} if rates is None else rates
+    seen = set() if seen is None else seen
+    recorded, units = _speeds(records.all()), []
     for unit in work.units:
-        record = records.get(unit.key)
-        kind = (unit.dataset, *unit.speed_key)
-        if kind not in speeds and unit.total and not records.settled(unit.key):
-            log(f"measuring a few steps of {unit.rows[0]}")
-            speeds[kind] = seconds_of(unit) / unit.total
+        record, again = records.get(unit.key), unit.key in seen
+        seen.add(unit.key)
+        open_ = not records.settled(unit.key)
+        rate = _rate(unit, recorded, rates) if open_ and unit.total and not again else 0.0
         units.append(
             {
                 "rows": list(unit.rows),
                 "unit": unit.unit,
                 "clips": unit.samples,
-                "state": "open" if not records.settled(unit.key) else "done",
+                "state": "open" if open_ else "done",
                 "error": (record or {}).get("error"),
-                "seconds": unit.total * speeds.get(kind, 0.0),
+                "seconds": unit.total * rate,
                 "commands": commands(unit, folder / request.table.id),
             }
         )
+    outlined = any(unit.key.startswith("~") for unit in work.units)
     return {
         "table": request.table.id,
         "dataset": request.dataset,
@@ -50,9 +96,54 @@ def plan_document(request: Request, work: Work, records: Records, folder: Path) 
         "budget": request.budget,
         "over": work.over,
         "classes": request.classes,
+        "asked": list(request.rows),
+        "prepared": not outlined,
+        "needs": [*needs(request, work)] if outlined else [],
+        "settings": _settings(request, work),
         "units": units,
         "absent": work.absent,
     }
+
+
+def _rate(unit: Unit, recorded: Rates, rates: Rates) -> float:
+    """Return the seconds that a clip costs: recorded, measured before, or measured now."""
+    kind = (unit.dataset, *unit.speed_key)
+    if kind in recorded:
+        return recorded[kind]
+    outlined, config = unit.key.startswith("~"), unit.config
+    if outlined and config is not None:
+        own = (value for value in config.encoder.own.values() if value is not None)
+        size = SIZES[unit.dataset]
+        frames = config.data.frames or size.frames
+        kind = (config.encoder.name, config.encoder.width, frames, size.layout, *own)
+    if kind not in rates:
+        log(f"measuring a few steps of {unit.rows[0]}")
+        rates[kind] = seconds_a_clip(unit) if outlined else seconds_of(unit) / unit.total
+    return rates[kind]
+
+
+def _settings(request: Request, work: Work) -> list[dict[str, str]]:
+    """Return what Section V-B says and what stands for it in a budget at full size."""
+    table = request.table
+    ours = [
+        row
+        for row in table.rows_for(request.dataset)
+        if row.stages == ("transfer", "episodic") and "episodic.head" not in row.settings
+    ]
+    if table.budgets[request.budget].preset is None or not ours:
+        return []
+    row = next((row for row in ours if row.key in work.by_row), ours[0])
+    config = start(table, row, request.dataset, request.budget)
+    config = next((u.config for u in work.units if row.key in u.rows and u.config), config)
+    flat = config.flat()
+    lines = [(says, ", ".join(f"{k}={_text(flat[k])}" for k in keys)) for says, keys in _SECTION]
+    makes = [table.caches[key].make.format(dataset=request.dataset) for key in row.caches]
+    lines.insert(1, ("X-CLIP (ViT-B/16), 8 frames, cropped by joints", "; ".join(makes)))
+    own = settings_of(build_classifier(row.classifier))
+    tuned = ", ".join(f"{k}={own[k]}" for k in ("tune_steps", "lr") if k in own)
+    says = "cosine classifier, 20 epochs, initial learning rate 0.0005"
+    lines.append((says, f"classifier {row.classifier}: {tuned}"))
+    return [{"paper": says, "row": row.key, "here": here} for says, here in lines]
 
 
 def describe_plan(document: Document) -> str:
@@ -74,6 +165,14 @@ def describe_plan(document: Document) -> str:
     text += f"\nin all about {duration(total)} of one process"
     for row, why in document["absent"].items():
         text += f"\nrow {row} does not run: {why}"
+    if document["needs"]:
+        text += (
+            f"\n\n{document['dataset']} is not prepared here: clips are those of the whole data "
+        )
+        text += "set, times those of the bare encoder. First:\n" + "\n".join(document["needs"])
+    if lines := document["settings"]:
+        text += f"\n\nSection V-B of the paper, and what row {lines[0]['row']} has for it\n\n"
+        text += grid([[line["paper"], line["here"]] for line in lines])
     for row, units in by_row.items():
         text += f"\n\n# {row}, {units[0]['unit']}"
         for command in units[0]["commands"]:
@@ -129,7 +228,7 @@ def _text(value: object) -> str:
     return json.dumps(value).replace("null", "none")
 
 
-def _speeds(records: Sequence[Document]) -> dict[tuple[object, ...], float]:
+def _speeds(records: Sequence[Document]) -> Rates:
     """Seconds a clip, by kind of unit."""
     found: dict[tuple[object, ...], list[float]] = {}
     for record in records:

@@ -1,7 +1,7 @@
 """What a table of runs is: its rows, budgets and files, as data. Standard library only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from skelfew.config import learns_from_teacher
 from skelfew.errors import SkelfewError
@@ -40,6 +40,7 @@ class Row:
         missing: Why the row cannot run at all, "" if it can.
         datasets: Data sets that it is for; empty for all of the table.
         features: ``encoder``, or without any training ``aligned`` or ``raw`` joint positions.
+        fixed: Whether the table names the classifier; others follow the budget, see ``Table.at``.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Row:
     missing: str = ""
     datasets: tuple[str, ...] = ()
     features: str = "encoder"
+    fixed: bool = True
 
     @property
     def knows_texts(self) -> bool:
@@ -173,6 +175,18 @@ class Table:
     def shots_of(self, row: Row) -> tuple[int, ...]:
         """Return the shots that a row is scored with."""
         return tuple(k for k in row.shots or self.shots if k > 0 or row.knows_texts)
+
+    def at(self, budget: str) -> "Table":
+        """Return the table as a budget has it.
+
+        With the paper's preset, rows that name no classifier are scored by the one that the paper
+        fine-tunes, ``cosine-paper``.
+        """
+        spent = self.budgets.get(budget)
+        if spent is None or spent.preset != "paper":
+            return self
+        rows = (r if r.fixed else replace(r, classifier="cosine-paper") for r in self.rows)
+        return replace(self, rows=tuple(rows))
 
     def budget(self, name: str | None) -> tuple[str, Budget]:
         """Return a budget with its name, the first one for None."""

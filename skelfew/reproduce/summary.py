@@ -121,7 +121,9 @@ def summarise(
     lines = [
         _line(table, row, dataset, records.get(row.key, ()), absent.get(row.key, ""), over, classes)
         for row in table.rows_for(dataset)
-        if records.get(row.key) or row.key in absent
+        if records.get(row.key)
+        or row.key in absent
+        or (row.key in records and row.quoted.get(dataset))
     ]
     if any(shots == "0" for line in lines for shots, _ in line.cells):
         lines = [line if line.row.knows_texts else replace(line, note=_NO_TEXTS) for line in lines]

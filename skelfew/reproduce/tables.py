@@ -150,6 +150,7 @@ def _row(path: Path, row: Values) -> Row:
         share=row.get("share", {}),
         preset=row.get("preset"),
         classifier=row.get("classifier", "cosine"),
+        fixed="classifier" in row or "metric" in row.get("stages", ()),
         quoted=quoted,
         missing=row.get("missing", ""),
         datasets=tuple(row.get("datasets", ())),

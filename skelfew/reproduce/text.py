@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io.files import Document
+from skelfew.reproduce.quotes import PaperNumber
 from skelfew.reproduce.rows import Table
 from skelfew.reproduce.summary import MODES, Comparison, Line, TableSummary
 from skelfew.reproduce.units import Request, Work
@@ -104,9 +105,8 @@ def terminal(table: Table, summary: TableSummary) -> str:
         for line in summary.lines
     ]
     text = grid([head, *body]) + second_hand(summary.lines)
-    if summary.chance is not None:
-        text += f"\nchance {100 * summary.chance:.1f} %"
-    text += f"; accuracy in percent on the {summary.classes} classes, "
+    text += "\n" if summary.chance is None else f"\nchance {100 * summary.chance:.1f} %; "
+    text += f"accuracy in percent on the {summary.classes} classes, "
     text += f"mean [95 % interval] over {summary.over}\n"
     if summary.comparisons:
         text += f"\npaired differences in points\n{grid(contrast_rows(table, summary))}"
@@ -115,7 +115,12 @@ def terminal(table: Table, summary: TableSummary) -> str:
 
 def second_hand(lines: Iterable[Line]) -> str:
     """Return a note on the numbers that the paper itself quotes from another paper."""
-    sources = {n.source for line in lines for n in line.quoted.values() if n.source}
+    return noted([number for line in lines for number in line.quoted.values()])
+
+
+def noted(numbers: Iterable[PaperNumber]) -> str:
+    """Return the note of ``second_hand`` on some numbers."""
+    sources = {number.source for number in numbers if number.source}
     return f"\n\n\\* the paper quotes this number from {sorted(sources)[0]}\n" if sources else ""
 
 

@@ -62,9 +62,10 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """Name of its folder."""
+        """Name of its folder; the key is left out if it is of an outline."""
         unit = f"split{self.split}" if self.split else f"seed{self.seed}"
-        return f"{self.rows[0]}-{self.dataset}-{unit}-{self.key[:8]}"
+        key = "" if self.key.startswith("~") else f"-{self.key[:8]}"
+        return f"{self.rows[0]}-{self.dataset}-{unit}{key}"
 
     @property
     def unit(self) -> str:

@@ -23,7 +23,7 @@ from skelfew.training.base_samples import base_samples
 from skelfew.training.distributed import current
 from skelfew.training.initial import classes_seen_by
 
-_MOST_WAYS = 20
+MOST_WAYS = 20
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _ways(config: TrainConfig, inputs: Inputs, samples: Sequence[str]) -> int:
     each = config.episodic.shots + config.episodic.queries
     counts = Counter(inputs.manifest[i].class_id for i in samples)
     large = sum(count >= each for count in counts.values())
-    wanted = config.episodic.ways or min(_MOST_WAYS, len(inputs.protocol.novel), large)
+    wanted = config.episodic.ways or min(MOST_WAYS, len(inputs.protocol.novel), large)
     if "episodic" in config.stages and not 2 <= wanted <= large:
         if large < 2:
             raise SkelfewError(

@@ -42,6 +42,26 @@ def test_tables_quote_each_cell_of_the_paper_once(golden: Path, table: str, coun
         assert set.intersection(*names), f"the numbers of {key} are those of one printed row"
 
 
+def test_the_page_has_every_number(golden: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "results" / "paper.md").read_text()
+    shown = []
+    for part in text.split("## Table ")[1:]:
+        name, rows = part.split()[0], [line for line in part.splitlines() if line[:2] == "| "]
+        head = [cell.strip() for cell in rows[0].strip("|").split("|")]
+        for line in rows[1:]:
+            line_cells = [cell.strip() for cell in line.strip("|").split("|")]
+            count = line_cells[1].rpartition("-")[2]
+            classes = f"|classes={count}" if name == "II" else ""
+            for place, cell in zip(head[2:], line_cells[2:], strict=True):
+                dataset, shots = place.removesuffix("-shot").split(", ")
+                if cell:
+                    setting = f"shots={shots}{classes}"
+                    shown.append((name, dataset, setting, cell.rstrip("*")))
+    printed = [(t, *c[1:]) for t in {s[0] for s in shown} for c in cells(golden, t)]
+    assert len(shown) == 239
+    assert sorted(shown) == sorted((t, d, s.split("|w")[0], v) for t, d, s, v in printed)
+
+
 def test_second_hand_numbers_are_marked() -> None:
     """Section V-C: some numbers of other methods are from SMAM and not from their authors."""
     marked = {

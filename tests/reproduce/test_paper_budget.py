@@ -1,10 +1,17 @@
-"""Budget paper is Section V-B of the paper, row by row."""
+"""Budget paper is Section V-B of the paper, row by row; its plans need no data."""
+
+import json
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from skelfew.cli.reproduce import main
 from skelfew.fewshot import POOLED, build_classifier
 from skelfew.fewshot.trained import settings_of
+from skelfew.reproduce import plan as planning
 from skelfew.reproduce.budget import start
+from skelfew.reproduce.everything import PAPER
 from skelfew.reproduce.tables import list_tables, load_table
 
 # "We use the Adam optimizer with an initial learning rate of 0.1 and a target decay rate of 0.99
@@ -76,3 +83,84 @@ def test_a_row_on_a_graph_differs_in_its_head_or_its_encoder_alone(table: str) -
             assert own <= {"encoder.name", "episodic.head", "episodic.head_settings", *texts}
             seen += 1
     assert seen >= 8
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
+    """The plan, at half a second a clip: full-size encoders take minutes to measure here."""
+    monkeypatch.setattr(planning, "seconds_a_clip", lambda unit: 0.5)
+    result = CliRunner().invoke(main, [*options, "--plan"])
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize(("table", "dataset"), [("I", "ntu120"), ("V", "nw-ucla")])
+def test_a_plan_without_data_prints_the_section_line_by_line(
+    table: str, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = planned(monkeypatch, table, "--budget", "paper", "--dataset", dataset)
+    lines = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
+    here = {says: rest.strip() for says, rest in lines.items()}
+    assert "encoder.name=agcn, encoder.width=1.0" in here["the selected skeleton encoder is AGCN"]
+    assert here["batch size 128"] == "transfer.batch=128"
+    assert here["100 epochs"] == "transfer.epochs=100"
+    assert here["target decay rate 0.99"] == "transfer.decay=0.99"
+    assert here["weight decay 0.01"] == "transfer.optimizer.weight_decay=0.01"
+    assert (
+        "optimizer.name=adam, transfer.optimizer.lr=0.1" in here["Adam, initial learning rate 0.1"]
+    )
+    assert "hidden_dim=4096, transfer.projection_dim=256" in text
+    assert "momentum=0.9, episodic.optimizer.weight_decay=0.0001" in text
+    tuned = here["cosine classifier, 20 epochs, initial learning rate 0.0005"]
+    assert tuned == "classifier cosine-paper: tune_steps=20, lr=0.0005"
+    assert f"skelfew-extract {dataset}" in text and "is not prepared here" in text
+    # The command of the paper's own row is the preset and nothing more.
+    command = next(line for line in text.splitlines() if "/transfer-" in line)
+    assert "--preset paper" in command and "--set episodic.ways=" in command
+    assert command.count("--set") == 1
+
+
+def test_all_is_every_number_of_the_paper_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = json.loads(planned(monkeypatch, "all", "--device", "cpu,cpu:0", "--json"))
+    steps = [(step["table"], step["dataset"]) for step in plan["steps"]]
+    assert steps == [(table, dataset) for table, names in PAPER.items() for dataset in names]
+    for step in plan["steps"]:
+        table = load_table(step["table"])
+        quoting = [row.key for row in table.rows if row.quoted.get(step["dataset"])]
+        assert step["asked"] == quoting, "rows that the paper has numbers of"
+        shown = {row for unit in step["units"] for row in unit["rows"]}
+        assert shown == set(quoting) or not quoting
+    alone = sum(u["seconds"] for step in plan["steps"] for u in step["units"])
+    assert plan["seconds"] == alone > 0
+    assert alone / 2 <= plan["seconds_by_workers"] < 0.51 * alone, "two devices, side by side"
+    # Table XI reads the training of Table X's default row, so it costs nothing again.
+    costs = {step["table"]: sum(u["seconds"] for u in step["units"]) for step in plan["steps"]}
+    assert costs["XI"] == 0 < costs["X"]
+
+
+def test_all_leaves_out_what_is_not_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["all", "--dataset", "nw-ucla"])
+    assert result.exit_code == 3 and "step 1 of 1: V on nw-ucla" in result.stderr
+    assert "make it with: skelfew-prepare nw-ucla --raw PATH" in result.stderr
+    result = CliRunner().invoke(main, ["all", "--dataset", "demo"])
+    assert result.exit_code == 2 and "no table of the paper is on demo" in result.stderr
+
+
+def test_paper_rows_are_scored_by_the_tuned_classifier() -> None:
+    """At budget paper: the paper's own rows, and not those whose method says how it is scored."""
+    for budget, ours in (
+        ("paper", "cosine-paper"),
+        ("recommended", "cosine"),
+        ("laptop", "cosine"),
+    ):
+        table = load_table("V").at(budget)
+        scored = {row.key: row.classifier for row in table.rows}
+        assert {scored[k] for k in ("transfer", "transfer-ctrgcn", "traditional")} == {ours}
+        assert scored["protonet"] == "protonet" and scored["tcn"] == "nearest"
+        assert {scored[k] for k in ("skeleton-dml", "sl-dml", "attention", "fc")} == {"cosine"}

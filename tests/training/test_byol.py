@@ -1,15 +1,15 @@
 """Representation transfer: loss, moving average, width alignment, collapse monitor."""
 
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skelfew.config import preset
 from skelfew.errors import SkelfewError
-from skelfew.training.optim import build_optimizer, parameter_groups, set_learning_rate
 from skelfew.training.stages.byol import CrossModalBYOL, Orthonormal, byol_loss
 from skelfew.training.stages.collapse import CollapseError, check_collapse, effective_rank, spread
 
@@ -179,49 +179,15 @@ def test_collapse_is_called_by_its_name() -> None:
         check_collapse(0.009, 0.1, 0.1, 3)
 
 
-class Perceptron(nn.Module):
-    """An encoder of 32 numbers with one hidden layer."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(32, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, width)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
+TOY = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "collapse.py"))
 
 
-@pytest.mark.parametrize(("name", "collapses"), [("paper", True), ("recommended", False)])
+@pytest.mark.parametrize(
+    ("name", "bias", "seed", "collapses"),
+    [("paper", True, 0, True), ("paper", False, 3, True), ("recommended", True, 0, False)],
+)
 def test_monitor_tells_the_printed_optimiser_from_the_recommended(
-    name: str, collapses: bool
+    name: str, bias: bool, seed: int, collapses: bool
 ) -> None:
     """Adam 0.1 with coupled decay 0.01 collapses on an easy toy of eight classes."""
-    settings = preset(name).transfer
-    torch.manual_seed(0)
-    byol = CrossModalBYOL(Perceptron(16), 16, 32, hidden_dim=64, projection_dim=16)
-    parts = [(byol.predictor, settings.predictor_lr), (byol, 1.0)]
-    optimizer = build_optimizer(parameter_groups(parts, settings.optimizer), settings.optimizer)
-    set_learning_rate(optimizer, settings.optimizer.lr)
-    draw = torch.Generator().manual_seed(1)
-    centres, teacher = torch.randn(8, 32, generator=draw), torch.randn(8, 32, generator=draw)
-
-    def train(steps: int = 3000) -> None:
-        first = 0.0
-        for step in range(steps):
-            y = torch.randint(8, (64,), generator=draw)
-            skeletons = centres[y] + 0.1 * torch.randn(64, 32, generator=draw)
-            targets = teacher[y] + 0.1 * torch.randn(64, 32, generator=draw)
-            prediction, projection = byol(skeletons, targets)
-            first = first or float(spread(projection))
-            check_collapse(float(spread(projection)), first, settings.collapse, step)
-            optimizer.zero_grad()
-            byol_loss(prediction, projection).mean().backward()
-            optimizer.step()
-            byol.update_target()
-
-    if collapses:
-        with pytest.raises(CollapseError):
-            train()
-    else:
-        train()
+    assert (TOY["collapsed_at"](name, bias, seed) is not None) == collapses

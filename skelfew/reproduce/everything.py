@@ -1,0 +1,99 @@
+"""All tables of the paper, one after the other: what will run, where, and for how long."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from skelfew.io.files import Document
+from skelfew.io.paths import below
+from skelfew.reproduce.engine import duration
+from skelfew.reproduce.expand import expand
+from skelfew.reproduce.outline import SIZES, outline
+from skelfew.reproduce.plan import plan_document
+from skelfew.reproduce.records import Records
+from skelfew.reproduce.rows import Table
+from skelfew.reproduce.text import grid
+from skelfew.reproduce.units import Request, Work
+
+_THREE = ("ntu120", "ntu60", "pku-mmd")
+# The paper's tables and the data sets that each of them is about.
+PAPER = {
+    "I": ("ntu120",), "II": ("ntu120",), "III": ("ntu60",), "IV": ("pku-mmd",), "V": ("nw-ucla",),
+    "VI": ("msr-action-pairs",), "VII": _THREE, "VIII": _THREE, "IX": _THREE, "X": _THREE,
+    "XI": _THREE, "XII": _THREE, "fig6": ("ntu120",),
+}  # fmt: skip
+
+
+def steps(dataset: str | None) -> list[tuple[str, str]]:
+    """Return the tables and data sets to run, in order; one data set's, or all."""
+    return [(t, d) for t, datasets in PAPER.items() for d in datasets if dataset in (None, d)]
+
+
+def paper_rows(table: Table, dataset: str) -> tuple[str, ...]:
+    """Return the rows that the paper has numbers of; all where it prints none."""
+    return tuple(row.key for row in table.rows if row.quoted.get(dataset))
+
+
+def expanded(request: Request, known: bool) -> Work:
+    """Return what a request comes to; an outline for a data set of ``known`` size not prepared."""
+    if known and request.dataset in SIZES and request.classes == "novel" and not here(request):
+        return outline(request)
+    return expand(request)
+
+
+def here(request: Request) -> bool:
+    """Return whether the data set of a request has been prepared below the working folder."""
+    return below(Path("manifests"), f"{request.dataset}.csv", links=True).is_file()
+
+
+def plan_all(requests: Sequence[Request], records: Records, folder: Path, workers: int) -> Document:
+    """Return the plans of all requests as plain values; units that they share count once."""
+    rates: dict[tuple[object, ...], float] = {}
+    seen: set[str] = set()
+    plans = [
+        plan_document(request, expanded(request, known=True), records, folder, rates, seen)
+        for request in requests
+    ]
+    seconds = [u["seconds"] for plan in plans for u in plan["units"] if u["state"] == "open"]
+    return {"steps": plans, "workers": workers, "seconds": sum(seconds),
+            "seconds_by_workers": _span(seconds, workers)}  # fmt: skip
+
+
+def describe_all(document: Document, command: Callable[[Document], str]) -> str:
+    """Return the plans as text: a line a table and data set, and its command."""
+    body = [["", "table", "data set", "rows", "units", "open", "clips", "about", ""]]
+    for number, plan in enumerate(document["steps"], 1):
+        open_ = [u for u in plan["units"] if u["state"] == "open"]
+        clips = sum(sum(u["clips"].values()) for u in open_ if u["seconds"])
+        rows = {row for u in plan["units"] for row in u["rows"]}
+        notes = "" if plan["prepared"] else "not prepared"
+        if plan["absent"]:
+            notes = f"{len(plan['absent'])} rows lack a cache or weights"
+        body.append([
+            str(number), plan["table"], plan["dataset"], str(len(rows)), str(len(plan["units"])),
+            str(len(open_)), f"{clips:,}", duration(sum(u["seconds"] for u in open_)), notes,
+        ])  # fmt: skip
+    text = grid(body)
+    text += f"\n\nin all about {duration(document['seconds'])} of one process"
+    if document["workers"] > 1:
+        spread = duration(document["seconds_by_workers"])
+        text += f", {spread} of {document['workers']} side by side"
+    text += "; units that two tables share count once, and what is finished is not repeated"
+    if first := [*dict.fromkeys(_needed(document["steps"]))]:
+        text += "\n\n# first, what is not here yet\n" + "\n".join(first)
+    return text + "\n\n# then\n" + "\n".join(map(command, document["steps"]))
+
+
+def _needed(plans: Sequence[Document]) -> Iterator[str]:
+    """What is to be made first."""
+    for plan in plans:
+        yield from plan["needs"]
+        yield from (why.rpartition("make it with: ")[2] for why in plan["absent"].values())
+
+
+def _span(seconds: Sequence[float], workers: int) -> float:
+    """Return when the last of some workers is done, who each take the next unit when free."""
+    busy = [0.0] * workers
+    for cost in seconds:
+        first = busy.index(min(busy))
+        busy[first] += cost
+    return max(busy)
