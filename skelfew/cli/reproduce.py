@@ -172,9 +172,7 @@ class Doing:
     as_json: bool
 
 
-def request_of(
-    name: str, dataset: str | None, budget: str | None, given: dict[str, Any]
-) -> "Request":
+def request_of(name: str, dataset: str | None, budget: str | None, given: "Document") -> "Request":
     """Return the request of a table and a data set."""
     from skelfew.reproduce.tables import load_table
 
