@@ -8,8 +8,11 @@ import click
 
 from skelfew.cli.common import (
     CONTEXT,
+    FILE,
+    FOLDER,
     OK,
     PARTIAL,
+    PATH,
     data_sets,
     guarded,
     log,
@@ -22,8 +25,6 @@ from skelfew_extract.teachers import TEACHERS
 if TYPE_CHECKING:
     from skelfew_extract.summary import ExtractionSummary
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 _PAPER_TEACHER = "xclip-base-patch16"
 _TEXT = "text"
 # Options that mean nothing to a teacher that only reads.
@@ -48,10 +49,10 @@ _OF_VIDEOS = (
 
 @click.command(context_settings=CONTEXT)
 @click.argument("dataset", shell_complete=offering(data_sets))
-@click.option("--manifest", type=_FILE, help="[default: manifests/DATASET.csv]")
-@click.option("--data", type=_FILE, help="Skeletons, to crop by.  [default: data/DATASET.h5]")
-@click.option("--videos", type=_FOLDER, help="[default: as noted by skelfew-prepare]")
-@click.option("--out", type=click.Path(path_type=Path), help="[default: cache/DATASET.zarr]")
+@click.option("--manifest", type=FILE, help="[default: manifests/DATASET.csv]")
+@click.option("--data", type=FILE, help="Skeletons, to crop by.  [default: data/DATASET.h5]")
+@click.option("--videos", type=FOLDER, help="[default: as noted by skelfew-prepare]")
+@click.option("--out", type=PATH, help="[default: cache/DATASET.zarr]")
 @click.option(
     "--teacher",
     default=_PAPER_TEACHER,
@@ -148,7 +149,7 @@ _OF_VIDEOS = (
     help="Only part I of N, for one of N machines; goes to cache/DATASET.shard-I-of-N.zarr.",
 )
 @click.option(
-    "--preview", type=_FOLDER, metavar="DIR", help="First write contact sheets (PNG) there."
+    "--preview", type=FOLDER, metavar="DIR", help="First write contact sheets (PNG) there."
 )
 @click.option(
     "--preview-count", type=click.IntRange(min=1), default=8, show_default=True, help="How many."
@@ -245,12 +246,7 @@ def _extract(
     part = None if shard is None else Shard.parse(shard)
     if part is not None and not named:
         out = part.out(out)
-    recordings = Recordings.open(
-        manifest,
-        data or Path("data") / f"{dataset}.h5",
-        videos,
-        crop,
-    )
+    recordings = Recordings.open(manifest, data or Path("data") / f"{dataset}.h5", videos, crop)
 
     from skelfew_extract.clips import DecodeSettings
     from skelfew_extract.crop import CropSettings

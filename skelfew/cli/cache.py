@@ -6,15 +6,8 @@ from pathlib import Path
 import click
 
 from skelfew.cli import cache_make, cache_send
-from skelfew.cli.cache_options import (
-    PATH,
-    cache_argument,
-    json_option,
-    local,
-    manifest_option,
-    result,
-)
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, version_option
+from skelfew.cli.cache_options import cache_argument, json_option, local, manifest_option, result
+from skelfew.cli.common import CONTEXT, OK, PARTIAL, PATH, guarded, log, version_option
 from skelfew.io.files import Document
 
 

@@ -5,8 +5,6 @@ from pathlib import Path
 import click
 
 from skelfew.cli.cache_options import (
-    FILE,
-    PATH,
     cache_argument,
     json_option,
     local,
@@ -15,7 +13,7 @@ from skelfew.cli.cache_options import (
     overwrite_option,
     result,
 )
-from skelfew.cli.common import CONTEXT, OK, guarded
+from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded
 
 
 @click.command(context_settings=CONTEXT)
@@ -56,12 +54,7 @@ def merge(
 @click.command(context_settings=CONTEXT)
 @cache_argument
 @click.option("--out", metavar="ZARR", type=PATH, required=True, help="The result, a folder.")
-@click.option(
-    "--ids",
-    metavar="FILE",
-    type=FILE,
-    help="Keep these samples, one ID a line.",
-)
+@click.option("--ids", metavar="FILE", type=FILE, help="Keep these samples, one ID a line.")
 @manifest_option
 @click.option("--classes", metavar="1,2,7", help="Keep these classes of --manifest.")
 @overwrite_option

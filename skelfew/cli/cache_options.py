@@ -4,12 +4,9 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import log, say, say_json
+from skelfew.cli.common import FILE, log, say, say_json
 from skelfew.io.clean import one_line
 from skelfew.io.files import Document
-
-PATH = click.Path(path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
 
 cache_argument = click.argument("cache")
 manifest_option = click.option("--manifest", metavar="CSV", type=FILE, help="Of the samples.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.cache_options import PATH, json_option, overwrite_option, result
-from skelfew.cli.common import CONTEXT, OK, guarded, log
+from skelfew.cli.cache_options import json_option, overwrite_option, result
+from skelfew.cli.common import CONTEXT, OK, PATH, guarded, log
 
 
 @click.command(context_settings=CONTEXT)

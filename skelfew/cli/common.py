@@ -42,6 +42,9 @@ _EXTRAS = {  # of pyproject.toml: what they bring that a command may ask for
     "mlflow": ("mlflow",),
 }
 
+PATH = click.Path(path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, data_sets, guarded, log, offering, say_json
+from skelfew.cli.common import CONTEXT, PATH, data_sets, guarded, log, offering, say_json
 from skelfew.fewshot import POOLED, scored_by
 from skelfew.io.files import Document
 
@@ -34,7 +34,7 @@ def option(*names: str, **attributes: Any) -> Any:
 @click.option(
     "--run",
     "runs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="Run folder; several are compared [the newest in runs/].",
 )
@@ -45,12 +45,7 @@ def option(*names: str, **attributes: Any) -> Any:
     flag_value=True,
     help="Score the runs as one: their similarities, each in its own unit, summed.",
 )
-@option(
-    "--encoder",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="An encoder.safetensors without its run.",
-)
+@option("--encoder", metavar="FILE", type=PATH, help="An encoder.safetensors without its run.")
 @option(
     "--raw",
     is_flag=False,
@@ -143,7 +138,7 @@ def option(*names: str, **attributes: Any) -> Any:
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
 @option("--threads", type=click.IntRange(1), help="Processor threads.")
-@option("--out", metavar="FILE", type=click.Path(path_type=Path), help="Write the JSON here too.")
+@option("--out", metavar="FILE", type=PATH, help="Write the JSON here too.")
 @click.option("--verbose", "-v", is_flag=True, help="Add classes, confusions and all exemplars.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
 @guarded

@@ -6,15 +6,23 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.common import (
+    CONTEXT,
+    ERROR,
+    FOLDER,
+    OK,
+    PARTIAL,
+    PATH,
+    guarded,
+    log,
+    say,
+    say_json,
+)
 from skelfew.fewshot import scored_by
 
 if TYPE_CHECKING:
     from skelfew.explain.explanation import Explanation
     from skelfew.explain.heatmap import HeatmapStyle
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
-_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
 @click.command(context_settings=CONTEXT)
@@ -22,7 +30,7 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option(
     "--run",
     "runs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     multiple=True,
     help="Run folder; can be repeated [the newest in runs/].",
 )
@@ -75,10 +83,10 @@ _FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--up", type=click.Choice(["y", "-y", "z"]),
               help="Axis that points upwards  [-y for pixels, else y].")  # fmt: skip
 @click.option("--no-video", is_flag=True, help="Draw the skeleton alone.")
-@click.option("--videos", type=_FOLDER, help="Folder of the videos, if moved.")
+@click.option("--videos", type=FOLDER, help="Folder of the videos, if moved.")
 @click.option("--manifest", metavar="CSV", help="Manifest, if it has moved since the run.")
 @click.option("--store", metavar="H5", help="Skeleton store, if it has moved since the run.")
-@click.option("--out", type=_FOLDER, help="Folder for what is written  [RUN/explain].")
+@click.option("--out", type=FOLDER, help="Folder for what is written  [RUN/explain].")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of random exemplars.")
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, PATH, guarded, log, say, say_json
 from skelfew.io.files import Document
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ class Untrained(click.Command):
 
 
 @click.command(cls=Untrained, context_settings=CONTEXT)
-@click.argument("recordings", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("recordings", nargs=-1, type=PATH)
 @click.option(
     "--support",
     required=True,
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A folder for each action, with one to five recordings of it.",
 )
 @click.option(
@@ -47,7 +47,7 @@ class Untrained(click.Command):
     "runs",
     metavar="RUN",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Run folder, or an encoder.safetensors [the newest in runs/].",
 )
 @click.option(
@@ -81,7 +81,7 @@ class Untrained(click.Command):
 @click.option(
     "--test",
     metavar="FOLDER",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Other recordings in such a folder: how many are recognised?",
 )
 @click.option(
@@ -94,7 +94,7 @@ class Untrained(click.Command):
 @click.option(
     "--annotate",
     metavar="OUT.mp4",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Draw skeleton, label and time line on the video or the camera's pictures.",
 )
 @click.option("--pose-model", metavar="lite|full|heavy|FILE", help="Of videos [lite].")
@@ -102,7 +102,7 @@ class Untrained(click.Command):
     "--export",
     "graph",
     metavar="FILE.pt2",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Write encoder and support as one graph (.pt2, .onnx), for use without skelfew.",
 )
 @click.option(

@@ -5,8 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, guarded, log, say, say_json, version_option
-from skelfew.cli.prepare_options import FILE, output_options
+from skelfew.cli.common import (
+    CONTEXT,
+    FILE,
+    OK,
+    PARTIAL,
+    PATH,
+    guarded,
+    log,
+    say,
+    say_json,
+    version_option,
+)
+from skelfew.cli.prepare_options import output_options
 from skelfew.data.readers import READERS
 from skelfew.io.files import Document
 
@@ -60,12 +71,10 @@ def _data_set(name: str) -> click.Command:
     @click.command(name, help=about, context_settings=CONTEXT)
     @click.option(
         "--raw",
-        type=click.Path(path_type=Path),
+        type=PATH,
         help="Folder or zip file of the recordings." if name != "demo" else "Where to put it.",
     )
-    @click.option(
-        "--videos", type=click.Path(path_type=Path), help="Folder of the videos, if not in --raw."
-    )
+    @click.option("--videos", type=PATH, help="Folder of the videos, if not in --raw.")
     @_of_videos(name)
     @output_options(name, "Of this reader; skelfew-prepare list shows them. Can be repeated.")
     @guarded

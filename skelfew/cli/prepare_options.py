@@ -1,12 +1,11 @@
 """Options that every command of skelfew-prepare takes."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
-FILE = click.Path(dir_okay=False, path_type=Path)
+from skelfew.cli.common import FILE
 
 
 def output_options(name: str, hint: str) -> Callable[[Any], Any]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, guarded, log
-from skelfew.cli.prepare_options import FILE, output_options
+from skelfew.cli.common import CONTEXT, FILE, PATH, guarded, log
+from skelfew.cli.prepare_options import output_options
 from skelfew.data.readers import READERS
 
 _TAKEN = {"check", "list", "split"}
@@ -15,16 +15,11 @@ _TAKEN = {"check", "list", "split"}
 @click.command(context_settings=CONTEXT)
 @click.option("--table", required=True, type=FILE, help="CSV file with a row a sample.")
 @click.option(
-    "--layout",
-    required=True,
-    metavar="NAME|TOML",
-    help="Joint layout, or a file of your own.",
+    "--layout", required=True, metavar="NAME|TOML", help="Joint layout, or a file of your own."
 )
 @click.option("--name", help="Name of the data set.  [default: the table's]")
 @click.option(
-    "--videos",
-    type=click.Path(path_type=Path),
-    help="Folder of the videos, if they do not lie beside the table.",
+    "--videos", type=PATH, help="Folder of the videos, if they do not lie beside the table."
 )
 @output_options(
     "NAME", "coordinates=2|3, order=tvc|..., missing=keep, nan=missing. Can be repeated."

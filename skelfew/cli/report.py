@@ -5,16 +5,13 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, guarded, log, say, say_json
-
-_PATH = click.Path(path_type=Path)
-_FILE = click.Path(dir_okay=False, path_type=Path)
+from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_json
 
 
 @click.command(context_settings=CONTEXT)
-@click.argument("runs", metavar="[RUN]...", nargs=-1, type=_PATH)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=PATH)
 @click.option(
-    "--html", "page", metavar="FILE", type=_FILE, help="Write a page that needs no network."
+    "--html", "page", metavar="FILE", type=FILE, help="Write a page that needs no network."
 )
 @click.option(
     "--format",
@@ -28,8 +25,8 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--pairs", type=click.IntRange(0), default=6, show_default=True,
               help="Most confused pairs of classes on the page.")  # fmt: skip
 @click.option("--embed", is_flag=True, help="Compute the embeddings for a map on the page.")
-@click.option("--manifest", metavar="CSV", type=_FILE, help="Manifest, if it moved since.")
-@click.option("--store", metavar="H5", type=_FILE, help="Skeleton store, if it moved since.")
+@click.option("--manifest", metavar="CSV", type=FILE, help="Manifest, if it moved since.")
+@click.option("--store", metavar="H5", type=FILE, help="Skeleton store, if it moved since.")
 @guarded
 def main(
     runs: tuple[Path, ...],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, PATH, guarded, log, say, say_json
 from skelfew.io.writing import check_place
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("runs/reproduce"),
     show_default=True,
     help="Where records and run folders are.",
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 @click.option(
     "--write",
     metavar="MD",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Then write the results beside this page and the page anew, e.g. docs/results.md.",
 )
 @click.option(

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, guarded, log, say, say_json
+from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_json
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _STRIP, _ANIMATION = 8, 60  # moments shown
 
 
@@ -22,7 +21,7 @@ _STRIP, _ANIMATION = 8, 60  # moments shown
     show_default=True,
     help="Where it is seen from. Can be repeated.",
 )
-@click.option("--out", type=_FILE, help="Picture to write, .png or .gif  [previews/SAMPLE_ID.png].")
+@click.option("--out", type=FILE, help="Picture to write, .png or .gif  [previews/SAMPLE_ID.png].")
 @click.option(
     "--frames",
     type=click.IntRange(min=1),
@@ -38,9 +37,9 @@ _STRIP, _ANIMATION = 8, 60  # moments shown
     help="Axis that points upwards  [-y for pixels, else y as in Kinect's recordings].",
 )
 @click.option("--no-video", is_flag=True, help="Draw the skeleton alone.")
-@click.option("--videos", type=click.Path(path_type=Path), help="Folder of the videos, if moved.")
-@click.option("--manifest", type=_FILE, help="[default: manifests/NAME.csv]")
-@click.option("--data", type=_FILE, help="[default: data/NAME.h5]")
+@click.option("--videos", type=PATH, help="Folder of the videos, if moved.")
+@click.option("--manifest", type=FILE, help="[default: manifests/NAME.csv]")
+@click.option("--data", type=FILE, help="[default: data/NAME.h5]")
 @click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
 @guarded
 def main(

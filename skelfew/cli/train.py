@@ -9,6 +9,7 @@ import click
 from skelfew.cli.common import (
     CONTEXT,
     INTERRUPTED,
+    PATH,
     data_sets,
     guarded,
     log,
@@ -215,9 +216,9 @@ def option(flag: str, **attributes: Any) -> Any:
 @option("--ways", type=int, help="Classes [as many as novel ones, 20 at most].")
 @option("--shots", type=int, help="Exemplars per class [1].")
 @option("--queries", type=int, help="Per class [5].")
-@click.option("--run", type=click.Path(path_type=Path), help="Folder of this run, must be new.")
+@click.option("--run", type=PATH, help="Folder of this run, must be new.")
 @click.option("--name", help="Name of the folder below runs/ [DATASET-DATE-TIME].")
-@click.option("--resume", metavar="RUN", type=click.Path(path_type=Path), help="Go on with a run.")
+@click.option("--resume", metavar="RUN", type=PATH, help="Go on with a run.")
 @click.option(
     "--resume-or-start",
     is_flag=True,
@@ -235,7 +236,7 @@ def option(flag: str, **attributes: Any) -> Any:
     "--config",
     "config_file",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Settings of a run's config.json, or of a TOML file with the same names; options win.",
 )
 @click.option(
