@@ -27,9 +27,6 @@ class Limit:
     """Between which values a number must lie.
 
     Attributes:
-        above: It is greater than this.
-        least: It is this or more.
-        most: It is this or less.
         why: What to add to the message.
     """
 

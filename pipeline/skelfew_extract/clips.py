@@ -14,11 +14,7 @@ class ClipTask:
 
     Attributes:
         row: Its number, which the result repeats.
-        sample_id: Its name.
         title: What a person reads above its contact sheet.
-        video: The file.
-        start: First frame of the segment.
-        end: One past its last frame.
         pixels: Joints in the picture (M, T, V, 2), NaN where unknown; or None.
         sheet: Where to write a contact sheet; None for none.
     """
@@ -47,9 +43,7 @@ class ClipReport:
     """The outcome of one clip; its pictures follow it through the pipe as bytes if it succeeded.
 
     Attributes:
-        row: As in the task.
         stage: ``decode`` or ``crop`` if that failed, "" if all went well.
-        message: Why it failed.
         box: The part of the picture that was cut out.
         joints: Whether the box comes from joints (and not from the picture's centre).
     """

@@ -23,8 +23,6 @@ class Descriptions:
 
     Attributes:
         texts: The sentences of every class of a manifest, by class number, ascending.
-        path: The file they come from.
-        sha256: Of that file.
     """
 
     texts: dict[int, list[str]]

@@ -8,11 +8,7 @@ from typing import Any
 
 
 class Interruption:
-    """While entered, remembers the first Ctrl-C or SIGTERM instead of raising; the second raises.
-
-    Attributes:
-        asked: Whether somebody asked to stop.
-    """
+    """While entered, remembers the first Ctrl-C or SIGTERM instead of raising; the second raises."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -19,7 +19,6 @@ class Recordings:
     """The videos and skeletons of a data set.
 
     Attributes:
-        manifest: The samples.
         skeletons: Their joints; the pixel positions tell where to crop. None if not needed.
         videos: Folder below which the manifest's videos lie.
     """

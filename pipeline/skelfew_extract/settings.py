@@ -12,7 +12,6 @@ class Settings:
 
     Attributes:
         decode: Decoder, time limit, crop.
-        workers: Decoding processes.
         batch: Clips per batch of the teacher.
         store_dtype: ``float16`` or ``float32``.
         retry_failed: Whether samples that failed earlier are tried again.

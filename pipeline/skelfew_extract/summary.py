@@ -13,16 +13,11 @@ class ExtractionSummary:
     """Counts of an extraction and of its cache.
 
     Attributes:
-        cache: The store.
-        samples: Rows of the manifest.
         done: Finished rows, also those of earlier runs.
         failed: Failed rows, also those of earlier runs.
         pending: Rows left over, because of ``limit``.
-        extracted: Rows finished by this run.
         centred: Clips of this run that were cut without joints.
         seconds: Of this run, without loading the teacher.
-        clips_per_second: Of this run.
-        digest: Content digest of the store.
         failures: The file that lists the failed samples, "" if there are none.
         damaged: Rows that ``--repair`` found damaged.
         restored: Whether the content is again what it was before the damage; None if nothing was

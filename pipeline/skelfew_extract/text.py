@@ -70,7 +70,6 @@ class CompactVocabulary:
     mostly get different rows.
 
     Attributes:
-        size: Rows of the table.
         known: CLIP's ids of the known tokens, ascending; None to hash.
     """
 

@@ -22,11 +22,7 @@ if TYPE_CHECKING:
 
 
 class ShortVideo(VideoError):
-    """A video with fewer pictures than its packets promise.
-
-    Attributes:
-        frames: How many decoding found.
-    """
+    """A video with fewer pictures than its packets promise."""
 
     def __init__(self, message: str, frames: int):
         super().__init__(message)
@@ -45,7 +41,6 @@ class VideoInfo:
         container: e.g. ``avi``.
         codec: e.g. ``h264``.
         width: Of a picture as it is shown, pixels.
-        height: The same.
         fps: Pictures per second, 0 if unknown.
         frames: Pictures that the packets promise; a damaged video may hold fewer.
         turn: How stored pictures become shown ones (turning.py).
@@ -81,7 +76,6 @@ class Video:
     """An open video, read with PyAV. Use it as a context manager.
 
     Attributes:
-        path: The file.
         info: Size, length, and how pictures are turned.
 
     Raises:

@@ -114,7 +114,6 @@ class Checkpoint:
     """An opened X-CLIP checkpoint.
 
     Attributes:
-        state: Native names to tensors.
         source: What it was read from, for messages and provenance: file, folder or hub id.
         sha256: Of the file; for shards, of the lines "sha256 name" in order of name.
         metadata: Text that the file carries about itself (safetensors only).

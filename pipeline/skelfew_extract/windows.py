@@ -29,7 +29,6 @@ class Card:
         dim: D, channels of both features.
         frames: T, frames of a clip.
         image_size: S, side of a frame in pixels.
-        interpolation: How crops are resized.
         mean: Of the colours, per channel, on the scale 0..1.
         std: The same for the standard deviation.
         templates: Texts that are read of a class.
@@ -68,7 +67,6 @@ class Window:
     """The decoded clips of a window.
 
     Attributes:
-        start: Its first row.
         rows: Those that are asked for, ascending.
         pictures: uint8 (B, T V, 3, S, S), black where a row failed or is not asked for.
         reasons: Stage and message of the rows that failed.

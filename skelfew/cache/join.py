@@ -23,7 +23,6 @@ class JoinedCache(TeacherCache):
     caches, each scaled to length one: put one after the other, or averaged.
 
     Attributes:
-        parts: The caches.
         how: ``concat`` or ``mean``.
     """
 

@@ -17,14 +17,12 @@ class Match:
     """Mapping of the sample IDs of a cache to those of a manifest.
 
     Attributes:
-        matched: IDs that are in both.
         cache: Number of IDs in the cache.
         manifest: Number of IDs in the manifest.
         only_cache: Some that only the cache has.
         only_manifest: Some that only the manifest has.
         rule: A renaming of the cache's IDs, as ``rename`` takes it, that makes more of them match;
             None if none was found.
-        matched_by_rule: How many match then.
     """
 
     matched: int

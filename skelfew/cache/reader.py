@@ -43,7 +43,6 @@ class TeacherCache:
             ``attrs["classes"]``; None if the teacher stores none.
         failed: IDs of the samples whose extraction failed.
         pending: Number of samples still to be extracted.
-        path: Where it was read from.
     """
 
     row: Mapping[str, int]

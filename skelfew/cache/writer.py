@@ -40,9 +40,7 @@ class CacheWriter:
     Made by :meth:`create_or_resume`; use it as a context manager, which holds the lock.
 
     Attributes:
-        path: The store.
         status: What is done so far, (N,) uint8: 0 pending, 1 done, 2 failed.
-        resumed: Whether the store existed before.
         damaged: How many rows ``repair`` found damaged; they are pending now.
         digest_before: What the digest was before the damage, while a repair is unfinished.
     """

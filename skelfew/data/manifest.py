@@ -31,7 +31,6 @@ class Sample:
         sample_id: Unique name within the dataset, e.g. ``S001C001P001R001A001``.
         class_id: The dataset's own class number, 1-based.
         label: Class name, the text that the teacher reads, e.g. ``drink water``.
-        frames: Number of skeleton frames.
         bodies: Number of skeletons (1 or 2 in the datasets of the paper).
         video: Path of the video below the dataset's video folder, "" if there is none.
         start_frame: First video frame of the action, 0-based.
@@ -72,7 +71,6 @@ class Manifest:
 
     Attributes:
         name: Dataset name, the stem of the file (``nw-ucla`` for ``manifests/nw-ucla.csv``).
-        samples: All rows.
         path: Where it was read from, if it was.
     """
 

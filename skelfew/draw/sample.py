@@ -54,7 +54,6 @@ class SampleStyle:
         up: One of ``stage.UPS``; None for the data set's own: ``-y`` for pixels, else ``y``.
         frames: Moments shown, at most.
         height: Of a picture, pixels.
-        video: Whether to show the video.
     """
 
     views: tuple[str, ...] = ("front",)

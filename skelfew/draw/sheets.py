@@ -34,7 +34,6 @@ class Heading:
 
     Attributes:
         title: The sample, say.
-        text: A line in smaller print.
         palettes: Colours of the bodies, for the legend; none for no legend.
     """
 

@@ -107,7 +107,6 @@ class Scene:
     Attributes:
         points: Joints (M, T, V, 3): to the right, upwards, towards the viewer.
         seen: Which of them are drawn (M, T, V).
-        layout: Their names and bones.
         size: Width and height of a picture, pixels.
         centre: The point in its middle (2,).
         scale: Pixels per unit.

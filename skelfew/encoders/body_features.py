@@ -45,9 +45,6 @@ class BodyFeatures(nn.Module):
         axes: ``inverse``; or ``unit``, as in earlier versions: joints are projected on x, y and z,
             all of length one, and distances measured before that.
 
-    Attributes:
-        size: F.
-
     Raises:
         SkelfewError: The layout lacks one of these joints.
     """

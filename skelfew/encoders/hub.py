@@ -51,10 +51,6 @@ The licence of an encoder follows from the data that it was trained on; add it h
 class PretrainedEncoder(ModelHubMixin, library_name="skelfew"):
     """An ``encoder.safetensors`` that can go to the Hub and come from there.
 
-    Attributes:
-        path: The file.
-        metadata: What it says about itself.
-
     Raises:
         WeightsError: It is no encoder of skelfew.
     """

@@ -46,7 +46,6 @@ class EvaluationPlan:
         mode: ``exemplars`` of the protocol, ``draws`` of random ones with all other samples as
             queries, ``medoids``, the most central ones, or ``episodes``; None for exemplars if the
             protocol has any.
-        draws: How many random draws.
         episodes: How many episodes; None for the protocol's number, else 1000.
         ways: N of episodes; None for the protocol's, else 5 at most.
         queries: Q of episodes; None for the protocol's, else 15.

@@ -62,10 +62,8 @@ class Result:
     Attributes:
         micro: Share of all queries classified correctly; the field's "accuracy".
         macro: Mean over classes of their accuracies.
-        classes: Class numbers.
         per_class: Accuracy of each, NaN without queries.
         confusion: Counts (N, N), row = true class; summed over draws, None for episodes.
-        chance: Accuracy of guessing.
         queries: Number of queries, in one draw or one episode.
         changed: How many predictions fine-tuning changed, in all.
         exemplars: Sample IDs by class for fixed exemplars, else empty.

@@ -13,11 +13,9 @@ class Estimate:
     """A mean accuracy in [0, 1] and its 95 % interval.
 
     Attributes:
-        value: The mean.
         low: Lower end; None where there is nothing to estimate a spread from.
         high: Upper end.
         of: What the interval is over: queries, episodes, splits or draws.
-        count: How many of these.
     """
 
     value: float

@@ -43,12 +43,9 @@ class Subject:
         features: Returns an output (n, *F) for samples; the pooled features unless another key of
             ``skelfew.encoders.outputs.OUTPUTS`` is given.
         manifest: The data set it is evaluated on.
-        store: Its skeletons.
         trained_on: Classes of this data set that it was trained on; empty if it never saw any,
             None if that is not known.
         protocol: Name or file of the protocol it was trained with, if any.
-        split: And the split.
-        about: Provenance for the result document.
         notes: What a reader of the score has to know, in words.
         head: Head that it was trained with, if there is such a file.
         classifier: By which it is scored where none is named.

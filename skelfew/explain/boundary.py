@@ -37,12 +37,10 @@ class Boundary:
     Attributes:
         point: Network input, of the shape of what it was found from.
         label: Class of the sample, as it is decided (its position among the N).
-        other: Class beyond the boundary.
         distance: L2 distance from the sample.
         size: L2 length of what may move of the sample.
         margin: Logit of ``label`` minus the largest other one, at the sample.
         beyond: The same at ``point``: negative, and within a thousandth of ``margin`` of 0.
-        steps: Gradient steps taken.
     """
 
     point: Tensor

@@ -46,10 +46,8 @@ class Method:
     """A classifier on the encoder of a run, with exemplars.
 
     Attributes:
-        subject: The run.
         name: Key of ``CLASSIFIERS`` or ``HEADS``.
         classifier: With the run's weights, if it has any.
-        protocol: Whose novel classes are compared.
         exemplars: Sample IDs, K a class.
     """
 
@@ -70,16 +68,11 @@ class Explanation:
     """Attribution of a sample's verdict.
 
     Attributes:
-        sample: Its row of the manifest.
-        method: What decided.
         names: Names of the classes, by number.
-        clip: The sample as network input.
         boundary: The nearest point at which the verdict changes.
         attribution: From there to the sample, (1, C, T, V, P) as ``clip.values``.
         logits: Of the sample (N,).
         boundary_logits: Of the boundary's point (N,).
-        layout: The joints.
-        search: How it was computed.
     """
 
     sample: Sample

@@ -42,7 +42,6 @@ class HeatmapStyle:
         view: Where the skeleton is seen from.
         up: Its upward axis; None for ``-y`` for pixels, else ``y``.
         signed: Show what spoke against the verdict too, in blue.
-        video: Whether to show the video.
         videos: Folder of the videos, if moved.
     """
 

@@ -66,7 +66,6 @@ class Ensemble:
     """The weighted mean of the similarities of several runs.
 
     Attributes:
-        runs: Their names.
         rules: What compares the features of each.
         joined: How the features of all became one tensor.
     """

@@ -51,7 +51,6 @@ class TunedClassifier:
 
     Attributes:
         tune_steps: Steps of fine-tuning, 0 for none.
-        lr: Of fine-tuning.
         entropy: Weight of the entropy term (Eq. 4).
         entropy_on: ``support``, or ``query`` (transductive).
     """

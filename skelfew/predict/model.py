@@ -35,9 +35,6 @@ class Model:
         name: The run, the encoder file or ``raw joints``.
         encoder: In evaluation mode; None for raw joints.
         pipeline: How recordings become network input, as in training.
-        layout: The joints that it takes.
-        channels: C.
-        bodies: M.
         about: What the encoder's file says about itself.
         compared_by: What compares features, a key of ``skelfew.predict.similarity.MEASURES``.
         share: Of the encoder beside aligned joints, as ``fusion`` of its run; 0 without these.

@@ -40,12 +40,9 @@ class Prediction:
     """The answer for one recording.
 
     Attributes:
-        name: Of the recording.
         label: The action, or None for none of these.
         confidence: Probability of the nearest action among the known ones, in [0, 1].
         nearest: The nearest action, also where it is rejected.
-        runner_up: The second nearest.
-        runner_up_confidence: And its probability.
         similarity: To the nearest action: a cosine, or 1 - half the distance by warping.
         notes: What is odd about the recording.
     """
@@ -72,7 +69,6 @@ class Recogniser:
     (docs/evaluation.md): the same exemplars give the same answers as in ``skelfew-eval``.
 
     Attributes:
-        model: Turns recordings into features.
         classes: The actions, N.
         features: Of all support recordings (S, *F).
         labels: Which action each shows (S,) int64.

@@ -46,9 +46,7 @@ class Clip:
     Attributes:
         name: Its path as given, and which it is of several in one file.
         positions: (M, T, V, C) float32, finite; a body that is absent in a frame is zero there.
-        layout: What the joints are.
         coordinates: How many of the C values are a position: 3, or 2 in pictures.
-        notes: What is odd about it.
         fps: Frames a second, where the file says it; else None.
         pixels: Joints in the pictures of a video (M, T, V, 2), NaN where not found; else None.
     """

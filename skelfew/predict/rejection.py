@@ -14,7 +14,6 @@ class Rejection:
     """Rejects recordings that are less similar than ``threshold`` to every action.
 
     Attributes:
-        threshold: Similarity to the nearest action.
         rule: ``leave-one-out`` or ``one-shot``, see ``learn_rejection``.
         known: How many support recordings were left out to see how similar a known action is.
         rejected: How many of these the threshold rejects.

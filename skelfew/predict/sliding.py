@@ -35,9 +35,7 @@ class Segment:
     Attributes:
         start: Its first frame, from 0.
         end: One past its last frame; in a stream, one past the frame at which it was sure.
-        label: The action.
         confidence: Probability of it among the taught ones.
-        runner_up: The second nearest action.
         distance: To it; 1 is how far recordings of one action lie apart, see ``spotting``.
     """
 
@@ -181,8 +179,6 @@ class Stream:
         pause: Seconds between decisions, at least.
 
     Attributes:
-        frame: How many frames were added.
-        decisions: How often windows were compared.
         best: What the newest windows show; None for none of these.
     """
 

@@ -21,20 +21,15 @@ class Score:
     """One row of a result of skelfew-eval, its splits put together.
 
     Attributes:
-        path: The result file.
         features: Run, ``raw skeletons``, or how many runs are averaged.
         dataset, protocol, mode, shots, classes, classifier: What was scored, and how.
         splits: Of the protocol; empty if it has none.
         transductive: Whether the classifier looked at the queries first.
         micro: Share of all queries that were classified correctly.
-        macro: Mean over classes.
-        chance: Accuracy of guessing.
         queries: In one split, draw or episode; of several splits the fewest.
-        names: Class names by number.
         accuracies: Of each class, mean over the splits that ask for it.
         confusion: Counts by (true class, taken for); None for episodes.
         answers: Sample IDs by the same; None where the result does not keep them.
-        exemplars: Sample IDs by class.
         document: More of the result: created, command, data, protocol, excluded_queries,
             teacher_untrained, notes on this score, and the classifier's settings.
     """
@@ -90,13 +85,10 @@ class RunFacts:
     """A run folder.
 
     Attributes:
-        run: The folder.
         changed: Settings that differ from the preset: dotted name to [preset, run].
         inputs: Manifest, skeletons, protocol and cache with their digests, as written.
         sessions: Of training: command, machine, versions.
-        metrics: A row an epoch.
         scores: Of this run, and of raw skeletons where they were scored beside it.
-        pictures: What skelfew-explain left.
     """
 
     run: Run

@@ -14,7 +14,6 @@ class Pair:
     """Queries of one class that were taken for another.
 
     Attributes:
-        true: Class number of the queries.
         taken: The class that they were taken for.
         count: How often; over draws and splits, in all.
         share: Of all queries of the true class.

@@ -14,8 +14,6 @@ class Quote:
     """A number of the paper.
 
     Attributes:
-        percent: As printed.
-        where: Table or figure.
         label: What the row is called there.
         same: Whether the run was trained like the row at the paper's own budget.
     """

@@ -48,10 +48,8 @@ class RunPart:
     """All about one run.
 
     Attributes:
-        facts: The run.
         prefix: Of its anchors, so that several runs fit on one page.
         level: Of the headings of its sections.
-        sections: What is shown.
         missing: What is not, with the way to have it.
         clips: Skeletons for the script, by sample ID.
     """

@@ -28,7 +28,6 @@ class Outcome:
     """Outcome of a run of the engine.
 
     Attributes:
-        done: Units that were run now.
         before: Units that had been finished before.
         failed: Units that ended in an error, now or before.
         interrupted: Whether it was asked to stop.

@@ -14,7 +14,6 @@ class PaperNumber:
     """A number as printed in the paper.
 
     Attributes:
-        percent: Accuracy.
         source: Where the paper took it from ("SMAM [51]"), "" if it does not name another paper.
     """
 

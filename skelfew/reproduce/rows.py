@@ -26,12 +26,10 @@ class Row:
 
     Attributes:
         key: Short name, unique in the table.
-        label: What the printed table says.
         stages: Of training; empty where nothing is trained.
         caches: Keys of ``Table.caches``, joined by sample ID where there are several.
         init: Key of ``Table.inits``: weights that the encoder starts from; "" for random ones.
         shots: K; empty for the table's.
-        settings: Overrides by dotted name.
         share: Weight of each stage in the budget.
         preset: Preset that the settings start from; None for the table's.
         classifier: By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS`` or, mostly
@@ -126,11 +124,7 @@ class Table:
     """A table: what is asked, its rows, and what is compared.
 
     Attributes:
-        id: Name of the file.
-        title: One line.
-        question: What the rows answer.
         paper: Where the paper has it.
-        preset: That settings start from.
         seeds: How many, unless asked otherwise.
         shots: K, each scored on the same training; 0 only on rows that know texts.
         draws: Random draws of exemplars beside the protocol's.
@@ -138,10 +132,7 @@ class Table:
         share: Weights of the stages in the budget, where a row has none.
         budgets: By name; the first is the default.
         datasets: By name; the first is the default.
-        caches: By key.
         inits: Weights to start from, by key.
-        rows: In the order of printing.
-        contrasts: In the order of printing.
     """
 
     id: str

@@ -34,7 +34,6 @@ class Line:
     """A row of a table with what was measured.
 
     Attributes:
-        row: The row.
         cells: By (shots, mode).
         failed: Outcomes without a score, e.g. ``collapsed``, with how many there were.
         absent: Why there is nothing, "" if there is something.
@@ -59,10 +58,6 @@ class Comparison:
     """The paired difference of two rows, in accuracy.
 
     Attributes:
-        a: Key of one row.
-        b: Key of the other.
-        says: What the contrast is for.
-        shots: K.
         mode: ``exemplars``, ``draws`` or ``texts``.
         difference: Mean of a - b over the pairs, with Student's interval over them.
     """
@@ -86,9 +81,7 @@ class TableSummary:
     """A table with what was measured on one data set.
 
     Attributes:
-        lines: Rows in the table's order.
         comparisons: For each contrast, shots and mode that has pairs.
-        records: All that took part.
         over: ``seeds`` or ``splits``.
         classes: ``novel`` or ``validation``.
         chance: Accuracy of guessing, None if nothing was measured.

@@ -32,14 +32,11 @@ class Unit:
         key: Digest of everything that determines the numbers.
         rows: Keys of the rows, first the one that names the folder.
         classifiers: By which each of them is scored.
-        dataset: Name of the data set.
         split: Name of the split, "" if the protocol has one only.
-        seed: Of training and draws.
         config: What is trained, resolved; None for raw skeletons.
         case: Where data, protocol and cache are.
         classes: ``novel`` or ``validation``: which classes are scored.
         shots: K, all scored; 0 by class texts.
-        draws: Random draws of exemplars.
         samples: Clips that each stage passes through the encoder.
         head: Head that is scored besides ``skelfew.fewshot.CLASSIFIERS``, "" for none.
         features: ``encoder``, or what is scored without one: ``raw`` or ``aligned`` skeletons.
@@ -93,9 +90,7 @@ class Request:
     """Table, rows, data and budget to be run.
 
     Attributes:
-        table: The table.
         name: How the user named it, a file perhaps.
-        dataset: On which data set.
         budget: Name of one of the table's budgets.
         rows: Keys; empty for all.
         count: Number of seeds or splits; None for the table's seeds, or all splits.
@@ -104,7 +99,6 @@ class Request:
         inits: Likewise of weights to start from.
         settings: Overrides of all rows, e.g. from the command line.
         device: See ``TrainConfig``.
-        threads: Of each worker.
     """
 
     table: Table
@@ -149,8 +143,6 @@ class Work:
         by_row: Keys of the units of each row, in the order of seeds or splits.
         absent: Why a row does not run, by row key.
         over: ``seeds`` or ``splits``.
-        protocol: Name of the protocol.
-        count: How many seeds or splits.
     """
 
     units: list[Unit]

@@ -49,7 +49,6 @@ class Run:
     """One run folder.
 
     Attributes:
-        path: The folder.
         writes: Whether what is written through this object is; False in all but one of the
             processes of a run.
         callback: Gets the run and each line that was added to metrics.jsonl.

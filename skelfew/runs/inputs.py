@@ -25,8 +25,6 @@ class Inputs:
     """The inputs of a training run.
 
     Attributes:
-        manifest: The dataset's samples.
-        store: Their skeletons.
         protocol: Which classes are base, validation and novel.
         cache: Teacher features, None without a cache.
         cache_url: Where the cache was fetched from, without secrets; None for a local one.

@@ -45,7 +45,6 @@ class TrainingData:
         labels: Index into ``classes`` of every sample, (n,) int64, on the processor.
         bank: The skeletons, in the order of ``ids``, on ``device``.
         targets: Teacher features (n, V, D) float32 on ``device``, or None.
-        device: Where batches are made.
         performances: Which samples show the same performance, by different cameras, (n,) int64;
             all different where the manifest does not say.
         cache: Where targets came from and a head learns of classes; None without a cache.

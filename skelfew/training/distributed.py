@@ -29,7 +29,6 @@ class World:
 
     Attributes:
         rank: Which of them this is; 0 writes.
-        size: How many there are.
     """
 
     rank: int = 0

@@ -55,11 +55,8 @@ class Position:
     """Position of the run in a stage; all of it goes into the checkpoint.
 
     Attributes:
-        stage: Index of the stage.
-        epoch: Finished epochs.
         step: Finished steps of the epoch that follows.
         sums: Sums over those steps, weighted by samples.
-        seconds: What those steps took.
         waiting: How much of it went into waiting for data.
         rows: Lines of metrics.jsonl that are settled.
         best: Best validation accuracy and its epoch.

@@ -34,7 +34,6 @@ class ResolvedRun:
         config: Settings with everything filled in, as config.json records them.
         inputs: Manifest, skeletons, protocol, and the cache if one is given.
         samples: IDs of the base samples that ``data.*`` asks for, in the manifest's order.
-        pipeline: How skeletons become network input.
         head: What the episodic stage trains, with weights of no meaning.
         earlier: Base classes that the initial encoder was trained on.
     """

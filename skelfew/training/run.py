@@ -135,10 +135,7 @@ class Start:
     """What a run begins with, all of it in memory.
 
     Attributes:
-        data: Base-class samples.
         validation: The validation classes, None if there are none to speak of.
-        encoder: Before training.
-        notes: What the user should know.
     """
 
     data: TrainingData

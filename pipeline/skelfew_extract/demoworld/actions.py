@@ -19,7 +19,6 @@ class Movement:
     """One motion by one side of one person.
 
     Attributes:
-        motion: A key of MOTIONS.
         side: right, left, both; own for the hand that the performer prefers; "" for no side.
         person: 0, or 1 for the other person.
     """
@@ -39,8 +38,6 @@ class Action:
 
     Attributes:
         class_id: 1-based.
-        name: The label.
-        steps: Motions that happen at once.
         seconds: Usual duration.
         apart: Metres between two persons, 0 for one person alone.
     """

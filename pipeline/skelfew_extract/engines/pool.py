@@ -33,7 +33,6 @@ class DecodedClip:
     """A clip as the teacher takes it, or why there is none.
 
     Attributes:
-        report: What became of it.
         pictures: uint8 (T V, 3, S, S); None if it failed.
     """
 

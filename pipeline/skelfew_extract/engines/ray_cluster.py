@@ -29,10 +29,7 @@ class Cluster:
     """The Ray cluster that this process is connected to.
 
     Attributes:
-        name: How errors call it.
-        nodes: Machines.
         cpus: Processor cores that Ray may give away, of all nodes.
-        gpus: The same for GPUs.
     """
 
     name: str

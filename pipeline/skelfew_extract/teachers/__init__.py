@@ -45,7 +45,6 @@ class Shape:
     Attributes:
         frames: T, frames of a clip.
         image_size: S, side of a frame in pixels.
-        width: Channels of its vision tower.
         interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
         near_in_bfloat16: Whether features in bfloat16 have a cosine of 0.9999 with those in
             float32, so that ``auto`` may choose it.
@@ -62,7 +61,6 @@ class Teacher(Protocol):
     """Interface of a teacher of videos.
 
     Attributes:
-        name: Key of ``TEACHERS``.
         dim: D, channels of both features.
         frames: T, frames of a clip.
         image_size: S, side of a frame in pixels.
@@ -105,7 +103,6 @@ class TextTeacher(Protocol):
     """Interface of a teacher that reads sentences and sees no video.
 
     Attributes:
-        name: How provenance calls it.
         dim: D, channels of its feature.
     """
 

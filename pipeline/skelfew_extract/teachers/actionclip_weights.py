@@ -26,8 +26,6 @@ class ActionCheckpoint:
 
     Attributes:
         state: ``clip.*`` and ``fusion.*`` to tensors.
-        path: The file.
-        sha256: Of it.
         ported: Whether mmaction2 wrote it.
     """
 

@@ -20,7 +20,6 @@ class Variant:
         text_width: Channels of the text tower; ``text_layers`` blocks.
         dim: D, channels of f_v and f_t.
         vocabulary: Rows of the token table. Fewer than CLIP's mean a compact vocabulary (text.py).
-        trained_on: Data of the released weights.
         file: Name of the official release file, if there is one.
         hub: Hugging Face repository, if there is one.
     """
@@ -124,9 +123,7 @@ class ActionVariant:
     """Shape and origin of one ActionCLIP model: CLIP, and a transformer over the frames.
 
     Attributes:
-        name: What the user types.
         patch: Side of a patch in pixels.
-        frames: T.
         file: Stem of the file that mmaction2 publishes.
         fusion_layers: Blocks over the frames, of an untrained model; a checkpoint brings its own.
     """

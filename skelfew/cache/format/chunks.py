@@ -36,7 +36,6 @@ class ChunkLimit:
     """Limits of a chunk of a checked array.
 
     Attributes:
-        rows: Rows of a chunk.
         size: Bytes of a chunk of numbers, None for one of texts.
         codecs: What was done to the bytes, first to last: ``COMPRESSORS`` and ``crc32c``.
     """

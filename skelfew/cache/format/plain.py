@@ -34,11 +34,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
 
 
 class PlainArray:
-    """The chunks of one checked array.
-
-    Attributes:
-        rows: Rows of a chunk.
-    """
+    """The chunks of one checked array."""
 
     def __init__(self, array: Any, name: str, fetch: Fetch, folder: Path | None):
         """Make it of a checked array.

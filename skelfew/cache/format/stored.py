@@ -31,7 +31,6 @@ class StoredCache:
     """An opened cache; nothing but its metadata is in memory until it is asked for.
 
     Attributes:
-        path: Folder or zip.
         attrs: Provenance, as stored.
         arrays: The arrays of the format, by name.
     """

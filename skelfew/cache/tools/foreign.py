@@ -44,7 +44,6 @@ class NumpyColumn:
     """An array in NumPy's format, in a file of its own or in an npz.
 
     Attributes:
-        path: The file.
         member: Name of the entry in an npz, None for an npy.
         shape: As stored.
         dtype: As stored.

@@ -23,7 +23,6 @@ class Hdf5Column:
     """A dataset.
 
     Attributes:
-        path: The file.
         dataset: What h5py gives.
         shape: As stored.
         text: Whether it holds text and not numbers.

@@ -27,7 +27,6 @@ class Source:
     Attributes:
         path: The npz, npy or HDF5 file.
         ids: Name of the array of sample IDs in it, or a text file with one ID a line.
-        text: Name of f_t.
         video: Name of f_v, None if there is none.
         class_text: Name of the text features of the classes, None if there are none.
     """
@@ -47,9 +46,7 @@ class Origin:
         teacher: Name of the model.
         weights: Which weights: file, address or description.
         weights_sha256: Their hash, "" if unknown.
-        trained: Whether they are.
         preprocessing: What was done to the clips, by key.
-        licence_note: Terms of the data.
     """
 
     teacher: str

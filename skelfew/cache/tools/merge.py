@@ -27,7 +27,6 @@ class _Source:
     """A cache that is merged, and where its rows go.
 
     Attributes:
-        cache: What is read.
         places: Row in the result of each of its rows, (N,) int64; -1 for none.
     """
 

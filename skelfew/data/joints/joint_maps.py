@@ -83,8 +83,6 @@ class JointMap:
     """Mapping from the joints of ``source`` to those of ``target``.
 
     Attributes:
-        source: Layout of the recordings.
-        target: Layout that is wanted.
         weights: (V_target, V_source) float32; rows add up to 1.
     """
 

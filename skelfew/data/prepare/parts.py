@@ -49,7 +49,6 @@ class BlockResult:
     Attributes:
         store: Its skeletons, an uncompressed store.
         rows: Its samples, in the order of the store.
-        dropped: What was left out.
     """
 
     store: Path
@@ -79,11 +78,8 @@ class ReadPlan:
 
     Attributes:
         reader: A key of ``READERS``.
-        layout: Joint layout.
         channels: Coordinates per joint.
         pixels: Whether joints in the video are stored.
-        options: The reader's options.
-        raw: The recordings.
         sources: All sources, in the reader's order.
         depends: What the reader says that the samples depend on besides.
     """

@@ -34,12 +34,9 @@ class Protocol:
     Attributes:
         name: Name of the protocol, the stem of its file.
         split: Name of the split, "" if the protocol has only one.
-        base: Classes to train on.
         validation: Classes held out from training for choosing hyper-parameters.
         novel: Classes to recognise from exemplars; never trained on.
         sha256: Hash of the protocol's content, independent of formatting.
-        path: The file.
-        source: Where the facts come from.
         notes: What to know, and what is our choice because it was not published.
         episodes: Settings of random episodes where the protocol fixes them (ways, queries, ...).
         exclude_queries: Named sets of novel samples that may be left out of the queries.

@@ -54,7 +54,6 @@ class Recording:
 
     Attributes:
         sample: Its manifest row; frames and bodies are filled in from the skeleton later.
-        skeleton: Its joints.
         notes: What is odd about it although it is kept, e.g. what the reader repaired.
     """
 

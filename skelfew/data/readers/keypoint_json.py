@@ -44,7 +44,6 @@ class Frames:
         people: One list a frame; frames without anybody are empty lists.
         step: How many frames of the video lie between two of these.
         first: Frame of the video that the first of these is, by the numbers of the files.
-        notes: What is odd.
     """
 
     people: list[list[Person]]

@@ -32,7 +32,6 @@ class Track:
     """One body over time, as the field counts it: gaps in which it is unseen are closed.
 
     Attributes:
-        first: First frame.
         positions: (T, 25, 3) joints in the frames ``first .. first + T - 1``.
         pixels: (T, 25, 2) joints in the colour video.
         motion: Variance of all points, summed over x, y and z; 0 if there is no other body.

@@ -81,7 +81,6 @@ class _Lines:
     """The lines of a text, found at once and cut out one by one.
 
     Attributes:
-        text: The whole.
         gaps: Where its spaces and line ends are, ascending.
         ends: Where its lines end (n,); the last one, behind the last line end, is empty.
         single: Whether no two gaps follow each other.

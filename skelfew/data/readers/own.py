@@ -48,9 +48,7 @@ class JointKind:
     """Format of the joints of a data set, the same for all its recordings.
 
     Attributes:
-        channels: C.
         coordinates: How many of them are a position.
-        example: The recording that shows this.
     """
 
     channels: int

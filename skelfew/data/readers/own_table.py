@@ -22,12 +22,9 @@ class ListedClip:
     """One sample.
 
     Attributes:
-        line: Its line in the table.
         sample_id: As given, or made from the recording and the segment.
         recording: Path of the recording as written.
-        label: Class name.
         class_id: Class number as given, or by the order in which labels appear, from 1.
-        start: First frame of the segment.
         end: One past its last frame, None for the recording's end.
         video: Path of the video, "" for none.
         video_start: Frame of the video that the recording's first frame belongs to; None if not given.

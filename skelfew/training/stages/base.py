@@ -37,7 +37,6 @@ class Step:
     """Result of one forward pass.
 
     Attributes:
-        loss: Scalar with gradient.
         stats: Scalars without gradient to be averaged over the epoch.
     """
 
@@ -54,11 +53,7 @@ class Stage(ABC):
             One with ``representation`` and ``target_form`` asks for teacher features as targets.
         unverified: What of it could not be checked against its source; shown by every run.
         one_process: Whether several processes would come to other numbers than one.
-        data: What it draws from.
-        seed: Of everything random.
         module: All that is learned, the encoder in it; its state dict goes into the checkpoint.
-        optimizer: Optimiser and schedule.
-        epochs: How many.
         memory: Plain numbers that have to survive a restart.
     """
 
