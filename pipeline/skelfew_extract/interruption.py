@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Interruption:
-    """While entered, remembers the first Ctrl-C or SIGTERM instead of raising; the second raises."""
+    """While entered, remembers the first Ctrl-C or SIGTERM and does not raise; the second does."""
 
     def __init__(self) -> None:
         self.asked = False
