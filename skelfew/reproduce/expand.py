@@ -66,14 +66,7 @@ def expand(request: Request) -> Work:
             except SkelfewError as error:
                 absent[row.key] = str(error)
                 continue
-            if unit.key in units:
-                first = units[unit.key]
-                unit = replace(
-                    first,
-                    rows=(*first.rows, row.key),
-                    classifiers=(*first.classifiers, row.classifier),
-                )
-            units[unit.key] = unit
+            units[unit.key] = unit.beside(units.get(unit.key))
             by_row.setdefault(row.key, []).append(unit.key)
     return Work(
         units=list(units.values()),

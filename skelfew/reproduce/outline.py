@@ -4,11 +4,11 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from skelfew.config import InputConfig, TrainConfig, override
+from skelfew.config import InputConfig, override
 from skelfew.encoders import build_encoder
 from skelfew.fewshot import POOLED
 from skelfew.reproduce.budget import layered, within
@@ -70,14 +70,7 @@ def outline(request: Request) -> Work:
     for number in range(count):
         for row in rows:
             unit = _unit(request, row, number + bool(size.splits), size)
-            first = units.get(unit.key)
-            if first is not None:
-                unit = replace(
-                    first,
-                    rows=(*first.rows, row.key),
-                    classifiers=(*first.classifiers, row.classifier),
-                )
-            units[unit.key] = unit
+            units[unit.key] = unit.beside(units.get(unit.key))
             by_row.setdefault(row.key, []).append(unit.key)
     absent = {row.key: row.missing for row in request.wanted() if row.missing}
     over = "splits" if size.splits else "seeds"
@@ -106,10 +99,9 @@ def _unit(request: Request, row: Row, seed: int, size: Size) -> Unit:
         split=str(seed) if size.splits else None,
         seed=seed,
     )
-    config: TrainConfig | None = None
+    config = layered(request, row, where) if row.features == "encoder" else None
     samples: dict[str, int] = {}
-    if row.features == "encoder":
-        config = layered(request, row, where)
+    if config is not None:
         classes = config.data.base_classes or size.classes - size.novel
         if config.episodic.ways is None:
             config = override(config, "episodic.ways", min(size.novel, MOST_WAYS))

@@ -1,7 +1,7 @@
 """Requests, units of work, and the rows that they serve."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.io.files import Document
@@ -56,6 +56,13 @@ class Unit:
     samples: dict[str, int] = field(default_factory=dict)
     head: str = ""
     features: str = "encoder"
+
+    def beside(self, first: "Unit | None") -> "Unit":
+        """Return this unit; where an equal one came before, that one for the rows of both."""
+        if first is None:
+            return self
+        rows, classifiers = first.rows + self.rows, first.classifiers + self.classifiers
+        return replace(first, rows=rows, classifiers=classifiers)
 
     @property
     def name(self) -> str:
