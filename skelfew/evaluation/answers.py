@@ -1,13 +1,16 @@
 """Parts of result documents that need no PyTorch, and the answer to each query."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 FORMAT = "skelfew-result"
 FORMAT_VERSION = 1
 # The features of rows without an encoder: joint positions, aligned or as they were recorded, and
 # what a teacher makes of the videos.
 ALIGNED, RAW, TEACHER = UNTRAINED = ("aligned skeletons", "raw skeletons", "teacher's features")
-TEXTS = "texts"  # the mode of zero shots, and the name of what then classifies
+TEXTS: Literal["texts"] = "texts"  # the mode of zero shots, and the name of what then classifies
+Mode = Literal["exemplars", "draws", "medoids", "episodes", "texts"]
+Scored = Literal["novel", "validation"]  # which classes
 
 
 class Answers:

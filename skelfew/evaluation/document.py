@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -13,7 +13,7 @@ from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
-from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, TEXTS, UNTRAINED
+from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, TEXTS, UNTRAINED, Mode, Scored
 from skelfew.evaluation.scoring import (
     Features,
     Result,
@@ -29,9 +29,6 @@ from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.trained import bind, settings_of
 from skelfew.io.files import Document
 from skelfew.runs.folder import Run, environment
-
-MODES = ("exemplars", "draws", "medoids", "episodes")
-WITHIN = ("view", "subject", "replication", "setup")
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class EvaluationPlan:
         seed: Of draws, episodes and bootstrap.
         average: Give the mean over several runs, usually a split each, instead of a row each.
         classes: ``novel`` or ``validation``: which classes are scored.
-        within: Column of the manifest, one of ``WITHIN``: draws and medoids compare a query with
+        within: Column of the manifest: draws and medoids compare a query with
             exemplars of the same view, performer, ... only.
     """
 
@@ -61,7 +58,7 @@ class EvaluationPlan:
     shots: int = 1
     protocol: str | None = None
     split: str | None = None
-    mode: str | None = None
+    mode: Mode | None = None
     draws: int = 10
     episodes: int | None = None
     ways: int | None = None
@@ -69,8 +66,8 @@ class EvaluationPlan:
     exclude: tuple[str, ...] = ()
     seed: int = 0
     average: bool = False
-    classes: str = "novel"
-    within: str | None = None
+    classes: Scored = "novel"
+    within: Literal["view", "subject", "replication", "setup"] | None = None
 
     def scored(self, protocol: Protocol) -> tuple[int, ...]:
         """Return the class numbers that are compared."""
@@ -106,7 +103,7 @@ def evaluate(subjects: Sequence[Subject], plan: EvaluationPlan) -> Document:
             f"runs of different protocols cannot be compared ({', '.join(names)}); evaluate "
             "them one by one, or name one protocol with --protocol"
         )
-    mode = plan.mode or ("exemplars" if first.has_exemplars else "episodes")
+    mode: Mode = plan.mode or ("exemplars" if first.has_exemplars else "episodes")
     if plan.shots == 0:
         mode = TEXTS
     elif plan.classes != "novel" and mode == "exemplars":
@@ -272,7 +269,7 @@ def score(
     protocol: Protocol,
     classifier: Classifier | None,
     plan: EvaluationPlan,
-    mode: str,
+    mode: Mode,
 ) -> Result:
     """Score features of the classes of a plan; by class texts where there is no classifier."""
     if classifier is None:
@@ -348,7 +345,7 @@ def _notes(
     subjects: Sequence[Subject],
     tasks: Sequence[tuple[Subject, Protocol]],
     plan: EvaluationPlan,
-    mode: str,
+    mode: Mode,
     results: dict[tuple[str, str], list[tuple[Subject, Protocol, Result]]],
 ) -> list[str]:
     """Return the notes that belong to the numbers."""

@@ -14,7 +14,6 @@ from skelfew.report.collect import RunFacts, Score
 from skelfew.report.quoted import Quote, quotes
 from skelfew.reproduce.budget import trained_alike
 
-FORMATS = ("table", "markdown", "latex", "csv", "json")
 _HEAD = ("run", "test", "classifier", "accuracy [95 %]", "mean over classes", "chance", "quoted")
 _LATEX = str.maketrans({
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from skelfew.config import InputConfig, TrainConfig
+from skelfew.evaluation.answers import Scored
 from skelfew.io.files import Document
 from skelfew.reproduce.rows import FileRule, Row, Table
 from skelfew.runs.inputs import Inputs, find_inputs
@@ -50,7 +51,7 @@ class Unit:
     seed: int
     config: TrainConfig | None
     case: RunPlace
-    classes: str
+    classes: Scored
     shots: tuple[int, ...]
     draws: int
     samples: dict[str, int] = field(default_factory=dict)
@@ -114,7 +115,7 @@ class Request:
     budget: str
     rows: tuple[str, ...] = ()
     count: int | None = None
-    classes: str = "novel"
+    classes: Scored = "novel"
     caches: dict[str, str] = field(default_factory=dict)
     inits: dict[str, str] = field(default_factory=dict)
     settings: Document = field(default_factory=dict)

@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from skelfew.data.protocols.protocol import Protocol
-from skelfew.evaluation.answers import TEXTS
+from skelfew.evaluation.answers import TEXTS, Mode, Scored
 from skelfew.evaluation.document import EvaluationPlan, check_unseen, class_features
 from skelfew.evaluation.document import score as evaluated
 from skelfew.evaluation.scoring import Features, Result
@@ -162,12 +162,12 @@ def score(
     return scores, about
 
 
-def _plan(unit: Unit, classes: str, shots: int = 1) -> EvaluationPlan:
+def _plan(unit: Unit, classes: Scored, shots: int = 1) -> EvaluationPlan:
     return EvaluationPlan({}, shots, draws=unit.draws, seed=unit.seed, classes=classes)
 
 
 def _scores(
-    unit: Unit, subject: Subject, texts: Subject | None, protocol: Protocol, which: str
+    unit: Unit, subject: Subject, texts: Subject | None, protocol: Protocol, which: Scored
 ) -> Document:
     """Score the ``novel`` or the ``validation`` classes."""
     classes = _plan(unit, which).scored(protocol)
@@ -181,7 +181,7 @@ def _scores(
             pooled if head.reads == "pooled" else class_features(subject, classes, head.reads)
         )
         scored[unit.head] = (head, features)
-    modes = ["draws"]
+    modes: list[Mode] = ["draws"]
     if which == "novel" and protocol.has_exemplars:
         modes.append("exemplars")
     table: Document = {}

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -118,8 +119,8 @@ class StageLoop:
         stop: StopRequest,
         validation: Validation | None = None,
         world: World = World(),  # noqa: B008 - frozen
-        select: str = "last",
-        precision: str = "float32",
+        select: Literal["last", "validation"] = "last",
+        precision: Literal["float32", "bfloat16"] = "float32",
         checkpoint_minutes: float = 10.0,
     ):
         self.run_folder, self.stage, self.stop = run, stage, stop

@@ -26,7 +26,6 @@ except ImportError:  # an older Zarr brings another library
         return int(value(chunk, crc))
 
 
-COMPRESSORS = ("zstd", "gzip", "blosc")
 _SLACK, SUM_BYTES = 1 << 16, 4
 _ZSTD_MAGIC, _ZSTD_SKIPPED, _ZSTD_BLOCK = 0xFD2FB528, 0x184D2A5, 1 << 17
 
@@ -37,7 +36,7 @@ class ChunkLimit:
 
     Attributes:
         size: Bytes of a chunk of numbers, None for one of texts.
-        codecs: What was done to the bytes, first to last: ``COMPRESSORS`` and ``crc32c``.
+        codecs: What was done to the bytes, first to last: compressors and ``crc32c``.
     """
 
     rows: int

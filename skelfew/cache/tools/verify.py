@@ -11,7 +11,6 @@ from skelfew.cache.matching import match
 from skelfew.data.manifest import Manifest
 from skelfew.io.files import Document
 
-CHECKS = ("readable", "digest", "finite", "norms", "duplicates", "manifest")
 _SHOWN = 5
 _PART = 1024  # rows re-read at a time to find the unreadable ones
 _FAR = 20.0  # a norm so many times above or below the median is no feature of this teacher

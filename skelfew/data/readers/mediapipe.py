@@ -12,7 +12,6 @@ from skelfew.errors import SkelfewError
 
 _HIPS = (23, 24)
 _NEAR = 0.05  # of the origin that the middle of the hips is, in world landmarks
-MIN_VISIBILITY = 0.5  # MediaPipe's own threshold for drawing
 
 
 def upright(world: np.ndarray) -> np.ndarray:
