@@ -102,24 +102,18 @@ def find_data(
     """
     inputs = given
     if recorded is not None and not (given.dataset or given.manifest or given.store):
-        manifest, store = (p if p and Path(p).is_file() else None for p in _paths(recorded))
+        places = (recorded.manifest, recorded.store)
+        manifest, store = (p if p and Path(p).is_file() else None for p in places)
         inputs = InputConfig(dataset=recorded.dataset, manifest=manifest, store=store)
     found = find_inputs(inputs, protocol)
     return found.manifest, found.store
-
-
-def _paths(inputs: InputConfig) -> tuple[str | None, str | None]:
-    return inputs.manifest, inputs.store
 
 
 def run_subject(
     run: Run, given: InputConfig, device: str = "cpu", protocol: str | None = None
 ) -> Subject:
     """The encoder of a finished run, on the data set of the run unless another is given."""
-    if not run.finished:
-        raise SkelfewError(
-            f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
-        )
+    run.check_finished()
     recorded = run.config().inputs
     manifest, store = find_data(given, recorded, protocol or own_protocol(run, given))
     cache = read_json(run.path / "inputs.json").get("cache")

@@ -149,10 +149,7 @@ def teacher_subject(
 
 def _stage(run: Run) -> str:
     """Return the last stage of a run that has a bridge."""
-    if not run.finished:
-        raise SkelfewError(
-            f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
-        )
+    run.check_finished()
     config = run.config()
     for stage in reversed(config.stages):
         if bridge_path(run.path, stage).is_file():

@@ -69,10 +69,7 @@ class Model:
         if run is None:
             run = newest_run()
         run = run if isinstance(run, Run) else Run.open(run)
-        if not run.finished:
-            raise SkelfewError(
-                f"{run.path}: not finished; go on with skelfew-train --resume {run.path}"
-            )
+        run.check_finished()
         return replace(cls.from_file(run.encoder), name=str(run.path))
 
     @classmethod

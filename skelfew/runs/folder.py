@@ -124,6 +124,13 @@ class Run:
         """Whether the last stage is through."""
         return self.encoder.is_file()
 
+    def check_finished(self) -> None:
+        """Raise RunError unless the last stage is through."""
+        if not self.finished:
+            raise RunError(
+                f"{self.path}: not finished; go on with skelfew-train --resume {self.path}"
+            )
+
     def write_config(self, config: TrainConfig) -> None:
         """Write config.json."""
         if not self.writes:
