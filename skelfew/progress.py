@@ -5,6 +5,8 @@ import time
 
 from skelfew.io.clean import printable
 
+_EVERY = 60.0  # seconds between lines where stderr is not a terminal
+
 
 class Progress:
     """Counts done items and shows rate, time left and a free-form note.
@@ -13,7 +15,6 @@ class Progress:
         description: What is being done, e.g. ``extract``.
         unit: What is counted, e.g. ``clips``.
         done: How many were already done before; they do not count for the rate.
-        every: Seconds between lines where stderr is not a terminal.
         shown: False to count in silence.
     """
 
@@ -23,11 +24,10 @@ class Progress:
         total: int,
         unit: str = "items",
         done: int = 0,
-        every: float = 60.0,
         shown: bool = True,
     ):
         self.description, self.total, self.unit = printable(description), total, unit
-        self.done, self._before, self.every = done, done, every
+        self.done, self._before = done, done
         self._start = self._last = time.monotonic()
         self._bar = None
         self._shown = shown
@@ -70,7 +70,7 @@ class Progress:
             self._bar.update(
                 self._task, completed=self.done, note=printable(f"{self._speed()}  {note}")
             )
-        elif self._shown and time.monotonic() - self._last >= self.every:
+        elif self._shown and time.monotonic() - self._last >= _EVERY:
             self._last = time.monotonic()
             print(printable(self._line(note)), file=sys.stderr, flush=True)
 

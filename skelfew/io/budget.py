@@ -116,12 +116,12 @@ def gunzip(content: bytes, most: int, budget: ReadBudget | None = None) -> bytes
     return b"".join(parts)
 
 
-def check_json(text: str | bytes, where: object = "JSON") -> None:
+def check_json(text: str | bytes) -> None:
     """Raise ValueError if the values of a JSON text would need too much memory."""
     signs: Any = (b"{", b"[", b",") if isinstance(text, bytes) else ("{", "[", ",")
     sizes = (_OBJECT, _LIST, _VALUE)
     needed: int = sum(text.count(sign) * size for sign, size in zip(signs, sizes, strict=True))
-    ReadBudget(where, 0, ValueError).check(needed, "its values")
+    ReadBudget("JSON", 0, ValueError).check(needed, "its values")
 
 
 def check_table(path: Path, error: type[Exception] = ValueError) -> None:

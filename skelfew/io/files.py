@@ -81,9 +81,9 @@ def read_text(path: Path, most: int = MOST_BYTES, encoding: str = "utf-8") -> st
     return path.read_text(encoding=encoding)
 
 
-def read_bytes(path: Path, most: int = MOST_BYTES) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """Return the bytes of a file; raise OSError as ``check_file``."""
-    check_file(path, most)
+    check_file(path)
     return path.read_bytes()
 
 
@@ -112,9 +112,9 @@ def read_json(path: Path, most: int = MOST_BYTES) -> Any:
     return parse_json(read_text(path, most))
 
 
-def read_json_object(path: Path, most: int = MOST_BYTES) -> Document:
+def read_json_object(path: Path) -> Document:
     """Return ``read_json`` of a file that holds an object."""
-    value = read_json(path, most)
+    value = read_json(path)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {shown(value)}, expected an object")
     return value

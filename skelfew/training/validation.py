@@ -13,7 +13,7 @@ from skelfew.fewshot.head import HeadClassifier
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator
 
-_LEAST_SHARE = 0.05
+_LEAST_SHARE, _MOST_WAYS = 0.05, 20
 
 
 class Validation:
@@ -24,29 +24,18 @@ class Validation:
         queries: Q at most; fewer if a class is small.
     """
 
-    def __init__(
-        self,
-        data: TrainingData,
-        seed: int,
-        ways: int = 20,
-        queries: int = 15,
-        episodes: int = 200,
-    ):
+    def __init__(self, data: TrainingData, seed: int, queries: int = 15, episodes: int = 200):
         counts = data.labels.bincount()
         large = counts >= 2
-        self.ways = min(ways, int(large.sum()))
+        self.ways = min(_MOST_WAYS, int(large.sum()))
         self.data = data
         self.queries = min(queries, int(counts[large].min()) - 1) if self.ways > 1 else 0
         if self.ways < 2:
             return
         rows = large[data.labels].nonzero().flatten()
+        draw = generator(seed, "validation")
         support, query = sample_episodes(
-            data.labels[rows],
-            self.ways,
-            1,
-            self.queries,
-            episodes,
-            generator(seed, "validation"),
+            data.labels[rows], self.ways, 1, self.queries, episodes, draw
         )
         self.support, self.query = rows[support], rows[query]
 

@@ -88,7 +88,7 @@ def place_camera(
     )
 
 
-def hidden(seen: np.ndarray, girth: float = 1.0) -> np.ndarray:
+def hidden(seen: np.ndarray) -> np.ndarray:
     """Return which joints (M, T, 25) a torso, head or thigh hides from the camera."""
     bodies, frames, count = seen.shape[:3]
     out = np.zeros((bodies, frames, count), dtype=bool)
@@ -110,7 +110,7 @@ def hidden(seen: np.ndarray, girth: float = 1.0) -> np.ndarray:
                 depth = za[:, None] + t * (zb - za)[:, None]
                 gap = np.linalg.norm(off - t[..., None] * way[:, None], axis=-1) * depth
                 behind = seen[k, ..., 2] > depth + 0.05
-                covers = (gap < radius * girth) & behind
+                covers = (gap < radius) & behind
                 if k == m:
                     covers[:, [*_TORSO, JOINT[one], JOINT[other]]] = False
                 out[k] |= covers

@@ -47,19 +47,18 @@ def crop_resize(x: Tensor, share: Tensor, place: Tensor) -> Tensor:
     return _take(x, before).lerp(_take(x, (before + 1).clamp(max=frames - 1)), weight)
 
 
-def reflected_crop(x: Tensor, start: Tensor, ratio: int = 6) -> Tensor:
+def reflected_crop(x: Tensor, start: Tensor) -> Tensor:
     """Shift each clip in time; what leaves at one end is reflected at the other.
 
-    T frames of a clip to which T // ``ratio`` mirrored frames are added at both ends. Source:
+    T frames of a clip to which T // 6 mirrored frames are added at both ends. Source:
     AimCLR's ``temperal_crop``.
 
     Args:
         x: (B, C, T, V, M).
-        start: First frame, 0 to 2 * (T // ratio); the middle is the clip itself (B,).
-        ratio: A crop may begin up to T // ratio frames early or late.
+        start: First frame, 0 to 2 * (T // 6); the middle is the clip itself (B,).
     """
     frames = x.shape[2]
-    position = torch.arange(frames) + (start.long() - frames // ratio)[:, None]
+    position = torch.arange(frames) + (start.long() - frames // 6)[:, None]
     position = torch.where(position < 0, -1 - position, position)
     position = torch.where(position >= frames, 2 * frames - 1 - position, position)
     return _take(x, position.to(x.device))
