@@ -38,7 +38,7 @@ _SECTION = (
     ("batch size 128", ("transfer.batch",)),
     ("weight decay 0.01", ("transfer.optimizer.weight_decay",)),
     ("the predictor's learning rate is multiplied by 10", ("transfer.predictor_lr",)),
-    ("N-way K-shot episodes; numbers not said", tuple(f"episodic.{key}" for key in _EPISODE)),
+    ("N-way K-shot episodes; numbers not given", tuple(f"episodic.{key}" for key in _EPISODE)),
     ("connected to a cosine classifier", ("episodic.head", "episodic.scale")),
     ("SGD, momentum 0.9, weight decay 0.0001",
      ("episodic.optimizer.name", "episodic.optimizer.momentum", "episodic.optimizer.weight_decay")),
