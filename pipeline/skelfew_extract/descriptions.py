@@ -8,8 +8,7 @@ from pathlib import Path
 from skelfew.data.facts import description_files
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, parse_json, read_text, shown
-from skelfew_extract.weights import file_sha256
+from skelfew.io.files import brief, check_file, file_sha256, parse_json, read_text, shown
 
 _FORMS = (
     'a JSON object of class names or class numbers to sentences, or CSV with the columns "label" '

@@ -12,11 +12,10 @@ import numpy as np
 from skelfew.data.readers.bodies import Person, apart, fill_missing, two_bodies
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.io.files import BROKEN, check_file
+from skelfew.io.files import BROKEN, check_file, file_sha256
 from skelfew.io.writing import writing
 from skelfew_extract.frames import all_frames, probe
 from skelfew_extract.pose import JOINTS, VALUES, Estimator
-from skelfew_extract.weights import file_sha256
 
 KEPT = Path("data/poses")  # below the working directory
 MOST_PEOPLE = 4

@@ -17,13 +17,13 @@ from skelfew.data.readers.own_table import ListedClip, read_table
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.clean import look_alike
+from skelfew.io.files import file_sha256
 from skelfew.io.paths import below
 from skelfew_extract.annotate import Annotator, Span, annotate
 from skelfew_extract.camera import video_writer
 from skelfew_extract.live import live
 from skelfew_extract.pose import find_model
 from skelfew_extract.poses import MOST_PEOPLE, VISIBLE, Poses, poses_of, skeleton_of
-from skelfew_extract.weights import file_sha256
 
 __all__ = [
     "READER", "Annotator", "Span", "annotate", "live", "read_joints", "read_video", "video_writer",

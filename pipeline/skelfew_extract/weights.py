@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import read_tensors
-from skelfew.io.files import brief, read_json_object
+from skelfew.io.files import brief, file_sha256, read_json_object
 from skelfew.io.paths import below
 from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import VARIANTS, Variant
@@ -233,12 +233,6 @@ def weights_sha256(files: list[Path]) -> str:
         return digests[0]
     lines = [f"{digest} {file.name}\n" for digest, file in zip(digests, files, strict=True)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

@@ -165,9 +165,3 @@ def kept(
         if error.errno != errno.EBUSY:  # another process keeps the same features
             raise
     return features
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

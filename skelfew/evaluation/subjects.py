@@ -17,7 +17,6 @@ from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import (
     RAW_FRAMES,
     encode,
-    file_digest,
     fused_clips,
     kept,
     raw_features,
@@ -29,7 +28,7 @@ from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.ensemble import Ensemble, Joined
 from skelfew.fewshot.trained import FILE as HEAD_FILE
 from skelfew.fewshot.trained import bind
-from skelfew.io.files import Document
+from skelfew.io.files import Document, file_sha256
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import find_inputs
 
@@ -207,7 +206,7 @@ def encoder_subject(
         declared = store.preprocessing
         pipeline = Pipeline.for_data(declared, manifest.name, coordinates=store.coordinates)
         odd = undeclared(declared, manifest.name)
-    digest, prepared = file_digest(path), pipeline
+    digest, prepared = file_sha256(path), pipeline
     basis = {
         "encoder_sha256": digest,
         "skeletons_digest": store.attrs.get("digest"),

@@ -6,6 +6,7 @@ there is memory. What is wrong is an OSError or a ValueError, for callers to put
 
 import csv
 import errno
+import hashlib
 import json
 import lzma
 import os
@@ -79,6 +80,12 @@ def read_text(path: Path, most: int = MOST_BYTES, encoding: str = "utf-8") -> st
     """Return the text of a file; raise OSError, or ValueError if it is not text."""
     check_file(path, most)
     return path.read_text(encoding=encoding)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,6 +1,5 @@
 """The contents of a run folder, read and checked once: settings, curves, scores, pictures."""
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
@@ -10,7 +9,7 @@ from typing import Any
 
 from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, UNTRAINED
 from skelfew.evaluation.statistics import Estimate
-from skelfew.io.files import Document, Values, brief
+from skelfew.io.files import Document, Values, brief, file_sha256
 from skelfew.runs.folder import Run, RunError, read_json
 
 _NEED = "score the run again with skelfew-eval, or remove the file"
@@ -181,7 +180,7 @@ def read_scores(path: Path, run: Run) -> list[Score]:
         if run.name in learned:
             called[run.name] = run.name
         elif run.finished:
-            digest = _digest(run.encoder)
+            digest = file_sha256(run.encoder)
             called |= {s["name"]: run.name for s in subjects if s.get("encoder_sha256") == digest}
         means = [row for row in document["rows"] if row["features"] == mean]
         rows = [*document["rows"], *_own(means, set(called) - {*UNTRAINED, mean})]
@@ -202,11 +201,6 @@ def _own(rows: Iterable[Values], subjects: Container[str]) -> Iterator[Document]
             if result["subject"] in subjects:
                 numbers = {"micro": result["micro"], "macro": result["macro"]}
                 yield {**row, **numbers, "features": result["subject"], "results": [result]}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _score(path: Path, document: Values, row: Values, name: str) -> Score:

@@ -12,11 +12,10 @@ from skelfew.cache.format.history import steps_of
 from skelfew.cache.transport.places import is_url
 from skelfew.config import InputConfig, override
 from skelfew.data.protocols.protocol import split_names
-from skelfew.encoders.features import file_digest
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
-from skelfew.io.files import Document, Values, brief
+from skelfew.io.files import Document, Values, brief, file_sha256
 from skelfew.reproduce.budget import layered, within
 from skelfew.reproduce.rows import NO_MATTER, Row, idle
 from skelfew.reproduce.units import Request, RunPlace, Unit, Work
@@ -216,7 +215,7 @@ def _known(unit: Unit, inputs: Inputs) -> Any:
 
 def _digest(init: str) -> str:
     try:
-        return file_digest(Path(init))
+        return file_sha256(Path(init))
     except OSError as error:
         raise SkelfewError(f"{init}: cannot be read as initial weights ({brief(error)})") from None
 

