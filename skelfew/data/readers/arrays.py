@@ -209,7 +209,8 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
         separator = next((s for s in ";,\t" if s in first), r"\s+")
         names = re.split(separator, first.strip())
         decimal = "," if separator == ";" and "." not in first else "."
-        named = not all(_is_number(text.strip().replace(decimal, ".")) for text in names)
+        words = sum(not _is_number(text.strip(' \t"').replace(decimal, ".")) for text in names)
+        named = 2 * words > len(names)  # a row of a frame may begin with a date
         # Without pandas' own header: a row longer than that would become an index and shift all.
         table = pd.read_csv(
             path,
@@ -260,13 +261,14 @@ def _first_line(path: Path) -> tuple[int, str]:
 
 def _without_times(table: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
     """Return the columns of joints, without a frame number or a time before them."""
+    if table.shape[1] and table.iloc[:, -1].isna().all():  # lines that end with a separator
+        table = table.iloc[:, :-1]
     joints, columns = len(layout), table.shape[1]
     for extra in (0, 1, 2):
-        if columns - extra in (2 * joints, 3 * joints, 4 * joints) and all(
-            (np.diff(table[i].to_numpy(dtype=float, na_value=np.nan)) > 0).all()
-            for i in range(extra)
-            if table[i].dtype.kind in "fiu"
-        ):
+        before = [table[i] for i in range(extra) if table[i].dtype.kind in "fiu"]
+        steps = [np.diff(x.to_numpy(dtype=float, na_value=np.nan)) for x in before]
+        fits = columns - extra in (2 * joints, 3 * joints, 4 * joints)
+        if fits and all((step >= 0).all() and step.any() for step in steps):
             return table.iloc[:, extra:]
     raise SkelfewError(
         f"{columns} columns, expected {2 * joints} or {3 * joints}: 2 or 3 "
@@ -282,11 +284,12 @@ def _columns(names: Sequence[str], layout: Layout) -> tuple[list[int], tuple[str
     place = {key: i for i, key in enumerate(keys)}
     joints = [_key(joint) for joint in layout.joints]
     found = {
-        (j, end): place[joint + word]
+        (j, end): place[name]
         for j, joint in enumerate(joints)
         for end, words in _ENDS.items()
         for word in words
-        if joint + word in place
+        for name in (joint + word, word + joint)
+        if name in place
     }
     if not found:
         found = _numbered(keys, len(layout))
@@ -318,7 +321,8 @@ def _numbered(keys: Sequence[str], joints: int) -> dict[tuple[int, str], int]:
 
 
 def _key(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
+    without_units = re.sub(r"\(.*?\)|\[.*?\]", "", name.casefold())
+    return re.sub(r"[\W_]+", "", without_units)
 
 
 def _is_number(text: str) -> bool:

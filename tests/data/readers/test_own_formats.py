@@ -168,8 +168,26 @@ def test_tables_without_a_header(tmp_path: Path, name: str, separator: str, extr
 
 
 @pytest.mark.parametrize(
+    ("before", "mark", "after"),
+    [("{:.1f}", "", ""), ("2020-01-01T00:00:00", "", ""), ("", '"', ""), ("", "", ",")],
+)
+def test_tables_with_dates_quotes_and_last_commas(
+    tmp_path: Path, before: str, mark: str, after: str
+) -> None:
+    """Also a clock that stands still at times."""
+    joints = solid()
+    lines = [
+        ",".join([before.format(i / 15)] * bool(before) + [f"{mark}{v!r}{mark}" for v in row]) + after
+        for i, row in enumerate(joints.reshape(9, -1).astype(float).tolist())
+    ]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    np.testing.assert_allclose(read(tmp_path / "a.csv", V1).positions[0], joints, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     "form",
-    ["{joint}.{end}", "{joint} {END}", "{joint}{END}", "{JOINT}-{end}", "{end}{number}", "joint{number}_{end}"],
+    ["{joint}.{end}", "{joint} {END}", "{joint}{END}", "{JOINT}-{end}", "{end}_{joint}", "{joint} {END} (m)",
+     "{end}{number}", "joint{number}_{end}"],
 )  # fmt: skip
 def test_headers(tmp_path: Path, form: str) -> None:
     joints = solid(joints=17)
