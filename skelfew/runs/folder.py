@@ -159,10 +159,19 @@ class Run:
         before = read_json(path).get("sessions", []) if path.is_file() else []
         write_json(path, {"sessions": [*before, environment()]})
 
+    def check(self) -> None:
+        """Raise RunError if the folder was deleted or moved: writing would make a part of it anew."""
+        if not (self.path / "config.json").is_file():
+            raise RunError(
+                f"{self.path}: deleted or moved while the run was going on; start it again, or "
+                "--resume it where it is now"
+            )
+
     def append(self, row: Values) -> None:
         """Add a line to metrics.jsonl."""
         if not self.writes:
             return
+        self.check()
         append_line(self.path / "metrics.jsonl", json.dumps(dict(row)))
         if self.callback is not None:
             self.callback(self, row)

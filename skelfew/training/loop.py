@@ -152,6 +152,7 @@ class StageLoop:
         self._saved = time.monotonic()
         if not self.world.is_main_process:
             return
+        self.run_folder.check()
         save_checkpoint(
             self.run_folder.checkpoint,
             {

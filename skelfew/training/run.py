@@ -289,6 +289,7 @@ def run_stages(run: Run, resolved: ResolvedRun, start: Start) -> None:
                 lineage = describe(resolved, run.name, config.stages[: index + 1], fusion)
                 _save(run, stage, resolved, start.encoder, lineage)
             if run.writes:
+                run.check()
                 save_encoder(run.encoder, start.encoder, lineage)
             world.barrier()
         except Interrupted:

@@ -168,6 +168,24 @@ def test_empty_frames_around_a_recording_change_no_digit(
     assert all(found == given[0] for given in answers.values() for found in given)
 
 
+def test_another_axis_points_up(shared: Path, tmp_path: Path) -> None:
+    """Said of recordings whose z points up, and turned by --option up=z: the same answers."""
+    actions = list(some_actions(shared, "utd-mhad", each=3, step=7).values())[:4]
+    for number, clips in enumerate(actions):
+        for take, clip in enumerate(clips):
+            for form, values in (("y", clip), ("z", clip[..., [0, 2, 1]] * [1, -1, 1])):
+                place = tmp_path / form / ("asked" if take == 2 else "taught") / str(number)
+                place.mkdir(parents=True, exist_ok=True)
+                np.save(place / f"{take}.npy", values)
+    asked = [f"asked/{number}/2.npy" for number in range(4)]
+    line = ("--raw", "--layout", "kinect-v1", "--support", "taught", "--json", *asked)
+    usual, other = (run(tmp_path / form, *line) for form in "yz")
+    turned = run(tmp_path / "z", *line, "--option", "up=z")
+    assert "looks like swapped axes; --option up=z" in other.stderr
+    assert "looks like" not in usual.stderr + turned.stderr
+    assert usual.stdout == turned.stdout != other.stdout
+
+
 def test_joints_of_another_layout_are_mapped_only_when_told(world: Path) -> None:
     np.save(world / "v2.npy", np.random.default_rng(0).normal(size=(9, 25, 3)) + 3)
     support = {f"{a}/1.npy": np.random.default_rng(a).normal(size=(9, 25, 3)) + 3 for a in (1, 2)}

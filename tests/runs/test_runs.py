@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def test_config_says_what_was_changed(tmp_path: Path) -> None:
 
 def test_rows_without_a_torn_last_line(tmp_path: Path) -> None:
     run = Run.create("demo", tmp_path)
+    run.write_config(preset("paper"))
     for epoch in range(3):
         run.append({"epoch": epoch, "loss": 1 / 3})
     with (run.path / "metrics.jsonl").open("a") as file:
@@ -49,6 +51,15 @@ def test_rows_without_a_torn_last_line(tmp_path: Path) -> None:
     run.append({"epoch": 2})
     assert [row["epoch"] for row in run.rows()] == [0, 1, 2]
     assert run.rows()[1]["loss"] == 1 / 3
+
+
+def test_a_deleted_folder_is_not_made_anew(tmp_path: Path) -> None:
+    run = Run.create("demo", tmp_path)
+    run.write_config(preset("paper"))
+    shutil.rmtree(run.path)
+    with pytest.raises(RunError, match="deleted or moved while the run was going on"):
+        run.append({"epoch": 0})
+    assert not run.path.exists()
 
 
 def test_newest_run_is_the_last_finished_one(tmp_path: Path) -> None:

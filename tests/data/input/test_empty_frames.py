@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from real_recordings import some_actions
 from torch import Tensor
 
-from skelfew.data.input import preprocess
+from skelfew.data.input import alignment, preprocess
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.layouts import load_layout
@@ -40,6 +40,9 @@ def recordings(draw: st.DrawFn) -> tuple[np.ndarray, Pipeline, str]:
         missing_body=draw(st.sampled_from(preprocess.MISSING_BODY)),
         stream=draw(st.sampled_from(preprocess.STREAMS)),
         coordinates=coordinates,
+        root=draw(st.sampled_from(alignment.ROOTS)),
+        facing=draw(st.sampled_from(alignment.FACINGS)),
+        size=draw(st.sampled_from(alignment.SIZES)),
     )
     return clip, pipeline, name
 

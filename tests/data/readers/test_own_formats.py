@@ -10,7 +10,7 @@ import pytest
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.prepare.walk import _reasons
 from skelfew.data.readers.arrays import to_bodies
-from skelfew.data.readers.bodies import UPS
+from skelfew.data.readers.bodies import UPS, turned_up
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.own import READER, Loaded, fill, load
 from skelfew.data.readers.own_table import read_table
@@ -76,6 +76,9 @@ def test_another_axis_points_up(tmp_path: Path, up: str) -> None:
     turned, _ = fill(loaded, {**READER.defaults, "up": up})
     np.testing.assert_array_equal(turned[0], joints)
     assert np.linalg.det(np.eye(3)[list(axes)] * np.array(signs)[:, None]) == pytest.approx(1)
+    if up != "y":
+        with pytest.raises(SkelfewError, match=f"up={up} is for x, y, z"):
+            turned_up(given[..., :2], 2, up)
     assert signs[1] == (-1 if up[0] == "-" else 1) and "xyz"[axes[1]] == up[-1]
 
 
