@@ -112,10 +112,9 @@ def _rate(unit: Unit, recorded: Rates, rates: Rates) -> float:
         return recorded[kind]
     outlined, config = unit.key.startswith("~"), unit.config
     if outlined and config is not None:
-        own = (value for value in config.encoder.own.values() if value is not None)
         size = SIZES[unit.dataset]
         frames = config.data.frames or size.frames
-        kind = (config.encoder.name, config.encoder.width, frames, size.layout, *own)
+        kind = (config.encoder.name, config.encoder.width, frames, size.layout)
     if kind not in rates:
         log(f"measuring a few steps of {unit.rows[0]}")
         rates[kind] = seconds_a_clip(unit) if outlined else seconds_of(unit) / unit.total
