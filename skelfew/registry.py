@@ -13,7 +13,7 @@ from skelfew.errors import SkelfewError
 
 
 @functools.cache
-def _declared() -> list[tuple[str, str, str, str]]:
+def declared() -> list[tuple[str, str, str, str]]:
     """Return group, name, value and package of all entry points for skelfew, of one look at all."""
     from importlib.metadata import distributions
 
@@ -51,7 +51,7 @@ class Registry(MutableMapping[str, str]):
         """Package and import string of each name that packages add."""
         if self._found is None:
             self._found = {}
-            for group, name, value, package in _declared() if self.group else ():
+            for group, name, value, package in declared() if self.group else ():
                 places = self._found.setdefault(name, []) if group == self.group else []
                 if (package, value) not in places:
                     places.append((package, value))

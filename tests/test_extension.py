@@ -159,7 +159,7 @@ def test_what_is_wrong_with_an_entry_point_is_named(monkeypatch: pytest.MonkeyPa
         ("skelfew.things", "b", "math:tau", "third"),
         ("skelfew.things", "own", "math:e", "other"),
     ]
-    monkeypatch.setattr("skelfew.registry._declared", lambda: declared)
+    monkeypatch.setattr("skelfew.registry.declared", lambda: declared)
     things = Registry("thing", "skelfew.things", {"own": "math:inf"})
     assert list(things) == ["own", "a", "b"] and len(things) == 3
     with pytest.raises(

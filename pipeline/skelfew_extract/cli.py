@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -17,13 +17,11 @@ from skelfew.cli.common import (
     guarded,
     log,
     offering,
-    say,
     say_json,
 )
+from skelfew.io.files import Document
+from skelfew_extract.ended import ended
 from skelfew_extract.teachers import TEACHERS
-
-if TYPE_CHECKING:
-    from skelfew_extract.summary import ExtractionSummary
 
 _PAPER_TEACHER = "xclip-base-patch16"
 _TEXT = "text"
@@ -250,11 +248,10 @@ def _extract(
 
     from skelfew_extract.clips import DecodeSettings
     from skelfew_extract.crop import CropSettings
-    from skelfew_extract.extract import build_chosen, choose_device, default_workers
-    from skelfew_extract.extract import extract as run
-    from skelfew_extract.extract import preview as write_sheets
     from skelfew_extract.settings import Settings
-    from skelfew_extract.teachers import shape_of
+    from skelfew_extract.weight_files import same_teacher
+
+    chosen: dict[str, Any] = {"weights": weights, "untrained": untrained, "seed": seed}
 
     def settings(frames: int, size: int, interpolation: str, many: int, on: str) -> Settings:
         cut = CropSettings(frames, size, margin, crop, interpolation, views)
@@ -270,6 +267,34 @@ def _extract(
             licence_note=licence_note,
         )
 
+    def same(attrs: Document) -> bool:
+        made, skeletons = attrs["preprocessing"], recordings.skeletons
+        kind = str(made["interpolation"]).partition(",")[0]
+        wanted = settings(made["frames"], made["size"], kind, 1, "").preprocessing(
+            recordings.manifest
+        )
+        digest = None if skeletons is None else skeletons.attrs.get("digest")
+        return (
+            same_teacher(attrs["teacher"], teacher, precision=precision, **chosen)
+            and attrs["skeletons_digest"] == digest
+            and {key: made[key] for key in made if key not in ("mean", "std")} == wanted
+        )
+
+    if preview is None and not repair:
+        from skelfew_extract.finished import finished
+
+        rows = settings(0, 0, "", 1, "").rows(len(recordings.manifest))
+        samples = recordings.manifest
+        summary = finished(
+            out, samples, same, rows, dtype=store_dtype, views=views, retry=retry_failed
+        )
+        if summary is not None:
+            return ended(summary, as_json, repair)
+    from skelfew_extract.extract import build_chosen, choose_device, default_workers
+    from skelfew_extract.extract import extract as run
+    from skelfew_extract.extract import preview as write_sheets
+    from skelfew_extract.teachers import shape_of
+
     if preview is not None:  # needs no weights, only what the teacher takes
         shape, many = shape_of(teacher), default_workers(choose_device(device))
         how = settings(shape.frames, shape.image_size, shape.interpolation, many, "cpu")
@@ -279,9 +304,7 @@ def _extract(
             if as_json:
                 say_json({"sheets": [str(sheet) for sheet in sheets]})
             return OK if sheets else PARTIAL
-    build = partial(
-        build_chosen, teacher, precision=precision, weights=weights, untrained=untrained, seed=seed
-    )
+    build = partial(build_chosen, teacher, precision=precision, **chosen)
     called = f"{teacher} ({'untrained, random weights' if untrained else 'with weights'})"
     if engine == "ray":
         from skelfew_extract.engines.ray_cluster import joined
@@ -306,12 +329,7 @@ def _extract(
         computed_in = model.describe()["precision"]
         log(f"{called}, {computed_in} on {on}, {how.workers} decoding processes")
         summary = run(recordings, model, out, how)
-    _report(summary, as_json)
-    if summary.centred:
-        log(f"{summary.centred} clips were cut from the picture's centre, without joints")
-    if summary.failures:
-        log(f"{summary.failed} samples failed, see {summary.failures}; --retry-failed tries again")
-    return max(_repaired(summary, repair), PARTIAL if summary.failures else OK)
+    return ended(summary, as_json, repair)
 
 
 def _extract_text(
@@ -338,10 +356,25 @@ def _extract_text(
     samples = Manifest.read(manifest)
 
     from skelfew_extract.descriptions import read_descriptions
+
+    sentences = None if descriptions is None else read_descriptions(descriptions, samples)
+    if not repair:
+        from skelfew_extract.finished import finished
+        from skelfew_extract.weight_files import same_teacher
+
+        def same(attrs: Document) -> bool:
+            about, read = attrs["teacher"], None if sentences is None else sentences.sha256
+            return about.get("descriptions_sha256") == read and same_teacher(
+                about, _TEXT, weights=weights, untrained=untrained, seed=seed
+            )
+
+        rows = (0, limit or len(samples))
+        summary = finished(out, samples, same, rows, dtype=store_dtype, retry=True)
+        if summary is not None:
+            return ended(summary, as_json, repair, "samples")
     from skelfew_extract.teachers import build_text_teacher
     from skelfew_extract.text_only import TextSettings, extract_text
 
-    sentences = None if descriptions is None else read_descriptions(descriptions, samples)
     teacher = build_text_teacher(
         weights=weights,
         untrained=untrained,
@@ -352,34 +385,4 @@ def _extract_text(
     log(f"{teacher.describe()['weights']}, {len(samples.classes)} {read}")
     settings = TextSettings(store_dtype, limit, licence_note, sentences, repair)
     summary = extract_text(samples, teacher, out, settings)
-    _report(summary, as_json, "samples")
-    return _repaired(summary, repair)
-
-
-def _repaired(summary: "ExtractionSummary", asked: bool) -> int:
-    """Say what became of damaged rows; return the exit status."""
-    if asked and not summary.damaged and summary.restored is None:
-        log("no damaged rows")
-    if summary.damaged:
-        log(f"{summary.damaged} damaged rows found")
-    if summary.restored:
-        log("the content is what it was before the damage")
-    if summary.restored is False and not summary.pending:
-        log(
-            "the content is NOT what it was before the damage: another kind of processor, other "
-            "options, or damage that has not been found; compare it with another copy"
-        )
-        return PARTIAL
-    return OK
-
-
-def _report(summary: "ExtractionSummary", as_json: bool, unit: str = "clips") -> None:
-    """Print what was done."""
-    if as_json:
-        say_json(summary.as_dict())
-        return
-    say(
-        f"{summary.cache}: {summary.done} of {summary.samples} samples done, "
-        f"{summary.extracted} by this run ({summary.clips_per_second:.2f} {unit}/s), "
-        f"{summary.failed} failed, {summary.pending} pending\ndigest {summary.digest}"
-    )
+    return ended(summary, as_json, repair, "samples")

@@ -19,7 +19,6 @@ import torch
 
 from skelfew.cache import DONE, FAILED, PENDING, CacheWriter
 from skelfew.cache.format.history import declared, step
-from skelfew.data.manifest import Manifest
 from skelfew.io.files import Document
 from skelfew.progress import Progress
 from skelfew_extract.engines.pool import decode_clips
@@ -144,7 +143,7 @@ def fill(
 
 def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> Document:
     """Return the attributes of the cache: what its rows are made from, and with what."""
-    manifest, skeletons, crop = recordings.manifest, recordings.skeletons, settings.decode.crop
+    manifest, skeletons = recordings.manifest, recordings.skeletons
     description = teacher.description
     return {
         "dataset": manifest.name,
@@ -157,14 +156,7 @@ def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> Doc
         "teacher": description,
         "untrained": not description.get("trained", True),
         "preprocessing": {
-            "sampling": "segment-midpoints",
-            "frames": crop.frames,
-            **_pictures(manifest),
-            **({"views": crop.views} if crop.views > 1 else {}),
-            "crop": crop.policy,
-            "margin": crop.margin,
-            "size": crop.size,
-            "interpolation": f"{crop.interpolation}, antialiased, uint8",
+            **settings.preprocessing(manifest),
             "mean": list(teacher.mean),
             "std": list(teacher.std),
         },
@@ -178,18 +170,15 @@ def provenance(recordings: Recordings, teacher: Card, settings: Settings) -> Doc
         "skeletons": "" if skeletons is None else str(skeletons.path),
         "licence_note": settings.licence_note,
         **({} if settings.shard is None else {"shard": asdict(settings.shard)}),
-        **declared([step("extract", {"teacher": description.get("name"), "crop": crop.policy})]),
+        **declared(
+            [
+                step(
+                    "extract",
+                    {"teacher": description.get("name"), "crop": settings.decode.crop.policy},
+                )
+            ]
+        ),
     }
-
-
-def _pictures(manifest: Manifest) -> dict[str, str]:
-    """Return how pictures are taken from videos, so that older caches are not mixed with.
-
-    Versions before 0.2 knew neither edit lists nor rotation, and jumped where no index proves the
-    way. AVI has neither and was always counted through, so caches of AVI files go on as they are.
-    """
-    counted = all(sample.video.lower().endswith(".avi") for sample in manifest if sample.video)
-    return {} if counted else {"pictures": "as shown"}
 
 
 def _prompt(teacher: Card, label: str) -> Document:

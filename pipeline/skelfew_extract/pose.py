@@ -20,7 +20,7 @@ from skelfew.cli.common import log
 from skelfew.errors import SkelfewError
 from skelfew.io.files import file_sha256
 from skelfew.io.writing import writing
-from skelfew_extract.weights import FOLDER
+from skelfew_extract.weight_files import FOLDER
 
 # SHA-256 of the files at Google's address, version 1; of ``full`` a second file, under ``latest``.
 MODELS: dict[str, tuple[str, ...]] = {

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from skelfew.data.manifest import Manifest
+from skelfew.io.files import Document
 from skelfew_extract.clips import DecodeSettings
 from skelfew_extract.shard import Shard
 
@@ -35,3 +37,20 @@ class Settings:
         """Return first row and one past the last that are to be done, of ``count`` rows."""
         first, stop = (0, count) if self.shard is None else self.shard.rows(count)
         return first, stop if self.limit is None else min(stop, self.limit)
+
+    def preprocessing(self, manifest: Manifest) -> Document:
+        """Return how clips become pictures, as a cache says it, without the teacher's colours."""
+        crop = self.decode.crop
+        # Versions before 0.2 knew neither edit lists nor rotation, and jumped where no index proves
+        # the way. AVI has neither and was always counted through, so its caches go on as they are.
+        counted = all(s.video.lower().endswith(".avi") for s in manifest if s.video)
+        return {
+            "sampling": "segment-midpoints",
+            "frames": crop.frames,
+            **({} if counted else {"pictures": "as shown"}),
+            **({"views": crop.views} if crop.views > 1 else {}),
+            "crop": crop.policy,
+            "margin": crop.margin,
+            "size": crop.size,
+            "interpolation": f"{crop.interpolation}, antialiased, uint8",
+        }

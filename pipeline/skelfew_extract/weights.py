@@ -1,7 +1,6 @@
-"""Checkpoints of X-CLIP: find them, open them without running anything, fit them to the model."""
+"""Checkpoints of X-CLIP: open them without running anything, fit them to the model."""
 
 import hashlib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,99 +10,13 @@ from torch import Tensor, nn
 
 from skelfew.errors import SkelfewError
 from skelfew.io.documents import read_tensors
-from skelfew.io.files import brief, file_sha256, read_json_object
-from skelfew.io.paths import below
+from skelfew.io.files import brief
 from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip_names import State, to_native
+from skelfew_extract.weight_files import weight_files, weights_sha256
 
-FOLDER = Path("weights")  # where weights are looked for, below the working directory
-SHIPPED = Path(__file__).parent / "teachers"  # weights that come with the package: NAME.safetensors
-
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_SUFFIXES = {".safetensors", ".pth", ".pt", ".bin"}
-_TIMEOUT_S = 5
 _IS_ACTIONCLIP = "{file}: ActionCLIP, not X-CLIP; ask for --teacher actionclip-base-patch16"
-
-
-# ---- where ---------------------------------------------------------------------------------
-
-
-def find_weights(variant: Variant, weights: str | None = None) -> tuple[Path, str]:
-    """Return the file or folder of the weights, and how to call it in provenance.
-
-    Args:
-        weights: File, folder, or Hugging Face repository; None looks into ``weights/``.
-
-    Raises:
-        SkelfewError: If there is nothing there; says which file to put where.
-    """
-    if weights is None:
-        return _default(variant)
-    path = Path(weights)
-    if path.exists():
-        return path, path.name
-    if _HUB_ID.fullmatch(weights) and path.suffix not in _SUFFIXES and not path.parent.exists():
-        return _download(weights, variant), weights
-    raise SkelfewError(f"{weights}: no such file or folder; {where_to_put(variant)}")
-
-
-def where_to_put(variant: Variant) -> str:
-    """Return the advice that ends every message about missing weights."""
-    places = []
-    if variant.hub:
-        places.append(
-            f"model.safetensors or pytorch_model.bin of huggingface.co/{variant.hub} "
-            f"into {FOLDER / variant.name}/"
-        )
-    if variant.file:
-        places.append(f"the official {variant.file} into {FOLDER}/")
-    if not places:
-        places.append(f"{variant.name}.safetensors into {FOLDER}/")
-    return f"put {', or '.join(places)}, or pass --untrained for seeded random weights"
-
-
-def _default(variant: Variant) -> tuple[Path, str]:
-    candidates = [
-        FOLDER / variant.name,
-        FOLDER / f"{variant.name}.safetensors",
-        *([FOLDER / variant.file] if variant.file else []),
-        SHIPPED / f"{variant.name}.safetensors",
-    ]
-    for path in candidates:
-        if path.exists():
-            return path, path.name
-    raise SkelfewError(f"no weights for {variant.name}: {where_to_put(variant)}")
-
-
-def _download(repository: str, variant: Variant) -> Path:
-    """Return a file of the Hugging Face repository: from the local cache, else over the network."""
-    try:
-        from huggingface_hub import hf_hub_download, model_info, try_to_load_from_cache
-    except ImportError:
-        raise SkelfewError(
-            f"{repository}: no such folder, and huggingface_hub is not installed to download it; "
-            f"{where_to_put(variant)}"
-        ) from None
-    for name in _HUB_FILES:
-        if isinstance(cached := try_to_load_from_cache(repository, name), str):
-            return Path(cached)
-    try:
-        # Asked first because it fails at once; a download tries again for a minute.
-        held = {
-            file.rfilename for file in model_info(repository, timeout=_TIMEOUT_S).siblings or ()
-        }
-        for name in _HUB_FILES:
-            if name in held:
-                return Path(hf_hub_download(repository, name, etag_timeout=_TIMEOUT_S))
-        reason = f"it holds neither {' nor '.join(_HUB_FILES)}"
-    except Exception as error:  # which ones, depends on the HTTP library of the hub's client
-        reason = type(error).__name__
-    raise SkelfewError(
-        f"{repository}: not a folder here, and not to be had from the hub ({reason}); "
-        f"{where_to_put(variant)}"
-    )
 
 
 # ---- files ---------------------------------------------------------------------------------
@@ -139,40 +52,6 @@ def open_checkpoint(path: Path, source: str | None = None) -> Checkpoint:
         state |= tensors
         metadata |= about
     return Checkpoint(_as_native(state, path), source or path.name, weights_sha256(files), metadata)
-
-
-def weight_files(path: Path) -> list[Path]:
-    """Return the file at ``path``, or the weight file, or its shards, in that folder."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise SkelfewError(f"{path}: no such file or folder; give weights here")
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        if (path / name).is_file():
-            return [path / name]
-        if (index := path / f"{name}.index.json").is_file():
-            return _shards(index)
-    found = [p for p in sorted(path.iterdir()) if p.suffix in {".safetensors", ".pth", ".pt"}]
-    if len(found) == 1:
-        return found
-    raise SkelfewError(
-        f"{path}: holds {len(found)} weight files; expected model.safetensors, "
-        "pytorch_model.bin or one .pth file; name the file itself"
-    )
-
-
-def _shards(index: Path) -> list[Path]:
-    try:
-        names = sorted(set(read_json_object(index)["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        raise SkelfewError(f"{index}: not a weight index; download the folder again") from None
-    shards = []
-    for name in names:
-        shard = below(index.parent, name, index, links=True)  # the hub's own cache is links
-        if not shard.is_file():
-            raise SkelfewError(f"{index}: the shard {name} is missing beside it; download it too")
-        shards.append(shard)
-    return shards
 
 
 def _read(file: Path) -> tuple[State, dict[str, str]]:
@@ -224,15 +103,6 @@ def _as_native(state: State, path: Path) -> State:
         "prompts_visual_proj or prompts_visual_projection; the first is "
         f"{brief(next(iter(state), None))}"
     )
-
-
-def weights_sha256(files: list[Path]) -> str:
-    """Return the SHA-256 of a file; of several, of the lines "sha256 name"."""
-    digests = [file_sha256(file) for file in files]
-    if len(files) == 1:
-        return digests[0]
-    lines = [f"{digest} {file.name}\n" for digest, file in zip(digests, files, strict=True)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:

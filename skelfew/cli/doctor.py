@@ -48,13 +48,13 @@ def main(as_json: bool) -> int:
     say("extras")
     for extra, missing in found["extras"].items():
         state = f"missing: {', '.join(missing)}" if missing else "installed"
-        say(f"  {extra:<9}{state}")
+        say(f"  {extra:<12}{state}")
     if any(found["extras"].values()):
         say("           install one with: pip install 'skelfew[NAME]'")
     say("in this folder")
     for kind, names in found["here"].items():
         shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        say(f"  {kind:<11}{shown or 'none'}")
+        say(f"  {kind:<12}{shown or 'none'}")
     return OK
 
 

@@ -1,8 +1,9 @@
 """skelfew-eval: a few-shot score worth quoting."""
 
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,7 +11,12 @@ from skelfew.cli.common import CONTEXT, PATH, data_sets, guarded, log, offering,
 from skelfew.fewshot import POOLED, scored_by
 from skelfew.io.files import Document
 
+if TYPE_CHECKING:
+    from skelfew.evaluation.subjects import Subject
+
 SETTINGS = ("scale", "rule", "tune_steps", "lr", "entropy", "entropy_on")
+# Options that change what is shown, but no number.
+_SHOWN = ("out", "verbose", "as_json")
 # Options about exemplars, which zero shots do not have.
 _OF_EXEMPLARS = (
     *SETTINGS, "encoder", "ensemble", "raw", "mode", "exclude_synchronised_views", "within",
@@ -179,6 +185,16 @@ def main(
         raise click.UsageError("--ensemble is of several runs; name each with --run")
     zero = options["shots"] == 0
     check_shots(zero)
+    from skelfew.io.known import Known
+    from skelfew.runs.folder import newest_run
+
+    others = encoder or ((raw or cache) and (dataset or manifest))
+    places = [*runs] if runs or others else [newest_run().path]
+    asked = {k: v for k, v in click.get_current_context().params.items() if k not in _SHOWN}
+    known = Known(Path("runs/known"), {**asked, "eval": [str(place) for place in places]})
+    if (document := known.answer()) is not None:
+        log(f"known since {document['created']}, nothing has changed ({known.path})")
+        return _end(document, [place / "results" for place in places], out, verbose, as_json)
     settings = {k: options.pop(k) for k in SETTINGS}
     settings = {k: v for k, v in settings.items() if v is not None}
     for pair in options.pop("pairs"):
@@ -204,7 +220,7 @@ def main(
         run_subject,
     )
     from skelfew.io.writing import check_place
-    from skelfew.runs.folder import Run, newest_run
+    from skelfew.runs.folder import Run
     from skelfew.training.resolve import pick_device
 
     if threads is not None:
@@ -255,6 +271,26 @@ def main(
             subjects.append(teacher_subject(cache, *where, texts=zero))
     check_place(out, *(folder / "result.json" for folder in folders))
     document = evaluate(subjects, plan)
+    known.keep(document, [cache, texts, *_files(document, subjects)])
+    return _end(document, folders, out, verbose, as_json)
+
+
+def _files(document: Document, subjects: "Sequence[Subject]") -> Iterator[Path | str | None]:
+    """Yield what a result rests on."""
+    yield from ("manifests", "manifests/protocols", document["protocol"]["path"])
+    for subject in subjects:
+        yield from (subject.manifest.path, subject.store.path, subject.head)
+        yield subject.about.get("encoder")
+        if (run := subject.about.get("run")) is not None:
+            yield from (Path(run) / name for name in ("config.json", "inputs.json"))
+            yield from Path(run).glob("*.safetensors")
+        yield (subject.about.get("texts") or {}).get("texts")
+
+
+def _end(
+    document: Document, folders: list[Path], out: Path | None, verbose: bool, as_json: bool
+) -> int:
+    """Keep and print a result."""
     paths = keep(document, folders, out)
     if as_json:
         say_json(document)

@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, PATH, guarded, log, say, say_json
+from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 
 if TYPE_CHECKING:
@@ -178,12 +180,26 @@ def main(
         raise click.UsageError("name recordings, a folder of them with --test, or a --camera")
     if annotate and not camera and len(recordings) != 1:
         raise click.UsageError("--annotate draws on one video, or on a --camera")
+    from skelfew.io.known import Known
+    from skelfew.predict.support import recordings_of
+    from skelfew.runs.folder import Run, newest_run
+
+    taught = [path for paths in recordings_of(support).values() for path in paths]
+    encoders = [run if run.is_file() else Run.open(run).encoder for run in runs]
+    if not (runs or raw):
+        with suppress(SkelfewError):
+            encoders = [newest_run().encoder]
+    asked = {**click.get_current_context().params, "as_json": None, "encoders": encoders}
+    known = Known(Path("runs/known"), asked)
+    plain = not (graph or test or stream or segments or camera or annotate)
+    if plain and (answer := known.answer()) is not None:
+        log(f"nothing has changed since it was predicted ({known.path})")
+        return _print(answer, as_json)
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    if reject is None:
-        reject = bool(recordings) and not segments  # files of unknown content
+    reject = bool(recordings) and not segments if reject is None else reject  # unknown content
     if pose_model is not None:
         options += (f"pose_model={pose_model}",)
     recogniser = learn(support, runs, raw, layout, reject, map_joints, options, device)
@@ -217,23 +233,31 @@ def main(
         from skelfew.predict.recordings import read_clip
 
         annotate_video(read_clip(recordings[0], *recogniser.reading), found[0], annotate)
+    shown = {"predictions": [p.to_dict() for p in found], "failed": failed}
+    answer = {"document": {**describe(recogniser), **shown}, "lines": lines(found)}
+    if plain:
+        read = [*taught, *recordings, support, *{path.parent for path in taught}]
+        inner = [inside for path in read if path.is_dir() for inside in path.rglob("*")]
+        known.keep(answer, [*read, *inner, *encoders, layout, pose_model])
+    return _print(answer, as_json)
+
+
+def _print(answer: Document, as_json: bool) -> int:
+    """Print what was predicted; return the exit status."""
+    document = answer["document"]
+    for failure in document["failed"]:
+        log(f"error: {failure['error']}")
     if as_json:
-        document = {
-            **describe(recogniser),
-            "predictions": [p.to_dict() for p in found],
-            "failed": failed,
-        }
         say_json(document)
     else:
-        for line in lines(found):
+        for line in answer["lines"]:
             say(line)
-    return OK if not failed else PARTIAL if found else ERROR
+    return OK if not document["failed"] else PARTIAL if document["predictions"] else ERROR
 
 
 def _first(support: Path, layout: str, options: dict[str, str]) -> "Clip | None":
     """Return the first support recording; None if it cannot be read: reading all says why."""
     from skelfew.data.joints.layouts import load_layout
-    from skelfew.errors import SkelfewError
     from skelfew.predict.recordings import is_recording, read_clips
 
     first = next((p for p in sorted(support.glob("*/*")) if is_recording(p)), None)
@@ -279,7 +303,6 @@ def learn(
     device: str,
 ) -> "Recogniser":
     """Open the runs, if any, and read the support folder."""
-    from skelfew.errors import SkelfewError
     from skelfew.predict.model import EnsembleModel, Model
     from skelfew.predict.recogniser import Recogniser
     from skelfew.runs.folder import newest_run
@@ -330,7 +353,6 @@ def predict_all(
     recogniser: "Recogniser", paths: Sequence[Path]
 ) -> tuple[list["Prediction"], list[dict[str, str]]]:
     """Return predictions for all recordings that can be used, and what is wrong with the others."""
-    from skelfew.errors import SkelfewError
     from skelfew.predict.recogniser import gathered
     from skelfew.predict.recordings import read_clips
 
@@ -342,7 +364,6 @@ def predict_all(
                 recogniser.model.fit(clip, recogniser.map_joints)
             clips += read
         except SkelfewError as error:
-            log(f"error: {error}")
             failed.append({"recording": str(path), "error": str(error)})
     found = recogniser.predict_clips(clips)
     for text in gathered(found):
@@ -365,19 +386,12 @@ def lines(predictions: Sequence["Prediction"]) -> list[str]:
     """Return a line for each prediction, in columns."""
     from skelfew.predict.rejection import NONE_OF_THESE
 
-    rows = [
-        (
-            p.name,
-            NONE_OF_THESE if p.label is None else p.label,
-            f"{p.confidence:4.0%}",
-            f"{p.runner_up} {p.runner_up_confidence:.0%}",
-        )
-        for p in predictions
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)] if rows else []
+    rows = [(p.name, p.label or NONE_OF_THESE, f"{p.confidence:4.0%}") for p in predictions]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    starts = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
     return [
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), f"(then {row[3]})"])
-        for row in rows
+        f"{start}  (then {p.runner_up} {p.runner_up_confidence:.0%})"
+        for start, p in zip(starts, predictions, strict=True)
     ]
 
 

@@ -1,9 +1,10 @@
 """skelfew-reproduce: a table of runs over seeds or splits, with intervals."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
@@ -264,14 +265,22 @@ def adopt_known(records: "Records", work: "Work", to_do: Doing) -> None:
 
 def run(request: "Request", to_do: Doing) -> int:
     """Run, print and write, as the options say; return the exit status."""
+    from skelfew.io.known import Known
+
+    if not to_do.show:
+        check_place(to_do.runs / "records.jsonl")
+    check_place(to_do.write)
+    asked = (repr(request), to_do.known, to_do.show, get_terminal_size().columns)
+    answers = Known(to_do.runs / "known", {"reproduce": asked})
+    if to_do.write is None and (answer := answers.answer()) is not None:
+        log(f"all of it is known and nothing has changed ({answers.path})")
+        say_json(answer["document"]) if to_do.as_json else say(answer["text"])
+        return int(answer["status"])
     from skelfew.reproduce.engine import Outcome, execute
     from skelfew.reproduce.everything import expanded
     from skelfew.reproduce.summary import summarise
     from skelfew.reproduce.text import summary_document, terminal
 
-    if not to_do.show:
-        check_place(to_do.runs / "records.jsonl")
-    check_place(to_do.write)
     records = records_of(to_do)
     work = expanded(request, known=to_do.show)
     adopt_known(records, work, to_do)
@@ -299,10 +308,8 @@ def run(request: "Request", to_do: Doing) -> int:
 
         for path in write_results(request, work, found, to_do.write):
             log(f"wrote {path}")
-    if to_do.as_json:
-        say_json(summary_document(request, work, summary))
-    else:
-        say(terminal(request.table, summary))
+    text, document = terminal(request.table, summary), summary_document(request, work, summary)
+    say_json(document) if to_do.as_json else say(text)
     if outcome.interrupted:
         log("interrupted; run the same command again to go on")
         return INTERRUPTED
@@ -315,7 +322,26 @@ def run(request: "Request", to_do: Doing) -> int:
     for record in {r["key"]: r for r in accidents}.values():
         log(f"failed: {', '.join(record['rows'])}, seed {record['seed']}: {record['error']}")
     mendable = [key for key in work.absent if not request.table.row(key).missing]
-    return PARTIAL if accidents or (mendable and not to_do.show) else 0
+    status = PARTIAL if accidents or (mendable and not to_do.show) else 0
+    if to_do.show or all(records.settled(unit.key) for unit in work.units):
+        answer = {"text": text, "document": document, "status": status}
+        answers.keep(answer, _files(request, records, to_do.known))
+    return status
+
+
+def _files(
+    request: "Request", records: "Records", published: Path | None
+) -> Iterator[Path | str | None]:
+    """Yield what is read for a table."""
+    from skelfew.data.protocols.files import list_protocols
+
+    yield from (records.path, published)
+    yield from published.glob("*.jsonl") if published else ()
+    yield from (f"manifests/{request.dataset}.csv", f"data/{request.dataset}.h5")
+    yield from ("manifests", "manifests/protocols")
+    yield from list_protocols().values()
+    for row in request.wanted():
+        yield from (*request.cache_places(row), request.init_place(row))
 
 
 def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:

@@ -32,6 +32,16 @@ def read_folder(
         SkelfewError: No such folder, no actions in it, an action without recordings, or a
             recording that cannot be used; named.
     """
+    return {
+        action: [clip for path in paths for clip in read_clips(path, layout, options, unsure)]
+        for action, paths in recordings_of(folder, note).items()
+    }
+
+
+def recordings_of(
+    folder: str | Path, note: Callable[[str], None] = lambda text: None
+) -> dict[str, list[Path]]:
+    """Return the recordings of each action, unread; raises and notes as ``read_folder``."""
     folder = Path(folder)
     if not folder.is_dir():
         raise SkelfewError(f"{folder}: no such folder of actions; {_SHAPE}")
@@ -49,16 +59,15 @@ def read_folder(
             f"{folder}: the actions {' and '.join(map(repr, alike[0]))} differ in case or spaces "
             "only; put their recordings into one folder"
         )
-    found: dict[str, list[Clip]] = {}
+    found: dict[str, list[Path]] = {}
     for action in actions:
         inside = _inside(action)
         for path in inside:
             if not is_recording(path):
                 note(f"{path}: left out, no recording (known are {', '.join(SUFFIXES)})")
-        paths = [path for path in inside if is_recording(path)]
-        if not paths:
+        found[action.name] = [path for path in inside if is_recording(path)]
+        if not found[action.name]:
             raise SkelfewError(f"{action}: no recording; {_SHAPE}")
-        found[action.name] = [c for p in paths for c in read_clips(p, layout, options, unsure)]
     return found
 
 

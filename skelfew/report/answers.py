@@ -7,11 +7,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
-from skelfew.data.protocols.protocol import load_protocol
 from skelfew.data.store import SkeletonStore
 from skelfew.draw import Scene, evenly, save_animation
+from skelfew.evaluation.document import EvaluationPlan, evaluate
 from skelfew.evaluation.subjects import run_subject
-from skelfew.fewshot import build_classifier
 from skelfew.runs.folder import Run
 
 POSES, HEIGHT, WIDTH, GAP, NAME = 5, 112, 74, 14, 236
@@ -28,29 +27,27 @@ class AnswerRow(NamedTuple):
 
 
 def rows(runs: list[Path]) -> tuple[list[AnswerRow], list[float], Manifest, SkeletonStore]:
-    """Return a row for each novel class, and the share of all queries that each run names."""
+    """Return a row for each novel class, and the share of all queries that each run names.
+
+    Both are those of skelfew-eval: the classifier is the run's own.
+    """
     subjects = [run_subject(Run.open(path), InputConfig()) for path in runs]
     manifest, store = subjects[0].manifest, subjects[0].store
-    protocol = load_protocol(subjects[0].protocol, manifest)
-    support = [protocol.exemplars(1)[c][0] for c in protocol.novel]
-    queries = list(protocol.queries(1))
-    answered, shares = [], []
-    for subject in subjects:
-        features = subject.features([*support, *queries])
-        s, q = features[: len(support)], features[len(support) :]
-        logits = build_classifier("cosine").scores(s[None], q[None], len(support)).logits[0]
-        answered.append([protocol.novel[i] for i in logits.argmax(dim=-1).tolist()])
-        hits = sum(c == manifest[i].class_id for c, i in zip(answered[-1], queries, strict=True))
-        shares.append(hits / len(queries))
+    scored = evaluate(subjects, EvaluationPlan({}, mode="exemplars"))
+    results = [row["results"][0] for row in scored["rows"]]
     found = []
-    for class_id, exemplar in zip(protocol.novel, support, strict=True):
+    for class_id, (exemplar, *_) in results[0]["exemplars"].items():
         # Somebody else before another camera, so that it is not the exemplar once more.
-        others = [i for i in queries if manifest[i].class_id == class_id]
+        by_answer = results[0]["answers"][class_id]
+        others = sorted(query for queries in by_answer.values() for query in queries)
         other = [i for i in others if manifest[i].view != manifest[exemplar].view]
         query = (other or others)[len(other or others) // 2]
-        answers = tuple(manifest.classes[s[queries.index(query)]] for s in answered)
-        found.append(AnswerRow(manifest.classes[class_id], exemplar, query, answers))
-    return found, shares, manifest, store
+        answers = tuple(
+            next(manifest.classes[int(c)] for c, queries in answers.items() if query in queries)
+            for answers in (result["answers"][class_id] for result in results)
+        )
+        found.append(AnswerRow(manifest.classes[int(class_id)], exemplar, query, answers))
+    return found, [row["micro"]["value"] for row in scored["rows"]], manifest, store
 
 
 def stage(store: SkeletonStore, sample: str) -> Scene:

@@ -10,11 +10,11 @@ from skelfew_extract.open_clip_door import open_clip
 from skelfew_extract.teachers import build_teacher, shape_of
 from skelfew_extract.teachers.actionclip import CLIP_MEAN, CLIP_STD, TEMPLATES, ActionCLIP
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, ActionVariant
-from skelfew_extract.weights import file_sha256
 from torch import Tensor
 from xclip_case import parameters
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import file_sha256
 
 TINY = ActionVariant(
     "actionclip-tiny",

@@ -13,7 +13,7 @@ from skelfew_extract.crop import CropSettings, clip_box, crop_and_resize
 from skelfew_extract.demoworld import ACTIONS, NOVEL, VALIDATION, generate, specs
 from skelfew_extract.demoworld.reader import DEFAULTS, Spec
 from skelfew_extract.teachers import build_teacher
-from skelfew_extract.weights import SHIPPED
+from skelfew_extract.weight_files import SHIPPED
 
 from skelfew.data.protocols.files import find_protocol, read_protocol
 

@@ -15,11 +15,11 @@ from skelfew_extract.cli import main
 from skelfew_extract.open_clip_door import open_clip
 from skelfew_extract.teachers import Precision, build_teacher, shape_of
 from skelfew_extract.teachers.frame_averaged import TEMPLATES
-from skelfew_extract.weights import file_sha256
 from stand_in_teachers import MODELS, write
 
 from skelfew.cache import TeacherCache
 from skelfew.errors import SkelfewError
+from skelfew.io.files import file_sha256
 
 CONFIG = {
     "model_cfg": {

@@ -8,9 +8,9 @@ import torch
 from skelfew_extract.open_clip_door import open_clip
 from skelfew_extract.teachers import build_text_teacher
 from skelfew_extract.teachers.xclip_teacher import build_xclip, save_teacher
-from skelfew_extract.weights import file_sha256
 
 from skelfew.errors import SkelfewError
+from skelfew.io.files import file_sha256
 
 TEXTS = ["Draw circle (counter clockwise)", "throw"]
 SMALL = "ViT-S-32-alt"  # the smallest text tower of open_clip

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from skelfew_extract import weights
+from skelfew_extract import weight_files, weights
 from skelfew_extract.teachers import build_teacher
 from skelfew_extract.teachers.variants import VARIANTS
 from skelfew_extract.teachers.xclip import XCLIP
@@ -449,7 +449,9 @@ def test_weights_are_found_where_the_error_says(
     assert build_teacher("xclip-demo").describe()["weights"] == "xclip-demo"
     official = tmp_path / "weights" / "k400_16_8.pth"
     official.touch()
-    assert weights.find_weights(VARIANTS["xclip-base-patch16"])[0] == Path("weights/k400_16_8.pth")
+    assert weight_files.find_weights(VARIANTS["xclip-base-patch16"])[0] == Path(
+        "weights/k400_16_8.pth"
+    )
     with pytest.raises(SkelfewError, match="weights/nothing: no such file"):
         build_teacher("xclip-demo", weights="weights/nothing")
 
@@ -458,7 +460,7 @@ def test_offline_hub_is_one_line(tmp_path: Path) -> None:
     """A hub that cannot be reached is reported at once, with the way out."""
     code = (
         "from skelfew_extract.teachers.variants import VARIANTS\n"
-        "from skelfew_extract.weights import find_weights\n"
+        "from skelfew_extract.weight_files import find_weights\n"
         "from skelfew.errors import SkelfewError\n"
         "variant = VARIANTS['xclip-base-patch16']\n"
         "try: find_weights(variant, 'microsoft/xclip-base-patch16')\n"
@@ -491,6 +493,6 @@ def test_hub_cache_serves_without_a_network(
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    path, source = weights.find_weights(DEMO, "microsoft/xclip-demo")
+    path, source = weight_files.find_weights(DEMO, "microsoft/xclip-demo")
     assert source == "microsoft/xclip-demo"
     assert same(load(path), state)

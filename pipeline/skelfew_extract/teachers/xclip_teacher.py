@@ -18,9 +18,9 @@ from skelfew_extract.teachers.clips import check_precision, parts_of
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip import XCLIP, wrong_activations
 from skelfew_extract.text import TEMPLATE, CompactVocabulary, tokenize
+from skelfew_extract.weight_files import find_weights
 from skelfew_extract.weights import (
     Checkpoint,
-    find_weights,
     load_strictly,
     open_checkpoint,
     state_sha256,
