@@ -149,7 +149,7 @@ def read_clip(
 def _read(path: Path, layout: Layout, options: Options, unsure: int | None) -> Iterator[Clip]:
     name, lower = str(path), path.name.lower()
     if lower.endswith((".pkl", ".pickle")):
-        yield from _pyskl(path)
+        yield from _pyskl(path, options)
     elif lower.endswith(VIDEO_SUFFIXES):
         yield _video(path, options, unsure)
     elif lower.endswith(".npz") and _holds_samples(path):
@@ -179,7 +179,7 @@ def _video(path: Path, options: Options, unsure: int | None) -> Clip:
     return Clip(str(path), joints.positions, layout, coordinates, notes, fps or None, joints.pixels)
 
 
-def _pyskl(path: Path) -> Iterator[Clip]:
+def _pyskl(path: Path, options: Options) -> Iterator[Clip]:
     from skelfew.data.readers import pyskl
 
     raw = RawFolder(path.resolve().parent)
@@ -189,7 +189,8 @@ def _pyskl(path: Path) -> Iterator[Clip]:
         if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4:
             raise SkelfewError("its first annotation has no keypoint array")
         reader = pyskl.form(pyskl.READER, annotation, "auto")
-        for item in pyskl.read(raw, path.name, pyskl.READER.defaults):
+        chosen = {**pyskl.READER.defaults, "min_confidence": options["min_confidence"]}
+        for item in pyskl.read(raw, path.name, chosen):
             yield _several(path, item, load_layout(reader.layout), reader.coordinates, len(found))
 
 

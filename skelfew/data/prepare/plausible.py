@@ -112,7 +112,7 @@ class Survey:
         rest[known] = (np.ptp(points[:, known], axis=0) <= _STANDS * size).all(axis=-1)
         # Joints that are given from one of them in each frame leave that one at the origin.
         origin = np.flatnonzero(known & ~points.any(axis=(0, 2)))
-        if len(origin) == 1 and not rest.all():
+        if len(origin) == 1 and known.sum() > 1 and not rest.all():
             others = np.delete(points[:1], origin, axis=1)
             far = np.linalg.norm(np.nanmean(others, axis=(0, 1)))
             rest[origin] = far > np.nanmax(_extent(others), initial=0)
@@ -181,7 +181,7 @@ class Survey:
             found.append("all coordinates lie between 0 and 1: shares of a picture, not metres")
         elif 2 * self._boxed > len(sizes):
             found.append("each axis of each recording fills a box: looks like scaled coordinates")
-        thick = np.nanmedian([np.nanmedian(np.ptp(k, axis=1), axis=0) for k in self._looks], axis=0)
+        thick = np.nanmedian([np.nanmedian(np.nanmax(k, axis=1) - np.nanmin(k, axis=1), axis=0) for k in self._looks], axis=0)
         if (flat := np.flatnonzero(thick < _FLAT * typical)).size:
             found.append(
                 f"bodies have no extent along {'xyz'[flat[0]]}: looks like 2D joints, or an axis "

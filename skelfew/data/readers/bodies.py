@@ -166,14 +166,30 @@ def most_seen(positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.sort(order[:MOST_BODIES]), notes
 
 
+def least_confidence(options: Mapping[str, object]) -> float | None:
+    """Return the confidence from which on a joint was found; None for the source's own."""
+    text = str(options["min_confidence"])
+    if text == "auto":
+        return None
+    try:
+        least = float(text)
+    except ValueError:
+        least = -1.0
+    if not 0 <= least < np.inf:
+        raise SkelfewError(f"--option min_confidence={text}: expected auto or a number from 0")
+    return least
+
+
 def turned_up(positions: np.ndarray, coordinates: int, up: str) -> np.ndarray:
     """Return joints (..., C) turned, not mirrored, so that the axis ``up`` (of ``UPS``) is y.
 
     Raises:
-        SkelfewError: 2D joints, unless ``up`` is y.
+        SkelfewError: Another axis, or 2D joints, unless ``up`` is y.
     """
     if up == "y":
         return positions
+    if up not in UPS:
+        raise SkelfewError(f"--option up={up}: expected {', '.join(UPS)}")
     if coordinates == 2:
         raise SkelfewError(f"--option up={up} is for x, y, z; pictures are turned with their joints")
     turned = positions.copy()

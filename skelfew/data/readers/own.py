@@ -16,7 +16,9 @@ from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.arrays import ORDERS, coordinates_of, read_csv, read_npy, read_npz
-from skelfew.data.readers.bodies import UPS, fill_missing, most_seen, turned_up, two_bodies
+from skelfew.data.readers.bodies import (
+    UPS, fill_missing, least_confidence, most_seen, turned_up, two_bodies,
+)  # fmt: skip
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.mediapipe import from_mediapipe
 from skelfew.data.readers.own_table import BadRow, ListedClip, read_table
@@ -80,7 +82,7 @@ def check_options(options: Options) -> None:
     for key, choices in _CHOICES.items():
         if options[key] not in choices:
             raise SkelfewError(f"--option {key}={options[key]}: expected {', '.join(choices)}")
-    _least(options)
+    least_confidence(options)
     _video_step(options)
 
 
@@ -212,7 +214,7 @@ def load(path: Path, layout: Layout, options: Options, unsure: int | None = None
         return _keypoints(path, layout, options)
     positions, given = _array(path, layout, str(options["order"]))
     asked, notes = str(options["coordinates"]), tuple[str, ...]()
-    least = _least(options)
+    least = least_confidence(options)
     if layout.name == "mediapipe-33":
         positions, coordinates, notes = from_mediapipe(positions, asked)
         least = 0.5 if least is None else least
@@ -272,25 +274,11 @@ def _known(positions: np.ndarray, name: str, layout: Layout, options: Options) -
     return Loaded(positions, missing, 3, notes=notes)
 
 
-def _least(options: Options) -> float | None:
-    """Return the confidence from which on a joint was found; None for the source's own."""
-    text = str(options["min_confidence"])
-    if text == "auto":
-        return None
-    try:
-        least = float(text)
-    except ValueError:
-        least = -1.0
-    if not 0 <= least < np.inf:
-        raise SkelfewError(f"--option min_confidence={text}: expected auto or a number from 0")
-    return least
-
-
 def _keypoints(path: Path, layout: Layout, options: Options) -> Loaded:
     if options["coordinates"] == "3":
         raise SkelfewError("keypoints in JSON are x, y, confidence; not for coordinates=3")
     reader = read_folder if path.is_dir() else read_file
-    frames = reader(path, len(layout), _least(options))
+    frames = reader(path, len(layout), least_confidence(options))
     positions, notes = two_bodies(frames.people)
     notes = frames.notes + notes
     return Loaded(positions, positions[..., 2] <= 0, 2, frames.step, notes, frames.first)

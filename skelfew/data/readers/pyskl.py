@@ -18,7 +18,7 @@ from skelfew.data.facts import name_of, names_from
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
-from skelfew.data.readers.bodies import most_seen
+from skelfew.data.readers.bodies import least_confidence, most_seen
 from skelfew.data.readers.ntu import name_fields, preprocessing
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
@@ -31,6 +31,7 @@ _LAYOUTS = {(17, 2): "coco", (18, 2): "openpose-18", (25, 3): "kinect-v2", (20, 
 def sources(raw: RawFolder, options: Options) -> list[str]:
     """List the pickles."""
     names_from(str(options["names"]), "")
+    least_confidence(options)
     return raw.names("*.pkl", "*.pickle")
 
 
@@ -82,12 +83,13 @@ def annotations(raw: RawFolder, source: str) -> list[Any]:
 
 def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | Dropped]:
     """Read all annotations of a file."""
+    names, least = str(options["names"]), least_confidence(options)
     for number, annotation in enumerate(annotations(raw, source)):
         name = f"{stem(source)}:{number}"
         if isinstance(annotation, dict) and isinstance(annotation.get("frame_dir"), str):
             name = _identity(annotation["frame_dir"]) or name
         try:
-            yield _recording(raw, name, annotation, str(options["names"]))
+            yield _recording(raw, name, annotation, names, least or 0)
         except SkelfewError as error:
             yield Dropped(name, source, str(error))
 
@@ -100,7 +102,9 @@ def _identity(frame_dir: str) -> str:
     return parts[-1] if parts and name_fields(parts[-1]) else "/".join(parts)
 
 
-def _recording(raw: RawFolder, name: str, annotation: object, names: str) -> Recording:
+def _recording(
+    raw: RawFolder, name: str, annotation: object, names: str, least: float
+) -> Recording:
     if not isinstance(annotation, dict):
         raise SkelfewError(f"an annotation is a {type(annotation).__name__}, expected a dict")
     label, keypoint = annotation.get("label"), annotation.get("keypoint")
@@ -125,6 +129,7 @@ def _recording(raw: RawFolder, name: str, annotation: object, names: str) -> Rec
                 f"{positions.shape[:3]}"
             )
         positions = np.concatenate([positions, score[..., None].astype(np.float32)], axis=-1)
+        positions[(score <= 0) | (score < least)] = 0
     kept, notes = most_seen(positions)
     positions = positions[kept]
     fields = name_fields(name)
@@ -172,6 +177,6 @@ READER = Reader(
     layout="coco",
     sources=sources,
     read=read,
-    defaults={"layout": "auto", "names": "auto"},
+    defaults={"layout": "auto", "names": "auto", "min_confidence": "auto"},
     detect=detect,
 )

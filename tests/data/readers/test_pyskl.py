@@ -48,6 +48,17 @@ def run(folder: Path, content: object, protocol: int = 4, **options: str) -> Pre
     return prepare("pyskl", RawFolder(raw), outputs, {**READER.defaults, **options})
 
 
+@pytest.mark.parametrize(("least", "lost"), [("auto", 1), ("0.3", 2)])
+def test_joints_of_low_confidence(tmp_path: Path, least: str, lost: int) -> None:
+    annotation = flat(1)
+    annotation["keypoint_score"][...] = 0.9
+    annotation["keypoint_score"][0, 2, :2] = 0, 0.2
+    with SkeletonStore(run(tmp_path, [annotation], min_confidence=least).outputs.store) as store:
+        skeleton = store[NTU.format(1)]
+    assert (~skeleton.positions.any(axis=-1)).sum() == lost
+    assert np.isnan(skeleton.pixels).all(axis=-1).sum() == lost
+
+
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_2d(tmp_path: Path, protocol: int) -> None:
     annotations = [flat(1), flat(2, bodies=2)]
