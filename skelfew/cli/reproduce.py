@@ -172,6 +172,15 @@ class Doing:
     known: Path | None
     as_json: bool
 
+    def command(self, plan: "Document") -> str:
+        """Return the command that runs the table of a plan in this way."""
+        parts = ["skelfew-reproduce", plan["table"], "--dataset", plan["dataset"], "--budget",
+                 plan["budget"]]  # fmt: skip
+        parts += ["--rows", ",".join(plan["asked"])] if plan["asked"] else []
+        parts += ["--device", ",".join(self.devices)] if self.devices != ("auto",) else []
+        parts += ["--jobs", str(self.jobs)] if self.jobs > len(self.devices) else []
+        return " ".join(parts)
+
 
 def request_of(name: str, dataset: str | None, budget: str | None, given: "Document") -> "Request":
     """Return the request of a table and a data set."""
@@ -192,13 +201,16 @@ def request_of(name: str, dataset: str | None, budget: str | None, given: "Docum
 
 def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
     """Run tables one after the other; what is not prepared is named and left out."""
-    from skelfew.reproduce.everything import here
+    from skelfew.reproduce.everything import describe_all, here, plan_all
     from skelfew.reproduce.outline import SIZES
 
+    if not to_do.show:
+        document = plan_all(requests, records_of(to_do), to_do.runs, to_do.jobs)
+        log(describe_all(document, to_do.command))
     status = 0
     for number, request in enumerate(requests, 1):
         log(f"step {number} of {len(requests)}: {request.name} on {request.dataset}")
-        if not here(request):
+        if not (here(request) or to_do.show):
             log(f"left out: no manifests/{request.dataset}.csv; make it with: "
                 f"{SIZES[request.dataset].prepare}")  # fmt: skip
             status = PARTIAL
@@ -230,15 +242,7 @@ def plan_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
     records = records_of(to_do)
     document = plan_all(requests, records, to_do.runs, to_do.jobs)
 
-    def command(plan: "Document") -> str:
-        parts = ["skelfew-reproduce", plan["table"], "--dataset", plan["dataset"], "--budget",
-                 plan["budget"]]  # fmt: skip
-        parts += ["--rows", ",".join(plan["asked"])] if plan["asked"] else []
-        parts += ["--device", ",".join(to_do.devices)] if to_do.devices != ("auto",) else []
-        parts += ["--jobs", str(to_do.jobs)] if to_do.jobs > len(to_do.devices) else []
-        return " ".join(parts)
-
-    say_json(document) if to_do.as_json else say(describe_all(document, command))
+    say_json(document) if to_do.as_json else say(describe_all(document, to_do.command))
     return 0
 
 

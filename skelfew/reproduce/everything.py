@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 from skelfew.io.paths import below
 from skelfew.reproduce.engine import duration
@@ -34,10 +35,19 @@ def paper_rows(table: Table, dataset: str) -> tuple[str, ...]:
 
 
 def expanded(request: Request, known: bool) -> Work:
-    """Return what a request comes to; an outline for a data set of ``known`` size not prepared."""
-    if known and request.dataset in SIZES and request.classes == "novel" and not here(request):
+    """Return what a request comes to; an outline for a data set of ``known`` size not prepared.
+
+    Raises:
+        SkelfewError: The data set is not prepared; the message has the command that prepares it.
+    """
+    if request.dataset not in SIZES or here(request):
+        return expand(request)
+    if known and request.classes == "novel":
         return outline(request)
-    return expand(request)
+    raise SkelfewError(
+        f"no manifests/{request.dataset}.csv in {Path.cwd()}; make it with: "
+        f"{SIZES[request.dataset].prepare}"
+    )
 
 
 def here(request: Request) -> bool:

@@ -141,13 +141,20 @@ def test_all_is_every_number_of_the_paper_in_order(
     assert costs["XI"] == 0 < costs["X"]
 
 
-def test_all_leaves_out_what_is_not_prepared(
+def test_all_says_what_runs_and_leaves_out_what_is_not_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(planning, "seconds_a_clip", lambda unit: 0.5)
     result = CliRunner().invoke(main, ["all", "--dataset", "nw-ucla"])
     assert result.exit_code == 3 and "step 1 of 1: V on nw-ucla" in result.stderr
-    assert "make it with: skelfew-prepare nw-ucla --raw PATH" in result.stderr
+    prepare = "make it with: skelfew-prepare nw-ucla --raw PATH"
+    assert prepare in result.stderr and "1  V      nw-ucla" in result.stderr
+    assert "--budget paper --rows protonet,feat," in result.stderr
+    alone = CliRunner().invoke(main, ["V", "--dataset", "nw-ucla"])
+    assert alone.exit_code == 1 and prepare in alone.stderr
+    shown = CliRunner().invoke(main, ["V", "--dataset", "nw-ucla", "--show"])
+    assert shown.exit_code == 0 and "82.1" in shown.stdout and "not run yet" in shown.stdout
     result = CliRunner().invoke(main, ["all", "--dataset", "demo"])
     assert result.exit_code == 2 and "no table of the paper is on demo" in result.stderr
 

@@ -17,6 +17,7 @@ from skelfew.config import TrainConfig, override
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.statistics import student_interval, student_quantile
 from skelfew.reproduce.document import write_results
+from skelfew.reproduce.engine import execute
 from skelfew.reproduce.expand import expand
 from skelfew.reproduce.plan import plan_document
 from skelfew.reproduce.published import adopt
@@ -122,6 +123,13 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     (world / "docs" / "results" / "bad.jsonl").write_text("[1]\n")
     with pytest.raises(SkelfewError, match=r"bad\.jsonl: line 1 is no published unit"):
         adopt(elsewhere, work.units, page.with_suffix(""))
+
+
+def test_several_devices_take_units_in_turn(world: Path) -> None:
+    work, records = expand(request(world, rows=("episodic",), count=2)), Records(world / "runs")
+    execute(work.units, records, world / "runs" / "small", jobs=2, devices=("cpu", "cpu:0"))
+    assert {r["machine"]["device"] for r in records.all()} == {"cpu", "cpu:0"}
+    assert all(records.settled(unit.key) for unit in work.units), "the device is no part of a key"
 
 
 def test_validation_mode_never_scores_novel_classes(world: Path) -> None:
