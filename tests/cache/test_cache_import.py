@@ -102,6 +102,11 @@ def test_npy_with_a_list_of_ids(tmp_path: Path, manifest: Manifest) -> None:
         ({"text": features(3)[:, 0, 0], "ids": np.array(ids(3))}, [], "shape \\(3,\\); expected"),
         ({"text": features(3), "ids": np.arange(3.0)}, [], "are no text"),
         ({"text": np.full((2, 3), np.nan), "ids": np.array(ids(2))}, [], "f_t of sample_00000 is"),
+        (
+            {"text": np.full((2, 3), 1e6), "ids": np.array(ids(2))},
+            [],
+            "f_t of sample_00000 is too large for float16 .*--store-dtype float32",
+        ),
         ({"text": features(3), "video": features(2), "ids": np.array(ids(3))}, [], "f_v has shape"),
         ({"text": features(3), "class_text": np.eye(3), "ids": np.array(ids(3))}, [], r"\(2, 6\)"),
         ({"text": features(1), "ids": np.array(["other"])}, [], "only the cache has other"),

@@ -126,7 +126,7 @@ def import_features(
             with writer:
                 for start, f_v, f_t in _rows(video, text):
                     rows = goals[start : start + len(f_t)]
-                    _check_finite(source, ids[start : start + len(f_t)], f_v, f_t)
+                    _check_finite(source, ids[start : start + len(f_t)], f_v, f_t, dtype)
                     order = np.argsort(rows)
                     values = (None if f_v is None else f_v[order], f_t[order])
                     writer.write(rows[order], *values, np.full(len(rows), DONE, np.uint8))
@@ -246,15 +246,19 @@ def _three(block: np.ndarray) -> np.ndarray:
 
 
 def _check_finite(
-    source: Source, ids: Sequence[str], f_v: np.ndarray | None, f_t: np.ndarray
+    source: Source, ids: Sequence[str], f_v: np.ndarray | None, f_t: np.ndarray, dtype: str
 ) -> None:
     for name, values in (("f_v", f_v), ("f_t", f_t)):
         if values is None:
             continue
-        finite = np.isfinite(values).all(axis=(1, 2))
-        if not finite.all():
-            bad = ids[int(np.flatnonzero(~finite)[0])]
+        with np.errstate(over="ignore"):
+            kept = np.isfinite(values.astype(dtype)).all(axis=(1, 2))
+        if not kept.all():
+            bad = int(np.flatnonzero(~kept)[0])
+            way = "leave these samples out of the file, they stay pending then"
+            what = "not finite"
+            if np.isfinite(values[bad]).all():
+                what, way = f"too large for {dtype}", "--store-dtype float32 holds it"
             raise CacheError(
-                f"{source.path}: {name} of {bad} is not finite ({int((~finite).sum())} rows); "
-                "leave these samples out of the file, they stay pending then"
+                f"{source.path}: {name} of {ids[bad]} is {what} ({int((~kept).sum())} rows); {way}"
             )
