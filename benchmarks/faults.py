@@ -5,7 +5,7 @@ the error names) ends in the content of an undisturbed run. The commands are the
 of the demo world with its trained teacher; they and their decoders are forks of processes that have
 imported everything, which spares each of them twelve seconds.
 
-Usage: OMP_NUM_THREADS=1 python benchmarks/faults.py [--kills 200] [--work DIR] [--json]
+Usage: OMP_NUM_THREADS=1 python benchmarks/faults.py [--kills 200] [--training 40] [--work DIR]
 With --work, faults that an earlier run has tried count; Ctrl-C prints the table of those so far.
 """
 
@@ -216,7 +216,12 @@ def trials(arguments: argparse.Namespace) -> list[tuple[str, int, Any, Any]]:
         ("extraction: decoding process killed", few, decoder_killed, Extractions),
         ("extraction: decoder hangs", min(few, 5), decoder_hangs, Extractions),
         ("cache: bit flipped or chunk cut, --repair", few, damage, Extractions),
-        ("training: SIGKILL, --resume", few, training_stopped(signal.SIGKILL), Trainings),
+        (
+            "training: SIGKILL, --resume",
+            arguments.training,
+            training_stopped(signal.SIGKILL),
+            Trainings,
+        ),
         ("training: SIGTERM, --resume", few, training_stopped(signal.SIGTERM), Trainings),
         ("training: NaN or overflow", min(few, 10), broken_numbers, Trainings),
     ]
@@ -253,6 +258,7 @@ def try_all(arguments: argparse.Namespace, folder: Path, faults: list[Fault]) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
     parser.add_argument("--kills", type=int, default=200, help="of an extraction")
+    parser.add_argument("--training", type=int, default=40, help="kills of a training")
     parser.add_argument("--others", type=int, default=20, help="of every other kind, at most")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -23,6 +23,7 @@ def targets() -> dict[str, Target]:
     """Return all targets by name."""
     import cache_targets
     import data_targets
+    import harm_targets
     import head_targets
     import train_targets
 
@@ -31,6 +32,7 @@ def targets() -> dict[str, Target]:
         *data_targets.TARGETS,
         *train_targets.TARGETS,
         *head_targets.TARGETS,
+        *harm_targets.TARGETS,
     ]
     return {target.name: target for target in found}
 

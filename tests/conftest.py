@@ -1,11 +1,18 @@
 """Fixtures that several rooms use."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
+
+# What commands remember goes to a folder of this test run; fonts are not collected anew for it.
+os.environ.setdefault("MPLCONFIGDIR", str(Path("~/.cache/matplotlib").expanduser()))
+_CACHE = tempfile.TemporaryDirectory(prefix="skelfew-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 @pytest.fixture(scope="session")

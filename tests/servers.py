@@ -30,6 +30,14 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
             for _ in range(1 << 12):  # 256 MiB
                 self.wfile.write(bytes(1 << 16))
             return
+        if "short" in self.path or "long" in self.path:  # a body of another length than it says
+            body = Path(self.translate_path("/c.zarr.zip")).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body) + 100 * ("short" in self.path)))
+            self.end_headers()
+            self.wfile.write(body + b"x" * 100 * ("long" in self.path))
+            self.close_connection = True
+            return
         if "slow" in self.path:  # ten bytes a second
             self.send_response(200)
             self.end_headers()

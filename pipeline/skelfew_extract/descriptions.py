@@ -8,7 +8,16 @@ from pathlib import Path
 from skelfew.data.facts import description_files
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
-from skelfew.io.files import brief, check_file, file_sha256, parse_json, read_text, shown
+from skelfew.io.budget import check_table
+from skelfew.io.files import (
+    brief,
+    check_file,
+    duplicates,
+    file_sha256,
+    parse_json,
+    read_text,
+    shown,
+)
 
 _FORMS = (
     'a JSON object of class names or class numbers to sentences, or CSV with the columns "label" '
@@ -97,16 +106,15 @@ def _read_json(path: Path) -> Iterable[tuple[str, str]]:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [key for key, _ in pairs]
-        raise ValueError(f"{next(k for k in names if names.count(k) > 1)!r} is there twice")
-    return found
+    if twice := duplicates(key for key, _ in pairs):
+        raise ValueError(f"{shown(twice[0])} is there twice")
+    return dict(pairs)
 
 
 def _read_csv(path: Path) -> Iterable[tuple[str, str]]:
     try:
         check_file(path)
+        check_table(path, SkelfewError)
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:

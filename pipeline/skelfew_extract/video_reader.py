@@ -192,7 +192,7 @@ def _of_folder(folder: Path) -> Mapping[str, list[ListedClip]]:
             "two ways; put their videos into one"
         )
     ids = {name: "-".join(PurePosixPath(name).with_suffix("").parts) for name in names}
-    often = Counter(ids.values())
+    often, number = Counter(ids.values()), {label: i + 1 for i, label in enumerate(labels)}
     return {
         name: [
             _row(
@@ -200,7 +200,7 @@ def _of_folder(folder: Path) -> Mapping[str, list[ListedClip]]:
                 # clip.mp4 beside clip.mov: the suffix tells them apart
                 ids[name] if often[ids[name]] == 1 else "-".join(PurePosixPath(name).parts),
                 label := name.split("/", 1)[0],
-                labels.index(label) + 1,
+                number[label],
             )
         ]
         for name in names

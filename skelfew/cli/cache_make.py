@@ -122,13 +122,12 @@ def class_mean_command(
 
 def _ids(path: Path) -> list[str]:
     from skelfew.errors import SkelfewError
-    from skelfew.io.files import read_text
+    from skelfew.io.files import read_lines
 
     try:
-        lines = read_text(path).splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_lines(path)
+    except (OSError, ValueError) as error:
         raise SkelfewError(f"{path}: not a readable list of sample IDs ({error})") from None
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _numbers(text: str) -> list[int]:

@@ -82,6 +82,24 @@ def console(**options: Any) -> "Console":
     return Plain(markup=False, emoji=False, highlight=False, **options)
 
 
+def trusting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that opens runs ``--trust-run``."""
+
+    def trust(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+        if value:
+            from skelfew.runs.recorded import trust_runs
+
+            trust_runs()
+
+    return click.option(
+        "--trust-run",
+        is_flag=True,
+        expose_value=False,
+        callback=trust,
+        help="Open all files and addresses that a run of somebody else names.",
+    )(function)
+
+
 version_option = click.version_option(
     None, "--version", package_name="skelfew", message="skelfew %(version)s"
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, PATH, data_sets, guarded, log, offering, say_json
+from skelfew.cli.common import CONTEXT, PATH, data_sets, guarded, log, offering, say_json, trusting
 from skelfew.fewshot import POOLED, scored_by
 from skelfew.io.files import Document
 
@@ -147,6 +147,7 @@ def option(*names: str, **attributes: Any) -> Any:
 @option("--out", metavar="FILE", type=PATH, help="Write the JSON here too.")
 @click.option("--verbose", "-v", is_flag=True, help="Add classes, confusions and all exemplars.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@trusting
 @guarded
 def main(
     runs: tuple[Path, ...],

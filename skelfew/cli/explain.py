@@ -17,6 +17,7 @@ from skelfew.cli.common import (
     log,
     say,
     say_json,
+    trusting,
 )
 from skelfew.fewshot import scored_by
 
@@ -91,6 +92,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
 @click.option("--threads", type=click.IntRange(1), help="Processor threads.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@trusting
 @guarded
 def main(
     sample_ids: tuple[str, ...],
@@ -170,7 +172,7 @@ def main(
                 manifest=manifest or there.manifest,
                 store=store or there.store,
             )
-        subject = run_subject(run, given, device)
+        subject = run_subject(run, given, device, protocol)
         for name in dict.fromkeys(classifiers) or (None,):
             methods.append(
                 find_method(subject, name, settings, shots, sample_ids, protocol, split, seed)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_json
+from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_json, trusting
 
 
 @click.command(context_settings=CONTEXT)
@@ -27,6 +27,7 @@ from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_j
 @click.option("--embed", is_flag=True, help="Compute the embeddings for a map on the page.")
 @click.option("--manifest", metavar="CSV", type=FILE, help="Manifest, if it moved since.")
 @click.option("--store", metavar="H5", type=FILE, help="Skeleton store, if it moved since.")
+@trusting
 @guarded
 def main(
     runs: tuple[Path, ...],

@@ -16,6 +16,7 @@ from skelfew.cli.common import (
     offering,
     say,
     say_json,
+    trusting,
 )
 from skelfew.config import (
     PRESETS,
@@ -92,6 +93,7 @@ _OPTIONS: dict[str, dict[str, str]] = {
         "settings": "",
         "config_file": "",
         "tracker": "",
+        "trust_run": "",
         "device": "device",
         "threads": "threads",
         "precision": "precision",
@@ -250,6 +252,7 @@ def option(flag: str, **attributes: Any) -> Any:
 @option("--precision", help="[float32]")
 @option("--compile/--no-compile", help="Compile the encoder: slow to start, for GPUs [not].")
 @click.option("--json", is_flag=True, help="Print one JSON document about the finished run.")
+@trusting
 @guarded
 def main(
     preset: str | None,

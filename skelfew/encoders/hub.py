@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from skelfew.encoders.checkpoints import WeightsError, load_encoder, read_metadata
 from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.io.clean import printable
+from skelfew.io.clean import markdown
 from skelfew.io.files import brief
 from skelfew.runs.folder import ENCODER
 
@@ -77,10 +77,8 @@ class PretrainedEncoder(ModelHubMixin, library_name="skelfew"):
             "teacher": teacher.get("name") if isinstance(teacher, dict) else teacher,
             "skelfew": about.get("skelfew"),
         }
-        table = "\n".join(
-            f"| {k} | {printable(v).replace('|', chr(92) + '|')} |" for k, v in rows.items() if v
-        )
-        return ModelCard(_CARD.format(name=printable(config["name"]), table=table))
+        table = "\n".join(f"| {k} | {markdown(v)} |" for k, v in rows.items() if v)
+        return ModelCard(_CARD.format(name=markdown(config["name"]), table=table))
 
     def _save_pretrained(self, save_directory: Path) -> None:
         shutil.copyfile(self.path, save_directory / ENCODER)

@@ -204,7 +204,7 @@ def evaluate_runs(
 
 def protocols_of(subject: Subject, plan: EvaluationPlan) -> list[Protocol]:
     """Return the protocol of a subject, one entry a split, after checking what it has seen."""
-    name = plan.protocol or subject.protocol
+    name = plan.protocol or subject.own_protocol
     manifest = subject.manifest
     first = load_protocol(name, manifest)
     splits: list[str | None]

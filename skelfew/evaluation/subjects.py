@@ -1,7 +1,7 @@
 """Sources of features to evaluate: the encoder of a run, an encoder file, or raw skeletons."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -31,6 +31,7 @@ from skelfew.fewshot.trained import bind
 from skelfew.io.files import Document, file_sha256
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import find_inputs
+from skelfew.runs.recorded import checked
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class Subject:
     pipeline: Pipeline | None = None
     classifier: str = "cosine"
     rule: Classifier | None = None
+
+    @property
+    def own_protocol(self) -> str | None:
+        """The protocol it was trained with; RunError if it is a file that may not be opened."""
+        where = Path(self.about.get("run") or self.name)
+        return checked(self.protocol, where, "the protocol", "name it with --protocol")
 
 
 def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") -> Subject:
@@ -113,12 +120,25 @@ def run_subject(
 ) -> Subject:
     """The encoder of a finished run, on the data set of the run unless another is given."""
     run.check_finished()
-    recorded = run.config().inputs
-    manifest, store = find_data(given, recorded, protocol or own_protocol(run, given))
+    manifest, store = find_data(given, run.config().inputs, protocol or own_protocol(run, given))
     cache = read_json(run.path / "inputs.json").get("cache")
     subject = encoder_subject(run.encoder, manifest, store, device, run.path / "features")
     about = {**subject.about, "run": str(run.path), "cache": cache}
-    return Subject(**{**vars(subject), "name": run.name, "about": about})
+    notes = (*subject.notes, *unopened(run, given))
+    return replace(subject, name=run.name, about=about, notes=notes)
+
+
+def unopened(run: Run, given: InputConfig) -> list[str]:
+    """Return a note for each data file that a run names and that was looked for elsewhere."""
+    if given.dataset or given.manifest or given.store:
+        return []
+    named, used = run.recorded().inputs, run.config().inputs
+    return [
+        f"{run.path} names {getattr(named, key)}, which is not opened unasked (--{key}, or "
+        f"--trust-run): the {key} was looked for by the name of the data set"
+        for key in ("manifest", "store")
+        if getattr(named, key) != getattr(used, key)
+    ]
 
 
 def ensemble_subject(
@@ -176,8 +196,8 @@ def own_protocol(run: Run, given: InputConfig) -> str | None:
     """The protocol of the run, unless it is evaluated on other data."""
     if given.dataset or given.manifest or given.store:
         return None
-    about = read_metadata(run.encoder)
-    return about.get("protocol")
+    recorded = read_metadata(run.encoder).get("protocol")
+    return checked(recorded, run.path, "the protocol", "name it with --protocol")
 
 
 def encoder_subject(

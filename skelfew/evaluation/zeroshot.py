@@ -20,10 +20,11 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import TEACHER
-from skelfew.evaluation.subjects import Subject, encoder_subject, find_data, own_protocol
+from skelfew.evaluation.subjects import Subject, encoder_subject, find_data, own_protocol, unopened
 from skelfew.io.files import Document
 from skelfew.runs.folder import Run, read_json
 from skelfew.runs.inputs import open_caches
+from skelfew.runs.recorded import checked
 from skelfew.training.stages.bridge import Bridge, bridge_path, load_bridge
 
 
@@ -48,13 +49,12 @@ def text_subject(
         SkelfewError: The run has no bridge, or no cache has class texts of its teacher.
     """
     stage = _stage(run)
-    recorded = run.config().inputs
-    manifest, store = find_data(given, recorded, protocol or own_protocol(run, given))
+    manifest, store = find_data(given, run.config().inputs, protocol or own_protocol(run, given))
     bridge = load_bridge(bridge_path(run.path, stage))
     encoder = run.path / f"encoder.{stage}.safetensors"
     subject = encoder_subject(encoder, manifest, store, device, run.path / "features")
     where, known = _class_texts(run, bridge, texts, manifest)
-    notes, metadata = list(subject.notes), subject.about["metadata"]
+    notes, metadata = [*subject.notes, *unopened(run, given)], subject.about["metadata"]
     if metadata.get("teacher") is None:  # the encoder learned from labels, the map from texts
         metadata = {**metadata, "teacher": bridge.about["teacher"]}
         if (bridge.about["teacher"] or {}).get("trained") is False:
@@ -170,7 +170,7 @@ def _class_texts(
 ) -> tuple[Path, dict[int, np.ndarray]]:
     """Return the cache that is read, and the text of every class as the bridge takes it."""
     recorded = run.config().inputs
-    place = texts or recorded.cache
+    place = texts or checked(run.recorded().inputs.cache, run.path, "inputs.cache", "--texts CACHE")
     if place is None or (texts is None and not Path(place).exists()):
         raise SkelfewError(
             f"{run.path}: its teacher cache is gone ({place}); say with --texts where it is, or "

@@ -24,12 +24,14 @@ COUNTS: dict[str, tuple[int, int]] = {
     "frames of a chunk": (10_000, 1 << 12),
     "chunks of an array": (20_000, 1 << 11),
     "columns": (10_000, 1 << 14),
-    "rows": (150_000, 112),
+    "rows": (900_000, 1 << 10),
     "tensors": (20_000, 1 << 16),
     "groups and arrays": (10_000, 1 << 16),
     "instructions of a pickle": (1_000_000, 1 << 4),
 }
-_OBJECT, _LIST, _VALUE, _ROW = 240, 72, 40, 400  # bytes of a JSON object, list, value; of a sample
+_OBJECT, _LIST, _VALUE = 240, 72, 40  # bytes of a JSON object, list, value
+_ROW, _CELL = 400, 24  # bytes of a row of a table, and more for each column
+_SMALL, _SHORT_ROW = 64 << 20, 16
 _HEADER = 1 << 24  # bytes of the header of a safetensors file
 _T = TypeVar("_T")
 
@@ -126,13 +128,15 @@ def check_json(text: str | bytes) -> None:
 
 def check_table(path: Path, error: type[Exception] = ValueError) -> None:
     """Count columns and rows of a CSV file; raise if they are too many."""
-    budget, rows = ReadBudget(path, path.stat().st_size, error), 0
+    size = path.stat().st_size
+    budget, rows = ReadBudget(path, size, error), 0
     with path.open("rb") as file:
-        budget.count("columns", file.readline(1 << 24).count(b",") + 1)
+        budget.count("columns", columns := file.readline(1 << 24).count(b",") + 1)
         while block := file.read(1 << 20):
             rows += block.count(b"\n") + block.count(b"\r")
+    rows -= min(rows, max(size - _SMALL, 0) // _SHORT_ROW)  # a larger file may be of short rows
     budget.count("rows", rows)
-    budget.hold(rows * _ROW, "its rows")
+    budget.hold(rows * (_ROW + _CELL * columns), "its rows")
 
 
 def check_safetensors(path: str | Path) -> None:
@@ -146,14 +150,17 @@ def check_safetensors(path: str | Path) -> None:
         budget.count("tensors", file.read(size).count(b'"data_offsets"'))
 
 
-def with_progress(action: Callable[[Callable[[int], None]], _T], stalled: Exception) -> _T:
+def with_progress(
+    action: Callable[[Callable[[int], None]], _T], stalled: Exception, more: float = 0.0
+) -> _T:
     """Return what an action returns; give up when it makes no progress.
 
     It runs in a thread of its own, which is left behind if it has to be given up.
 
     Args:
-        action: Is called with a function that takes how many bytes came.
+        action: Is called with a function that takes how many bytes came, or went.
         stalled: Raised when less than ``STALL_BYTES`` came in ``STALL_SECONDS``.
+        more: Seconds to wait on top, for bytes that nothing counts on their way.
     """
     got, done = [0], threading.Event()
     result: list[tuple[Any, BaseException | None]] = []
@@ -175,7 +182,7 @@ def with_progress(action: Callable[[Callable[[int], None]], _T], stalled: Except
     while not done.wait(0.05 if not before else 0.5):
         if got[0] - before >= STALL_BYTES:
             since, before = time.monotonic(), got[0]
-        elif time.monotonic() - since > STALL_SECONDS:
+        elif time.monotonic() - since > STALL_SECONDS + more:
             done.set()
             raise stalled
     value, error = result[0]

@@ -12,19 +12,23 @@ import lzma
 import os
 import stat
 import struct
+import tomllib
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from skelfew.io.budget import FACTOR, check_json, gunzip
+from skelfew.io.budget import FACTOR, ReadBudget, check_json, check_table, gunzip
 from skelfew.io.clean import printable, uncell
 
 Document = dict[str, Any]  # a JSON object
 Values = Mapping[str, Any]  # one that is only read, or settings by name
+_T = TypeVar("_T", bound=Hashable)
 MOST_BYTES = 1 << 28  # of a text that is read whole
 _SHOWN = 160
+_TOML_STEPS, _LINE = 4_000_000, 80
 _SLACK = 1 << 24  # bytes that any entry of a zip may unpack to
 MOST_UNPACKED = 40 << 20  # of one recording; the longest of PKU-MMD have some 10 MB
 # What reading a damaged archive raises.
@@ -127,6 +131,33 @@ def read_json_object(path: Path) -> Document:
     return value
 
 
+def read_toml(path: Path, most: int = 1 << 20) -> dict[str, Any]:
+    """Return the groups of a TOML file; raise OSError, or ValueError if it is not TOML.
+
+    The parser goes through all parts of a dotted name for each value that stands below it.
+    """
+    text = read_text(path, most)
+    parts = max(line.count(".") for line in text.split("\n"))
+    if (parts + 1) * (parts + text.count("=")) > _TOML_STEPS:
+        raise ValueError("its names have too many parts")
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file that are not blank, without space around them.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not text, or has more lines than memory is set aside for.
+    """
+    text = read_text(path)
+    ReadBudget(path, len(text), ValueError).hold(_LINE * (text.count("\n") + 1), "its lines")
+    return [line for part in text.split("\n") if (line := part.strip())]
+
+
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
     """Return columns of a table that ``write_csv`` wrote; rows that were cut off are left out.
 
@@ -135,6 +166,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
         ValueError: It is no such table.
     """
     check_file(path)
+    check_table(path)
     with path.open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
         try:
@@ -144,6 +176,11 @@ def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
         except csv.Error as error:
             raise ValueError(str(error)) from None
     return [tuple(map(uncell, values)) for values in found if None not in values]
+
+
+def duplicates(values: Iterable[_T]) -> list[_T]:
+    """Return the values that are there more than once, in the order of their first place."""
+    return [value for value, count in Counter(values).items() if count > 1]
 
 
 def shown(value: object, most: int = _SHOWN) -> str:

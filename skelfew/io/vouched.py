@@ -1,7 +1,8 @@
-"""Files whose digest was checked: a full check once, then size and time.
+"""What this user's commands found or were given: files that are what their digest says, and places.
 
-Kept in the user's cache folder (``XDG_CACHE_HOME``, else ``~/.cache``), a small file each. Where
-that cannot be written, files are checked whenever they are opened, as small ones always are.
+A digest is checked in full once, then by size and time. Kept in the user's cache folder
+(``XDG_CACHE_HOME``, else ``~/.cache``), a small file each. Where that cannot be written, files are
+checked whenever they are opened, as small ones always are, and places are known to this process.
 """
 
 import contextlib
@@ -14,12 +15,13 @@ from skelfew.io.paths import below
 from skelfew.io.writing import write_json
 
 _SMALL = 1 << 22  # bytes, read and hashed in some milliseconds
+_named: set[Path] = set()
 
 
 def vouched(path: Path, digest: str) -> bool:
     """Whether a file was found to have this digest, and has not been changed since."""
     try:
-        return bool(parse_json(_note(path).read_bytes()) == _state(path, digest))
+        return bool(parse_json(_note(path.resolve()).read_bytes()) == _state(path, digest))
     except (OSError, ValueError):
         return False
 
@@ -29,16 +31,28 @@ def vouch(path: Path, digest: str) -> None:
     with contextlib.suppress(OSError):
         if path.stat().st_size < _SMALL:
             return
-        note = _note(path)
-        note.parent.mkdir(parents=True, exist_ok=True)
+        note = _note(path.resolve())
         write_json(note, _state(path, digest))
 
 
-def _note(path: Path) -> Path:
+def name_place(path: Path) -> None:
+    """Remember that the user has named a place, given as an absolute path."""
+    if not named(path):
+        _named.add(path)
+        with contextlib.suppress(OSError):
+            write_json(_note(path, "named"), str(path))
+
+
+def named(path: Path) -> bool:
+    """Whether the user has named a place, in this process or before."""
+    return path in _named or _note(path, "named").is_file()
+
+
+def _note(path: Path, kind: str = "checked") -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     folder = Path(home) if home else Path("~").expanduser() / ".cache"
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:32]
-    return below(folder, f"skelfew/checked/{name}.json", links=True)
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    return below(folder, f"skelfew/{kind}/{name}.json", links=True)
 
 
 def _state(path: Path, digest: str) -> dict[str, object]:

@@ -132,7 +132,7 @@ def find_runs(paths: Iterable[Path]) -> list[Run]:
 
 def read_run(run: Run) -> RunFacts:
     """Read a run folder; raise RunError naming a file that is not as it should be."""
-    run.config()  # raises if it cannot be read
+    run.recorded()  # raises if it cannot be read
     changed = read_json(run.path / "config.json").get("changed_from_preset")
     inputs = _optional(run.path / "inputs.json")
     sessions = _optional(run.path / "environment.json").get("sessions", [])

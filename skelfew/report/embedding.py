@@ -9,6 +9,7 @@ from skelfew.errors import SkelfewError
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.confusion import name_of
 from skelfew.report.markup import Safe, percent, tag
+from skelfew.runs.recorded import checked
 
 _POINTS = 1500  # drawn at most
 _SIZE, _EDGE = 360, 16
@@ -58,7 +59,9 @@ def embed(
             manifest=str(manifest) if manifest else None,
             store=str(store) if store else None,
         )
-    subject = run_subject(facts.run, given, protocol=score.document["protocol"]["path"])
+    recorded = score.document["protocol"]["path"]
+    protocol = checked(recorded, facts.run.path, "the protocol", "score it with --protocol")
+    subject = run_subject(facts.run, given, protocol=protocol)
     features = class_features(subject, sorted(score.names))
     return place(features.values.numpy(), features.labels.numpy(), features.ids)
 

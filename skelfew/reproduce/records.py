@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_json
 from skelfew.io.files import Document, Values, brief, check_file, parse_json
 from skelfew.io.writing import append_line
 
@@ -32,6 +33,7 @@ class Records:
             with self.path.open("rb") as file:
                 file.seek(self._read)
                 new = file.read()
+            check_json(new)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:

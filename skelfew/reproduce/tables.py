@@ -3,13 +3,12 @@
 docs/reproduce.md describes every key.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from skelfew.config import learns_from_teacher
 from skelfew.errors import SkelfewError
-from skelfew.io.files import Document, Values, brief, read_text, shown
+from skelfew.io.files import Document, Values, brief, duplicates, read_toml, shown
 from skelfew.reproduce.budget import start
 from skelfew.reproduce.inherit import inherited, repeated
 from skelfew.reproduce.quotes import PaperNumber, paper_numbers
@@ -88,8 +87,8 @@ def _shipped(name: str) -> Path:
 
 def _read(path: Path) -> Document:
     try:
-        return tomllib.loads(read_text(path))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_toml(path)
+    except (OSError, ValueError) as error:
         raise TableError(f"{path}: cannot be read as a table ({brief(error)})") from None
 
 
@@ -116,8 +115,7 @@ def _table(path: Path, document: Values) -> Table:
         rows=tuple(rows),
         contrasts=tuple(Contrast(**c) for c in document.get("contrasts", [])),
     )
-    keys = [row.key for row in rows]
-    if twice := sorted({k for k in keys if keys.count(k) > 1}):
+    if twice := duplicates(row.key for row in rows):
         raise TableError(f"{path}: row {twice[0]!r} is there twice")
     for contrast in table.contrasts:
         table.row(contrast.a), table.row(contrast.b)

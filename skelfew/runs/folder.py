@@ -33,15 +33,14 @@ from skelfew.io import files
 from skelfew.config import STAGES, ConfigError, TrainConfig, preset, stage_settings
 from skelfew.fields import flatten
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (Document, Values, brief, parse_json, shown)
+from skelfew.io.budget import check_json
+from skelfew.io.files import Document, Values, brief, parse_json, shown
 from skelfew.io.paths import below
+from skelfew.runs.recorded import RunError as RunError
+from skelfew.runs.recorded import check_places, usable
 
 ENCODER = "encoder.safetensors"
 _PACKAGES = ("skelfew", "torch", "numpy", "zarr", "h5py", "safetensors")
-
-
-class RunError(SkelfewError):
-    """A run folder that cannot be used; the message names it and what to do."""
 
 
 @dataclass(frozen=True)
@@ -139,17 +138,19 @@ class Run:
         write_json(self.path / "config.json", document)
 
     def config(self) -> TrainConfig:
-        """Read config.json."""
+        """Read config.json, without the inputs that may not be opened, see ``runs.recorded``."""
+        return usable(self.recorded(), self.path)
+
+    def recorded(self) -> TrainConfig:
+        """Read config.json as it is."""
         document = read_json(self.path / "config.json")
         document.pop("changed_from_preset", None)
         if isinstance(document.get("encoder"), Mapping):
             document["encoder"] = completed(document["encoder"])
         try:
-            config = TrainConfig.from_dict(document)
+            return TrainConfig.from_dict(document)
         except SkelfewError as error:
             raise RunError(f"{self.path / 'config.json'}: {error}") from None
-        _check_local(self.path / "config.json", config.flat())
-        return config
 
     def write_environment(self) -> None:
         """Write environment.json; a resumed run adds to it instead of replacing it."""
@@ -182,7 +183,8 @@ class Run:
         if not path.is_file():
             return []
         try:
-            rows = [parse_json(line) for line in files.read_text(path).split("\n")[:-1]]
+            check_json(text := files.read_text(path))
+            rows = [parse_json(line) for line in text.split("\n")[:-1]]
         except (OSError, ValueError) as error:
             raise RunError(f"{path}: a line is no JSON ({brief(error)})") from None
         if bad := [row for row in rows if not isinstance(row, dict)]:
@@ -209,19 +211,6 @@ class Run:
 Callback = Callable[[Run, Values], None]
 
 
-def _check_local(file: Path, settings: Values) -> None:
-    """Raise RunError for an address that a run recorded: runs record the copy that they fetched."""
-    for key, value in settings.items():
-        if not key.startswith(("inputs.", "protocol")):
-            continue
-        for text in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(text, str) and ("://" in text or text[:2] in ("//", "\\\\", "/\\", "\\/")):
-                raise RunError(
-                    f"{file}: {key} is {shown(text)}, an address; a recorded run opens no "
-                    "connection; fetch it with skelfew-cache pull, and start a new run with --cache"
-                )
-
-
 def read_config(path: Path, start: str | None = None) -> TrainConfig:
     """Return the preset that a file names with the file's settings in it.
 
@@ -231,11 +220,10 @@ def read_config(path: Path, start: str | None = None) -> TrainConfig:
 
     Raises:
         ConfigError: The file cannot be read, or a setting does not exist or cannot be so.
-        RunError: A JSON file names an address: recorded runs open no connection.
+        RunError: A JSON file, so the record of a run, names a place that may not be opened.
     """
     try:
-        text = files.read_text(path)
-        document = tomllib.loads(text) if path.suffix == ".toml" else parse_json(text)
+        document = (files.read_toml if path.suffix == ".toml" else files.read_json)(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: no readable settings ({brief(error)})") from None
     if not isinstance(document, dict):
@@ -253,9 +241,7 @@ def read_config(path: Path, start: str | None = None) -> TrainConfig:
         config = TrainConfig.from_dict({**_merged(base, document), "preset": named})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if path.suffix != ".toml":
-        _check_local(path, flatten(document))
-    return config
+    return config if path.suffix == ".toml" else check_places(config, path)
 
 
 def _merged(base: Values, own: Values) -> Document:

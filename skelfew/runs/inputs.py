@@ -18,6 +18,7 @@ from skelfew.data.store import SkeletonStore
 from skelfew.io.paths import below
 from skelfew.runs.cache_fit import InputError, check_fit
 from skelfew.io.files import Document
+from skelfew.runs.recorded import remember
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def find_inputs(
         for one in caches:
             check_fit(one, manifest, store, by_ids)
         cache = join(caches, given.join)
-    return Inputs(
+    found = Inputs(
         manifest,
         store,
         load_protocol(protocol, manifest, split, validation=validation),
@@ -169,6 +170,9 @@ def find_inputs(
         "ids" if by_ids else "manifest",
         given.rename_ids,
     )
+    where, used = found.locations, found.protocol.path
+    remember(where.cache, *where.more_caches, where.manifest, where.store, given.init, used)
+    return found
 
 
 def _find(given: str | None, roots: Iterable[Path], tail: str, option: str) -> Path:

@@ -31,6 +31,7 @@ from skelfew.io.writing import write_json
 from skelfew.runs.cache_fit import about, changes
 from skelfew.runs.folder import Callback, Run, read_json
 from skelfew.runs.inputs import InputError, Inputs
+from skelfew.runs.recorded import check_places
 from skelfew.training.checkpoint import load_scalars
 from skelfew.training.data import TrainingData, admit
 from skelfew.training.distributed import check_supported, current, share
@@ -105,7 +106,7 @@ def resume(
     """
     world = current()
     run = replace(Run.open(path), writes=world.is_main_process, callback=callback)
-    config = run.config()
+    config = check_places(run.recorded(), run.path / "config.json")
     if world.broadcast(run.finished):
         run.log(f"{run.path}: finished already")
         return run.path

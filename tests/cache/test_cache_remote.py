@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import zipfile
@@ -323,6 +324,32 @@ def test_a_server_without_progress_is_given_up(
     with pytest.raises(CacheError, match="makes no progress"):
         pull(f"{web.url}/{name}")
     assert not [path for path in receiver.rglob("*") if path.is_file()], "nothing is left"
+
+
+@pytest.mark.parametrize("name", ["c.zarr", "c.zarr.zip"])
+def test_a_place_that_takes_nothing_is_given_up(
+    name: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skelfew.io.budget.STALL_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        with pytest.raises(CacheError, match="makes no progress"):
+            push(cache, f"s3://lab/{name}")
+
+
+def test_bodies_of_another_length(cache: Path, receiver: Path, web: HttpServer) -> None:
+    pack(cache, cache.parent / "c.zarr.zip")
+    target = receiver / "c.zarr.zip"
+    with pytest.raises(CacheError, match="ended before the whole file had come; run it again"):
+        pull(f"{web.url}/short.zarr.zip", target)
+    assert not target.exists()
+    try:  # what lies behind the announced length may come in the same packet, or not
+        pull(f"{web.url}/long.zarr.zip", target)
+        assert target.read_bytes() == (cache.parent / "c.zarr.zip").read_bytes()
+    except CacheError as error:
+        assert "sends more than it announces" in str(error) and not target.exists()
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", "thesis.docx", "thesis.zarr.zip", "thesis.zarr"])

@@ -220,7 +220,7 @@ def test_a_cache_without_class_texts_says_so(trained: Path, tmp_path: Path) -> N
     assert subject.notes == ("the cache that was trained on has no class texts, so texts are not "
                              "shifted",)  # fmt: skip
     config = json.loads((run / "config.json").read_text())
-    config["inputs"]["cache"] = str(tmp_path / "gone.zarr")
+    config["inputs"]["cache"] = "gone.zarr"
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(SkelfewError, match="its teacher cache is gone"):
         text_subject(Run.open(run), InputConfig())

@@ -51,6 +51,7 @@ def cluster() -> Iterator[Cluster]:
         patch.setenv("RAY_AUTH_TOKEN_PATH", f"{room}/token")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
         patch.setattr(os, "cpu_count", lambda: 2)
+        patch.chdir(room)
         with joined() as found:
             yield found
             started = set(descendants())
@@ -201,6 +202,12 @@ def test_what_fails_on_a_node_is_told_in_one_line(
     card = Card.of(SmallTeacher(), list(LABELS.values()))
     with pytest.raises(SkelfewError, match=rf"^{tmp_path}/videos: no such folder .* on the node"):
         extract_on(cluster, elsewhere, factory, card, tmp_path / "spots.zarr", settings())
+
+
+def test_workers_import_nothing_from_the_working_folder(cluster: Cluster) -> None:
+    remote = ray_cluster.ray.remote(lambda: [os.path.realpath(path) for path in sys.path])
+    paths = ray_cluster.ray.get(remote.remote())
+    assert os.environ["RAY_TMPDIR"] not in paths and os.sep in paths
 
 
 def test_what_a_cluster_is_too_small_for(cluster: Cluster) -> None:

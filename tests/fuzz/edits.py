@@ -18,7 +18,10 @@ from hypothesis import strategies as st
 
 @dataclass(frozen=True)
 class Link:
-    """A symbolic link among files; ``../secret`` is a file beside the folder."""
+    """A symbolic link among files; ``../secret`` is a file beside the folder.
+
+    ``hard:FILE`` is another name for a file, ``fifo:`` a pipe, ``socket:`` a socket.
+    """
 
     to: str
 

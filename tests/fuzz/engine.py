@@ -12,6 +12,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -236,8 +237,8 @@ def _one(target: Target, files: Files, box: Path) -> tuple[tuple[str, str] | Non
     if box.exists():
         shutil.rmtree(box)
     out.mkdir(parents=True)
-    lay(files, given_)
     (box / "secret").write_text("secret")
+    lay(files, given_)
     ok = False
     try:
         target.run(given_, out)
@@ -252,10 +253,21 @@ def _one(target: Target, files: Files, box: Path) -> tuple[tuple[str, str] | Non
         text = f"{type(error).__name__}: {str(error)[:200]} [{' < '.join(reversed(ours[-3:]))}]"
         return ("exception", text), False
     strays = sorted({p.name for p in box.iterdir()} - {"in", "out", "secret"})
+    strays += sorted({p.name for p in box.parent.iterdir()} - {box.name})
     strays += [str(_CANARY)] if _CANARY.exists() else []
     if strays or (box / "secret").read_text() != "secret":
         return ("outside", f"wrote {strays or 'to secret'}"), ok
     return None, ok
+
+
+def _lay_odd(path: Path, to: str) -> None:
+    kind, colon, rest = to.partition(":")
+    if kind == "hard" and colon:
+        path.hardlink_to(path.parent / rest)
+    elif colon:
+        os.mknod(path, 0o600 | (stat.S_IFIFO if kind == "fifo" else stat.S_IFSOCK))
+    else:
+        path.symlink_to(to)
 
 
 def lay(files: Files, folder: Path) -> None:
@@ -266,7 +278,7 @@ def lay(files: Files, folder: Path) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Link):
-                path.symlink_to(content.to)
+                _lay_odd(path, content.to)
             else:
                 path.write_bytes(content)
         except (OSError, ValueError):

@@ -12,7 +12,7 @@ GROUPS = {  # few, for each is a process that imports everything
     "data": "cache-store cache-zip cache-commands cache-fetch cache-attributes cache-import "
     "address ntu nw-ucla raw-zip utd-mhad pku msr pyskl ctrgcn-npz own",
     "runs": "manifest protocol layout skeletons descriptions run-tables settings encoder head "
-    "bridge checkpoint run-folder teacher-weights report",
+    "bridge checkpoint run-folder teacher-weights report odd-folders names text claims",
 }
 
 

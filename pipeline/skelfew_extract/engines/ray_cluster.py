@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import dataclass
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, brief
+from skelfew.io.processes import safe_path
 
 try:
     import ray
@@ -102,8 +103,11 @@ def _connect(address: str) -> None:
         _look_for(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report itself to its makers
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ side warns of its Python side
+    safe_path()
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        # Ray adds the folder in which it is started to the path of all workers.
+        with chdir(os.sep):
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
         what = "started here" if address == "local" else f"joined at RAY_ADDRESS {address}"
         raise SkelfewError(f"no Ray cluster could be {what} ({brief(error)})") from error
@@ -116,7 +120,7 @@ def _look_for(address: str) -> None:
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), _KNOCK).close()
         code = "import ray, sys; ray.init(sys.argv[1], log_to_driver=False, logging_level='ERROR')"
-        trial = [sys.executable, "-c", code, address]
+        trial = [sys.executable, "-P", "-c", code, address]
         subprocess.run(trial, capture_output=True, text=True, timeout=_ANSWER, check=True)
         return
     except subprocess.TimeoutExpired:

@@ -14,7 +14,7 @@ from skelfew.cache.matching import match, rename
 from skelfew.cache.tools.foreign import Column, columns, texts
 from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
-from skelfew.io.files import Document, Values, read_text
+from skelfew.io.files import Document, Values, read_lines
 
 _ID_NAMES = ("sample_id", "ids", "id", "names")
 _ROWS = 4096
@@ -177,12 +177,11 @@ def _ids(source: Source, found: Values, count: int) -> list[str]:
         ids = texts(found[name](), str(source.path))
     else:
         try:
-            lines = read_text(Path(name)).splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            ids = read_lines(Path(name))
+        except (OSError, ValueError) as error:
             raise CacheError(
                 f"--ids {name}: neither an array of {source.path} nor a text file ({error})"
             ) from None
-        ids = [line.strip() for line in lines if line.strip()]
     if len(ids) != count or len(set(ids)) != len(ids):
         raise CacheError(
             f"{source.path}: {len(ids)} IDs, {len(set(ids))} of them different, for {count} rows"

@@ -13,7 +13,7 @@ from skelfew.cache.format.licence import spdx_of
 from skelfew.cache.format.storage import ARRAYS
 from skelfew.cache.tools.card import lines
 from skelfew.cache.transport.places import Place, hub_endpoint, hub_parts
-from skelfew.io.clean import printable
+from skelfew.io.clean import markdown, one_line
 from skelfew.io.files import Values
 
 
@@ -75,9 +75,9 @@ def dataset_card(document: Values, address: str) -> str:
     """Return README.md for a cache: what it is, its licence, and how to fetch it."""
     note = str(document["licence_note"])
     spdx = spdx_of(note)
-    name = printable(f"{document['dataset']}, features of {_of(document, 'teacher', 'name')}")
+    name = one_line(f"{document['dataset']}, features of {_of(document, 'teacher', 'name')}")
     rows = [(k, v) for k, v in lines(dict(document)) if k != "cache"]
-    table = "\n".join(f"| {k} | {printable(v).replace('|', chr(92) + '|')} |" for k, v in rows)
+    table = "\n".join(f"| {markdown(k)} | {markdown(v)} |" for k, v in rows)
     pinned = f"{address}#digest={document['digest']}"
     return f"""---
 pretty_name: {json.dumps(name)}
@@ -90,7 +90,7 @@ tags:
 viewer: false
 ---
 
-# {name}
+# {markdown(name)}
 
 Features of a vision-language teacher for each clip of a data set, to train skeleton encoders
 without its videos. No video, no skeleton and no text of the data set is in it.

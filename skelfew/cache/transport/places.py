@@ -218,8 +218,14 @@ def reached(place: Place) -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in _OUTSIDE:
             raise
         if type(error).__name__ == "ClientResponseError":
-            status = getattr(error, "status", "")
-            raise CacheError(f"{place.shown}: the server answers {status}") from None
+            said: Any = error
+            if "Data after" in str(said.message):  # what aiohttp calls bytes beyond the length
+                raise Unreachable(f"{place.shown}: sends more than it announces") from None
+            raise CacheError(f"{place.shown}: the server answers {said.status}") from None
+        if type(error).__name__ == "ClientPayloadError":
+            raise Unreachable(
+                f"{place.shown}: the connection ended before the whole file had come; run it again"
+            ) from None
         raise Unreachable(f"{place.shown}: {_said(error)}{_keys(place)}") from None
 
 
@@ -283,26 +289,40 @@ def _get(fs: FileSystem, place: Place, key: str, sink: BinaryIO, limit: int | No
             )
 
     def get(count: Callable[[int], None]) -> None:
+        def both(more: int) -> None:
+            check(more)
+            count(more)
+
         if fs.async_impl:
-            from fsspec.callbacks import Callback
-
-            class Counting(Callback):
-                def relative_update(self, inc: int = 1) -> None:
-                    check(inc)
-                    count(inc)
-
-            fs.get_file(file, sink.name, callback=Counting())
+            fs.get_file(file, sink.name, callback=counting(both))
             return
         with fs.open(file, "rb") as source:
             while block := source.read(1 << 20):
-                check(len(block))
-                count(len(block))
+                both(len(block))
                 sink.write(block)
 
-    with_progress(get, _stalled(place))
+    with_progress(get, stalled(place))
 
 
-def _stalled(place: Place) -> CacheError:
+def counting(count: Callable[[int], None]) -> Any:
+    """Return an fsspec callback that passes on how many bytes have come or gone since last time."""
+    from fsspec.callbacks import Callback
+
+    class Counting(Callback):
+        seen = 0
+
+        def relative_update(self, inc: int = 1) -> None:
+            count(inc)
+
+        def absolute_update(self, value: int) -> None:
+            count(value - self.seen)
+            self.seen = value
+
+    return Counting()
+
+
+def stalled(place: Place) -> CacheError:
+    """Return what is raised when a place makes no progress."""
     return Unreachable(
         f"{place.shown}: makes no progress, {STALL_BYTES} bytes in {STALL_SECONDS:.0f} s are the "
         "least; given up, try again later"
@@ -310,7 +330,7 @@ def _stalled(place: Place) -> CacheError:
 
 
 def _info(fs: FileSystem, place: Place) -> Document:
-    found: Document = with_progress(lambda _: fs.info(place.file()), _stalled(place))
+    found: Document = with_progress(lambda _: fs.info(place.file()), stalled(place))
     return found
 
 

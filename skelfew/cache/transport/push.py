@@ -2,7 +2,9 @@
 
 import posixpath
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from skelfew.cache.format.checks import FORMAT, CacheError
 from skelfew.cache.format.storage import ARRAYS, DONE
@@ -13,16 +15,19 @@ from skelfew.cache.transport.places import (
     FileSystem,
     Place,
     connect,
+    counting,
     get_file,
     reached,
     read_small,
     size_of,
+    stalled,
 )
-from skelfew.io.budget import open_zip
+from skelfew.io.budget import STALL_BYTES, open_zip, with_progress
 from skelfew.io.files import BROKEN, Document, parse_json, read_limited
 from skelfew.io.paths import below
 
 _ROOT_BYTES = 1 << 25
+_SLOWEST = 1 << 16  # bytes a second of what is sent in one request
 _NOT_OURS = "{}: is not a cache of skelfew and will not be replaced; name another place"
 
 
@@ -55,13 +60,19 @@ def push(path: Path, address: str, overwrite: bool = False) -> Document:
     about = card(path)
     with tempfile.TemporaryDirectory(prefix="skelfew-") as scratch:
         folder = as_folder(path, Path(scratch))
-        with reached(place):
+
+        def send(count: Callable[[int], None]) -> int:
+            watched = _Watched(fs, count)
             if place.kind == "hf":
-                sent = _hub(fs, place, folder, Path(scratch), about, overwrite)
-            elif place.name.endswith(".zip"):
-                sent = _file(fs, place, folder, Path(scratch), overwrite)
-            else:
-                sent = _folder(fs, place, folder, digest, overwrite)
+                return _hub(watched, place, folder, Path(scratch), about, overwrite)
+            if place.name.endswith(".zip"):
+                return _file(watched, place, folder, Path(scratch), overwrite)
+            return _folder(watched, place, folder, digest, overwrite)
+
+        with reached(place):
+            # Only ssh counts bytes on their way, elsewhere a file of any size is one request.
+            uncounted = 0 if place.kind in ("ssh", "sftp") else cache.bytes
+            sent = with_progress(send, stalled(place), uncounted / _SLOWEST)
     return {
         "cache": str(path),
         "to": place.shown,
@@ -70,6 +81,27 @@ def push(path: Path, address: str, overwrite: bool = False) -> Document:
         "digest": digest,
         "pending": cache.counts["pending"],
     }
+
+
+class _Watched:
+    """A file system each of whose requests counts as progress when it is through."""
+
+    def __init__(self, fs: FileSystem, count: Callable[[int], None]):
+        self._fs, self._count = fs, count
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._fs, name)
+        if not callable(found):
+            return found
+
+        def request(*arguments: Any, **more: Any) -> Any:
+            if name == "put_file":
+                more["callback"] = counting(self._count)
+            result = found(*arguments, **more)
+            self._count(STALL_BYTES)
+            return result
+
+        return request
 
 
 def _file(fs: FileSystem, place: Place, folder: Path, scratch: Path, overwrite: bool) -> int:

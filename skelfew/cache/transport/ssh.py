@@ -25,6 +25,10 @@ class _KnownHosts(SFTPFileSystem):
         self.client.connect(self.host, **self.ssh_kwargs)
         self.ftp = self.client.open_sftp()
 
+    def put_file(self, lpath: str, rpath: str, callback: Any = None, **more: Any) -> None:
+        self.mkdirs(self._parent(rpath), exist_ok=True)
+        self.ftp.put(lpath, rpath, lambda done, of: callback.absolute_update(done))
+
 
 def open_ssh(address: str) -> Any:
     """Return the file system of ``ssh://[user@]host[:port]/path``.

@@ -11,7 +11,6 @@ To use your own, write a TOML file and give its path wherever a layout name is a
     left_right = [["left_hand", "right_hand"]]            # optional
 """
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from typing import Any
 
 from skelfew.data.joints.trees import TREES
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (Document, Values, brief, read_text, shown)
+from skelfew.io.files import Document, Values, brief, duplicates, read_toml, shown
 
-_MOST_BYTES, _MOST_JOINTS = 1 << 20, 1000  # of a file, and of joints
+_MOST_JOINTS = 1000
 
 
 @dataclass(frozen=True)
@@ -92,10 +91,10 @@ def load_layout(name_or_path: Layout | str | Path) -> Layout:
             "or give the path of a .toml file that describes yours"
         )
     try:
-        content = tomllib.loads(read_text(path, _MOST_BYTES))
+        content = read_toml(path)
     except OSError as error:
         raise SkelfewError(f"{path}: cannot read the layout ({brief(error.strerror)})") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise SkelfewError(f"{path}: not a TOML file ({brief(error)})") from None
     return layout_from_dict({"name": path.stem, **content}, str(path))
 
@@ -147,8 +146,8 @@ def layout_from_dict(content: Values, where: str = "layout") -> Layout:
     centre = look_up(content["centre"], "centre")
     mirror = pairs("left_right")
     paired = [joint for pair in mirror for joint in pair]
-    if twice := sorted({joints[joint] for joint in paired if paired.count(joint) > 1}):
-        raise SkelfewError(f"{where}: left_right names {shown(twice[0])} more than once")
+    if twice := duplicates(paired):
+        raise SkelfewError(f"{where}: left_right names {shown(joints[twice[0]])} more than once")
     return Layout(
         name=str(content["name"]),
         joints=tuple(joints),

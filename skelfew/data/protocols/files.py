@@ -10,7 +10,7 @@ from typing import Any
 from skelfew.io.writing import write_text
 from skelfew.data.protocols.patterns import compiled
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (Document, Values, brief, read_json, shown)
+from skelfew.io.files import Document, Values, brief, duplicates, read_json, shown
 
 _REPOSITORY = Path(__file__).resolve().parents[3] / "manifests" / "protocols"
 _INSTALLED = Path(__file__).resolve().parents[2] / "_protocols"
@@ -162,8 +162,7 @@ def class_list(path: Path, document: Values, key: str) -> tuple[int, ...]:
     values = document.get(key, [])
     if not isinstance(values, list) or not all(type(v) is int for v in values):
         raise ProtocolError(f"{path}: {key!r} must be a list of class numbers, got {shown(values)}")
-    if len(set(values)) < len(values):
-        twice = sorted({v for v in values if values.count(v) > 1})
+    if twice := duplicates(values):
         raise ProtocolError(f"{path}: class {few(twice)} is given twice under {key!r}")
     return tuple(values)
 

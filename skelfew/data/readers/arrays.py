@@ -16,7 +16,7 @@ import numpy as np
 from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import ReadBudget, check_table, open_zip
-from skelfew.io.files import BROKEN, brief, check_file, check_member, shown
+from skelfew.io.files import BROKEN, brief, check_file, check_member, duplicates, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,8 +279,8 @@ def _without_times(table: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
 def _columns(names: Sequence[str], layout: Layout) -> tuple[list[int], tuple[str, ...]]:
     """Return which columns belong to the joints, in their order, and what values a joint has."""
     keys = [_key(name) for name in names]
-    if twice := [n for n, key in zip(names, keys, strict=True) if key and keys.count(key) > 1]:
-        raise SkelfewError(f"column {shown(twice[0].strip())} is given twice")
+    if twice := duplicates(filter(None, keys)):
+        raise SkelfewError(f"column {shown(names[keys.index(twice[0])].strip())} is given twice")
     place = {key: i for i, key in enumerate(keys)}
     joints = [_key(joint) for joint in layout.joints]
     found = {

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import check_table
 from skelfew.io.clean import plain
-from skelfew.io.files import brief, check_file, shown
+from skelfew.io.files import brief, check_file, duplicates, shown
 from skelfew.io.paths import fault
 
 REQUIRED = ("recording", "label")
@@ -138,8 +138,8 @@ def _check_header(path: Path, header: list[str]) -> None:
     for name in header:
         if name not in REQUIRED + OPTIONAL:
             raise SkelfewError(f"{path}: unknown column {shown(name)}; there are {known}")
-        if header.count(name) > 1:
-            raise SkelfewError(f"{path}: column {name!r} is given twice")
+    if twice := duplicates(header):
+        raise SkelfewError(f"{path}: column {twice[0]!r} is given twice")
 
 
 def _row(line: int, texts: dict[str, str], numbers: _Classes) -> ListedClip:
