@@ -154,10 +154,11 @@ class Recogniser:
         if empty := [name for name, group in clips.items() if not group]:
             raise SkelfewError(f"{where}: no recording of {empty[0]!r}")
         fitted = [model.fit(clip, map_joints) for group in clips.values() for clip in group]
+        counts = torch.tensor([len(group) for group in clips.values()])
+        labels = torch.arange(len(clips)).repeat_interleave(counts)
         survey = Survey(model.layout, model.coordinates)
-        for number, group in enumerate(clips.values()):
-            for clip in group:
-                survey.add(clip.name, model.fit(clip, map_joints).positions, number)
+        for clip, label in zip(fitted, labels.tolist(), strict=True):
+            survey.add(clip.name, clip.positions, label)
         for text in (*gathered(fitted), *(f"{where}: {text}" for text in survey.findings())):
             note(text)
         if model.encoder is None:  # as many bodies as are shown
@@ -167,8 +168,6 @@ class Recogniser:
         if not features.isfinite().all():
             bad = int((~features.flatten(1).isfinite().all(dim=1)).nonzero()[0])
             raise SkelfewError(f"{fitted[bad].name}: its features are not finite; a broken encoder")
-        counts = torch.tensor([len(group) for group in clips.values()])
-        labels = torch.arange(len(clips)).repeat_interleave(counts)
         rates = [1 if clip.fps is None else FPS / clip.fps for clip in fitted]
         shown = [(end - first) for first, end in (clip.shown for clip in fitted)]
         frames = torch.tensor([max(1, round(n * r)) for n, r in zip(shown, rates, strict=True)])
