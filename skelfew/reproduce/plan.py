@@ -135,6 +135,10 @@ def _settings(request: Request, work: Work) -> list[dict[str, str]]:
     config = start(table, row, request.dataset, request.budget)
     config = next((u.config for u in work.units if row.key in u.rows and u.config), config)
     flat = config.flat()
+    if request.dataset in SIZES:
+        flat["data.frames"] = flat["data.frames"] or SIZES[request.dataset].frames
+    if flat["transfer.representation"] == "auto":
+        flat["transfer.representation"] = "auto (f_v+f_t where the teacher saw videos)"
     lines = [(says, ", ".join(f"{k}={_text(flat[k])}" for k in keys)) for says, keys in _SECTION]
     makes = [table.caches[key].make.format(dataset=request.dataset) for key in row.caches]
     lines.insert(1, ("X-CLIP (ViT-B/16), 8 frames, cropped by joints", "; ".join(makes)))

@@ -102,6 +102,9 @@ def test_a_plan_without_data_prints_the_section_line_by_line(
     lines = dict(line.split("  ", 1) for line in text.splitlines() if "  " in line)
     here = {says: rest.strip() for says, rest in lines.items()}
     assert "encoder.name=agcn, encoder.width=1.0" in here["the selected skeleton encoder is AGCN"]
+    frames = 52 if dataset == "nw-ucla" else 64
+    assert here["data preprocessing aligned with CTR-GCN"].startswith(f"data.frames={frames},")
+    assert "auto (f_v+f_t" in here["f_VL = f_v + f_t (IV-A)"]
     assert here["batch size 128"] == "transfer.batch=128"
     assert here["100 epochs"] == "transfer.epochs=100"
     assert here["target decay rate 0.99"] == "transfer.decay=0.99"
