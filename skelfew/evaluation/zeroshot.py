@@ -169,8 +169,10 @@ def _class_texts(
     run: Run, bridge: Bridge, texts: str | Path | None, manifest: Manifest
 ) -> tuple[Path, dict[int, np.ndarray]]:
     """Return the cache that is read, and the text of every class as the bridge takes it."""
-    recorded = run.config().inputs
-    place = texts or checked(run.recorded().inputs.cache, run.path, "inputs.cache", "--texts CACHE")
+    recorded = run.recorded().inputs
+    for cached in () if texts else (recorded.cache, *recorded.more_caches):
+        checked(cached, run.path, "inputs.cache", "--texts CACHE")
+    place = texts or recorded.cache
     if place is None or (texts is None and not Path(place).exists()):
         raise SkelfewError(
             f"{run.path}: its teacher cache is gone ({place}); say with --texts where it is, or "

@@ -134,7 +134,7 @@ def check_table(path: Path, error: type[Exception] = ValueError) -> None:
         budget.count("columns", columns := file.readline(1 << 24).count(b",") + 1)
         while block := file.read(1 << 20):
             rows += block.count(b"\n") + block.count(b"\r")
-    rows -= min(rows, max(size - _SMALL, 0) // _SHORT_ROW)  # a larger file may be of short rows
+    rows -= min(rows, size // _SHORT_ROW if size > _SMALL else 0)  # all may be short there
     budget.count("rows", rows)
     budget.hold(rows * (_ROW + _CELL * columns), "its rows")
 

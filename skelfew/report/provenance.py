@@ -20,7 +20,7 @@ def _fact(name: str, value: object, code: bool = False, digest: object = None) -
 
 
 def _run(facts: RunFacts, score: Score | None) -> Iterator[Safe]:
-    config = facts.run.config()
+    config = facts.run.recorded()
     yield _fact("folder", facts.run.path, code=True)
     yield _fact("trained as", f"{', then '.join(config.stages)}; preset {config.preset}")
     yield _fact("encoder", f"{config.encoder.name}, width {config.encoder.width:g}")
@@ -68,7 +68,7 @@ def _changed(facts: RunFacts) -> Safe | None:
     head = tag("tr", [tag("th", text, scope="col") for text in ("setting", "run", "preset")])
     table = tag("table", tag("thead", head), tag("tbody", rows), class_="changed")
     scroll = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Settings")
-    count = f"{len(rows)} settings differ from the preset {facts.run.config().preset}"
+    count = f"{len(rows)} settings differ from the preset {facts.run.recorded().preset}"
     return tag("details", tag("summary", count), scroll)
 
 

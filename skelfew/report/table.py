@@ -51,12 +51,12 @@ def quotes_of(facts: RunFacts, score: Score) -> list[Quote]:
         or score.mode not in ("exemplars", "draws")
     ):
         return []
-    alike = partial(trained_alike, facts.run.config(), score.dataset, score.classifier)
+    alike = partial(trained_alike, facts.run.recorded(), score.dataset, score.classifier)
     return quotes(score.dataset, score.shots, alike)
 
 
 def _row(facts: RunFacts, score: Score | None) -> Document:
-    config = facts.run.config()
+    config = facts.run.recorded()
     row: Document = {
         "run": facts.run.name if score is None else score.features,
         "folder": str(facts.run.path),
