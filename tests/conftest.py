@@ -1,10 +1,14 @@
 """Fixtures that several rooms use."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from warm import Warm
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED = REPOSITORY.parent / "shared"
@@ -27,3 +31,48 @@ def shared() -> Path:
 def golden() -> Path:
     """Numbers of the reference implementations, and the published protocols."""
     return REPOSITORY / "tests" / "golden"
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """A Python, and the commands of skelfew, that start at once."""
+    folder = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp"))  # a socket's path is short
+    started = Warm(folder)
+    yield started
+    started.close()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def commands(warm: Warm) -> dict[str, str]:
+    """An environment whose path leads to the commands of skelfew, as in a shell of its users."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{warm.folder}:{os.environ['PATH']}"}
+
+
+@pytest.fixture(scope="session")
+def _decoders() -> Iterator[dict[Any, Any]]:
+    pools: dict[Any, Any] = {}
+    yield pools
+    for pool in pools.values():
+        pool.end()
+
+
+@pytest.fixture
+def kept_decoders(_decoders: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the processes that decode outlive an extraction, for the next one with equal settings."""
+    from skelfew_extract.engines import pool
+
+    class Kept(pool.DecoderPool):
+        end = pool.DecoderPool.close
+
+        def close(self) -> None:
+            pass
+
+    def kept(settings: Any, count: int) -> Kept:
+        found = _decoders.pop((settings, count), None) or Kept(settings, count)
+        _decoders[settings, count] = found  # the last one used
+        while len(_decoders) > 3:
+            _decoders.pop(next(iter(_decoders))).end()
+        return found
+
+    monkeypatch.setattr(pool, "DecoderPool", kept)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from warm import Warm
 from zarr.codecs import ZstdCodec
 
 from skelfew.cache import DONE, FAILED, CacheError, CacheWriter, TeacherCache, content_digest
@@ -139,11 +140,11 @@ def test_reader_sees_only_committed_rows(tmp_path: Path) -> None:
         assert cache.pending(retry_failed=True).tolist() == [0, 1, 3, 4, 5, 6, 7, 8, 9]
 
 
-def test_a_reader_beside_a_writing_process_sees_whole_rows(tmp_path: Path) -> None:
+def test_a_reader_beside_a_writing_process_sees_whole_rows(warm: Warm, tmp_path: Path) -> None:
     """Opened again and again while another process writes; every row that shows is right."""
     path = tmp_path / "c.zarr"
     code = KILLED.format(tests=str(Path(__file__).parents[0]))
-    command = [sys.executable, "-c", code, str(path)]
+    command = [warm.python, "-c", code, str(path)]
     expected = [features(3000, seed).astype(np.float16).astype(np.float32) for seed in (1, 2)]
     counts = []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -274,7 +275,7 @@ def test_strays_of_a_killed_run_are_swept(tmp_path: Path) -> None:
         assert cache.finish() == digest
 
 
-def test_the_second_writer_is_told_who_is_writing(tmp_path: Path) -> None:
+def test_the_second_writer_learns_who_is_writing(warm: Warm, tmp_path: Path) -> None:
     path = tmp_path / "c.zarr"
     with writer(path):
         code = (
@@ -283,7 +284,7 @@ def test_the_second_writer_is_told_who_is_writing(tmp_path: Path) -> None:
             "except CacheError as error:\n    print(error)\n"
         )
         message = subprocess.run(
-            [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
+            [warm.python, "-c", code, str(path)], capture_output=True, text=True, check=True
         )
         assert f"process {os.getpid()} on " in message.stdout and "writing" in message.stdout
     writer(path).close()  # released
@@ -319,9 +320,9 @@ with writer(Path(sys.argv[1]), 3000) as cache:
 """
 
 
-def test_killed_at_any_moment_it_ends_in_the_same_content(tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_ends_in_the_same_content(warm: Warm, tmp_path: Path) -> None:
     code = KILLED.format(tests=str(Path(__file__).parents[0]))
-    command = [sys.executable, "-c", code, str(tmp_path / "killed.zarr")]
+    command = [warm.python, "-c", code, str(tmp_path / "killed.zarr")]
     rng = np.random.default_rng(0)
     for _ in range(4):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -1,13 +1,15 @@
 """Caches and encoders on a Hub: there and back, the cards, and what is refused.
 
-huggingface_hub reads HF_ENDPOINT when it is imported, so pushing and pulling run as commands.
+huggingface_hub reads HF_ENDPOINT when it is imported, so a process of its own runs all commands.
 """
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +24,16 @@ from skelfew.cache.transport.places import Place
 from skelfew.errors import SkelfewError
 
 pytest.importorskip("huggingface_hub")
-Command = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., SimpleNamespace]
+RUN = """
+import json, os, sys
+from click.testing import CliRunner
+from skelfew.cli.cache import main
+for line in sys.stdin:
+    os.environ["HF_TOKEN"], arguments = json.loads(line)
+    done = CliRunner().invoke(main, arguments)
+    print(json.dumps([done.exit_code, done.stdout, done.stderr]), flush=True)
+"""
 
 
 @pytest.fixture
@@ -32,24 +43,34 @@ def hub() -> Iterator[Hub]:
 
 
 @pytest.fixture
-def command(hub: Hub, tmp_path: Path) -> Command:
-    def run(*arguments: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
-        environment = {
-            **os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": token, "NO_PROXY": "127.0.0.1",
-            "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf"),
-        }  # fmt: skip
-        return subprocess.run(
-            [sys.executable, *arguments], env=environment, cwd=tmp_path, capture_output=True,
-            text=True,
-        )  # fmt: skip
+def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    return {
+        **os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1",
+        "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(tmp_path / "hf"),
+    }  # fmt: skip
 
-    return run
+
+@pytest.fixture
+def command(environment: dict[str, str], tmp_path: Path) -> Iterator[Command]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN], env=environment, cwd=tmp_path, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+
+    def run(*arguments: str, token: str = TOKEN) -> SimpleNamespace:
+        print(json.dumps([token, arguments]), file=process.stdin, flush=True)
+        values = json.loads(process.stdout.readline())
+        return SimpleNamespace(**dict(zip(("returncode", "stdout", "stderr"), values, strict=True)))
+
+    yield run
+    process.communicate()
 
 
 def test_a_cache_there_and_back(hub: Hub, command: Command, tmp_path: Path) -> None:
     cache = tmp_path / "c.zarr"
     filled(cache, 2500, class_text=np.eye(2, 6))
-    push = ("-m", "skelfew", "cache", "push", "c.zarr", "hf://datasets/me/features")
+    push = ("push", "c.zarr", "hf://datasets/me/features")
     refused = command(*push, token="hf_other")
     assert refused.returncode == 1 and "the Hub answers 401; log in" in refused.stderr
     done = command(*push)
@@ -62,25 +83,25 @@ def test_a_cache_there_and_back(hub: Hub, command: Command, tmp_path: Path) -> N
     assert pinned in card and "\nlicense: " in card and "| teacher |" in card
     assert "was there already" in command(*push).stdout and hub.commits == 1
 
-    back = command("-m", "skelfew", "cache", "pull", pinned)
+    back = command("pull", pinned)
     assert back.returncode == 0, back.stderr
     assert content_digest(tmp_path / "cache/features.zarr") == content_digest(cache)
 
     filled(tmp_path / "d.zarr", 40)
-    other = ("-m", "skelfew", "cache", "push", "d.zarr", "hf://datasets/me/features")
+    other = ("push", "d.zarr", "hf://datasets/me/features")
     assert "holds another cache" in command(*other).stderr
     assert command(*other, "--overwrite").returncode == 0
     assert "class_text/zarr.json" not in files  # nothing of the earlier one is left
-    zipped = ("-m", "skelfew", "cache", "push", "d.zarr", "hf://datasets/me/more/d.zarr.zip")
+    zipped = ("push", "d.zarr", "hf://datasets/me/more/d.zarr.zip")
     assert command(*zipped).returncode == 0
-    pulled = command("-m", "skelfew", "cache", "pull", "hf://datasets/me/more/d.zarr.zip")
+    pulled = command("pull", "hf://datasets/me/more/d.zarr.zip")
     assert pulled.returncode == 0, pulled.stderr
 
 
 def test_a_card_of_ones_own_stays(hub: Hub, command: Command, tmp_path: Path) -> None:
     hub.files["me/mine"] = {"README.md": b"# Mine\n"}
     filled(tmp_path / "c.zarr", 40)
-    done = command("-m", "skelfew", "cache", "push", "c.zarr", "hf://datasets/me/mine")
+    done = command("push", "c.zarr", "hf://datasets/me/mine")
     assert done.returncode == 0, done.stderr
     assert hub.files["me/mine"]["README.md"] == b"# Mine\n"
 
@@ -120,28 +141,32 @@ def test_the_licence_is_where_zarr_readers_look(note: str, licence: object, tmp_
     assert [c["name"] for c in attrs.get("zarr_conventions", [])] == ["license"] * bool(licence)
 
 
-def test_an_encoder_there_and_back(hub: Hub, command: Command, tmp_path: Path) -> None:
+def test_an_encoder_there_and_back(hub: Hub, environment: dict[str, str], tmp_path: Path) -> None:
     from skelfew.data.joints.layouts import load_layout
     from skelfew.encoders import build_encoder
     from skelfew.encoders.checkpoints import load_encoder, save_encoder
 
     encoder = build_encoder("agcn", load_layout("joints-15"), width=0.125)
     save_encoder(tmp_path / "encoder.safetensors", encoder, {"dataset": "tiny", "base": [1, 4]})
-    there = command(
-        "-c",
-        "from skelfew.encoders.hub import PretrainedEncoder as P\n"
-        "P('encoder.safetensors').push_to_hub('me/enc')\n"
-        "print(P.from_pretrained('me/enc').path)",
+    code = """
+from skelfew.encoders.hub import PretrainedEncoder as P
+from skelfew.errors import SkelfewError
+P("encoder.safetensors").push_to_hub("me/enc")
+print(P.from_pretrained("me/enc").path)
+try:
+    P.from_pretrained("me/nothing")
+except SkelfewError as error:
+    print(error)
+"""
+    there = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
     )
     assert there.returncode == 0, there.stderr
+    path, error = there.stdout.strip().splitlines()[-2:]
     card = hub.files["me/enc"]["README.md"].decode()
     assert "library_name: skelfew" in card and "| trained on classes | 1, 4 |" in card
-    back, about = load_encoder(there.stdout.strip().splitlines()[-1])
+    back, about = load_encoder(path)
     assert about["dataset"] == "tiny"
     for name, value in encoder.state_dict().items():
         assert torch.equal(back.state_dict()[name], value)
-    absent = command(
-        "-c",
-        "from skelfew.encoders.hub import PretrainedEncoder as P\nP.from_pretrained('me/nothing')",
-    )
-    assert "WeightsError: me/nothing" in absent.stderr
+    assert error.startswith("me/nothing: ")

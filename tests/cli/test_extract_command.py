@@ -12,6 +12,8 @@ from skelfew_extract.cli import main
 sys.path.insert(0, str(Path(__file__).parents[1] / "extract"))
 from extraction_world import make_world
 
+pytestmark = pytest.mark.usefixtures("kept_decoders")
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:

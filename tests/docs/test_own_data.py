@@ -1,9 +1,7 @@
 """Every command of docs/own-data.md runs as printed, one after the other, in an empty folder."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,16 +19,14 @@ def blocks() -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def outputs(tmp_path_factory: pytest.TempPathFactory, commands: dict[str, str]) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("walk")
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
     printed = {}
     for name, block in blocks().items():
         result = subprocess.run(
             ["bash", "-e", "-c", block],
             cwd=folder,
-            env=environment,
+            env=commands,
             capture_output=True,
             text=True,
         )

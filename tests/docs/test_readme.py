@@ -1,11 +1,11 @@
 """Every command of README.md runs: on fewer samples, with less training, else as printed."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,14 @@ from servers import http_server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPISODES = " --width 0.125 --frames 8 --threads 1 --episodes 2 --queries 1"
+EXTRACTION = "--limit 1 --batch 1 --teacher xclip-demo"
 TRANSFER = " --batch 64 --epochs 1 --set transfer.hidden_dim=32"
+Run = Callable[..., str]
 # Commands too slow to run as they are, and what is put in their place.
 SMALLER = (
     (re.compile(r"^(skelfew-train .*)$"), rf"\1{EPISODES}"),
     (re.compile(r"^(skelfew-train --cache .*)$"), rf"\1{TRANSFER}"),
-    (re.compile(r'^(make extract-teacher .*ARGS=")(.*)$'), r"\1--limit 1 --batch 1 \2"),
+    (re.compile(r'^(make extract-teacher .*ARGS=")(.*)$'), rf"\1{EXTRACTION} \2"),
     (re.compile(r"^make demo$"), "make demo ARGS=--quick"),
 )
 
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def commands() -> dict[str, list[str]]:
+def blocks() -> dict[str, list[str]]:
     """The shell blocks of the README by their names; the first one is the demo's."""
     text = (REPOSITORY / "README.md").read_text()
     found = re.findall(r"(?:<!-- readme: (\w+) -->\n)?```sh\n(.*?)```", text, re.DOTALL)
@@ -37,7 +39,7 @@ def commands() -> dict[str, list[str]]:
 
 def test_every_block_is_known() -> None:
     known = ["cache", "demo", "extract", "predict", "send", "skeletons", "videos"]
-    assert sorted(commands()) == known
+    assert sorted(blocks()) == known
 
 
 @pytest.mark.parametrize(("stamp", "extras"), [("run", "prepare,extract"), ("dev", "dev")])
@@ -63,20 +65,22 @@ def folder(tmp_path: Path) -> Path:
     return checkout(tmp_path)
 
 
-def run(line: str, folder: Path, raw: Path | None = None, **places: str) -> str:
-    for pattern, smaller in SMALLER:
-        line = pattern.sub(smaller, line)
-    if raw is not None:
-        line = line.replace("/data/", f"{raw}/")
-    for name, place in places.items():
-        line = line.replace({"web": "https://lab.example.org", "lab": "/mnt/lab"}[name], place)
-    environment = {**os.environ, "PATH": f"{REPOSITORY / '.venv/bin'}:{os.environ['PATH']}"}
-    environment["OMP_NUM_THREADS"] = "1"
-    result = subprocess.run(
-        line, shell=True, cwd=folder, env=environment, capture_output=True, text=True
-    )
-    assert result.returncode == 0, f"$ {line}\n{result.stdout}\n{result.stderr}"
-    return result.stdout
+@pytest.fixture(scope="session")
+def run(commands: dict[str, str]) -> Run:
+    def run(line: str, folder: Path, raw: Path | None = None, **places: str) -> str:
+        for pattern, smaller in SMALLER:
+            line = pattern.sub(smaller, line)
+        if raw is not None:
+            line = line.replace("/data/", f"{raw}/")
+        for name, place in places.items():
+            line = line.replace({"web": "https://lab.example.org", "lab": "/mnt/lab"}[name], place)
+        result = subprocess.run(
+            line, shell=True, cwd=folder, env=commands, capture_output=True, text=True
+        )
+        assert result.returncode == 0, f"$ {line}\n{result.stdout}\n{result.stderr}"
+        return result.stdout
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -95,14 +99,9 @@ def utd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     return raw
 
 
-def extract(folder: Path) -> None:
-    """What the colleague with the videos did."""
-    run("skelfew-extract utd-mhad --teacher xclip-demo --untrained --batch 32", folder)
-
-
-def test_demo(folder: Path) -> None:
+def test_demo(run: Run, folder: Path) -> None:
     """The whole path, and once more: then nothing is made, and each run is gone on with."""
-    (line,) = commands()["demo"]
+    (line,) = blocks()["demo"]
     table = run(line, folder)
     for row in ("raw skeletons", "aligned skeletons", "demo-contrast", "demo-labels", "chance 8.3"):
         assert row in table
@@ -116,14 +115,14 @@ def test_demo(folder: Path) -> None:
     assert [path.stat().st_mtime_ns for path in made] == before
 
 
-def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
+def test_cache_from_a_colleague(run: Run, tmp_path: Path, utd: Path) -> None:
     """Two folders act as two people, a third one as the web server of their lab."""
     ada, ben, lab = checkout(tmp_path / "ada"), checkout(tmp_path / "ben"), tmp_path / "lab"
     lab.mkdir()
-    prepare, train, evaluate = commands()["cache"]
+    prepare, train, evaluate = blocks()["cache"]
     run(prepare, ada, utd)
-    extract(ada)
-    (send,) = commands()["send"]
+    run("skelfew-extract utd-mhad --teacher xclip-demo --untrained --batch 32", ada)
+    (send,) = blocks()["send"]
     assert "#digest=" in run(send, ada, lab=str(lab))
     shutil.rmtree(ada)
     with http_server(lab) as server:
@@ -132,38 +131,38 @@ def test_cache_from_a_colleague(tmp_path: Path, utd: Path) -> None:
         assert "untrained" in run(evaluate, ben).lower()
 
 
-def test_extraction(folder: Path, utd: Path) -> None:
+def test_extraction(run: Run, folder: Path, utd: Path) -> None:
     from safetensors.torch import save_file
     from skelfew_extract.teachers.xclip_names import to_hugging_face
     from skelfew_extract.teachers.xclip_teacher import build_xclip
 
-    weights = folder / "weights" / "xclip-base-patch16"
+    weights = folder / "weights" / "xclip-base-patch16"  # as printed, with less in it
     weights.mkdir(parents=True)
-    state = build_xclip("xclip-base-patch16", untrained=True).model.state_dict()
+    state = build_xclip("xclip-demo", untrained=True).model.state_dict()
     save_file(to_hugging_face(state), weights / "model.safetensors")
-    prepare, teach = commands()["extract"]
+    prepare, teach = blocks()["extract"]
     run(prepare, folder, utd)
     run(teach, folder)
     assert (folder / "cache" / "utd-mhad.zarr" / "zarr.json").is_file()
     assert list((folder / "previews" / "utd-mhad").glob("*.png"))
 
 
-def test_skeletons_only(folder: Path, shared: Path) -> None:
-    prepare, train, evaluate = commands()["skeletons"]
+def test_skeletons_only(run: Run, folder: Path, shared: Path) -> None:
+    prepare, train, evaluate = blocks()["skeletons"]
     run(prepare, folder, shared / "data" / "nw-ucla")
     run(train, folder)
     assert "5-way" in run(evaluate, folder)
 
 
-def test_own_actions(folder: Path) -> None:
+def test_own_actions(run: Run, folder: Path) -> None:
     make_predict_world(folder)
     shutil.copy(folder / "others" / "c4" / "take8.npy", folder / "new-recording.npy")
-    raw, reject = commands()["predict"]
+    raw, reject = blocks()["predict"]
     assert run(raw, folder).startswith("new-recording.npy  c4 ")
     assert run(reject, folder).startswith("new-recording.npy  ")
 
 
-def test_videos_of_your_own(folder: Path, shared: Path) -> None:
+def test_videos_of_your_own(run: Run, folder: Path, shared: Path) -> None:
     pytest.importorskip("mediapipe")
     model, clips = shared / "models" / "pose_landmarker_lite.task", shared / "data" / "rgb"
     if not model.is_file() or not clips.is_dir():
@@ -176,6 +175,6 @@ def test_videos_of_your_own(folder: Path, shared: Path) -> None:
         for name in names:
             shutil.copy(next(clips.rglob(f"Subject_{name}.mp4")), folder / "my-clips" / label)
     shutil.copy(next(clips.rglob("Subject_3_Fall_19.mp4")), folder / "new-clip.mp4")
-    (line,) = commands()["videos"]
+    (line,) = blocks()["videos"]
     assert run(f"{line} --pose-model {model}", folder).startswith("new-clip.mp4  ")
     assert (folder / "answer.mp4").stat().st_size > 10_000

@@ -65,7 +65,10 @@ def test_a_run_with_a_head(world: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_runs_with_other_heads(name: str, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, mirror images, sequences and views: trained, chosen and scored; dropout repeats."""
     monkeypatch.chdir(world)
-    settings = ["--set=episodic.head_settings=yaws=3,degrees=20"] if name == "jeanie" else []
+    settings = {
+        "jeanie": ["--set=episodic.head_settings=yaws=3,degrees=20"],
+        "dastm": ["--set=episodic.epoch_episodes=4"],  # slow at validation, so once
+    }.get(name, [])
     run = train_with(name, "--select=validation", *settings)
     line = ["--json", "--mode=draws", "--draws=1", f"--classifier={name}"]
     found = json.loads(call(evaluate, f"--run={run.path}", *line))
@@ -77,7 +80,7 @@ def test_runs_with_other_heads(name: str, world: Path, monkeypatch: pytest.Monke
     if name == "jeanie":
         assert found["rows"][0]["settings"]["yaws"] == 3, "as it was trained"
         return
-    again = train_with(name, "--select=validation", folder="again")
+    again = train_with(name, "--select=validation", *settings, folder="again")
     one, other = load_file(run.head), load_file(again.head)
     assert one and all(torch.equal(one[key], other[key]) for key in one)
     result = CliRunner().invoke(evaluate, [f"--run={run.path}", "--classifier=smam"])

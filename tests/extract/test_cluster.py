@@ -1,9 +1,7 @@
 """docs/cluster.md: its script runs as tasks of an array do, and the shards merge."""
 
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,14 +11,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "cluster.md"
 
 
 @pytest.mark.slow
-def test_the_array_of_the_page_extracts_shards_that_merge(tmp_path: Path) -> None:
+def test_the_array_of_the_page_extracts_shards_that_merge(
+    tmp_path: Path, commands: dict[str, str]
+) -> None:
     make_world(tmp_path, count=4)
     script = re.search(r"```sh\n(#!/bin/sh\n.*?)```", PAGE.read_text(), re.DOTALL)
     assert script is not None
     (tmp_path / "extract.sh").write_text(script[1])
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     cluster = {
-        **os.environ, "PATH": path, "DATASET": "spots", "SLURM_ARRAY_TASK_COUNT": "2",
+        **commands, "DATASET": "spots", "SLURM_ARRAY_TASK_COUNT": "2",
         "SLURM_CPUS_PER_TASK": "1", "EXTRACT_ARGS": "--teacher xclip-demo --videos videos",
     }  # fmt: skip
     quiet = {"cwd": tmp_path, "capture_output": True, "text": True}

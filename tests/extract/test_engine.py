@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from skelfew_extract.crop import CropSettings
 from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.engines.pool import decode_clips
 from video_files import numbered_video
+from warm import Warm
 
 CENTRE = CropSettings(frames=4, size=32, policy="centre")
 
@@ -51,6 +51,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
     return False
 
 
+@pytest.mark.usefixtures("kept_decoders")
 def test_order_and_content(videos: list[Path]) -> None:
     tasks = [task(i, video) for i, video in enumerate(videos)]
     clips = list(decode_clips(tasks, how(), workers=2, ahead=3))
@@ -141,6 +142,7 @@ def test_a_clip_whose_process_dies_twice_fails(videos: list[Path], tmp_path: Pat
     assert clips[1].pictures is not None
 
 
+@pytest.mark.usefixtures("kept_decoders")
 def test_errors_of_the_task_source_reach_the_caller(videos: list[Path]) -> None:
     def tasks() -> Iterator[ClipTask]:
         yield task(0, videos[0])
@@ -167,11 +169,13 @@ if __name__ == "__main__":
 """
 
 
-def test_workers_end_when_their_parent_is_killed(videos: list[Path], tmp_path: Path) -> None:
+def test_workers_end_when_their_parent_is_killed(
+    warm: Warm, videos: list[Path], tmp_path: Path
+) -> None:
     script = tmp_path / "orphans.py"
     script.write_text(ORPHANS)
     parent = subprocess.run(
-        [sys.executable, str(script), str(videos[0])], capture_output=True, text=True
+        [warm.python, str(script), str(videos[0])], capture_output=True, text=True
     )
     assert parent.returncode == -signal.SIGKILL
     workers = [int(pid) for pid in parent.stdout.split()]

@@ -4,7 +4,6 @@ import csv
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +19,15 @@ from skelfew_extract.extract import choose_precision, extract
 from skelfew_extract.recordings import Recordings
 from skelfew_extract.shard import Shard
 from torch import Tensor
+from warm import Warm
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
 from skelfew.cache.format.history import steps_of
 from skelfew.cache.tools.merge import merge
 from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
+
+pytestmark = pytest.mark.usefixtures("kept_decoders")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -245,16 +247,16 @@ if __name__ == "__main__":
 """
 
 
-def run(script: Path, world: Path, out: Path, timeout: float = 60) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(script), str(world), str(out), str(timeout)]
+def run(script: list[str], world: Path, out: Path, timeout: float = 60) -> subprocess.Popen[str]:
+    command = [*script, str(world), str(out), str(timeout)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def script(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     path = tmp_path_factory.mktemp("script") / "run.py"
     path.write_text(RUN.format(tests=str(Path(__file__).parent)))
-    return path
+    return [warm.python, str(path)]
 
 
 def committed(out: Path) -> int:
@@ -266,7 +268,7 @@ def committed(out: Path) -> int:
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_content(
-    world: Path, whole: Path, script: Path, tmp_path: Path
+    world: Path, whole: Path, script: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "spots.zarr"
     draw, reached = np.random.default_rng(0), []
@@ -288,7 +290,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_content(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_commits_the_block(
-    world: Path, script: Path, tmp_path: Path, number: signal.Signals
+    world: Path, script: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     damaged, out = copy_of(world, tmp_path / "world"), tmp_path / "spots.zarr"
     slow = damaged / "videos" / "clip_006.mp4"

@@ -19,6 +19,8 @@ from skelfew_extract.extract import extract
 from skelfew.cache import CacheError, TeacherCache
 from skelfew.cache.tools.verify import verify
 
+pytestmark = pytest.mark.usefixtures("kept_decoders")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> None:

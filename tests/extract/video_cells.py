@@ -187,6 +187,19 @@ _SOURCES = {
 }
 
 
+def covering() -> Iterator[tuple[str, str, str]]:
+    """Yield fewer cells: each codec in each container, and in each variant."""
+    for codec in CODECS:
+        mine = [cell for cell in cells() if cell[0] == codec]
+        used = Counter({container: 0 for _, container, _ in mine})
+        for variant in dict.fromkeys(variant for _, _, variant in mine):
+            there = [c for _, c, v in mine if v == variant]
+            container = min(there, key=lambda c: used[c])
+            used[container] += 1
+            yield codec, container, variant
+        yield from ((codec, container, "plain") for container, count in used.items() if not count)
+
+
 def sequential(path: Path) -> list[np.ndarray]:
     """Return all pictures as plain decoding from the start gives them, turned by hand."""
     pictures: list[np.ndarray] = []
@@ -205,9 +218,8 @@ def sequential(path: Path) -> list[np.ndarray]:
     return pictures
 
 
-def compare(path: Path, reader: str) -> str:
+def compare(path: Path, reader: str, truth: list[np.ndarray]) -> str:
     """Return ``equal``, or why the reader refuses; raise AssertionError if a picture is wrong."""
-    truth = sequential(path)
     count = len(truth)
     draw = np.random.default_rng(count)
     if reader == "all_frames":
@@ -238,9 +250,10 @@ def table() -> str:
     for codec, container, variant in cells():
         with tempfile.TemporaryDirectory() as folder:
             path = make(Path(folder), codec, container, variant)
+            truth = sequential(path)
             tried[codec] += 1
             for reader in READERS:
-                answer = compare(path, reader)
+                answer = compare(path, reader, truth)
                 equal[codec, reader] += answer == "equal"
                 reasons[f"{reader}: {answer}"] += answer != "equal"
     head = ["codec", "cells", *(f"{name}: equal, refused" for name in READERS)]

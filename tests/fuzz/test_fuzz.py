@@ -2,10 +2,10 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm import Warm
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz.py"
 GROUPS = {  # few, for each is a process that imports everything
@@ -17,10 +17,10 @@ GROUPS = {  # few, for each is a process that imports everything
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_hostile_files_are_read_or_refused(group: str) -> None:
+def test_hostile_files_are_read_or_refused(warm: Warm, group: str) -> None:
     targets = [f"--target={name}" for name in GROUPS[group].split()]
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--inputs=4", "--json", *targets],
+        [warm.python, str(SCRIPT), "--inputs=4", "--json", *targets],
         capture_output=True,
         text=True,
     )

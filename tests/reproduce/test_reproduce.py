@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from reproduce_world import TABLE, found, make_table_world, request, run
 from small_world import BASE, EACH
+from warm import Warm
 
 from skelfew.config import TrainConfig, override
 from skelfew.errors import SkelfewError
@@ -148,13 +149,13 @@ def test_a_missing_cache_leaves_out_its_rows(world: Path) -> None:
     assert set(work.by_row) == {"episodic", "traditional", "raw"}
 
 
-def test_killed_it_goes_on_to_the_same_numbers(world: Path) -> None:
+def test_killed_it_goes_on_to_the_same_numbers(warm: Warm, world: Path) -> None:
     """The parent is killed; its worker saves and ends; the next start goes on, past a failure."""
     broken = '[[rows]]\nkey = "broken"\nlabel = "x"\nstages = ["episodic"]\n'
     broken += 'set = { "episodic.optimizer.lr" = 1e30 }\n\n[[rows]]\nkey = "traditional"'
     text = (world / "small.toml").read_text()
     (world / "small.toml").write_text(text.replace('[[rows]]\nkey = "traditional"', broken))
-    program = [sys.executable, "-m", "skelfew.cli.reproduce", "small.toml", "--seeds", "1"]
+    program = [warm.python, "-m", "skelfew.cli.reproduce", "small.toml", "--seeds", "1"]
     program += ["--rows", "broken,episodic", "--runs", "runs", "--device", "cpu", "--json"]
     program += ["--set", "episodic.epoch_episodes=4", "--set", "episodic.episodes_per_step=1"]
 

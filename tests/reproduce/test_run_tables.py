@@ -11,6 +11,7 @@ import pytest
 import run_tables
 from click.testing import CliRunner
 from small_world import write_cache
+from warm import Warm
 
 from skelfew.cli.prepare import main as prepare_command
 from skelfew.data.manifest import Manifest
@@ -19,7 +20,9 @@ from skelfew.reproduce.tables import load_table
 SCRIPT = Path(run_tables.__file__)
 
 
-def test_a_table_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_runs_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm, commands: dict[str, str]
+) -> None:
     """Videos and teacher are left to `make test-tables` itself: their steps count as done.
 
     The world is the smallest with the six samples of a class that an episode takes.
@@ -38,10 +41,9 @@ def test_a_table_runs_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     write_cache(Path("cache/demo.zarr"), manifest, seen, (), (), True, texts)
     for step in ("world", "teacher", "text", "random", "export", "import", "weights"):
         Path(f".{step}").touch()
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        [sys.executable, SCRIPT, ".", "XI", "--jobs", "1"],
-        env={**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)},
+        [warm.python, str(SCRIPT), ".", "XI", "--jobs", "1"],
+        env={**commands, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
     )

@@ -16,6 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from small_world import BASE, FAST, NOVEL, VALIDATION, make_world
+from warm import Warm
 
 from skelfew.cli.train import main as train_command
 from skelfew.config import TrainConfig, override, preset
@@ -429,11 +430,11 @@ def test_impossible_episodes_and_devices(world: Path) -> None:
 # Going on
 
 
-def command(world: Path, *options: str) -> list[str]:
+def command(python: str, world: Path, *options: str) -> list[str]:
     protocol = world.parent.parent / "manifests" / "protocols" / "tiny.json"
     fixed = [f"--cache={world}", f"--protocol={protocol}", "--batch=8", *FAST]
     fixed.append("--set=episodic.epoch_episodes=5")
-    return [sys.executable, "-m", "skelfew.cli.train", *fixed, *options]
+    return [python, "-m", "skelfew.cli.train", *fixed, *options]
 
 
 def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
@@ -463,21 +464,21 @@ def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
 
 @pytest.mark.slow
 def test_killed_and_interrupted_runs_end_like_an_undisturbed_one(
-    world: Path, tmp_path: Path
+    warm: Warm, world: Path, tmp_path: Path
 ) -> None:
     options = ["--epochs=3", "--episodes=20", "--select=validation"]
     whole, run = tmp_path / "whole", tmp_path / "stopped"
-    done = CliRunner().invoke(train_command, command(world, *options, f"--run={whole}")[3:])
+    done = CliRunner().invoke(train_command, command("", world, *options, f"--run={whole}")[3:])
     assert done.exit_code == 0, done.output
     metrics = run / "metrics.jsonl"
 
     def rows() -> int:
         return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
-    process = start(command(world, *options, f"--run={run}"))
+    process = start(command(warm.python, world, *options, f"--run={run}"))
     wait_for(lambda: rows() >= 1, process)
     assert stop(process, signal.SIGKILL) == -signal.SIGKILL
-    again = [sys.executable, "-m", "skelfew.cli.train", f"--resume={run}"]
+    again = [warm.python, "-m", "skelfew.cli.train", f"--resume={run}"]
     for enough, how in ((2, signal.SIGTERM), (4, signal.SIGINT)):
         process = start(again)
         wait_for(lambda enough=enough: rows() >= enough, process)
@@ -532,11 +533,13 @@ sys.meta_path.insert(0, Blocker())
 from skelfew.cli.train import main
 main()
 """
-    arguments = command(world, "--epochs=1", "--episodes=2", f"--run={tmp_path / 'run'}")
+    arguments = command(
+        sys.executable, world, "--epochs=1", "--episodes=2", f"--run={tmp_path / 'run'}"
+    )
     arguments[1:3] = ["-c", blocker]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "run" / "encoder.safetensors").is_file()
+    assert (run / "encoder.safetensors").is_file()
 
 
 def test_long_work_on_a_processor_names_what_is_faster(

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from warm import Warm
 from filelock import FileLock
 
 from skelfew.data import readers
@@ -275,13 +276,13 @@ def undisturbed(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return everything(folder)
 
 
-def command(raw: Path, folder: Path, workers: int) -> "subprocess.Popen[str]":
+def command(python: str, raw: Path, folder: Path, workers: int) -> "subprocess.Popen[str]":
     target = outputs(folder)
     arguments = ["--raw", raw, "--out", target.manifest, "--data", target.store]
     arguments += ["--workers", workers]
     code = "from skelfew.cli.prepare import main; main()"
     return subprocess.Popen(
-        [sys.executable, "-c", code, "nw-ucla", *map(str, arguments)],
+        [python, "-c", code, "nw-ucla", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -300,11 +301,13 @@ def blocks_done(folder: Path, at_least: int) -> Iterator[float]:
 
 @pytest.mark.parametrize(("workers", "kill"), [(1, "SIGKILL"), (2, "SIGKILL"), (2, "SIGINT")])
 def test_a_killed_process_goes_on_with_equal_result(
-    many: Path, undisturbed: dict[str, bytes], tmp_path: Path, workers: int, kill: str
+    warm: Warm, many: Path, undisturbed: dict[str, bytes], tmp_path: Path, workers: int, kill: str
 ) -> None:
-    process = command(many, tmp_path / "b", workers)
+    # Ctrl-C at a terminal reaches all processes of a group, which the warm Python is not part of.
+    python = sys.executable if kill == "SIGINT" else warm.python
+    process = command(python, many, tmp_path / "b", workers)
     list(blocks_done(tmp_path / "b", 1))
-    if kill == "SIGINT":  # Ctrl-C reaches parent and workers
+    if kill == "SIGINT":
         os.killpg(process.pid, signal.SIGINT)
     else:
         process.kill()
@@ -315,7 +318,7 @@ def test_a_killed_process_goes_on_with_equal_result(
         assert "Traceback" not in err
     assert not outputs(tmp_path / "b").manifest.exists()
 
-    process = command(many, tmp_path / "b", workers)
+    process = command(warm.python, many, tmp_path / "b", workers)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "going on" in err
