@@ -1,8 +1,6 @@
 """Fixtures that several rooms use."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,14 +31,21 @@ def golden() -> Path:
     return REPOSITORY / "tests" / "golden"
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Start one warm Python for all workers of pytest-xdist."""
+    if getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput"):
+        started = Warm()
+        config.add_cleanup(started.close)
+        os.environ["SKELFEW_WARM"] = str(started.folder)
+
+
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
     """A Python, and the commands of skelfew, that start at once."""
-    folder = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp"))  # a socket's path is short
-    started = Warm(folder)
+    found = os.environ.get("SKELFEW_WARM")
+    started = Warm(Path(found) if found else None)
     yield started
     started.close()
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,12 @@ import os
 import pkgutil
 import runpy
 import selectors
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from importlib.metadata import entry_points
@@ -53,22 +55,21 @@ os._exit(status)
 
 
 class Warm:
-    """The server, and a folder of executables: python and the commands of skelfew.
+    """The server, and a folder of executables: python and the commands of skelfew."""
 
-    Args:
-        folder: An empty folder with a short path.
-    """
-
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path | None = None):
+        """Start a server, or use the one that is started in ``folder``."""
         self._server: subprocess.Popen[bytes] | None = None
-        self.folder = Path(sys.executable).parent
-        self.python = sys.executable
         if not hasattr(os, "pidfd_open"):  # not Linux: plain processes
-            return
-        self.folder = folder / "bin"
-        self.folder.mkdir()
-        self.python = str(self.folder / "python")
-        address = str(folder / "socket")
+            self.folder = Path(sys.executable).parent
+        elif folder is not None:
+            self.folder = folder
+        else:
+            self.folder = Path(tempfile.mkdtemp(prefix="warm-", dir="/tmp"))  # sockets: short paths
+            self._start(str(self.folder / "socket"))
+        self.python = str(self.folder / "python") if folder or self._server else sys.executable
+
+    def _start(self, address: str) -> None:
         text = CLIENT.format(python=sys.executable, address=address)
         commands = [e.name for e in entry_points(group="console_scripts") if "skelfew" in e.value]
         for name in ("python", *commands):
@@ -87,22 +88,23 @@ class Warm:
         """End the server and what it still runs."""
         if self._server is not None:
             self._server.communicate()
+            shutil.rmtree(self.folder)
 
 
 def serve(address: str) -> None:
     """Fork a process for each command that comes, until the standard input ends."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    listener.listen(64)
+    print("ready", flush=True)  # commands that come during the imports wait
     ours = [m.name for p in PACKAGES for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     for name in (*LIBRARIES, *ours):
         if not name.endswith(("__main__", "ray_cluster", "ray_engine", "pose", "worker")):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    listener.listen(64)
     ready = selectors.DefaultSelector()
     ready.register(listener, selectors.EVENT_READ)
     ready.register(0, selectors.EVENT_READ)
-    print("ready", flush=True)
     while True:
         for key, _ in ready.select():
             if key.fileobj == 0:

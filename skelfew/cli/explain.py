@@ -189,7 +189,7 @@ def main(
                 log(f"error: {result}")
                 failed.append({"run": method.subject.about["run"], "error": str(result)})
                 continue
-            log(_told(result))
+            log(_in_words(result))
             several = out is not None and len(opened) > 1
             stem = f"{method.subject.name}-{method.name}" if several else method.name
             files, notes = write([result], folder, stem, look)
@@ -220,7 +220,7 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
-def _told(explanation: "Explanation") -> str:
+def _in_words(explanation: "Explanation") -> str:
     """Return a line on stderr about an explanation."""
     e, found = explanation, explanation.to_dict()
     verdict = f"{e.predicted} {e.names.get(e.predicted, '')}"

@@ -205,7 +205,7 @@ class Stream:
         self._frames: deque[np.ndarray] = deque(maxlen=self.lengths[-1])
         self._label: str | None = None
         self._times = 0
-        self._said: str | None = None
+        self._before: str | None = None
 
     def add(self, joints: np.ndarray | None) -> Segment | None:
         """Take the next frame; return an action as soon as it is sure of one.
@@ -289,7 +289,7 @@ class Stream:
         self.best = self._look(pieces)
         if self.best is None or self.best.confidence < self.sure:
             self._unsure += self.best is not None
-            self._label, self._times, self._said = None, 0, None
+            self._label, self._times, self._before = None, 0, None
             return None
         self._times = self._times + 1 if self.best.label == self._label else 1
         self._label = self.best.label
@@ -297,7 +297,7 @@ class Stream:
             return None
         self._label, self._times = None, 0
         self._frames.clear()
-        again, self._said = self.best.label == self._said, self.best.label
+        again, self._before = self.best.label == self._before, self.best.label
         self._given += not again
         return None if again else self.best
 

@@ -80,7 +80,7 @@ def test_a_teacher_without_video_gives_its_texts(world: Path) -> None:
         joined.targets(ids, "f_v")
 
 
-def test_what_cannot_be_joined_is_said(world: Path) -> None:
+def test_caches_that_cannot_be_joined_are_refused(world: Path) -> None:
     one = TeacherCache.open("cache/tiny.zarr")
     two = TeacherCache.open(other(world, "b", failed=("c1n3",)))
     with pytest.raises(CacheError, match=r"b.zarr: 1 of 2 samples are not in.*c1n3 \(1 failed"):

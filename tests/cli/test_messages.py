@@ -51,7 +51,7 @@ def test_faults_of_the_machine_are_no_bugs(error: Exception, message: str) -> No
     assert result.stderr.count("\n") == 1
 
 
-def test_a_cache_that_does_not_exist_is_said_at_once() -> None:
+def test_a_cache_that_does_not_exist_is_reported_at_once() -> None:
     start = time.perf_counter()
     result = CliRunner().invoke(train, ["--cache", "cache/none.zarr"])
     assert result.exit_code == 1 and "cache/none.zarr: no such cache" in result.stderr
@@ -84,7 +84,7 @@ def test_a_wrong_data_set_or_budget_of_a_table_imports_nothing_large(
         (reproduce, "I --dataset demo --write"),
     ],
 )
-def test_what_cannot_be_written_is_said_before_the_work(
+def test_an_unwritable_place_is_reported_before_the_work(
     command: click.Command, arguments: str, kind: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

@@ -186,7 +186,7 @@ def test_another_axis_points_up(shared: Path, tmp_path: Path) -> None:
     assert usual.stdout == turned.stdout != other.stdout
 
 
-def test_joints_of_another_layout_are_mapped_only_when_told(world: Path) -> None:
+def test_joints_of_another_layout_are_mapped_only_on_request(world: Path) -> None:
     np.save(world / "v2.npy", np.random.default_rng(0).normal(size=(9, 25, 3)) + 3)
     support = {f"{a}/1.npy": np.random.default_rng(a).normal(size=(9, 25, 3)) + 3 for a in (1, 2)}
     for name, values in support.items():

@@ -42,7 +42,7 @@ def test_encoders_equal_the_textbook(textbook: ModuleType, name: str) -> None:
     awake(encoder)
     plain = textbook.Textbook(name, layout).double()
     plain.load_state_dict(encoder.state_dict())
-    x = torch.randn(2, 3, 20, 25, 2).double().cumsum(dim=2)
+    x = torch.randn(2, 3, 9, 25, 2).double().cumsum(dim=2)
     weights = torch.randn(2, 256).double()
     features, expected = encoder(x), plain(x)
     torch.testing.assert_close(features, expected, atol=1e-11, rtol=1e-9)
@@ -146,7 +146,7 @@ def test_bfloat16_is_as_exact_as_in_the_plain_form() -> None:
     assert errors[True] < 1.5 * errors[False]
 
 
-def as_it_stands(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+def plain_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     pad = (weight.shape[2] // 2, 0)
     y = F.conv2d(x.permute(1, 3, 0, 2), weight, bias, (stride, 1), pad)
     return y.permute(2, 0, 3, 1)
@@ -160,7 +160,7 @@ def test_temporal_convolution(frames: int, stride: int, monkeypatch: pytest.Monk
     x, weight = torch.randn(frames, 5, 7, 16).double(), torch.randn(6, 16, 9, 1).double()
     bias = torch.randn(6).double()
     inputs = [t.requires_grad_() for t in (x, weight, bias)]
-    ours, theirs = temporal_convolution(*inputs, stride), as_it_stands(*inputs, stride)
+    ours, theirs = temporal_convolution(*inputs, stride), plain_convolution(*inputs, stride)
     torch.testing.assert_close(ours, theirs, atol=1e-11, rtol=1e-10)
     gradient = torch.randn_like(ours)
     found, expected = (torch.autograd.grad(y, inputs, gradient) for y in (ours, theirs))
@@ -170,6 +170,6 @@ def test_temporal_convolution(frames: int, stride: int, monkeypatch: pytest.Monk
 def test_temporal_convolution_keeps_single_precision() -> None:
     torch.manual_seed(0)
     x, weight = torch.randn(64, 2, 25, 64), torch.randn(64, 64, 9, 1) / 24
-    exact = as_it_stands(x.double(), weight.double(), torch.zeros(64).double(), 1)
+    exact = plain_convolution(x.double(), weight.double(), torch.zeros(64).double(), 1)
     error = (temporal_convolution(x, weight, torch.zeros(64)) - exact).square().mean().sqrt()
     assert error < 1e-6 * exact.square().mean().sqrt()

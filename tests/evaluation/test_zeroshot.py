@@ -172,7 +172,7 @@ def test_texts_of_another_cache(trained: Path, tmp_path: Path) -> None:
         (["--shots", "1", "--classes", "validation"], 1, "with --mode draws or episodes"),
     ],
 )
-def test_what_cannot_be_scored_is_said(
+def test_impossible_scores_are_refused(
     trained: Path, tmp_path: Path, arguments: list[str], status: int, message: str
 ) -> None:
     other_texts(tmp_path / "wide.zarr", dim=48)

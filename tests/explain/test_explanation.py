@@ -116,7 +116,7 @@ def bank_of(clip: np.ndarray, **pipeline: object) -> SkeletonBank:
     )
 
 
-def test_copies_move_with_what_they_copy_and_nobody_stays_nobody() -> None:
+def test_copies_move_with_their_source_and_absent_bodies_stay_absent() -> None:
     clip = np.random.default_rng(0).normal(size=(1, 8, 15, 3))
     for missing, copied in (("duplicate", True), ("zeros", False)):
         bank = bank_of(clip, missing_body=missing)

@@ -108,7 +108,7 @@ def test_a_row_depends_on_no_other(world: Path, whole: Path, tmp_path: Path) -> 
         np.testing.assert_array_equal(rest.targets(samples, form), reference.targets(samples, form))
 
 
-def test_failures_are_recorded_and_mended(world: Path, whole: Path, tmp_path: Path) -> None:
+def test_failures_are_recorded_and_repaired(world: Path, whole: Path, tmp_path: Path) -> None:
     damaged, out = copy_of(world, tmp_path / "world"), tmp_path / "spots.zarr"
     videos = [damaged / "videos" / f"clip_{i:03d}.mp4" for i in range(20)]
     content = [video.read_bytes() for video in videos]

@@ -24,7 +24,7 @@ def test_sheets_of_a_data_set(tmp_path: Path) -> None:
     assert not list((tmp_path / "sheets").glob("*.partial"))
 
 
-def test_box_joints_and_crops_stand_where_they_should() -> None:
+def test_box_joints_and_crops_are_where_they_should_be() -> None:
     frames = np.zeros((2, 100, 200, 3), dtype=np.uint8)
     clip = np.full((2, 3, 16, 16), 77, dtype=np.uint8)
     pixels = np.full((1, 10, 1, 2), (100.0, 50.0), dtype=np.float32)

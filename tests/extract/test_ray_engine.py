@@ -187,9 +187,7 @@ def reasons(cache: Path) -> dict[str, tuple[str, str]]:
         return {r["sample_id"]: (r["stage"], r["message"]) for r in csv.DictReader(file)}
 
 
-def test_what_fails_on_a_node_is_told_in_one_line(
-    world: Path, cluster: Cluster, tmp_path: Path
-) -> None:
+def test_failures_on_a_node_are_one_line(world: Path, cluster: Cluster, tmp_path: Path) -> None:
     def build() -> SmallTeacher:
         raise SkelfewError("weights.pth: no such file")
 

@@ -261,7 +261,7 @@ def test_descriptions_are_for_text(folder: Path) -> None:
     assert (status, out) == (2, "") and "is for --teacher text" in err
 
 
-def test_who_has_no_videos_is_told(folder: Path) -> None:
+def test_without_videos_the_error_says_so(folder: Path) -> None:
     status, out, err = extract("plain")
     assert (status, out) == (1, "") and "no sample has a video" in err and "--teacher text" in err
 

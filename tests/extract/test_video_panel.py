@@ -76,7 +76,7 @@ def test_the_picture_has_video_box_and_skeleton(home: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken", "unnoted"])
-def test_a_lost_video_leaves_the_skeleton_and_is_said(home: Path, damage: str) -> None:
+def test_a_lost_video_leaves_the_skeleton_and_a_note(home: Path, damage: str) -> None:
     video = home / "videos" / "v.mp4"
     if damage == "gone":
         video.unlink()

@@ -167,7 +167,7 @@ def test_impossible_settings_are_refused() -> None:
     assert build_classifier("nearest", {"scale": 3.0}) == build_classifier("nearest")
 
 
-def test_transductive_is_said() -> None:
+def test_transductive_is_noted() -> None:
     def transductive(classifier: Classifier) -> bool:
         return bool(getattr(classifier, "transductive", False))
 

@@ -31,6 +31,12 @@ def model(pool: str = "mean", bodies: int = 2, **changes: object) -> Model:
     return Model("fresh", encoder, pipeline, LAYOUT, 3, bodies, {})
 
 
+def small(one: Model) -> Model:
+    """Return the model with one block of each kind: to export ten takes long."""
+    one.encoder._blocks = ["l1", "l2", "l5"]  # type: ignore[union-attr]
+    return one
+
+
 def values(seed: int, bodies: int, frames: int) -> np.ndarray:
     random = np.random.default_rng(seed)
     found = random.normal(size=(bodies, frames, 15, 3)).astype(np.float32) + 1
@@ -103,7 +109,7 @@ def test_the_graph_prepares_and_recognises_as_the_recogniser_does(one: Model) ->
 
 @pytest.mark.slow
 def test_the_file_answers_for_any_length_and_says_what_it_is(tmp_path: Path) -> None:
-    recogniser = taught(model())
+    recogniser = taught(small(model()))
     path = export(recogniser, tmp_path / "new" / "gestures.pt2")
     extra = {DESCRIPTION: ""}
     loaded = torch.export.load(path, extra_files=extra).module()
@@ -122,9 +128,8 @@ def test_the_file_answers_for_any_length_and_says_what_it_is(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["agcn", "ctrgcn"])
 def test_an_onnx_graph_gives_the_same_elsewhere(name: str, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    small = build_encoder(name, LAYOUT, bodies=2, width=0.125).eval()
-    small._blocks = ["l1", "l2", "l5"]  # one of each kind; ten take long to write down
-    recogniser = taught(replace(model(), encoder=small))
+    encoder = build_encoder(name, LAYOUT, bodies=2, width=0.125).eval()
+    recogniser = taught(small(replace(model(), encoder=encoder)))
     path = export(recogniser, tmp_path / "gestures.onnx")
     assert [p.name for p in tmp_path.iterdir()] == [path.name], "one file"
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

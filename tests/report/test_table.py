@@ -157,7 +157,7 @@ def test_a_smaller_run_is_beside_no_number_of_the_paper(changed: dict[str, objec
         (("runs/one", "--html", "."), 2, "is a directory"),
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_impossible_requests_are_refused(
     world: Path, arguments: tuple[str, ...], status: int, message: str
 ) -> None:
     assert message in run_report(world, *arguments, status=status).output

@@ -131,7 +131,7 @@ def test_a_cache_without_class_texts_leaves_out_the_row(world: Path) -> None:
     assert "episodic" in work.by_row
 
 
-def test_what_a_row_stands_on_is_looked_for(world: Path) -> None:
+def test_inputs_of_a_row_are_looked_for(world: Path) -> None:
     other = other_cache(world)
     asked = request(world, rows=("joined",), count=1)
     why = "no weights/start.pth; make it with: curl -o weights/start.pth https://example.org"

@@ -105,7 +105,7 @@ def find(world: Path, cache: Path, **options: Any) -> Inputs:
     return find_inputs(given, str(world / "manifests/protocols/tiny.json"))
 
 
-def test_renamed_ids_are_explained_and_mended(world: Path) -> None:
+def test_renamed_ids_are_explained_and_repaired(world: Path) -> None:
     ids = Manifest.read(world / "manifests" / "tiny.csv").ids
     path = write(world, "rgb.zarr", [f"{i}_rgb" for i in ids])
     with pytest.raises(InputError) as error:

@@ -188,7 +188,7 @@ def _stream(
         **one_window,
     )
     for columns in data.iter_batches(batch_size=1, batch_format="numpy"):
-        _raise_what_is_told(columns)
+        _raise_message(columns)
         yield _block(columns)
 
 
@@ -219,7 +219,7 @@ def _decode(columns: Columns, plan: list["ray.ObjectRef"]) -> Columns:
         window = collect(int(columns["start"][0]), rows, manifest, clips, settings)
         return _columns(columns["start"], _notes(window), pictures=window.pictures)
     except Exception as error:
-        return _columns(columns["start"], _told(error), pictures=_NOTHING)
+        return _columns(columns["start"], _message(error), pictures=_NOTHING)
 
 
 def _decoder_for(plan: "ray.ObjectRef") -> _Decoder:
@@ -261,7 +261,7 @@ class _Seat:
         try:
             return self._encode(columns)
         except Exception as error:
-            return _columns(columns["start"], _told(error), features=_NOTHING)
+            return _columns(columns["start"], _message(error), features=_NOTHING)
 
     def _encode(self, columns: Columns) -> Columns:
         start, pictures = int(columns["start"][0]), columns["pictures"][0]
@@ -314,7 +314,7 @@ def _of_notes(notes: Document) -> tuple[list[int], dict[int, tuple[str, str]], i
     return notes["rows"], reasons, notes["centred"]
 
 
-def _told(error: Exception) -> Document:
+def _message(error: Exception) -> Document:
     """Return an error as JSON can hold it; if it is a bug, with its traceback."""
     if isinstance(error, SkelfewError):
         return {"error": str(error), "traceback": ""}
@@ -322,7 +322,7 @@ def _told(error: Exception) -> Document:
     return {"error": where, "traceback": traceback.format_exc()}
 
 
-def _raise_what_is_told(columns: Columns) -> None:
+def _raise_message(columns: Columns) -> None:
     notes = _read(columns)
     if "error" not in notes:
         return

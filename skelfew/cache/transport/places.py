@@ -213,7 +213,7 @@ def reached(place: Place) -> Iterator[None]:
     except (OSError, TimeoutError, EOFError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise CacheError(f"{place.shown}: the disk is full ({brief(error)})") from None
-        raise Unreachable(f"{place.shown}: {_said(error)}") from None
+        raise Unreachable(f"{place.shown}: {_reason(error)}") from None
     except Exception as error:
         if type(error).__module__.split(".")[0] not in _OUTSIDE:
             raise
@@ -226,14 +226,14 @@ def reached(place: Place) -> Iterator[None]:
             raise Unreachable(
                 f"{place.shown}: the connection ended before the whole file had come; run it again"
             ) from None
-        raise Unreachable(f"{place.shown}: {_said(error)}{_keys(place)}") from None
+        raise Unreachable(f"{place.shown}: {_reason(error)}{_keys(place)}") from None
 
 
 class Unreachable(CacheError):
     """A place that does not answer now; a copy fetched earlier may replace it."""
 
 
-def _said(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return what an error says, without the addresses in it."""
     text = re.sub(r"\w+://\S+", "(address)", str(error)) or type(error).__name__
     return f"cannot be reached ({brief(text)})"

@@ -197,7 +197,7 @@ def test_two_numbers_a_joint_are_pixels_without_confidence(home: Path) -> None:
         ((1, 1, V, 3), "mtvc", (1, 1, V, 3)),
     ],
 )
-def test_the_order_of_axes_is_told_from_the_shape(
+def test_the_order_of_axes_follows_from_the_shape(
     shape: tuple[int, ...], order: str, found: tuple[int, ...]
 ) -> None:
     values = RNG.normal(size=shape)

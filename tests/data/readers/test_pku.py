@@ -158,7 +158,7 @@ def test_missing_labels(raw: Path) -> None:
         READER.sources(RawFolder(raw), READER.defaults)
 
 
-def test_nobody_in_a_segment(raw: Path) -> None:
+def test_a_segment_without_a_person(raw: Path) -> None:
     frames = recording(60)
     frames[:20] = 0
     (raw / "PKU_Skeleton_Renew" / "0002-L.txt").write_bytes(text(frames))
