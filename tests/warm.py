@@ -36,7 +36,8 @@ LIBRARIES = ("torch", "torchvision", "open_clip", "transformers", "pandas", "ric
 CLIENT = """#!{python} -IS
 import array, json, os, signal, socket, sys
 name = os.path.basename(sys.argv[0])
-line = sys.argv[1:] if name == "python" else ["@" + name, *sys.argv[1:]]
+flags = next((i for i, a in enumerate(sys.argv) if i and a not in ("-B", "-P", "-u")), 1)
+line = sys.argv[flags:] if name == "python" else ["@" + name, *sys.argv[1:]]
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
 request = json.dumps([line, os.getcwd(), dict(os.environ)]).encode()
@@ -114,7 +115,7 @@ def serve(address: str) -> None:
                 return
             if key.fileobj is listener:
                 client, _ = listener.accept()
-                pid = _start(client, listener)
+                pid = _start(client, f"{Path(address).parent}/python")
                 client.sendall(str(pid).encode())
                 ended = os.pidfd_open(pid)
                 ready.register(ended, selectors.EVENT_READ, (pid, client))
@@ -134,7 +135,7 @@ def serve(address: str) -> None:
                 os.kill(key.data, signal.SIGKILL)
 
 
-def _start(client: socket.socket, listener: socket.socket) -> int:
+def _start(client: socket.socket, python: str) -> int:
     """Read a request and fork; return the number of the process."""
     streams = array.array("i")
     _, messages, _, _ = client.recvmsg(1, socket.CMSG_SPACE(3 * streams.itemsize))
@@ -153,6 +154,7 @@ def _start(client: socket.socket, listener: socket.socket) -> int:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    sys.executable = python  # for the commands that this one starts
     for name, number, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
         stream = open(number, mode, closefd=False)  # noqa: SIM115
         if name == "stderr" or stream.isatty():

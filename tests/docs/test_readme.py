@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from predict_world import make_predict_world
 from servers import http_server
+from warm import Warm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EPISODES = " --width 0.125 --frames 8 --threads 1 --episodes 2 --queries 1"
@@ -52,17 +53,25 @@ def test_make_installs_what_its_targets_need(stamp: str, extras: str) -> None:
     assert f" tools/install.py {extras} " in message
 
 
-def checkout(folder: Path) -> Path:
-    """Make a working folder with what a checkout holds, but none of its data."""
-    folder.mkdir(exist_ok=True)
-    for name in ("Makefile", "pyproject.toml", "constraints.txt", ".venv", "pipeline", "tools"):
-        (folder / name).symlink_to(REPOSITORY / name)
-    return folder
+@pytest.fixture(scope="session")
+def checkout(warm: Warm) -> Callable[[Path], Path]:
+    """Makes a working folder with what a checkout holds, but none of its data."""
+
+    def make(folder: Path) -> Path:
+        (folder / ".venv").mkdir(parents=True)
+        for name in ("Makefile", "pyproject.toml", "constraints.txt", "pipeline", "tools"):
+            (folder / name).symlink_to(REPOSITORY / name)
+        (folder / ".venv" / "bin").symlink_to(warm.folder)
+        for stamp in (".run", ".dev"):
+            (folder / ".venv" / stamp).touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return checkout(tmp_path)
+def folder(tmp_path: Path, checkout: Callable[[Path], Path]) -> Path:
+    return checkout(tmp_path / "checkout")
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +124,9 @@ def test_demo(run: Run, folder: Path) -> None:
     assert [path.stat().st_mtime_ns for path in made] == before
 
 
-def test_cache_from_a_colleague(run: Run, tmp_path: Path, utd: Path) -> None:
+def test_cache_from_a_colleague(
+    run: Run, checkout: Callable[[Path], Path], tmp_path: Path, utd: Path
+) -> None:
     """Two folders act as two people, a third one as the web server of their lab."""
     ada, ben, lab = checkout(tmp_path / "ada"), checkout(tmp_path / "ben"), tmp_path / "lab"
     lab.mkdir()
