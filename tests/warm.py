@@ -101,7 +101,7 @@ def serve(address: str) -> None:
     ours = [m.name for p in PACKAGES for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
     for name in (*LIBRARIES, *ours):
         if not name.endswith(("__main__", "ray_cluster", "ray_engine", "pose", "worker")):
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):  # an optional package is absent
                 importlib.import_module(name)
     ready = selectors.DefaultSelector()
     ready.register(listener, selectors.EVENT_READ)

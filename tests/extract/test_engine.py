@@ -65,6 +65,7 @@ def test_order_and_content(videos: list[Path]) -> None:
 
 def test_it_reads_no_further_ahead_than_asked(videos: list[Path]) -> None:
     drawn: list[int] = []
+    before = set(multiprocessing.active_children())
 
     def tasks() -> Iterator[ClipTask]:
         for i in range(100):
@@ -79,7 +80,8 @@ def test_it_reads_no_further_ahead_than_asked(videos: list[Path]) -> None:
     next(clips)
     assert eventually(lambda: len(drawn) == 7)
     clips.close()
-    assert not [p for p in multiprocessing.active_children() if "Spawn" in type(p).__name__]
+    after = set(multiprocessing.active_children()) - before
+    assert not [p for p in after if "Spawn" in type(p).__name__]
 
 
 def test_a_hanging_video_fails_alone(videos: list[Path], tmp_path: Path) -> None:
