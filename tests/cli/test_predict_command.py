@@ -169,7 +169,7 @@ def test_empty_frames_around_a_recording_change_no_digit(
 
 
 def test_another_axis_points_up(shared: Path, tmp_path: Path) -> None:
-    """Said of recordings whose z points up, and turned by --option up=z: the same answers."""
+    """Noted of recordings whose z points up, and turned by --option up=z: the same answers."""
     actions = list(some_actions(shared, "utd-mhad", each=3, step=7).values())[:4]
     for number, clips in enumerate(actions):
         for take, clip in enumerate(clips):
