@@ -1,6 +1,7 @@
 """Fixtures that several rooms use."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

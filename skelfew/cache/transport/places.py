@@ -218,10 +218,10 @@ def reached(place: Place) -> Iterator[None]:
         if type(error).__module__.split(".")[0] not in _OUTSIDE:
             raise
         if type(error).__name__ == "ClientResponseError":
-            said: Any = error
-            if "Data after" in str(said.message):  # what aiohttp calls bytes beyond the length
+            answer: Any = error
+            if "Data after" in str(answer.message):  # what aiohttp calls bytes beyond the length
                 raise Unreachable(f"{place.shown}: sends more than it announces") from None
-            raise CacheError(f"{place.shown}: the server answers {said.status}") from None
+            raise CacheError(f"{place.shown}: the server answers {answer.status}") from None
         if type(error).__name__ == "ClientPayloadError":
             raise Unreachable(
                 f"{place.shown}: the connection ended before the whole file had come; run it again"
