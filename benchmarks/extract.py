@@ -119,6 +119,7 @@ def measure(name: str, count: int, root: Path) -> dict[str, Any]:
     from skelfew_extract import extract as extraction
     from skelfew_extract.recordings import Recordings
     from skelfew_extract.teachers.xclip_teacher import build_xclip
+    from support.limit import Products
     from support.their_xclip import their_xclip
 
     from skelfew.cache import CacheWriter
@@ -158,6 +159,9 @@ def measure(name: str, count: int, root: Path) -> dict[str, Any]:
 
     pictures = [decode_clip(task, settings.decode)[1] for task in tasks]
     clips = torch.from_numpy(np.stack([p for p in pictures if p is not None]))
+    with Products() as products:
+        exact.encode_clips(clips)
+    limit = products.shares({precision: spent["encode"]})[precision]
     text = exact.encode_text(labels)[own]
     features = [
         (v, t.condition(text, c)) for t in (exact, fast) for v, c in [t.encode_clips(clips)]
@@ -181,6 +185,8 @@ def measure(name: str, count: int, root: Path) -> dict[str, Any]:
         "ratio_once_decoding_has_started": round(plain[0] / (whole[0] - start), 2),
         "ratio_of_processor_time": round(plain[1] / whole[1], 2),
         "stages_s": stages,
+        **limit,
+        "share_of_limit_end_to_end": round(limit["share_of_limit"] * spent["encode"] / whole[0], 2),
         "bottleneck": max(shared, key=lambda stage: shared[stage]),
         "bf16_to_float32_least_cosine_f_v": least_cosine(features[0][0], features[1][0]),
         "bf16_to_float32_least_cosine_f_t": least_cosine(features[0][1], features[1][1]),

@@ -16,7 +16,6 @@ Usage: python benchmarks/gpu.py [--device cuda] [--clips 64] [--samples 64] [--r
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,7 @@ import torch.nn.functional as F
 from skelfew_extract.teachers.xclip_teacher import build_xclip
 from support import rows as printed
 from support.encoder_speed import judged
+from support.limit import Products, seconds
 from support.textbook import Textbook
 from support.their_xclip import their_xclip
 from torch import Tensor, nn
@@ -36,21 +36,10 @@ TEACHER = "xclip-base-patch16"
 FRAMES = 64
 
 
-def seconds(function: Callable[[], Any], device: torch.device) -> float:
-    """Return how long a function takes with all that it leaves to the card."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    began = time.perf_counter()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - began
-
-
 def interleaved(
     cases: dict[str, Callable[[], Any]], device: torch.device, rounds: int, each: int
 ) -> list[dict[str, Any]]:
-    """Return a row for each case; ratios are to the first, within a round.
+    """Return a row for each case with its share of the limit; ratios are to the first, in a round.
 
     Args:
         cases: What to time, each processing ``each`` clips.
@@ -58,21 +47,29 @@ def interleaved(
         rounds: Turns, after two that warm up.
         each: Clips of a call.
     """
-    for function in cases.values():
+    products = {}
+    for name, function in cases.items():
         function()
-        function()
+        if name.endswith(", compiled"):  # does the same products
+            function()
+            products[name] = products.get(name.removesuffix(", compiled")) or Products()
+            continue
+        with Products() as products[name]:
+            function()
     times = [{name: seconds(f, device) for name, f in cases.items()} for _ in range(rounds)]
     first = next(iter(cases))
     rows = []
     for name in cases:
+        taken = statistics.median(t[name] for t in times)
         ratios = [turn[first] / turn[name] for turn in times]
         rows.append(
             {
                 "case": name,
-                "clips_per_second": round(each / statistics.median(t[name] for t in times), 1),
+                "clips_per_second": round(each / taken, 1),
                 "times_faster": round(statistics.median(ratios), 2),
                 "lowest": round(min(ratios), 2),
                 "highest": round(max(ratios), 2),
+                **products[name].shares({name: taken}, str(device))[name],
             }
         )
     return rows

@@ -8,6 +8,7 @@ Usage: python benchmarks/support/collect.py SCRIPT.py ... [--out FILE]
 
 import argparse
 import os
+import platform
 import re
 import shlex
 import subprocess
@@ -23,12 +24,24 @@ alternative that was measured in the same run. Numbers of other pages come from 
 A line below each command says where and when it ran.
 """
 _SECTION = re.compile(r"^## (?=[a-z_0-9]+\.py$)", re.MULTILINE)
+_WIDTHS = {"avx512f": "AVX-512", "avx2": "AVX2"}
 _MISSING = "## Not run"
 
 
 def claim(script: Path) -> str:
     """Return the first line of a script's docstring, without its full stop."""
     return script.read_text(encoding="utf-8").split('"""')[1].strip().partition("\n")[0].rstrip(".")
+
+
+def kind() -> str:
+    """Return what the processor can do that products depend on."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return platform.machine()
+    wide = next((shown for flag, shown in _WIDTHS.items() if flag in flags), platform.machine())
+    half = {"avx512_bf16", "amx_bf16"} & flags
+    return f"{wide} {'with' if half else 'without'} bfloat16"
 
 
 def described() -> str:
@@ -46,7 +59,7 @@ def described() -> str:
     threads = os.environ.get("OMP_NUM_THREADS")
     return ", ".join(
         [
-            f"{found['processor']}, {found['cores']} cores",
+            f"{found['processor']} ({kind()}), {found['cores']} cores",
             ", ".join(found["gpus"]) or "no graphics card",
             f"{threads} thread{'s' if threads != '1' else ''}" if threads else "PyTorch's threads",
             f"load {os.getloadavg()[0]:.1f} before",

@@ -1,4 +1,4 @@
-"""Samples per second of forward and backward passes beside the textbook, interleaved in one run."""
+"""Samples per second of training passes beside the textbook and the limit, in one run."""
 
 import statistics
 import time
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from support.limit import Products
 from support.textbook import Textbook
 from torch import Tensor, nn
 
@@ -13,8 +14,6 @@ from skelfew.data.joints.layouts import load_layout
 from skelfew.encoders import build_encoder
 
 CLIPS, FRAMES = 8, 64
-# Of a clip of two bodies and 25 joints, forward; benchmarks/flops.py counts training steps.
-GFLOP = {"agcn": 8.28, "ctrgcn": 3.88}
 # What is measured: (name, body pool, only one body there, bfloat16, goal).
 CASES = (
     ("two bodies, float32", "mean", False, False, 2.0),
@@ -58,15 +57,14 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
         x = one if single else two
         differences.append(difference(plain, encoder, x, single, bfloat16))
         steps.append(passing(encoder.train(), x, bfloat16))
+    products = []
     for step in steps:
-        step()
-    bare: list[float] = []
-    times = []
-    for _ in range(rounds):
-        times.append([step() for step in steps])
-        bare.append(convolution_rate())
+        with Products() as noted:
+            step()
+        products.append(noted)
+    times = [[step() for step in steps] for _ in range(rounds)]
     wall, processor = ([[t[i] for t in turn] for turn in times] for i in (0, 1))
-    rows = []
+    rows: list[dict[str, Any]] = []
     names = [("textbook, all bodies, float32", None), *((c[0], c[4]) for c in CASES)]
     for i, (case, goal) in enumerate(names):
         ratios = [turn[0] / turn[i] for turn in wall]
@@ -80,29 +78,9 @@ def measure(name: str, rounds: int) -> list[dict[str, Any]]:
             "by_processor_time": round(statistics.median(t[0] / t[i] for t in processor), 2),
             "largest_difference": float(f"{differences[i]:.1e}"),
         }
+        row |= products[i].shares({case: statistics.median(t[i] for t in wall)})[case]
         rows.append(row | ({} if goal is None else judged(row["times_faster"], goal)))
-    rate = statistics.median(bare)
-    work = 3 * GFLOP[name] * CLIPS / rate  # forward, and twice as much backward
-    ratios = [turn[0] / work for turn in processor]
-    bound = {
-        "encoder": name,
-        "case": "bound: all multiplications of the equations at the rate of a bare convolution",
-        "convolution_gflop_per_s": round(rate, 1),
-        "by_processor_time": round(statistics.median(ratios), 2),
-    }
-    return [*rows, bound]
-
-
-def convolution_rate() -> float:
-    """Return GFLOP per second of processor time of a convolution of 9 frames and 128 channels."""
-    x = torch.randn(2 * CLIPS, 128, 32, 25, requires_grad=True)
-    weight = torch.randn(128, 128, 9, 1, requires_grad=True)
-    best = float("inf")
-    for _ in range(4):
-        began = time.process_time()
-        torch.conv2d(x, weight, padding=(4, 0)).backward(x.detach())
-        best = min(best, time.process_time() - began)
-    return 3 * 2e-9 * x.numel() * 128 * 9 / best
+    return rows
 
 
 def judged(found: float, goal: float, least: bool = True) -> dict[str, Any]:
