@@ -52,7 +52,7 @@ def interleaved(
         function()
         if name.endswith(", compiled"):  # does the same products
             function()
-            products[name] = products.get(name.removesuffix(", compiled")) or Products()
+            products[name] = products[name.removesuffix(", compiled")]
             continue
         with Products() as products[name]:
             function()
