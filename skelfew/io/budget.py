@@ -24,6 +24,7 @@ COUNTS: dict[str, tuple[int, int]] = {
     "frames of a chunk": (10_000, 1 << 12),
     "chunks of an array": (20_000, 1 << 11),
     "columns": (10_000, 1 << 14),
+    "files of a folder": (1_000_000, 1),
     "rows": (900_000, 1 << 10),
     "tensors": (20_000, 1 << 16),
     "groups and arrays": (10_000, 1 << 16),
@@ -118,12 +119,16 @@ def gunzip(content: bytes, most: int, budget: ReadBudget | None = None) -> bytes
     return b"".join(parts)
 
 
-def check_json(text: str | bytes) -> None:
-    """Raise ValueError if the values of a JSON text would need too much memory."""
+def json_bytes(text: str | bytes) -> int:
+    """Return how many bytes of memory the values of a JSON text would need, at most."""
     signs: Any = (b"{", b"[", b",") if isinstance(text, bytes) else ("{", "[", ",")
     sizes = (_OBJECT, _LIST, _VALUE)
-    needed: int = sum(text.count(sign) * size for sign, size in zip(signs, sizes, strict=True))
-    ReadBudget("JSON", 0, ValueError).check(needed, "its values")
+    return sum(text.count(sign) * size for sign, size in zip(signs, sizes, strict=True))
+
+
+def check_json(text: str | bytes) -> None:
+    """Raise ValueError if the values of a JSON text would need too much memory."""
+    ReadBudget("JSON", 0, ValueError).check(json_bytes(text), "its values")
 
 
 def check_table(path: Path, error: type[Exception] = ValueError) -> None:

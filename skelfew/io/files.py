@@ -62,12 +62,13 @@ def entries(folder: Path) -> Iterator[tuple[str, int]]:
         ValueError: A link, a device or a pipe is among them.
         OSError: It cannot be read.
     """
-    todo = [(folder, "")]
+    todo, budget = [(folder, "")], ReadBudget(folder, 0, ValueError)
     while todo:
         place, before = todo.pop()
         try:
             with os.scandir(place) as found:
                 for entry in found:
+                    budget.count("files of a folder")
                     name = before + entry.name
                     if entry.is_dir(follow_symlinks=False):
                         todo.append((Path(entry.path), name + "/"))

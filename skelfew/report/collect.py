@@ -9,7 +9,8 @@ from typing import Any
 
 from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, UNTRAINED
 from skelfew.evaluation.statistics import Estimate
-from skelfew.io.files import Document, Values, brief, file_sha256
+from skelfew.io.budget import ReadBudget, json_bytes
+from skelfew.io.files import Document, Values, brief, file_sha256, read_bytes
 from skelfew.runs.folder import Run, RunError, read_json
 
 _NEED = "score the run again with skelfew-eval, or remove the file"
@@ -137,7 +138,9 @@ def read_run(run: Run) -> RunFacts:
     inputs = _optional(run.path / "inputs.json")
     sessions = _optional(run.path / "environment.json").get("sessions", [])
     newest: dict[tuple[Any, ...], Score] = {}
+    budget = ReadBudget(run.path, 0, RunError)
     for path in sorted((run.path / "results").glob("*.json")):
+        budget.hold(json_bytes(read_bytes(path)), "its results")
         for score in read_scores(path, run):
             before = newest.get(score.key)
             if before is None or before.document["created"] <= score.document["created"]:
