@@ -125,22 +125,28 @@ def _motion(positions: np.ndarray) -> float:
 
 
 def select_bodies(bodies: list[Track], frames: int) -> Skeleton:
-    """Return the one or two actors among the bodies of a sample.
+    """Return the one or two actors among the bodies of a sample, in the frames that show them.
 
     Args:
         bodies: All bodies, in order of appearance.
         frames: Number of frames that show a body.
     """
+    skeleton = actors(bodies, frames)
+    if len(bodies) == 1:
+        return skeleton
+    shown = skeleton.positions.any(axis=(0, 2, 3))
+    assert skeleton.pixels is not None
+    return Skeleton(skeleton.positions[:, shown], skeleton.pixels[:, shown])
+
+
+def actors(bodies: list[Track], frames: int) -> Skeleton:
+    """As ``select_bodies``, in all the frames."""
     if len(bodies) == 1:
         return _paste([bodies], frames)
     kept = _without_wide(_without_short(bodies))
     if len(kept) == 1:
-        skeleton = _paste([kept], frames)
-    else:
-        skeleton = _two_actors(sorted(kept, key=lambda b: b.motion, reverse=True), frames)
-    shown = skeleton.positions.any(axis=(0, 2, 3))
-    assert skeleton.pixels is not None
-    return Skeleton(skeleton.positions[:, shown], skeleton.pixels[:, shown])
+        return _paste([kept], frames)
+    return _two_actors(sorted(kept, key=lambda b: b.motion, reverse=True), frames)
 
 
 def _without_short(bodies: list[Track]) -> list[Track]:

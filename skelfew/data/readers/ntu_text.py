@@ -30,7 +30,7 @@ class SkeletonText:
 
     Attributes:
         declared: Number of frames that the file declares; that of its videos.
-        frames: Number of frames that show a body.
+        shown: Frame of the file, 0-based, of each that shows a body.
         frame: Frame, 0-based among those with a body, of each of B observed bodies, (B,) int.
         body: ID of each observed body, (B,) bytes: it exceeds what a float64 can tell apart.
         positions: Joints (B, 25, 3) float32 in metres.
@@ -38,11 +38,16 @@ class SkeletonText:
     """
 
     declared: int
-    frames: int
+    shown: list[int]
     frame: list[int]
     body: list[bytes]
     positions: np.ndarray
     pixels: np.ndarray
+
+    @property
+    def frames(self) -> int:
+        """Number of frames that show a body."""
+        return len(self.shown)
 
 
 def parse(text: bytes) -> SkeletonText:
@@ -56,8 +61,9 @@ def parse(text: bytes) -> SkeletonText:
     rows: list[int] = []  # line of the first joint of each observed body
     frame: list[int] = []
     body: list[bytes] = []
-    frames, at = 0, 1
-    for _ in range(declared):
+    shown: list[int] = []
+    at = 1
+    for number in range(declared):
         bodies = lines.whole(at, "a number of bodies")
         at += 1
         for _ in range(bodies):
@@ -65,16 +71,16 @@ def parse(text: bytes) -> SkeletonText:
             if joints != JOINTS:
                 raise TextError(f"line {at + 2}: {joints} joints, expected {JOINTS}")
             body.append(lines[at].split(b" ", 1)[0])
-            frame.append(frames)
+            frame.append(len(shown))
             rows.append(at + 2)
             at += 2 + JOINTS
-        frames += bodies > 0
+        shown += [number] * (bodies > 0)
     if at > len(lines) or (rows and not lines[at - 1]):
-        raise TextError(f"truncated: the file ends at line {lines.last}, inside frame {frames}")
+        raise TextError(f"truncated: the file ends at line {lines.last}, inside frame {len(shown)}")
     values = _numbers(lines, rows).reshape(-1, JOINTS, len(_USED)).astype(np.float32)
     pixels = values[..., 3:]
     pixels[~np.isfinite(pixels)] = np.nan
-    return SkeletonText(declared, frames, frame, body, values[..., :3], pixels)
+    return SkeletonText(declared, shown, frame, body, values[..., :3], pixels)
 
 
 class _Lines:

@@ -54,7 +54,11 @@ def _ntu(content: bytes) -> np.ndarray:
     from skelfew.data.readers import ntu
 
     text = ntu.parse(content)
-    return ntu.select_bodies(ntu.tracks(text), text.frames).positions
+    found = ntu.actors(ntu.tracks(text), text.frames).positions
+    # Segments and times count all frames of the file, also those without a body.
+    positions = np.zeros((len(found), text.declared, *found.shape[2:]), dtype=np.float32)
+    positions[:, text.shown] = found
+    return positions
 
 
 def _text(content: bytes, layout: Layout) -> tuple[np.ndarray, str] | None:

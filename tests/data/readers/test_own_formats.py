@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from raw_files import golden_joints, skeleton_text
 
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.prepare.walk import _reasons
@@ -80,6 +81,15 @@ def test_another_axis_points_up(tmp_path: Path, up: str) -> None:
         with pytest.raises(SkelfewError, match=f"up={up} is for x, y, z"):
             turned_up(given[..., :2], 2, up)
     assert signs[1] == (-1 if up[0] == "-" else 1) and "xyz"[axes[1]] == up[-1]
+
+
+def test_segments_of_ntu_files_count_frames_without_a_body(tmp_path: Path) -> None:
+    """Two bodies, so that the reader of the data set leaves the empty frames out."""
+    shown = [[], [], [1], [1, 2], [], *([[1, 2]] * 15), []]
+    (tmp_path / "a.skeleton").write_bytes(skeleton_text(shown, golden_joints))
+    positions = read(tmp_path / "a.skeleton", "kinect-v2").positions
+    assert positions.any(axis=(0, 2, 3)).tolist() == [bool(bodies) for bodies in shown]
+    np.testing.assert_allclose(positions[0, 3], golden_joints(1, 3), atol=1e-5)
 
 
 def test_as_many_frames_as_joints() -> None:
