@@ -239,6 +239,9 @@ def usable(clip: Clip, nan: str) -> Clip:
     if not there.any():
         raise SkelfewError(f"no body in any of {positions.shape[1]} frames")
     positions = positions[there]
+    points = positions[positions.any(axis=(2, 3))][..., : clip.coordinates]
+    if (points == points[0, 0]).all():
+        raise SkelfewError("all its joints lie in one point, in all frames")
     if empty := int((~positions.any(axis=(0, 2, 3))).sum()):
         notes += (f"{empty} of {positions.shape[1]} frames show no person",)
     if positions.shape[1] == 1:

@@ -81,6 +81,12 @@ def test_text_is_pku_mmd_or_msr_by_its_columns(tmp_path: Path) -> None:
     assert_allclose(clip.positions[0], values, rtol=1e-5)
 
 
+def test_joints_in_one_point_are_refused_by_name(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((9, 20, 3), 3.0))
+    with pytest.raises(SkelfewError, match=r"a\.npy: all its joints lie in one point"):
+        read_clip(tmp_path / "a.npy", V1)
+
+
 def test_ntu_without_its_naming(shared: Path, tmp_path: Path) -> None:
     (original,) = (shared / "data" / "ntu").glob("*A001.skeleton")
     (tmp_path / "mine.skeleton").write_bytes(original.read_bytes())
