@@ -151,7 +151,9 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def as_latex(rows: Sequence[Sequence[str]]) -> str:
     """Return rows of cells as a tabular with rules of booktabs; the first row is its head."""
     columns = "ll" + "l" * (len(rows[0]) - 4) + "rr"
-    lines = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in rows]
+    lines = [
+        " & ".join(clean.one_line(cell).translate(_LATEX) for cell in row) + r" \\" for row in rows
+    ]
     return "\n".join([
         "% needs \\usepackage{booktabs}; accuracies in per cent",
         rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:],

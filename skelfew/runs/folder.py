@@ -202,10 +202,10 @@ class Run:
         """Add a line to log.txt and print it to stderr if ``show`` is true."""
         if not self.writes:
             return
+        message = printable(message)
         if show:
             print(printable(message), file=sys.stderr, flush=True)
-        line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}"
-        append_line(self.path / "log.txt", line)
+        append_line(self.path / "log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}")
 
 
 Callback = Callable[[Run, Values], None]

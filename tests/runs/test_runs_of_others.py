@@ -114,6 +114,12 @@ def test_scoring_a_run_whose_data_lie_elsewhere(
     assert status == 0 and "not opened" not in text
 
 
+def test_a_log_moves_no_cursor(tmp_path: Path) -> None:
+    run = Run.create("m", path=tmp_path / "run")
+    run.log("class a\x1b[2J\u202e", show=False)
+    assert (run.path / "log.txt").read_text().rstrip("\n").isprintable()
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 

@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import re
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def _text(content: bytes, layout: Layout) -> tuple[np.ndarray, str] | None:
     from skelfew.data.readers import msr, pku
 
     content = pku.unpacked(content)
-    first = next((line for line in content.splitlines() if line.strip()), b"")
+    start = re.search(rb"\S[^\r\n]{,100000}", content)
+    first = start[0] if start else b""
     columns, joints = len(first.split()), len(layout)
     if columns == _PKU_COLUMNS and columns not in (2 * joints, 3 * joints):
         return np.ascontiguousarray(pku.seen_bodies(pku.parse(content))), "kinect-v2"
