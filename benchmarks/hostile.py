@@ -313,7 +313,7 @@ def _held(what: str) -> int:
 
 
 def commands(only: str, as_json: bool) -> int:
-    """Print a line a command; return 1 if one did harm, said several errors, or cost too much."""
+    """Print a line a command; return 1 if one did harm, printed several errors, or cost too much."""
     from support.hostile_commands import measured
 
     found = []

@@ -171,6 +171,7 @@ def _status(line: list[str]) -> int:
     try:
         if line[0].startswith("@"):
             sys.argv = [line[0][1:], *line[1:]]
+            del sys.path[0]  # the folder of this file
             (found,) = entry_points(group="console_scripts", name=line[0][1:])
             sys.exit(found.load()())
         elif line[0] == "-m":

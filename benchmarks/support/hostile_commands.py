@@ -70,7 +70,7 @@ def recorded(place: str) -> Callable[[Path], list[list[str]]]:
     return spoil
 
 
-def said(old: str, new: str, *command: str) -> Callable[[Path], list[list[str]]]:
+def renamed(old: str, new: str, *command: str) -> Callable[[Path], list[list[str]]]:
     """H13 to H15: text in all JSON files of the run."""
 
     def spoil(world: Path) -> list[list[str]]:
@@ -153,11 +153,11 @@ def rows(url: str) -> list[Row]:
         ("H12", recorded("https://e.org/c.zarr")),
         ("H12", recorded("../../victim.txt")),
         ("H12", recorded("/etc/passwd")),
-        ("H13", said("action 7", evil, "report", "runs/one", "--html", "page.html")),
-        ("H13", said("tiny", evil, "report", "runs/one")),
-        ("H14", said("queries", "[/nope]", "report", "runs/one")),
-        ("H15", said("tiny", "=1+1", "report", "runs/one", "--format", "csv")),
-        ("H15", said("tiny", "<script>alert(1)</script>", "report", "runs/one", "--format",
+        ("H13", renamed("action 7", evil, "report", "runs/one", "--html", "page.html")),
+        ("H13", renamed("tiny", evil, "report", "runs/one")),
+        ("H14", renamed("queries", "[/nope]", "report", "runs/one")),
+        ("H15", renamed("tiny", "=1+1", "report", "runs/one", "--format", "csv")),
+        ("H15", renamed("tiny", "<script>alert(1)</script>", "report", "runs/one", "--format",
                      "markdown")),
         ("H15", pulled(url, "short.zarr.zip")),
     ]  # fmt: skip
@@ -186,7 +186,7 @@ def run(arguments: list[str], folder: Path) -> dict[str, Any]:
 
 
 def measured(only: str = "") -> Iterator[dict[str, Any]]:
-    """Yield a row a command: what was tried, what it said and cost, and whether harm was done."""
+    """Yield a row a command: what was tried, what it printed and cost, and whether harm was done."""
     with tempfile.TemporaryDirectory(prefix="hostile-") as scratch:
         whole, served = Path(scratch) / "whole", Path(scratch) / "served"
         make_report_world(whole)

@@ -1,4 +1,4 @@
-"""What goes to a decoding process and what comes back. Loads neither torch nor a decoder."""
+"""Messages to and from a decoding process. Loads neither torch nor a decoder."""
 
 from dataclasses import dataclass
 from pathlib import Path

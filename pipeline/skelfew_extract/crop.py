@@ -1,4 +1,4 @@
-"""What the teacher sees of a clip: which frames, and which part of them.
+"""The teacher's input from a clip: the frames, and the part of them.
 
 Source: Lu et al., "Cross-Modal Contrastive Pre-training for Few-Shot Skeleton Action
 Recognition", Sec. V-B: sparsely sampled frames, cropped around the joints. The paper gives neither

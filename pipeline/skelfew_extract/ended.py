@@ -1,4 +1,4 @@
-"""What an extraction prints at its end, and its exit status."""
+"""The last lines of an extraction, and its exit status."""
 
 from skelfew.cli.common import OK, PARTIAL, log, say, say_json
 from skelfew_extract.summary import ExtractionSummary

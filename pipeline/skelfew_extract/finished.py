@@ -33,7 +33,7 @@ def finished(
     Args:
         out: The cache.
         manifest: Whose rows it must have.
-        same: Told the attributes of the cache, whether it was made in the way that is asked for.
+        same: Takes the cache's attributes; returns whether it was made as is asked for.
         rows: First row that is asked for, and one past the last.
         dtype: Of the features.
         views: Temporal views of a clip.

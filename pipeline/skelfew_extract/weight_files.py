@@ -1,4 +1,4 @@
-"""Where the weights of teachers lie, and whether they are those of a cache. Loads no torch."""
+"""Paths of the weights of teachers, and the check against a cache. Loads no torch."""
 
 import hashlib
 import importlib.util

@@ -161,7 +161,7 @@ def main(
 
 @dataclass(frozen=True)
 class Doing:
-    """How to run: options that do not change what is run."""
+    """Options of the run that do not change the units."""
 
     runs: Path
     jobs: int

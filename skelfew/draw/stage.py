@@ -1,4 +1,4 @@
-"""Where joints are in a picture, and how a body is drawn."""
+"""Projection of joints onto a picture, and drawing of a body."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What AGCN, CTR-GCN and ST-GCN share: input normalisation, ten blocks, pooling."""
+"""Base class of AGCN, CTR-GCN and ST-GCN: input normalisation, ten blocks, pooling."""
 
 import math
 from collections.abc import Callable

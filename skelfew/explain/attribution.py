@@ -16,7 +16,7 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Attribution:
-    """How much each number of a sample raised the output above what it is at the boundary.
+    """Share of each number of a sample in the rise of the output above the boundary.
 
     Attributes:
         values: Of the shape of the sample.

@@ -78,7 +78,7 @@ class Ensemble:
 
     @property
     def settings(self) -> dict[str, object]:
-        """What a result document says of it."""
+        """Return its description for a result document."""
         return {"runs": list(self.runs)}
 
     def scores(

@@ -47,7 +47,7 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True)
 class TunedClassifier:
-    """What a classifier that can be fine-tuned on its support set is asked for.
+    """Interface of a classifier that can be fine-tuned on its support set.
 
     Attributes:
         tune_steps: Steps of fine-tuning, 0 for none.

@@ -1,4 +1,4 @@
-"""What this user's commands found or were given: files that are what their digest says, and places.
+"""Files whose digest this user's commands checked, and places that they were given.
 
 A digest is checked in full once, then by size and time. Kept in the user's cache folder
 (``XDG_CACHE_HOME``, else ``~/.cache``), a small file each. Where that cannot be written, files are

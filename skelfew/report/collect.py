@@ -198,7 +198,7 @@ def read_scores(path: Path, run: Run) -> list[Score]:
 
 
 def _own(rows: Iterable[Values], subjects: Container[str]) -> Iterator[Document]:
-    """What single runs, usually of a split each, have in rows that are means over them."""
+    """Return the values of single runs, usually of a split each, behind rows that are means."""
     for row in rows:
         for result in row["results"]:
             if result["subject"] in subjects:

@@ -159,9 +159,9 @@ def make_pages(folder: Path, page: Path) -> dict[Path, str]:
 
 
 def _cells_page() -> str:
-    """Return a page with every number that the paper prints beside the row that stands for it."""
+    """Return a page with every number that the paper prints beside the row that measures it."""
     text = "# Every number of the paper\n\nAccuracy in percent as printed, by data set and shots, "
-    text += "with the row that stands for it here. What was measured is in "
+    text += "with the row that measures it here. What was measured is in "
     text += "[results](../results.md).\n"
     for name in PAPER:
         table = load_table(name)

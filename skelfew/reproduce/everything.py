@@ -94,7 +94,7 @@ def describe_all(document: Document, command: Callable[[Document], str]) -> str:
 
 
 def _needed(plans: Sequence[Document]) -> Iterator[str]:
-    """What is to be made first."""
+    """Return what has to be made first."""
     for plan in plans:
         yield from plan["needs"]
         yield from (why.rpartition("make it with: ")[2] for why in plan["absent"].values())

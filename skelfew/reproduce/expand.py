@@ -200,7 +200,7 @@ def identity(unit: Unit, inputs: Inputs) -> Document:
 
 
 def _cache(attrs: Values) -> str | None:
-    """What a cache is known by: what was imported is only as good as the teacher that it names."""
+    """Return the identity of a cache: of an imported one, the teacher that it names."""
     imported = any(step.get("name") == "import" for step in steps_of(attrs))
     return identity_of(attrs) if imported else attrs.get("digest")
 

@@ -1,4 +1,4 @@
-"""What a request would run on a data set that is not prepared: sizes are those of the paper."""
+"""Plan of a request on a data set that is not prepared: sizes are those of the paper."""
 
 import hashlib
 import json
@@ -108,8 +108,8 @@ def _unit(request: Request, row: Row, seed: int, size: Size) -> Unit:
         each = config.data.samples_per_class or size.clips / size.classes
         config, samples = within(request, row, config, round(classes * each))
     head = "" if row.classifier in POOLED else row.classifier
-    said = {k: v for k, v in config.flat().items() if k != "device"} if config else row.features
-    text = json.dumps([request.dataset, seed, head, request.table.shots_of(row), said])
+    settings = {k: v for k, v in config.flat().items() if k != "device"} if config else row.features
+    text = json.dumps([request.dataset, seed, head, request.table.shots_of(row), settings])
     return Unit(
         key="~" + hashlib.sha256(text.encode()).hexdigest(),
         rows=(row.key,),

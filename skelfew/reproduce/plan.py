@@ -67,7 +67,7 @@ def plan_document(
         records: What has been measured.
         folder: Of the runs.
         rates: Measured before, in seconds a clip; what is measured here is added.
-        seen: Keys of units that stand in a plan before this one and cost nothing again.
+        seen: Keys of units that are in a plan before this one and cost nothing again.
     """
     rates = {} if rates is None else rates
     seen = set() if seen is None else seen
@@ -122,7 +122,7 @@ def _rate(unit: Unit, recorded: Rates, rates: Rates) -> float:
 
 
 def _settings(request: Request, work: Work) -> list[dict[str, str]]:
-    """Return what Section V-B says and what stands for it in a budget at full size."""
+    """Return what Section V-B says and its counterpart in a budget at full size."""
     table = request.table
     ours = [
         row

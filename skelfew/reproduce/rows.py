@@ -1,4 +1,4 @@
-"""What a table of runs is: its rows, budgets and files, as data. Standard library only."""
+"""A table of runs as data: its rows, budgets and files. Standard library only."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

@@ -52,7 +52,7 @@ class ResolvedRun:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device of this process."""
         return torch.device(self.config.device)
 
 

@@ -133,7 +133,7 @@ def _check_unchanged(run: Run, inputs: Inputs) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """What a run begins with, all of it in memory.
+    """The state that a run begins with, all of it in memory.
 
     Attributes:
         validation: The validation classes, None if there are none to speak of.

@@ -141,7 +141,7 @@ def test_without_any_run(world: Path) -> None:
 def test_empty_frames_around_a_recording_change_no_digit(
     shared: Path, tmp_path: Path, data_set: str
 ) -> None:
-    """Three exemplars; nobody in 0, n/2, n and 3n frames before, or after, each recording."""
+    """Three exemplars; no person in 0, n/2, n and 3n frames before, or after, each recording."""
     actions = list(some_actions(shared, data_set, each=5, step=7).items())[:4]
     answers: dict[str, list[object]] = {}
     for share in (0, 0.5, 1, 3):

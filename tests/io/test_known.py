@@ -66,11 +66,11 @@ def test_what_is_known_is_answered_without_torch(
     arguments, file = make(tmp_path, monkeypatch)
     first, _, loaded = run(tmp_path, module, arguments)
     assert "torch" in loaded
-    again, said, loaded = run(tmp_path, module, arguments)
-    assert again == first and not loaded and "nothing has changed" in said
+    again, output, loaded = run(tmp_path, module, arguments)
+    assert again == first and not loaded and "nothing has changed" in output
     os.utime(file, (1, 1))
-    again, said, loaded = run(tmp_path, module, arguments)
-    assert "torch" in loaded and "nothing has changed" not in said
+    again, output, loaded = run(tmp_path, module, arguments)
+    assert "torch" in loaded and "nothing has changed" not in output
 
 
 def test_an_answer_is_of_its_question_files_and_program(

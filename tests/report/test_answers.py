@@ -22,7 +22,7 @@ def test_shares_and_answers_are_those_of_the_table(
     for row in found:
         (true,) = (c for c, label in manifest.classes.items() if label == row.label)
         for answer, table in zip(row.answers, scored, strict=True):
-            said = table["results"][0]["answers"][str(true)]
-            (taken,) = (c for c, queries in said.items() if row.query in queries)
+            answers = table["results"][0]["answers"][str(true)]
+            (taken,) = (c for c, queries in answers.items() if row.query in queries)
             assert answer == manifest.classes[int(taken)]
     assert all(path.stat().st_size for path in draw(runs))

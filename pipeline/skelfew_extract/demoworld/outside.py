@@ -1,4 +1,4 @@
-"""What the demo's teacher has seen that the demo's students have not: compositions of actions.
+"""Training clips of the demo's teacher that the demo's students never see: compositions of actions.
 
 The paper's teacher learnt from Kinetics, which has other actions than the few-shot classes. The
 counterpart here: two actions of the demo world at once ("circle left arm and bow"), or two people

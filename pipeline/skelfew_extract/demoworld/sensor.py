@@ -77,7 +77,7 @@ class Camera:
 def place_camera(
     view: int, persons: int, size: tuple[int, int], rng: np.random.Generator
 ) -> Camera:
-    """Return camera ``view`` (1-based) as it stands for one sample."""
+    """Return camera ``view`` (1-based) as it is placed for one sample."""
     azimuth, elevation = CAMERAS[view - 1]
     return Camera(
         azimuth=np.deg2rad(azimuth + rng.uniform(-15, 15)),

@@ -1,4 +1,4 @@
-"""How a skeleton sequence becomes network input: settings, with the reference's as defaults."""
+"""Settings of the network input, with the reference's as defaults."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ _LONGEST = 10_000  # frames given to the network
 
 @dataclass(frozen=True)
 class Pipeline:
-    """How a skeleton sequence becomes network input; defaults are CTR-GCN's for NTU RGB+D.
+    """Settings of the network input; defaults are CTR-GCN's for NTU RGB+D.
 
     Attributes:
         kind: ``ntu``: crop, resize in time, small random rotation (CTR-GCN, feeders/feeder_ntu.py).

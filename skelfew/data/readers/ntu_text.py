@@ -165,7 +165,7 @@ def _regular(lines: _Lines, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _numbers_one_by_one(lines: _Lines, rows: list[int]) -> np.ndarray:
-    """As ``_numbers``, but slow, forgiving with spaces and unknown pixels, exact about errors."""
+    """Return the same as ``_numbers``, but slow, forgiving with spaces and unknown pixels, exact about errors."""
     values = []
     last = lines.last
     for at in (row + joint for row in rows for joint in range(JOINTS)):

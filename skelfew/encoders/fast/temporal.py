@@ -70,7 +70,7 @@ def temporal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 
 
 
 class _Plan:
-    """Where frames and numbers of a convolution go."""
+    """Layout of the frames and numbers of a convolution."""
 
     def __init__(self, x: Tensor, weight: Tensor, stride: int):
         self.outputs, self.inputs, taps, _ = weight.shape
