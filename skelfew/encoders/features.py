@@ -21,8 +21,11 @@ from skelfew.io.files import Document
 from skelfew.progress import Progress
 
 _BATCH = 128
-RAW_FRAMES = 16
-PART_WEIGHTS = (0.75, 0.25)  # of pose and motion, chosen on base classes of UTD-MHAD
+RAW_FRAMES, ALIGNED_FRAMES = 16, 24
+# Chosen on base classes of UTD-MHAD and of the demo world (docs/evaluation.md): weights of pose and
+# motion, and how much more the change of a pose counts than its mean, which is mostly the person.
+PART_WEIGHTS = (0.75, 0.25)
+CHANGE = 2.0
 
 
 @torch.no_grad()
@@ -49,7 +52,7 @@ def encode(
 def raw_features(
     store: SkeletonStore, ids: Sequence[str], output: str = "pooled", aligned: bool = False
 ) -> Tensor:
-    """Return joint positions, centred and resampled to ``RAW_FRAMES`` frames.
+    """Return joint positions, centred and resampled to a few frames, see ``raw_pipeline``.
 
     What can be recognised without learning anything; a floor for every encoder. Absent bodies
     are zero. The confidence of 2D joints is left out: nearly the same for all, it would drown them.
@@ -73,7 +76,7 @@ def raw_pipeline(coordinates: int, aligned: bool = False) -> Pipeline:
         aligned: Follow the body to the side, and turn it to the camera.
     """
     return Pipeline(
-        length=RAW_FRAMES,
+        length=ALIGNED_FRAMES if aligned else RAW_FRAMES,
         missing_body="zeros",
         coordinates=coordinates,
         root="level" if aligned else "first",
@@ -84,8 +87,9 @@ def raw_pipeline(coordinates: int, aligned: bool = False) -> Pipeline:
 def clip_parts(bank: SkeletonBank) -> Tensor:
     """Return pose and motion of the samples of a bank (n, 2, T, D), for ``dtw``.
 
-    The motion is that of each joint since the frame before. Each part has length one, times the
-    root of its weight. The confidence of 2D joints is left out.
+    In the pose, what changes counts ``CHANGE`` times as much as the clip's mean; the motion is that
+    of each joint since the frame before. Each part has length one, times the root of its weight.
+    The confidence of 2D joints is left out.
     """
     rows = torch.arange(len(bank)).split(_BATCH)
     return torch.cat(
@@ -97,7 +101,7 @@ def parts_of(x: Tensor) -> Tensor:
     """Return pose and motion (n, 2, T, V * C * M) of network input (n, C, T, V, M)."""
     pose = x.permute(0, 2, 3, 1, 4).flatten(2)
     motion = F.pad(pose[:, 1:] - pose[:, :-1], (0, 0, 1, 0))
-    parts = torch.stack([pose, motion], dim=1)
+    parts = torch.stack([pose.mean(dim=1, keepdim=True).lerp(pose, CHANGE), motion], dim=1)
     weights = torch.tensor(PART_WEIGHTS, device=x.device).sqrt()[:, None]
     return (F.normalize(parts.flatten(2), dim=-1) * weights).view(parts.shape)
 
@@ -118,22 +122,30 @@ def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
 
 
 def fused_clips(frames: Tensor, parts: Tensor, share: float) -> Tensor:
-    """Return an encoder's features by frame as a third part of clips, (n, 3, T', W).
+    """Return an encoder's features by frame as a third part of clips, (n, 3, L, W).
 
     Args:
-        frames: Of the encoder (n, T', D).
-        parts: Pose and motion (n, 2, T, D'), see ``clip_parts``; resampled to T'.
+        frames: Of the encoder (n, T, D).
+        parts: Pose and motion (n, 2, T', D'), see ``clip_parts``.
         share: Weight of the encoder, in (0, 1]; pose and motion have the rest.
+
+    Both are resampled to the longer of T and T', L.
     """
-    n, length, dim = frames.shape
-    if parts.shape[2] != length:
-        flat = parts.permute(0, 1, 3, 2).flatten(1, 2)
-        flat = F.interpolate(flat, size=length, mode="linear", align_corners=False)
-        parts = flat.unflatten(1, (parts.shape[1], -1)).transpose(2, 3)
+    n, length, dim = len(frames), max(frames.shape[1], parts.shape[2]), frames.shape[-1]
+    frames, parts = (_resampled(x, length) for x in (frames[:, None], parts))
     width = max(dim, parts.shape[-1])
     learned = F.normalize(frames.flatten(1), dim=1).view(n, 1, length, dim) * share**0.5
     given = F.pad(parts * (1 - share) ** 0.5, (0, width - parts.shape[-1]))
     return torch.cat([given, F.pad(learned, (0, width - dim))], dim=1)
+
+
+def _resampled(parts: Tensor, length: int) -> Tensor:
+    """Return clips (n, P, T, D) as (n, P, length, D)."""
+    if parts.shape[2] == length:
+        return parts
+    flat = parts.transpose(2, 3).flatten(1, 2)
+    flat = F.interpolate(flat, size=length, mode="linear", align_corners=False)
+    return flat.unflatten(1, (parts.shape[1], -1)).transpose(2, 3)
 
 
 def kept(

@@ -19,11 +19,13 @@ from skelfew.evaluation.statistics import (
     student_interval,
 )
 from skelfew.fewshot import Classifier, build_classifier
+from skelfew.fewshot.dtw import DTW
 from skelfew.io.files import Document
 
 # Query values of the episodes scored together: about a processor's cache, and more for sequences,
 # whose alignment has many small steps.
 _BLOCK_VALUES, _SEQUENCE_VALUES = 2**21, 2**22
+_MOST_PAIRED = 4096  # samples whose similarities to each other are kept
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Features:
     ids: tuple[str, ...]
     labels: Tensor
     _row: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    _pairs: dict[DTW, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._row.update({sample_id: i for i, sample_id in enumerate(self.ids)})
@@ -53,6 +56,17 @@ class Features:
     def rows(self, ids: Sequence[str]) -> Tensor:
         """Return the positions of samples."""
         return torch.tensor([self._row[i] for i in ids])
+
+    def pair(self, classifier: Classifier, comparisons: int) -> None:
+        """Keep all similarities by ``dtw`` if that is less work than so many comparisons."""
+        n = len(self.ids)
+        fits = isinstance(classifier, DTW) and n <= _MOST_PAIRED and 2 * comparisons > n * n
+        if isinstance(classifier, DTW) and fits and classifier not in self._pairs:
+            self._pairs[classifier] = classifier.of_pairs(self.values)
+
+    def paired(self, classifier: Classifier) -> Tensor | None:
+        """Return the similarities (n, n) that ``pair`` has kept."""
+        return self._pairs.get(classifier) if isinstance(classifier, DTW) else None
 
 
 @dataclass(frozen=True)
@@ -167,6 +181,7 @@ def score_draws(
     parts = _members(features, classes, shots, groups)
     total, changed, micro, macro = np.zeros((len(classes),) * 2, dtype=np.int64), 0, [], []
     answers = Answers()
+    features.pair(classifier, draws * len(classes) * shots * sum(len(m) for p in parts for m in p))
     for _ in range(draws):
         orders = [
             [rows[torch.randperm(len(rows), generator=generator)] for rows in members]
@@ -346,9 +361,14 @@ def _score_all(
     answers: Answers,
 ) -> tuple[np.ndarray, int]:
     """Confusion matrix of one episode that has all queries, and changes by fine-tuning."""
-    values = features.values
-    numbers = torch.tensor(classes, device=values.device)[None]
-    scores = classifier.scores(values[support][None], values[query][None], len(classes), numbers)
+    values, alike = features.values, features.paired(classifier)
+    if alike is not None:
+        assert isinstance(classifier, DTW)
+        scores = classifier.to_classes(alike[query][None, :, support], len(classes))
+    else:
+        numbers = torch.tensor(classes, device=values.device)[None]
+        given = values[support][None], values[query][None]
+        scores = classifier.scores(*given, len(classes), numbers)
     predicted = scores.logits[0].argmax(dim=-1).cpu().numpy()
     return _count(features, classes, query, predicted, answers), int(scores.changed.sum())
 

@@ -15,6 +15,7 @@ from skelfew.data.store import SkeletonStore
 from skelfew.encoders.checkpoints import open_encoder, read_metadata
 from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.encoders.features import (
+    ALIGNED_FRAMES,
     RAW_FRAMES,
     encode,
     fused_clips,
@@ -86,12 +87,13 @@ def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") 
     """
     aligned = form == "aligned"
     how = "aligned, pose and motion" if aligned else "centred"
+    frames = ALIGNED_FRAMES if aligned else RAW_FRAMES
     return Subject(
         ALIGNED if aligned else RAW,
         lambda ids, output="pooled": raw_features(store, ids, output, aligned),
         manifest,
         store,
-        about={"features": f"joint positions, {how}, {RAW_FRAMES} frames"},
+        about={"features": f"joint positions, {how}, {frames} frames"},
         classifier="dtw" if aligned else "cosine",
     )
 

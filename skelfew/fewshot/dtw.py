@@ -17,6 +17,7 @@ from skelfew.fields import Count, Share, validate
 
 _FAR = 1e30
 _BLOCK_VALUES = 1 << 23  # costs that are kept at once
+_ROWS = 64  # clips that are compared with all later ones at once
 
 
 def dtw(costs: Tensor, band: int) -> Tensor:
@@ -87,9 +88,22 @@ class DTW:
         self, support: Tensor, query: Tensor, ways: int, classes: Tensor | None = None
     ) -> Scores:
         """Return the similarities of queries (E, M, P, T, D) to the classes, (E, M, N)."""
-        alike = self.similarities(support, query).unflatten(-1, (ways, -1))
+        return self.to_classes(self.similarities(support, query), ways)
+
+    def to_classes(self, alike: Tensor, ways: int) -> Scores:
+        """Return the similarities to classes, from those to their exemplars (E, M, N * K)."""
+        alike = alike.unflatten(-1, (ways, -1))
         best = alike.topk(min(self.nearest, alike.shape[-1]), dim=-1).values
         return Scores.untuned(best.mean(dim=-1))
+
+    def of_pairs(self, clips: Tensor) -> Tensor:
+        """Return the similarities (n, n) of clips (n, P, T, D) to each other, each pair once."""
+        alike = clips.new_empty(len(clips), len(clips))
+        for rows in torch.arange(len(clips)).split(_ROWS):
+            start, end = int(rows[0]), int(rows[-1]) + 1
+            some = self.similarities(clips[None, rows], clips[None, start:])[0]
+            alike[start:, start:end], alike[start:end, start:] = some, some.T
+        return alike
 
     def similarities(self, support: Tensor, query: Tensor, plain: bool = False) -> Tensor:
         """Return the similarity of each query with each exemplar, (E, M, R).

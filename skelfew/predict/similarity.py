@@ -7,12 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from skelfew.encoders.features import CHANGE
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.dtw import DTW
 
 _SURE = 0.9  # confidence in a copy of a single exemplar, see ``confidence_scale``
 _SCALES = (1.0, 1e4)
-_MEAN_POSE, _MOTION = 0.5, 4.0
+_MEAN_POSE, _CHANGE = 0.5, 4.0
 
 # From support features (S, *F), their actions (S,) and features (n, *F) to similarities (n, N).
 Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -79,7 +80,7 @@ def to_exemplars(kind: str, support: Tensor, features: Tensor) -> Tensor:
 def _moving(parts: Tensor) -> Tensor:
     pose = parts[:, 0]
     mean = pose.mean(dim=1, keepdim=True)
-    moved = _MEAN_POSE * mean + _MOTION * (pose - mean)
+    moved = _MEAN_POSE * mean + _CHANGE / CHANGE * (pose - mean)
     length = pose.flatten(1).norm(dim=1) / moved.flatten(1).norm(dim=1).clamp(min=1e-12)
     return torch.cat([(moved * length[:, None, None])[:, None], parts[:, 1:]], dim=1)
 

@@ -12,6 +12,7 @@ from skelfew.cache.format.history import steps_of
 from skelfew.cache.transport.places import is_url
 from skelfew.config import InputConfig, override
 from skelfew.data.protocols.protocol import split_names
+from skelfew.encoders.features import ALIGNED_FRAMES, CHANGE, PART_WEIGHTS
 from skelfew.errors import SkelfewError
 from skelfew.fewshot import HEADS, POOLED, build_classifier, pooled_beside
 from skelfew.fewshot.trained import settings_of
@@ -196,6 +197,7 @@ def identity(unit: Unit, inputs: Inputs) -> Document:
         "shots": list(unit.shots),
         "draws": unit.draws,
         "classifiers": {k: settings_of(c) for k, c in classifiers.items()},
+        **({"clips": [ALIGNED_FRAMES, CHANGE, *PART_WEIGHTS]} if "dtw" in classifiers else {}),
     }
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from skelfew.errors import SkelfewError
+from skelfew.evaluation.scoring import Features, score_draws
 from skelfew.fewshot import build_classifier
 from skelfew.fewshot.dtw import DTW, dtw, plain_dtw
 
@@ -71,3 +72,20 @@ def test_the_nearest_exemplars_decide() -> None:
         torch.testing.assert_close(rule.scores(support, query, 2).logits[0], expected)
     with pytest.raises(SkelfewError, match="band is 2"):
         build_classifier("dtw", {"band": 2.0})
+
+
+def test_draws_take_the_similarities_of_all_pairs_where_that_is_less_work() -> None:
+    draw = torch.Generator().manual_seed(0)
+    labels = torch.arange(3).repeat_interleave(30)
+    values = torch.randn(3, 2, 6, 4, generator=draw)[labels]
+    values = values + 1.5 * torch.randn(90, 2, 6, 4, generator=draw)
+    ids = tuple(f"s{i}" for i in range(90))
+    rule, few, many = DTW(), Features(values, ids, labels), Features(values, ids, labels)
+    rows = torch.arange(90)[None]
+    torch.testing.assert_close(
+        rule.of_pairs(values), rule.similarities(values[rows], values[rows])[0]
+    )
+    one = score_draws(few, (0, 1, 2), rule, 1, draws=3, seed=1)
+    all_ = score_draws(many, (0, 1, 2), rule, 1, draws=30, seed=1)
+    assert few.paired(rule) is None and many.paired(rule) is not None
+    assert one.draws == all_.draws[:3] and 0.4 < one.micro.value < 1

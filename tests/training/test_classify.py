@@ -162,7 +162,7 @@ def test_fused_similarity_is_the_weighted_mean_of_both() -> None:
 
     fused = alike(fused_clips(frames, parts, 0.3))
     torch.testing.assert_close(fused, 0.3 * alike(frames[:, None]) + 0.7 * alike(parts))
-    assert fused_clips(frames[:, :4], parts, 0.3).shape == (6, 3, 4, 9)
+    assert fused_clips(frames[:, :4], parts, 0.3).shape == (6, 3, 16, 9)
 
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
