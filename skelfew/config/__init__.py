@@ -74,6 +74,7 @@ PRESETS: dict[str, Document] = {
     "laptop": {
         "stages": ("classify",),
         "encoder.name": "temporal",
+        "encoder.branches": 2,
         "data.frames": 16,
         "data.missing_body": "zeros",
         "data.kind": "ntu",
@@ -366,4 +367,9 @@ def override(config: TrainConfig, key: str, value: object) -> TrainConfig:
     if name == "encoder" and rest and "." not in rest and not hasattr(config.encoder, rest):
         own = {**config.encoder.own, rest: value}
         return replace(config, encoder=replace(config.encoder, own=own))
+    if key == "encoder.name" and value != config.encoder.name:  # what a preset says of its own
+        of = PRESETS[config.preset]
+        items = config.encoder.own.items()
+        kept = {k: v for k, v in items if of.get(f"encoder.{k}") != v}
+        config = replace(config, encoder=replace(config.encoder, own=kept))
     return override_value(config, key.split("."), value, key)

@@ -275,7 +275,9 @@ class ClassifyConfig(PassesConfig):
         epochs: Least number of passes over the base samples.
         clips: Least number of clips, in as many passes as it takes.
         temperature: Divides the cosines, at first; it is learned.
-        mirrored: Take the mirror images of clips as further classes.
+        mirrored: Take the mirror images of clips as further classes. An encoder of several
+            branches does so anyway, and with reversed clips, in all branches but the first: what
+            they learn differs more than what chance makes of one task.
         whiten: Share of the mean variance in the scatter within base classes, by which features
             are whitened at the end; 0 for no whitening.
         text_ridge: With a teacher cache: penalty of the map from texts to features, as a multiple

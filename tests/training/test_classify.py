@@ -11,6 +11,7 @@ from evaluation_world import make_data
 
 from skelfew.cli.evaluate import main as evaluate
 from skelfew.config import ConfigError, InputConfig, TrainConfig, override, preset
+from skelfew.data.input.augment import mirror
 from skelfew.data.store import SkeletonStore
 from skelfew.encoders import build_encoder
 from skelfew.encoders.checkpoints import WeightsError, read_metadata
@@ -25,6 +26,7 @@ from skelfew.predict.recordings import Clip
 from skelfew.runs.folder import Run
 from skelfew.training.resolve import open_inputs, resolve
 from skelfew.training.run import prepare, train
+from skelfew.training.stages.classify import Classify
 from skelfew.training.validation import encoders_share
 
 SMALL = {
@@ -146,6 +148,39 @@ def test_sequences_and_maps_pool_to_the_features() -> None:
     assert features.shape == (3, 32)
     torch.testing.assert_close(encoder.forward_sequence(x).mean(dim=(1, 2)), features)
     torch.testing.assert_close(encoder.pool(encoder.forward_features(x), x), features)
+
+
+def test_branches_are_encoders_side_by_side() -> None:
+    both = build_encoder("temporal", "kinect-v1", bodies=1, width=0.25, branches=2).eval()
+    alone = build_encoder("temporal", "kinect-v1", bodies=1, width=0.25).eval()
+    x, other = torch.randn(2, 3, 3, 16, 20, 1, generator=torch.Generator().manual_seed(0))
+    weights = both.state_dict()
+    assert both.config["branches"] == 2 and both.feature_dim == 2 * alone.feature_dim == 64
+    for i, prefix in enumerate(("", "further.0.")):
+        own = {key: weights.get(prefix + key, value) for key, value in alone.state_dict().items()}
+        own |= {key: alone.state_dict()[key] for key in ("centre", "whitening")}
+        alone.load_state_dict(own)
+        half = slice(32 * i, 32 * (i + 1))
+        torch.testing.assert_close(both(x, other)[:, half], alone((x, other)[i]))
+        torch.testing.assert_close(both(x)[:, half], alone(x))
+    assert preset("laptop").encoder.own == {"branches": 2}
+    assert override(preset("laptop"), "encoder.name", "agcn").encoder.own == {}
+    with pytest.raises(SkelfewError, match="no multiple of 3 branches"):
+        build_encoder("temporal", "kinect-v1", feature_dim=64, branches=3)
+
+
+def test_the_second_branch_classifies_clips_that_are_mirrored_and_reversed() -> None:
+    config = settings(**{"classify.mirrored": False, "classify.batch": 16})
+    data = prepare(resolve(config, open_inputs(config))).data
+    encoder = build_encoder("temporal", data.bank.layout, bodies=data.bank.bodies, branches=2)
+    stage = Classify(encoder, data, config.classify, 0)
+    batch = stage.draw(0, 0)
+    assert batch.targets is not None and set(batch.targets.tolist()) == {0, 1, 2, 3}
+    for x, shown, kind in zip(batch.skeletons, batch.views[0], batch.targets, strict=True):
+        expected = mirror(x[None], data.bank.layout)[0] if kind >= 2 else x
+        torch.testing.assert_close(shown, expected.flip(1) if kind % 2 else expected)
+    assert [len(w) for w in (stage.module.weights, *stage.module.further)] == [2, 8]
+    assert stage.forward(batch).loss > 0
 
 
 def test_fused_similarity_is_the_weighted_mean_of_both() -> None:

@@ -7,6 +7,8 @@ varies between performances of one action and so should not count.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,28 +22,38 @@ from skelfew.encoders.features import encode
 from skelfew.encoders.temporal import SkeletonTemporal
 from skelfew.errors import SkelfewError
 from skelfew.training.data import TrainingData
+from skelfew.training.distributed import current
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.passes import Passes
 
 
 class CosineSoftmax(nn.Module):
-    """An encoder, a weight vector for each class, and a temperature.
+    """An encoder, a weight vector for each class of each branch, and a temperature.
 
     Args:
+        classes: How many, of each branch.
         temperature: Divides the cosines, at first.
     """
 
-    def __init__(self, encoder: SkeletonEncoder, classes: int, temperature: float):
+    def __init__(self, encoder: SkeletonEncoder, classes: Sequence[int], temperature: float):
         super().__init__()
-        self.encoder = encoder
-        self.weights = nn.Parameter(torch.randn(classes, encoder.feature_dim))
+        self.encoder, self.dim = encoder, encoder.feature_dim // len(classes)
+        self.weights = nn.Parameter(torch.randn(classes[0], self.dim))
+        self.further = nn.ParameterList(torch.randn(n, self.dim) for n in classes[1:])
         self.log_scale = nn.Parameter(torch.tensor(-math.log(temperature)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (N, classes) of skeletons x."""
-        features = F.normalize(self.encoder(x).float(), dim=-1)
-        return self.log_scale.exp() * features @ F.normalize(self.weights, dim=-1).T
+    def forward(self, x: Tensor, other: Tensor | None = None) -> list[Tensor]:
+        """Return the logits (N, classes) of each branch."""
+        features = self.encoder(x) if other is None else self.encoder(x, other)
+        return [
+            self.log_scale.exp() * F.normalize(part, dim=-1) @ F.normalize(weights, dim=-1).T
+            for part, weights in zip(
+                features.float().split(self.dim, dim=-1),
+                [self.weights, *self.further],
+                strict=True,
+            )
+        ]
 
 
 class Classify(Passes):
@@ -65,32 +77,45 @@ class Classify(Passes):
             raise SkelfewError(
                 "classify.whiten is for the encoder temporal; set it to 0, or --encoder temporal"
             )
+        self.branches = 1 + len(encoder.further) if isinstance(encoder, SkeletonTemporal) else 1
+        if self.branches > 1 and current().size > 1:
+            raise SkelfewError("several branches train in one process; start without torchrun")
+        count = len(data.classes)
+        kinds = 2 * (1 + bool(self.layout.mirror)) if self.branches > 1 else 1 + self.mirrored
+        classes = [count] * (self.branches > 1) + [count * kinds] * max(1, self.branches - 1)
         with seeded(seed, self.name, "head"):
-            classes = len(data.classes) * (2 if self.mirrored else 1)
             self.module: CosineSoftmax = CosineSoftmax(encoder, classes, config.temperature)
         self.module.to(data.device)
 
     def draw(self, epoch: int, step: int) -> Batch:
-        """Return the next batch; with ``mirrored`` half of it, at random, as in a mirror."""
+        """Return the next batch with the kind of each clip: half of them, at random, in a mirror.
+
+        With several branches the clips themselves, and beside them the mirrored ones, of which
+        half are reversed in time too.
+        """
         batch = super().draw(epoch, step)
-        if not self.mirrored:
+        x, several = batch.skeletons, self.branches > 1
+        if not (several or self.mirrored):
             return batch
-        draw = generator(self.seed, self.name, "mirror", epoch, step)
-        turned = torch.rand(len(batch.rows), generator=draw) < 0.5
-        beside = turned.to(batch.skeletons.device)
-        x = batch.skeletons
-        x = torch.where(beside[:, None, None, None, None], mirror(x, self.layout), x)
-        return Batch(batch.rows, x, turned.long())
+        draw, shown = generator(self.seed, self.name, "mirror", epoch, step), x
+        kinds, turns = torch.zeros(len(x), dtype=torch.long), list[Callable[[Tensor], Tensor]]()
+        turns += [partial(mirror, layout=self.layout)] if self.layout.mirror else []
+        for turn in turns + [lambda x: x.flip(2)] * several:
+            turned = torch.rand(len(batch.rows), generator=draw) < 0.5
+            shown = torch.where(turned.to(x.device)[:, None, None, None, None], turn(shown), shown)
+            kinds = 2 * kinds + turned.long()
+        return Batch(batch.rows, x if several else shown, kinds, (shown,) if several else ())
 
     def forward(self, batch: Batch) -> Step:
-        """Return cross-entropy and accuracy."""
+        """Return the cross-entropy, summed over branches, and the accuracy of the first."""
         labels = self.data.labels[batch.rows]
-        if batch.targets is not None:
-            labels = labels + len(self.data.classes) * batch.targets
-        labels = labels.to(batch.skeletons.device)
-        logits = self.module(batch.skeletons)
-        accuracy = (logits.argmax(dim=-1) == labels).float().mean()
-        return Step(F.cross_entropy(logits, labels), {"accuracy": accuracy})
+        kinds = labels if batch.targets is None else labels + len(self.data.classes) * batch.targets
+        truth = [labels.to(batch.skeletons.device)] * (self.branches > 1)
+        truth += [kinds.to(batch.skeletons.device)] * max(1, self.branches - 1)
+        logits = self.module(batch.skeletons, *batch.views)
+        accuracy = (logits[0].argmax(dim=-1) == truth[0]).float().mean()
+        losses = [F.cross_entropy(*pair) for pair in zip(logits, truth, strict=True)]
+        return Step(torch.stack(losses).sum(), {"accuracy": accuracy})
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Whiten the features after the last epoch."""
