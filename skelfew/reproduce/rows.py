@@ -60,7 +60,8 @@ class Row:
     @property
     def knows_texts(self) -> bool:
         """Whether training leaves a way from skeletons to class texts, which 0 shots need."""
-        return any(learns_from_teacher(stage) for stage in self.stages)
+        maps = bool(self.caches) and "classify" in self.stages  # beside what labels train
+        return maps or any(learns_from_teacher(stage) for stage in self.stages)
 
 
 @dataclass(frozen=True)

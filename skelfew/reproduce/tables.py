@@ -193,7 +193,7 @@ def _check_row(path: Path, table: Table, row: Row) -> None:
     where = f"{path}: row {row.key!r}"
     if not table.shots_of(row) or (0 in row.shots and not row.knows_texts):
         able = ", ".join(stage for stage in STAGES if learns_from_teacher(stage))
-        raise TableError(f"{where}: 0 shots need one of the stages {able}")
+        raise TableError(f"{where}: 0 shots need one of the stages {able}, or classify and a cache")
     if row.missing or row.features != "encoder":
         return
     for what, keys, files in (
