@@ -80,10 +80,7 @@ _OPTIONS: dict[str, dict[str, str]] = {
         "predictor": ".predictor",
     },
     "Episodic stage": {
-        "episodes": "episodic.episodes",
-        "ways": "episodic.ways",
-        "shots": "episodic.shots",
-        "queries": "episodic.queries",
+        name: f"episodic.{name}" for name in ("episodes", "ways", "shots", "queries")
     },
     "Run": {
         "run": "",

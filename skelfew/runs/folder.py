@@ -21,7 +21,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ class Run:
             return cls(path)
         stem = f"{dataset}-{time.strftime('%Y%m%d-%H%M%S')}"
         for k in range(1, 1000):
-            path = below(Path(folder), stem if k == 1 else f"{stem}-{k}", links=True, error=RunError)
+            path = below(
+                Path(folder), stem if k == 1 else f"{stem}-{k}", links=True, error=RunError
+            )
             try:
                 path.mkdir(parents=True)
             except FileExistsError:
@@ -139,7 +141,8 @@ class Run:
 
     def config(self) -> TrainConfig:
         """Read config.json, without the inputs that may not be opened, see ``runs.recorded``."""
-        return usable(self.recorded(), self.path)
+        config = self.recorded()
+        return replace(config, inputs=usable(config.inputs, self.path))
 
     def recorded(self) -> TrainConfig:
         """Read config.json as it is."""
@@ -241,7 +244,9 @@ def read_config(path: Path, start: str | None = None) -> TrainConfig:
         config = TrainConfig.from_dict({**_merged(base, document), "preset": named})
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return config if path.suffix == ".toml" else check_places(config, path)
+    if path.suffix != ".toml":
+        check_places(config.inputs, config.protocol, path)
+    return config
 
 
 def _merged(base: Values, own: Values) -> Document:

@@ -70,7 +70,11 @@ class Inputs:
         where, protocol = self.locations, self.protocol
         document: Document = {
             "manifest": {"path": where.manifest, "sha256": self.manifest.sha256},
-            "skeletons": {"path": where.store, "digest": self.store.attrs.get("digest"), "preprocessing": self.store.preprocessing},
+            "skeletons": {
+                "path": where.store,
+                "digest": self.store.attrs.get("digest"),
+                "preprocessing": self.store.preprocessing,
+            },
             "protocol": {
                 "name": protocol.name,
                 "split": protocol.split,

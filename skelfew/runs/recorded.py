@@ -9,7 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from skelfew.config import TrainConfig
+from skelfew.config import InputConfig
 from skelfew.errors import SkelfewError
 from skelfew.io.files import shown
 from skelfew.io.vouched import name_place, named
@@ -57,21 +57,22 @@ def checked(
     )
 
 
-def check_places(config: TrainConfig, file: Path) -> TrainConfig:
-    """Return the configuration of a file in a run; raise RunError if it may not open a place."""
-    for key, place in _places(config):
+def check_places(inputs: InputConfig, protocol: str | None, file: Path) -> None:
+    """Raise RunError if a place that the configuration in ``file`` names may not be opened."""
+    for key, place in [("protocol", protocol), *_places(inputs)]:
         option = f"start a new run with --{key.removeprefix('inputs.')}"
         checked(place, file.parent, key, option, file)
-    return config
 
 
-def usable(config: TrainConfig, run: Path) -> TrainConfig:
-    """Return a recorded configuration without the inputs that may not be opened."""
-    barred = {key.removeprefix("inputs.") for key, place in _places(config) if not opens(place, run)}
+def usable(inputs: InputConfig, run: Path) -> InputConfig:
+    """Return recorded inputs without those that may not be opened."""
+    barred = {
+        key.removeprefix("inputs.") for key, place in _places(inputs) if not opens(place, run)
+    }
     if barred & {"cache", "more_caches"}:
         barred |= {"cache", "more_caches"}
-    empty = {key: () if key == "more_caches" else None for key in barred - {"protocol"}}
-    return replace(config, inputs=replace(config.inputs, **empty))  # type: ignore[arg-type]
+    empty = {key: () if key == "more_caches" else None for key in barred}
+    return replace(inputs, **empty)  # type: ignore[arg-type]
 
 
 def remember(*places: str | Path | None) -> None:
@@ -86,9 +87,9 @@ def _is_address(place: str) -> bool:
     return "://" in place or place[:2] in ("//", "\\\\", "/\\", "\\/")
 
 
-def _places(config: TrainConfig) -> list[tuple[str, str | None]]:
-    found: list[tuple[str, str | None]] = [("protocol", config.protocol)]
+def _places(inputs: InputConfig) -> list[tuple[str, str | None]]:
+    found: list[tuple[str, str | None]] = []
     for key in PLACES:
-        value = getattr(config.inputs, key)
+        value = getattr(inputs, key)
         found += [(f"inputs.{key}", v) for v in (value if isinstance(value, tuple) else [value])]
     return found

@@ -106,7 +106,8 @@ def resume(
     """
     world = current()
     run = replace(Run.open(path), writes=world.is_main_process, callback=callback)
-    config = check_places(run.recorded(), run.path / "config.json")
+    config = run.recorded()
+    check_places(config.inputs, config.protocol, run.path / "config.json")
     if world.broadcast(run.finished):
         run.log(f"{run.path}: finished already")
         return run.path
