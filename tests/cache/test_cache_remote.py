@@ -348,8 +348,8 @@ def test_bodies_of_another_length(cache: Path, receiver: Path, web: HttpServer) 
     try:  # what lies behind the announced length may come in the same packet, or not
         pull(f"{web.url}/long.zarr.zip", target)
         assert target.read_bytes() == (cache.parent / "c.zarr.zip").read_bytes()
-    except CacheError as error:
-        assert "sends more than it announces" in str(error) and not target.exists()
+    except CacheError:
+        assert not target.exists()
 
 
 @pytest.mark.parametrize("name", ["thesis.txt", "thesis.docx", "thesis.zarr.zip", "thesis.zarr"])
