@@ -43,13 +43,13 @@ def _table(document: Document, width: int) -> Table:
         where += f", {document['classes']} classes"
     title = f"{document['data']['dataset']}: {ways}-way {document['shots']}-shot, {where}"
     table = Table(title=title, title_justify="left")
-    narrow = width < _NARROW
+    drawn = document["mode"] == "draws" and width >= _NARROW
+    narrow = width < _NARROW + 16 * drawn
     table.add_column("features", overflow="fold", min_width=8)
     table.add_column("classifier", no_wrap=True)
     table.add_column("accuracy [95 %]", no_wrap=True)
     if not narrow:
         table.add_column("mean over classes", no_wrap=True)
-    drawn = document["mode"] == "draws"
     if drawn:
         table.add_column("9 of 10 draws", no_wrap=True)
     tuned = any(row["settings"].get("tune_steps", 0) for row in document["rows"])

@@ -107,14 +107,15 @@ def test_the_list_of_tables_is_short_and_in_order() -> None:
     assert len(CliRunner().invoke(reproduce, ["--list", "II"]).stdout.splitlines()) > 3
 
 
-@pytest.mark.parametrize("width", [60, 72, 120])
+@pytest.mark.parametrize("width", [60, 72, 80, 100, 120])
 def test_the_name_of_a_run_is_read_in_narrow_terminals(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(evaluate_table.sys.stdout, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", str(width))
     accuracy = {"value": 0.5, "low": 0.25, "high": 0.75, "of": "queries", "count": 9}
-    results = [{"chance": 0.2, "exemplars": {}, "queries": 9, "classes": [], "confusion": None}]
+    shared = {"chance": 0.2, "exemplars": {}, "queries": 9, "classes": [], "confusion": None}
+    results = [{**shared, "draws": [0.25, 0.75]}]
     row = {
         "features": "nw-ucla-20261130",
         "classifier": "cosine-paper",
@@ -132,7 +133,8 @@ def test_the_name_of_a_run_is_read_in_narrow_terminals(
     evaluate_table.show(document, verbose=False)
     lines = capsys.readouterr().out
     assert "nw-ucla-20261130" in lines and "50.0 % [25.0, 75.0]" in lines
-    assert ("mean over classes" in lines) == (width >= 80)
+    assert ("mean over classes" in lines) == (width >= 96)
+    assert ("27.5 to 72.5" in lines) == (width >= 80)
 
 
 def test_a_model_says_what_it_is_in_a_line() -> None:
