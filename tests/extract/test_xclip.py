@@ -80,6 +80,17 @@ def test_the_message_s_own_query_is_dead(model: XCLIP) -> None:
     torch.testing.assert_close(block(x), y + block.mlp(block.ln_2(y)), atol=1e-12, rtol=0)
 
 
+def test_what_is_done_in_place_equals_the_plain_blocks(demo: XCLIPTeacher) -> None:
+    """With gradients the blocks compute QuickGELU by itself, without in the products around it."""
+    pixels = demo.normalise(pictures(3))
+    plain = demo.model.encode_video(pixels)
+    with torch.no_grad():
+        fast = demo.model.encode_video(pixels)
+    for ours, theirs in zip(fast, plain, strict=True):
+        assert torch.cosine_similarity(ours, theirs, dim=-1).min() >= 0.99999
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+
+
 @torch.no_grad()
 def test_frame_order_matters(model: XCLIP) -> None:
     pixels = clips(TINY, 1)
