@@ -78,6 +78,16 @@ def sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0]: f"## {part}" for part in _SECTION.split(text)[1:]}
 
 
+def places(found: dict[str, str]) -> str:
+    """Return a table of the kinds of processor, and which script was last run on which."""
+    kinds: dict[str, list[str]] = {}
+    for name, text in sorted(found.items()):
+        shown = re.search(r"\(([^()]+ bfloat16)\), \d+ cores", text)
+        kinds.setdefault(shown[1] if shown else "not noted", []).append(f"`{name}`")
+    rows = [f"| {kind} | {', '.join(names)} |" for kind, names in sorted(kinds.items())]
+    return "\n".join(["| kind of processor | measured there |", "|---|---|", *rows]) + "\n"
+
+
 def run(line: str) -> tuple[str, bool]:
     """Return the section of one script and whether it succeeded."""
     words = shlex.split(line)
@@ -117,7 +127,11 @@ def main() -> None:
         name = Path(shlex.split(line)[0]).name
         found[name], good = run(line)
         fine &= good
-    parts = [HEAD, *(found[script.name] for script in scripts if script.name in found)]
+    parts = [
+        HEAD,
+        places(found),
+        *(found[script.name] for script in scripts if script.name in found),
+    ]
     if missing := [script for script in scripts if script.name not in found]:
         rows = "\n".join(f"- `{script.name}`: {claim(script)}" for script in missing)
         parts.append(f"{_MISSING}\n\n{rows}\n")
