@@ -10,10 +10,11 @@ processor time, which suffers less from what else the machine does.
   decoding process; its start is in it
 - store: skeletons of 20 frames of 25 joints written; load: read into a bank of one body
 - step: a batch of 32 made, and forward and backward of a CTR-GCN of 1/8 width, 16 frames
-- cache write, cache load: f_v and f_t of 64 numbers in float16
+- cache write, cache load, cache verify: f_v and f_t of 64 numbers in float16
+- manifest: a manifest read and its SHA-256
 
 Usage: python benchmarks/growth.py [--samples 1000 10000 100000] [--rows 10000 100000 1000000]
-           [--prepare 1000 10000] [--extract 100 1000] [--json]
+           [--prepare 1000 10000] [--extract 100 1000] [--manifest 10000 200000] [--json]
 """
 
 import argparse
@@ -68,10 +69,11 @@ def child(what: str, count: int, root: Path) -> None:
     from support.large_world import write_features, write_skeletons
 
     from skelfew.cache import TeacherCache
+    from skelfew.cache.tools.verify import verify
     from skelfew.cli.prepare import main as prepare
     from skelfew.data.input.bank import SkeletonBank
     from skelfew.data.input.pipeline import Pipeline
-    from skelfew.data.manifest import Manifest
+    from skelfew.data.manifest import Manifest, Sample
     from skelfew.data.store import SkeletonStore
     from skelfew.encoders import build_encoder
 
@@ -130,12 +132,21 @@ def child(what: str, count: int, root: Path) -> None:
     elif what == "cache write":
         ids = [f"s{i:08d}" for i in range(count)]
         action = lambda: write_features(cache, ids, DIM)  # noqa: E731
+    elif what == "manifest":
+        classes = [(number, f"action {number}") for number in range(1, 61)]
+        samples = tuple(
+            Sample(f"s{i:08d}", *pair, 20, 1)
+            for i, pair in zip(range(count), itertools.cycle(classes), strict=False)
+        )
+        Manifest("large", samples).write(root / "large.csv")
+        action = lambda: Manifest.read(root / "large.csv").sha256  # noqa: E731
     else:
         action = {
             "prepare": prepared,
             "store": lambda: write_skeletons(root, count, FRAMES),
             "load": load,
             "cache load": lambda: TeacherCache.open(cache),
+            "cache verify": lambda: verify(cache),
         }[what]
     base, used, began = resident("VmRSS"), sum(os.times()[:4]), time.perf_counter()
     kept = [action() for _ in range(repeat)]
@@ -161,10 +172,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--prepare", type=int, nargs="*", default=[1000, 10_000])
     parser.add_argument("--extract", type=int, nargs="*", default=[100, 1000])
+    parser.add_argument("--manifest", type=int, nargs="*", default=[10_000, 200_000])
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     chains = [(arguments.prepare, ["prepare"]), (arguments.samples, ["store", "load", "step"])]
-    chains += [(arguments.extract, ["extract"]), (arguments.rows, ["cache write", "cache load"])]
+    chains += [(arguments.extract, ["extract"]), (arguments.manifest, ["manifest"])]
+    chains += [(arguments.rows, ["cache write", "cache load", "cache verify"])]
     rows: list[dict[str, Any]] = []
     for sizes, names in chains:
         found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
