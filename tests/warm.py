@@ -178,10 +178,11 @@ def _status(line: list[str]) -> int:
             sys.argv = line[1:]
             sys.path[:1] = [place] * bool(place)
             runpy.run_module(line[1], run_name="__main__", alter_sys=True)
-        elif line[0] == "-c":
-            sys.argv = ["-c", *line[2:]]
+        elif line[0] in ("-c", "-"):
+            code = line.pop(1) if line[0] == "-c" else sys.stdin.read()
+            sys.argv = line
             sys.path[:1] = [place] * bool(place)
-            exec(compile(line[1], "<string>", "exec"), {"__name__": "__main__"})
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = line
             sys.path[:1] = [str(Path(line[0]).resolve().parent)]
