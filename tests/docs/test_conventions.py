@@ -1,10 +1,8 @@
 """Every command of docs/conventions.md prints what its row says."""
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,10 +32,8 @@ def test_every_row_is_read() -> None:
 
 
 @pytest.mark.parametrize(("command", "printed"), ROWS, ids=[row[0][:40] for row in ROWS])
-def test_a_convention(folder: Path, command: str, printed: str) -> None:
-    words = shlex.split(command)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+def test_a_convention(folder: Path, command: str, printed: str, commands: dict[str, str]) -> None:
+    words, environment = shlex.split(command), {**commands, "COLUMNS": "200"}
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=environment)
     assert printed in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
