@@ -51,12 +51,12 @@ OURS = {
     "pipeline/skelfew_extract/pose.py": {"f'{stem}.task'"},
     "pipeline/skelfew_extract/video_reader.py": {"table", "loose[0]"},
     "pipeline/skelfew_extract/preview.py": {"f'{file_name(sample_id)}.png'"},
-    "pipeline/skelfew_extract/teachers/actionclip_weights.py": {
-        "f'{variant.file}.pth'", "f'{variant.name}{end}'", "variant.name"},
     "pipeline/skelfew_extract/teachers/sentence.py": {"name"},
-    "pipeline/skelfew_extract/weights.py": {
-        "variant.name", "variant.file", "f'{variant.name}.safetensors'", "name",
-        "f'{name}.index.json'"},
+    "pipeline/skelfew_extract/weight_files.py": {
+        "variant.name", "variant.file", "f'{variant.name}.safetensors'", "name", "SENTENCES",
+        "f'{name}.index.json'", "f'{variant.file}.pth'", "f'{variant.name}{end}'"},
+    "skelfew/cli/evaluate.py": {"name"},
+    "skelfew/io/known.py": {"f'{hashlib.sha256(asked.encode()).hexdigest()[:20]}.json'"},
 }  # fmt: skip
 
 

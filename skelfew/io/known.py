@@ -14,6 +14,7 @@ from typing import Any
 
 from skelfew import registry
 from skelfew.io.files import read_json_object
+from skelfew.io.vouched import named_places
 from skelfew.io.writing import write_json
 
 _KEPT = 200  # answers; the oldest go first
@@ -63,7 +64,7 @@ class Known:
         named = [str(file) for file in files if file is not None]
         if any("://" in name for name in named):
             return
-        places = [Path(name).absolute() for name in named]
+        places = [named_places(), *(Path(name).absolute() for name in named)]
         write_json(self.path, {"files": {str(p): _stamp(p) for p in places}, "answer": answer})
         kept = sorted(self.path.parent.glob("*.json"), key=lambda p: p.stat().st_mtime_ns)
         for old in kept[:-_KEPT]:

@@ -48,6 +48,11 @@ def named(path: Path) -> bool:
     return path in _named or _note(path, "named").is_file()
 
 
+def named_places() -> Path:
+    """Return the folder of the notes of named places: it changes with each new one."""
+    return _note(Path(), "named").parent
+
+
 def _note(path: Path, kind: str = "checked") -> Path:
     home = os.environ.get("XDG_CACHE_HOME")
     folder = Path(home) if home else Path("~").expanduser() / ".cache"
