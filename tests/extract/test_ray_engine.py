@@ -43,6 +43,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
+    before = set(descendants())  # decoders that other tests keep
     room = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: sockets are in it
     Path(room, "token").write_text(secrets.token_hex(32))
     with pytest.MonkeyPatch.context() as patch:
@@ -54,7 +55,7 @@ def cluster() -> Iterator[Cluster]:
         patch.chdir(room)
         with joined() as found:
             yield found
-            started = set(descendants())
+            started = set(descendants()) - before
     assert eventually(lambda: not started & set(processes())), "processes are left behind"
     shutil.rmtree(room, ignore_errors=True)
 
