@@ -195,7 +195,7 @@ def test_old_head_files_and_configurations(tmp_path: Path) -> None:
             override(TrainConfig(), "encoder.name", "gca-lstm"), "encoder.image", "x"
         ).encoder.checked()
     once = {"image": "sl-dml", "image_size": 64, "embedding": None, "fusion": "average"}
-    for name, own in (("agcn", {}), ("gca-lstm", {"fusion": "average"})):
+    for name, own in (("agcn", {}), ("gca-lstm", {"fusion": "average", "form": "description"})):
         config = TrainConfig.from_dict({"encoder": {"name": name, **once}})
         assert config.encoder.own == own
         assert TrainConfig.from_dict(config.to_dict()) == config

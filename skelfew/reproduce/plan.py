@@ -131,7 +131,7 @@ def _settings(request: Request, work: Work) -> list[dict[str, str]]:
     ]
     if table.budgets[request.budget].preset is None or not ours:
         return []
-    row = next((row for row in ours if row.key in work.by_row), ours[0])
+    row = min(ours, key=lambda row: not row.quoted)  # the paper's own, if it has one
     config = start(table, row, request.dataset, request.budget)
     config = next((u.config for u in work.units if row.key in u.rows and u.config), config)
     flat = config.flat()
