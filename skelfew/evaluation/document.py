@@ -14,9 +14,8 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol, split_names
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import FORMAT, FORMAT_VERSION, TEXTS, UNTRAINED, Mode, Scored
+from skelfew.evaluation.results import Features, Result
 from skelfew.evaluation.scoring import (
-    Features,
-    Result,
     score_draws,
     score_episodes,
     score_exemplars,

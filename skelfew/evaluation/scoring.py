@@ -1,7 +1,7 @@
 """Scoring few-shot classifiers on features: fixed exemplars, random draws, random episodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from skelfew.data.episodes import episode_labels, sample_episodes
 from skelfew.data.protocols.protocol import Protocol
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.answers import Answers
+from skelfew.evaluation.results import Features, Result
 from skelfew.evaluation.statistics import (
     Estimate,
     bootstrap,
@@ -20,101 +21,10 @@ from skelfew.evaluation.statistics import (
 )
 from skelfew.fewshot import Classifier, build_classifier
 from skelfew.fewshot.dtw import DTW
-from skelfew.io.files import Document
 
 # Query values of the episodes scored together: about a processor's cache, and more for sequences,
 # whose alignment has many small steps.
 _BLOCK_VALUES, _SEQUENCE_VALUES = 2**21, 2**22
-_MOST_PAIRED = 4096  # samples whose similarities to each other are kept
-
-
-@dataclass(frozen=True)
-class Features:
-    """Features of some samples of a data set.
-
-    Attributes:
-        values: (n, *F) float32; F is D, or what else a head reads.
-        ids: Sample IDs, n.
-        labels: Class number of each, (n,) int64.
-    """
-
-    values: Tensor
-    ids: tuple[str, ...]
-    labels: Tensor
-    _row: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
-    _pairs: dict[DTW, Tensor] = field(default_factory=dict, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._row.update({sample_id: i for i, sample_id in enumerate(self.ids)})
-        if not self.values.isfinite().all():
-            bad = int((~self.values.flatten(1).isfinite().all(dim=1)).nonzero()[0])
-            raise SkelfewError(
-                f"the features of sample {self.ids[bad]} are not finite; the encoder or the "
-                "skeleton is broken"
-            )
-
-    def rows(self, ids: Sequence[str]) -> Tensor:
-        """Return the positions of samples."""
-        return torch.tensor([self._row[i] for i in ids])
-
-    def pair(self, classifier: Classifier, comparisons: int) -> None:
-        """Keep all similarities by ``dtw`` if that is less work than so many comparisons."""
-        n = len(self.ids)
-        fits = isinstance(classifier, DTW) and n <= _MOST_PAIRED and 2 * comparisons > n * n
-        if isinstance(classifier, DTW) and fits and classifier not in self._pairs:
-            self._pairs[classifier] = classifier.of_pairs(self.values)
-
-    def paired(self, classifier: Classifier) -> Tensor | None:
-        """Return the similarities (n, n) that ``pair`` has kept."""
-        return self._pairs.get(classifier) if isinstance(classifier, DTW) else None
-
-
-@dataclass(frozen=True)
-class Result:
-    """Scores of one classifier on one split.
-
-    Attributes:
-        micro: Share of all queries classified correctly; the field's "accuracy".
-        macro: Mean over classes of their accuracies.
-        per_class: Accuracy of each, NaN without queries.
-        confusion: Counts (N, N), row = true class; summed over draws, None for episodes.
-        queries: Number of queries, in one draw or one episode.
-        changed: How many predictions fine-tuning changed, in all.
-        exemplars: Sample IDs by class for fixed exemplars, else empty.
-        answers: The queries by true class and by the class that they were taken for, right ones
-            too; each once, however many draws agree. None for episodes.
-        draws: Of random draws, the share of each that is classified correctly.
-    """
-
-    micro: Estimate
-    macro: Estimate
-    classes: tuple[int, ...]
-    per_class: tuple[float, ...]
-    confusion: np.ndarray | None
-    chance: float
-    queries: int
-    changed: int
-    exemplars: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    answers: Answers | None = None
-    draws: tuple[float, ...] = ()
-
-    def to_dict(self, names: Mapping[int, str]) -> Document:
-        """Return plain values for JSON; ``names`` are the classes' names."""
-        return {
-            "micro": self.micro.to_dict(),
-            "macro": self.macro.to_dict(),
-            "chance": self.chance,
-            "queries": self.queries,
-            "changed_by_tuning": self.changed,
-            "classes": [
-                {"class_id": c, "name": names.get(c, ""), "accuracy": None if a != a else a}
-                for c, a in zip(self.classes, self.per_class, strict=True)
-            ],
-            "confusion": None if self.confusion is None else self.confusion.tolist(),
-            "exemplars": {str(c): list(ids) for c, ids in self.exemplars.items()},
-            "answers": None if self.answers is None else self.answers.to_dict(),
-            "draws": [round(share, 6) for share in self.draws],
-        }
 
 
 def score_exemplars(

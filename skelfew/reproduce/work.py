@@ -12,7 +12,7 @@ from skelfew.data.protocols.protocol import Protocol
 from skelfew.evaluation.answers import TEXTS, Mode, Scored
 from skelfew.evaluation.document import EvaluationPlan, check_unseen, class_features
 from skelfew.evaluation.document import score as evaluated
-from skelfew.evaluation.scoring import Features, Result
+from skelfew.evaluation.results import Features, Result
 from skelfew.evaluation.subjects import Subject, raw_subject, run_subject
 from skelfew.evaluation.zeroshot import text_subject
 from skelfew.fewshot import Classifier, build_classifier, pooled_beside
