@@ -206,6 +206,7 @@ def test_constant_predictions_are_a_collapse(world: Path, tmp_path: Path) -> Non
     settings = small(world, "direct", head="linear", optimizer__lr=1e-12)
     stage, _ = started(settings)
     torch.nn.init.zeros_(stage.module[1].weight)
+    (tmp_path / "config.json").write_text("{}")
     loop = StageLoop(Run(tmp_path), stage, 0, StopRequest())
     with pytest.raises(CollapseError, match=r"spread of the predictions is 0\.0000.*--set direct"):
         loop.run()

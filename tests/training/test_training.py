@@ -539,7 +539,7 @@ main()
     arguments[1:3] = ["-c", blocker]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert (run / "encoder.safetensors").is_file()
+    assert (tmp_path / "run/encoder.safetensors").is_file()
 
 
 def test_long_work_on_a_processor_names_what_is_faster(
