@@ -169,8 +169,7 @@ def _status(line: list[str]) -> int:
     """Run a command line as Python would; return the exit status."""
     place = "" if "PYTHONSAFEPATH" in os.environ else str(Path.cwd())
     try:
-        if line[:1] in ([], ["-"]):
-            line = ["-c", sys.stdin.read(), *line[1:]]
+        line = line or ["-"]
         if line[0].startswith("@"):
             sys.argv = [line[0][1:], *line[1:]]
             del sys.path[0]  # the folder of this file
