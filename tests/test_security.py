@@ -357,13 +357,18 @@ def test_skeleton_stores_lead_nowhere(tmp_path: Path) -> None:
         SkeletonStore(path)
 
 
-def test_a_chunk_of_hdf5_that_unpacks_to_too_much(tmp_path: Path) -> None:
-    path = tmp_path / "m.h5"
+@pytest.mark.parametrize(("count", "rows", "size"), [(1, 1 << 18, 6), (8, 1 << 12, 3)])
+def test_chunks_of_hdf5_that_unpack_to_too_much(
+    count: int, rows: int, size: int, tmp_path: Path
+) -> None:
+    """One large chunk, and several that are small enough to be read uncounted one by one."""
+    path, bomb = tmp_path / "m.h5", deflated(size * BOMB)
     with h5py.File(path, "w") as file:
         made = file.create_dataset(
-            "x", (1 << 18, 4), "<f4", chunks=(1 << 18, 4), compression="gzip"
+            "x", (count * rows, 4), "<f4", chunks=(rows, 4), compression="gzip"
         )
-        made.id.write_direct_chunk((0, 0), deflated(6 * BOMB))
+        for i in range(count):
+            made.id.write_direct_chunk((i * rows, 0), bomb)
     with h5py.File(path, "r") as file, pytest.raises(SkelfewError, match=r"made to harm|possible"):
         plain_dataset(path, file, "x")
 

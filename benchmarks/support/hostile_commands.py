@@ -101,7 +101,7 @@ def thesis(world: Path) -> list[list[str]]:
     out = str(world.parent / "victim.txt")
     return [[*c, "--out", out, "--overwrite"] for c in (
         ["cache", "pack", "cache/tiny.zarr"], ["cache", "pull", f"file://{world}/cache/tiny.zarr"],
-        ["cache", "subset", "cache/tiny.zarr", "--classes", "1"],
+        ["cache", "subset", "cache/tiny.zarr", "--manifest", "manifests/tiny.csv"],
     )]  # fmt: skip
 
 
@@ -138,9 +138,9 @@ def rows(url: str) -> list[Row]:
                        "--dataset", "tiny")),
         ("H5", file_of(made.wide, "eval", "--raw", "--manifest", "FILE", "--store", "data/tiny.h5")),
         ("H5", file_of(lambda f: made.hdf5(f, made.many_groups), "cache", "import", "FILE", "--manifest",
-                       "manifests/tiny.csv", "--teacher", "t", "--weights", "w", "--out", "n.zarr")),
+                       "manifests/tiny.csv", "--teacher", "t", "--weights", "w", "--preprocessing", "x=y", "--out", "n.zarr")),
         ("H6", file_of(made.aliased, "cache", "import", "FILE", "--manifest", "manifests/tiny.csv",
-                       "--teacher", "t", "--weights", "w", "--out", "n.zarr", "--text", "sample_id")),
+                       "--teacher", "t", "--weights", "w", "--preprocessing", "x=y", "--out", "n.zarr", "--text", "sample_id")),
         ("H6", file_of(made.cells, "prepare", "utd-mhad", "--raw", "FILE")),
         ("H7", linked("log.txt", "train", "--resume", "runs/one")),
         ("H7", linked("metrics.jsonl.partial", "train", "--resume", "runs/one")),

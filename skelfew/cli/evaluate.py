@@ -187,12 +187,14 @@ def main(
     zero = options["shots"] == 0
     check_shots(zero)
     from skelfew.io.known import Known
-    from skelfew.runs.folder import newest_run
+    from skelfew.runs.folder import Run, newest_run
 
     others = encoder or ((raw or cache) and (dataset or manifest))
     places = [*runs] if runs or others else [newest_run().path]
     asked = {k: v for k, v in click.get_current_context().params.items() if k not in _SHOWN}
-    known = Known(Path("runs/known"), {**asked, "eval": [str(place) for place in places]})
+    opened = [Run.open(place) for place in places]  # refuses links, also before a known answer
+    asked["eval"] = [f"{run.path} {run.config().inputs}" for run in opened]  # what may be opened
+    known = Known(Path("runs/known"), asked)
     if (document := known.answer()) is not None:
         log(f"known since {document['created']}, nothing has changed ({known.path})")
         return _end(document, [place / "results" for place in places], out, verbose, as_json)
@@ -221,7 +223,6 @@ def main(
         run_subject,
     )
     from skelfew.io.writing import check_place
-    from skelfew.runs.folder import Run
     from skelfew.training.resolve import pick_device
 
     if threads is not None:

@@ -21,6 +21,7 @@ _MAX_CHUNK_BYTES = 1 << 28
 _TEXT = 80  # bytes in memory of a text, besides its own
 _DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
 _FILTERS = {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}
+_SMALL, _MOST_RATIO, _UNSEEN = 64 << 20, 1032, 1 << 30  # bytes; of deflate; that may be uncounted
 _COUNTED = 1 << 18  # stored bytes of a chunk above which it is counted what they unpack to
 
 
@@ -167,7 +168,7 @@ def _check_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
 def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> None:
     most = chunk + chunk // 8 + (1 << 16)
     packed = dataset.compression == "gzip"
-    large: list[tuple[int, ...]] = []
+    found: list[tuple[int, tuple[int, ...]]] = []
 
     def look(info: Any) -> None:
         if info.size > most:
@@ -175,12 +176,16 @@ def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> N
                 f"{path}: a chunk of {shown(name)} has {info.size} bytes, {most} are possible; "
                 "damaged, or made to harm"
             )
-        if packed and info.size > _COUNTED:
-            large.append(info.chunk_offset)
+        if packed:
+            found.append((info.size, info.chunk_offset))
 
     ReadBudget(path, path.stat().st_size).count("chunks of an array", dataset.id.get_num_chunks())
     dataset.id.chunk_iter(look)
-    for offset in large:
+    left_over, small = sum(size for size, _ in found), path.stat().st_size <= _SMALL
+    for size, offset in sorted(found, reverse=True):
+        if size <= _COUNTED and not (small and _MOST_RATIO * left_over > _UNSEEN):
+            break
+        left_over -= size
         unpacked = zlib.decompressobj()
         left, total = dataset.id.read_direct_chunk(offset)[1], 0
         while left and not unpacked.eof and total <= most:

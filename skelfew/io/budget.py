@@ -131,6 +131,22 @@ def check_json(text: str | bytes) -> None:
     ReadBudget("JSON", 0, ValueError).check(json_bytes(text), "its values")
 
 
+def check_lines(
+    text: bytes, line: int, word: int = 0, error: type[Exception] = SkelfewError
+) -> None:
+    """Raise an error if objects for each line and each word of a text would need too much memory.
+
+    Args:
+        text: Lines of words.
+        line: Bytes of memory a line.
+        word: And a word.
+        error: What is raised.
+    """
+    words = len(text) - len(text.translate(None, b" \t\n\r\x0b\x0c"))
+    needed = (text.count(b"\n") + text.count(b"\r")) * line + words * word
+    ReadBudget("the recording", len(text), error).check(needed, "its lines")
+
+
 def check_table(path: Path, error: type[Exception] = ValueError) -> None:
     """Count columns and rows of a CSV file; raise if they are too many."""
     size = path.stat().st_size

@@ -40,7 +40,7 @@ def opens(place: object, run: Path) -> bool:
         path, roots = Path(os.path.abspath(place)), (Path.cwd(), run.resolve())
         inside = [root for root in roots if path.is_relative_to(root)]
         return named(path) or any(path.resolve().is_relative_to(root) for root in inside)
-    except (ValueError, OSError):  # no name that a file system can have, or links in a ring
+    except (ValueError, OSError, RuntimeError):  # no name that a file system can have, or links in a ring
         return False
 
 

@@ -121,8 +121,9 @@ def _read(
         return [(rows, cache.read(name, rows))]
     except CacheError:
         parts: list[tuple[np.ndarray, np.ndarray | None]] = []
-        for number in np.unique(rows // _PART):
-            part = rows[rows // _PART == number]
+        size = max(_PART, cache.arrays[name].chunks[0])  # a large chunk is tried once
+        for number in np.unique(rows // size):
+            part = rows[rows // size == number]
             try:
                 parts.append((part, cache.read(name, part)))
             except CacheError:

@@ -20,6 +20,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_lines
 from skelfew.io.files import brief, shown
 
 _NAME = re.compile(r"(a(\d+)_s(\d+)_e(\d+))(_.*)?", re.IGNORECASE)
@@ -67,6 +68,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
 
 def parse(text: bytes) -> np.ndarray:
     """Return joints (T, 20, 3) float32 in metres; raise SkelfewError if the layout is unknown."""
+    check_lines(text, 250, 50)
     lines = [(i, line.split()) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
     if not lines:
         raise SkelfewError("the file is empty")

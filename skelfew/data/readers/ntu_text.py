@@ -14,6 +14,7 @@ import numpy as np
 
 from skelfew.data.readers.decimals import decimals
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_lines
 
 JOINTS, _NUMBERS = 25, 12
 _PIECE = 1 << 16  # characters looked at together; more would need fresh memory each time
@@ -56,6 +57,7 @@ def parse(text: bytes) -> SkeletonText:
         text = text.replace(b"\r\n", b"\n")
     if not text.endswith(b"\n") or text.endswith(b"\n\n"):
         text = text.rstrip(b"\n") + b"\n"
+    check_lines(text, 100, error=TextError)
     lines = _Lines(text)
     declared = lines.whole(0, "the number of frames")
     rows: list[int] = []  # line of the first joint of each observed body
