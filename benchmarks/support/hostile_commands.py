@@ -7,9 +7,8 @@ Beside the world lies a file that nothing may change.
 # ruff: noqa: E501  the cases are a table
 
 import json
-import os
-import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -163,25 +162,33 @@ def rows(url: str) -> list[Row]:
     ]  # fmt: skip
 
 
+# A small process starts the command, since a child's peak counts what its parent held.
+LAUNCH = """
+import json, os, resource, sys
+child = os.fork()
+if not child:
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "skelfew", *sys.argv[2:]])
+_, status, usage = os.wait4(child, 0)
+found = [os.waitstatus_to_exitcode(status), usage.ru_maxrss << 10, usage.ru_utime + usage.ru_stime]
+open(sys.argv[1], "w").write(json.dumps(found))
+"""
+
+
 def run(arguments: list[str], folder: Path) -> dict[str, Any]:
     """Run a command of skelfew; return its last line, status, peak bytes and processor seconds."""
-    with tempfile.TemporaryFile("w+") as stream:
-        child = os.fork()
-        if child == 0:
-            os.chdir(folder)
-            os.dup2(stream.fileno(), 1)
-            os.dup2(stream.fileno(), 2)
-            resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
-            os.execv(sys.executable, [sys.executable, "-P", "-m", "skelfew", *arguments])
-        _, status, usage = os.wait4(child, 0)
-        stream.seek(0)
-        lines = [line for line in stream.read().split("\n") if line.strip()] or [""]
+    with tempfile.NamedTemporaryFile("r") as note:
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCH, note.name, *arguments],
+            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        status, peak, seconds = json.loads(note.read())
+    lines = [line for line in done.stdout.split("\n") if line.strip()] or [""]
     errors = [line for line in lines if line.startswith(("error:", "Error:", "Usage"))]
     return {
         "line": (errors or lines)[-1].strip(), "lines": len(errors),
         "escapes": not all(line.isprintable() for line in lines),
-        "status": os.waitstatus_to_exitcode(status), "peak": usage.ru_maxrss << 10,
-        "seconds": usage.ru_utime + usage.ru_stime,
+        "status": status, "peak": peak, "seconds": seconds,
     }  # fmt: skip
 
 
