@@ -27,8 +27,9 @@ class _Like:
     floating: bool
 
     def make(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        made = torch.empty_strided(self.shape, self.stride, dtype=dtype, device=device)
-        return made.normal_() if self.floating else made.zero_()
+        extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+        made = torch.zeros(extent, dtype=dtype, device=device)
+        return (made.normal_() if self.floating else made).as_strided(self.shape, self.stride)
 
 
 class Products(TorchDispatchMode):
