@@ -42,7 +42,8 @@ def test_nw_ucla_and_keypoints_share_a_suffix(tmp_path: Path) -> None:
     assert clip.layout is V1
     assert_allclose(clip.positions[0, 2, 5], (values[1, 5] + values[3, 5]) / 2, rtol=1e-5)
 
-    people = [{"image_id": i, "keypoints": [100.0, 50.0, 0.9] * 17} for i in range(3)]
+    person = [value for j in range(17) for value in (100.0 + j, 50.0, 0.9)]
+    people = [{"image_id": i, "keypoints": person} for i in range(3)]
     (tmp_path / "b.json").write_text(json.dumps(people))
     clip = read_clip(tmp_path / "b.json", COCO)
     assert clip.layout is COCO and clip.coordinates == 2 and clip.positions.shape == (1, 3, 17, 3)
@@ -50,7 +51,7 @@ def test_nw_ucla_and_keypoints_share_a_suffix(tmp_path: Path) -> None:
     for i in range(3):
         path = tmp_path / "frames" / f"x_{i:04}_keypoints.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"people": [{"pose_keypoints_2d": [9.0, 5.0, 0.9] * 17}]}))
+        path.write_text(json.dumps({"people": [{"pose_keypoints_2d": person}]}))
     assert is_recording(tmp_path / "frames")
     assert read_clip(tmp_path / "frames", COCO).frames == 3
 
