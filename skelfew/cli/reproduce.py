@@ -14,9 +14,12 @@ from skelfew.io.writing import check_place
 
 if TYPE_CHECKING:
     from skelfew.io.files import Document
+    from skelfew.io.known import Known
     from skelfew.reproduce.records import Records
     from skelfew.reproduce.rows import Table
     from skelfew.reproduce.units import Request, Work
+
+_HOW = ("jobs", "keep", "as_json", "plan", "list_", "write")  # change no number
 
 
 @click.command(context_settings=CONTEXT)
@@ -111,6 +114,14 @@ def main(
     command goes on: finished units are not repeated. A row whose cache or initial weights are
     missing is left out, and the table says which command makes them.
     """
+    from skelfew.io.known import Known
+
+    asked = {**click.get_current_context().params, "columns": get_terminal_size().columns}
+    answers = Known(runs / "known", {k: v for k, v in asked.items() if k not in _HOW})
+    if not (plan or list_ or write) and (answer := answers.answer()) is not None:
+        log(f"all of it is known and nothing has changed ({answers.path})")
+        say_json(answer["document"]) if as_json else say(answer["text"])
+        return int(answer["status"])
     from skelfew.reproduce.tables import list_tables, load_table
 
     if list_ or table is None:
@@ -131,7 +142,8 @@ def main(
         "device": devices[0],
         "threads": threads,
     }
-    to_do = Doing(runs, jobs or len(devices), devices, keep, show, write, known, as_json)
+    keeps = answers if table != "all" else None
+    to_do = Doing(runs, jobs or len(devices), devices, keep, show, write, known, as_json, keeps)
     if table != "all":
         request = request_of(table, dataset, budget, given)
         for option, named, known_to in (
@@ -171,6 +183,7 @@ class Doing:
     write: Path | None
     known: Path | None
     as_json: bool
+    answers: "Known | None" = None
 
     def command(self, plan: "Document") -> str:
         """Return the command that runs the table of a plan in this way."""
@@ -269,17 +282,9 @@ def adopt_known(records: "Records", work: "Work", to_do: Doing) -> None:
 
 def run(request: "Request", to_do: Doing) -> int:
     """Run, print and write, as the options say; return the exit status."""
-    from skelfew.io.known import Known
-
     if not to_do.show:
         check_place(to_do.runs / "records.jsonl")
     check_place(to_do.write)
-    asked = (repr(request), to_do.known, to_do.show, get_terminal_size().columns)
-    answers = Known(to_do.runs / "known", {"reproduce": asked})
-    if to_do.write is None and (answer := answers.answer()) is not None:
-        log(f"all of it is known and nothing has changed ({answers.path})")
-        say_json(answer["document"]) if to_do.as_json else say(answer["text"])
-        return int(answer["status"])
     from skelfew.reproduce.engine import Outcome, execute
     from skelfew.reproduce.everything import expanded
     from skelfew.reproduce.summary import summarise
@@ -327,9 +332,9 @@ def run(request: "Request", to_do: Doing) -> int:
         log(f"failed: {', '.join(record['rows'])}, seed {record['seed']}: {record['error']}")
     mendable = [key for key in work.absent if not request.table.row(key).missing]
     status = PARTIAL if accidents or (mendable and not to_do.show) else 0
-    if to_do.show or all(records.settled(unit.key) for unit in work.units):
+    if to_do.answers and (to_do.show or all(records.settled(unit.key) for unit in work.units)):
         answer = {"text": text, "document": document, "status": status}
-        answers.keep(answer, _files(request, records, to_do.known))
+        to_do.answers.keep(answer, _files(request, records, to_do.known))
     return status
 
 
@@ -339,11 +344,9 @@ def _files(
     """Yield what is read for a table."""
     from skelfew.data.protocols.files import list_protocols
 
-    yield from (records.path, published)
-    yield from published.glob("*.jsonl") if published else ()
-    yield from (f"manifests/{request.dataset}.csv", f"data/{request.dataset}.h5")
-    yield from ("manifests", "manifests/protocols")
-    yield from list_protocols().values()
+    yield from (records.path, request.name, published, *(published or records.path).glob("*.jsonl"))
+    yield from (f"manifests/{request.dataset}.csv", f"data/{request.dataset}.h5", "manifests")
+    yield from ("manifests/protocols", *map(str, list_protocols().values()))
     for row in request.wanted():
         yield from (*request.cache_places(row), request.init_place(row))
 

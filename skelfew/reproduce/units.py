@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from skelfew.config import InputConfig, TrainConfig
 from skelfew.evaluation.answers import Scored
 from skelfew.io.files import Document
 from skelfew.reproduce.rows import FileRule, Row, Table
-from skelfew.runs.inputs import Inputs, find_inputs
+
+if TYPE_CHECKING:
+    from skelfew.runs.inputs import Inputs
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,10 @@ class RunPlace:
     train_on_validation: bool = False
     seed: int = 0
 
-    def open(self) -> Inputs:
+    def open(self) -> "Inputs":
         """Open data, protocol and caches."""
+        from skelfew.runs.inputs import find_inputs
+
         return find_inputs(self.inputs, self.protocol, self.split, not self.train_on_validation)
 
 
