@@ -60,7 +60,8 @@ def test_from_three_clips_an_action_to_a_live_label(
     walk("clips")
     asked = walk("ask")
     assert re.search(r"Subject_3_Fall_19\.mp4 +fall +\d+%  \(then other \d+%\)", asked.stdout)
-    assert "4 of 6 support recordings are recognised when left out" in asked.stderr
+    assert re.search(r"[456] of 6 support recordings are recognised when left out", asked.stderr)
+    assert "looks like" not in asked.stderr, "real people, in the order that MediaPipe gives"
     live = walk("live")
     assert re.search(r"94 frames in .* a second\); \d+ decisions", live.stderr)
     folder = walk.folder  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ import numpy as np
 from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict
 
 _BETTER, _KNOWN = 0.985, 0.95  # squared bone lengths under another order, as a share of these
+_NEAR = 0.25  # of a squared bone: joints of the face; a tree of bones does not tell them apart
 
 
 def other_order(distances: np.ndarray, layout: Layout) -> str | None:
@@ -12,7 +13,7 @@ def other_order(distances: np.ndarray, layout: Layout) -> str | None:
 
     Connected joints are near each other: the squared lengths of the bones, summed, are smallest
     for the right order. First the other layouts of as many joints are tried, then exchanges of
-    two joints, as long as they help.
+    two joints that do not lie side by side, as long as they help.
 
     Args:
         distances: Squared, between joints (V, V).
@@ -35,6 +36,7 @@ def other_order(distances: np.ndarray, layout: Layout) -> str | None:
         near = adjacent @ now
         own = np.diag(near)
         change = near + near.T - own[:, None] - own[None] + 2 * adjacent * now
+        change[now < _NEAR * total / len(joints)] = 0
         one, other = np.unravel_index(change.argmin(), change.shape)
         if change[one, other] >= -1e-3 * total:
             break
