@@ -157,9 +157,12 @@ class Recogniser:
         counts = torch.tensor([len(group) for group in clips.values()])
         labels = torch.arange(len(clips)).repeat_interleave(counts)
         survey = Survey(model.layout, model.coordinates)
-        for clip, label in zip(fitted, labels.tolist(), strict=True):
-            survey.add(clip.name, clip.positions, label)
-        for text in (*gathered(fitted), *(f"{where}: {text}" for text in survey.findings())):
+        read = [clip.pixels is None for clip in fitted]  # joints found in a video are in order
+        for clip, label, declared in zip(fitted, labels.tolist(), read, strict=True):
+            if declared:
+                survey.add(clip.name, clip.positions, label)
+        odd = survey.findings() if any(read) else ()
+        for text in (*gathered(fitted), *(f"{where}: {text}" for text in odd)):
             note(text)
         if model.encoder is None:  # as many bodies as are shown
             most = max(len(clip.positions) for clip in fitted)
