@@ -124,7 +124,7 @@ CODECS = [(ZstdCodec(), Zstd(9)), (GzipCodec(), GZip(9)), (BloscCodec(), Blosc()
 @pytest.mark.parametrize(("codec", "packer"), CODECS, ids=["zstd", "gzip", "blosc"])
 @pytest.mark.parametrize("zipped", [False, True])
 def test_compressed_chunks(tmp_path: Path, codec: Any, packer: Any, zipped: bool) -> None:
-    """They are read; damaged ones and bombs are refused by name, before they are unpacked."""
+    """Good files are read; damaged ones and bombs are refused by name, before they are unpacked."""
     filled(tmp_path / "c.zarr")
     chunk = compressed(tmp_path / "c.zarr", codec)
     path, whole = tmp_path / "d.zarr", chunk.read_bytes()

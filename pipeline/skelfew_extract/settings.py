@@ -42,7 +42,7 @@ class Settings:
         """Return how clips become pictures, as a cache says it, without the teacher's colours."""
         crop = self.decode.crop
         # Versions before 0.2 knew neither edit lists nor rotation, and jumped where no index proves
-        # the way. AVI has neither and was always counted through, so its caches go on as they are.
+        # the way. AVI has neither and was always counted through, so its caches are continued.
         counted = all(s.video.lower().endswith(".avi") for s in manifest if s.video)
         return {
             "sampling": "segment-midpoints",

@@ -92,7 +92,7 @@ def join(caches: Sequence[TeacherCache], how: Literal["concat", "mean"] = "conca
         how: ``concat`` puts the vectors of length one after each other, ``mean`` averages them.
 
     Raises:
-        CacheError: They are of different data sets, or cannot be joined in that way.
+        CacheError: The caches are of different data sets, or cannot be joined in that way.
     """
     if len(caches) == 1:
         return caches[0]

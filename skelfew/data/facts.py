@@ -1,6 +1,6 @@
 """Facts about data sets that come with the program: class names, official lists of samples.
 
-They are committed under ``manifests/`` and packed into the wheel.
+The files are committed under ``manifests/`` and packed into the wheel.
 """
 
 import json

@@ -88,9 +88,9 @@ def gunzip(content: bytes, most: int, budget: ReadBudget | None = None) -> bytes
     """Return what gzip data unpack to, member by member, ``most`` bytes at most.
 
     Raises:
-        ValueError: They unpack to more, or to too many members; the error of the budget if any.
-        zlib.error: They are damaged.
-        EOFError: They are cut off.
+        ValueError: The bytes unpack to more, or to too many members; a limit of the budget if any.
+        zlib.error: The bytes are damaged.
+        EOFError: The bytes are cut off.
     """
     view, at, parts, total = memoryview(content), 0, [], 0
     budget = budget or ReadBudget("gzip data", len(content), ValueError)

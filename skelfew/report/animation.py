@@ -27,7 +27,7 @@ def open_store(facts: RunFacts, score: Score, store: Path | None = None) -> Skel
         store: Where they are now; None for where they were, or ``data/NAME.h5``.
 
     Raises:
-        SkelfewError: They are not there, or not those that were scored.
+        SkelfewError: The skeletons are missing, or not those that were scored.
     """
     inputs = facts.run.config().inputs
     noted = inputs.store if inputs.dataset == score.dataset else None

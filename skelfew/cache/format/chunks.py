@@ -65,8 +65,8 @@ class ChunkLimit:
         """Return the bytes of a chunk.
 
         Raises:
-            CacheError: They are more than a chunk has, or would unpack to more.
-            ValueError: They are damaged.
+            CacheError: The bytes are more than a chunk has, or would unpack to more.
+            ValueError: The bytes are damaged.
         """
         if len(data) > self.stored:
             raise CacheError(
