@@ -1,8 +1,8 @@
-"""Places that a run recorded: files and addresses in the configuration of a run of somebody else.
+"""Places that a run recorded: files and addresses in its configuration.
 
-Opened are those inside the run, below the working folder, and those that a command of this user has
-named before, as for all runs of his own. Everything else needs his word: an option that names the
-place, or ``--trust-run``.
+A place is opened if it lies inside the run or below the working folder, or if the user has named it
+in an earlier command, as is the case for all of the user's own runs. Any other place needs an option
+that names it, or ``--trust-run``.
 """
 
 import os
@@ -30,7 +30,7 @@ def trust_runs() -> None:
 def opens(place: object, run: Path) -> bool:
     """Whether a place that a run or its encoder recorded may be opened.
 
-    The disk is not asked about a place that may not: that alone can reach a server.
+    A place that may not be opened is not looked for on the disk: that alone can reach a server.
     """
     if place is None or _trusted:
         return True
@@ -76,7 +76,7 @@ def usable(inputs: InputConfig, run: Path) -> InputConfig:
 
 
 def remember(*places: str | Path | None) -> None:
-    """Remember places that the user named, or that were found by what he named."""
+    """Remember places that the user named, or that were found by what the user named."""
     for place in places:
         if place is not None and not _is_address(str(place)):
             name_place(Path(os.path.abspath(place)))
