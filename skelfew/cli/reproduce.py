@@ -330,8 +330,8 @@ def run(request: "Request", to_do: Doing) -> int:
     ]
     for record in {r["key"]: r for r in accidents}.values():
         log(f"failed: {', '.join(record['rows'])}, seed {record['seed']}: {record['error']}")
-    mendable = [key for key in work.absent if not request.table.row(key).missing]
-    status = PARTIAL if accidents or (mendable and not to_do.show) else 0
+    missing = [key for key in work.absent if not request.table.row(key).missing]
+    status = PARTIAL if accidents or (missing and not to_do.show) else 0
     if to_do.answers and (to_do.show or all(records.settled(unit.key) for unit in work.units)):
         answer = {"text": text, "document": document, "status": status}
         to_do.answers.keep(answer, _files(request, records, to_do.known))
