@@ -6,18 +6,19 @@ from typing import Any
 
 import click
 
-from skelfew.cli.common import (
+from skelfew.cli.common import OK, PARTIAL, guarded, log, say_json
+from skelfew.cli.options import (
     CONTEXT,
+    COUNT,
     FILE,
     FOLDER,
-    OK,
-    PARTIAL,
     PATH,
     data_sets,
-    guarded,
-    log,
+    flag,
+    given_options,
+    json_option,
     offering,
-    say_json,
+    option,
 )
 from skelfew.io.files import Document
 from skelfew_extract.ended import ended
@@ -27,164 +28,104 @@ _PAPER_TEACHER = "xclip-base-patch16"
 _TEXT = "text"
 # Options that mean nothing to a teacher that only reads.
 _OF_VIDEOS = (
-    "data",
-    "videos",
-    "shard",
-    "precision",
-    "batch",
-    "crop",
-    "margin",
-    "views",
-    "workers",
-    "decoder",
-    "timeout",
-    "engine",
-    "preview",
-    "preview_count",
-    "preview_only",
-)
+    "data", "videos", "shard", "precision", "batch", "crop", "margin", "views", "workers",
+    "decoder", "timeout", "engine", "preview", "preview_count", "preview_only",
+)  # fmt: skip
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("dataset", shell_complete=offering(data_sets))
-@click.option("--manifest", type=FILE, help="[default: manifests/DATASET.csv]")
-@click.option("--data", type=FILE, help="Skeletons, to crop by.  [default: data/DATASET.h5]")
-@click.option("--videos", type=FOLDER, help="[default: as noted by skelfew-prepare]")
-@click.option("--out", type=PATH, help="[default: cache/DATASET.zarr]")
-@click.option(
+@option("--manifest", "[default: manifests/DATASET.csv]", type=FILE)
+@option("--data", "Skeletons, to crop by.  [default: data/DATASET.h5]", type=FILE)
+@option("--videos", "[default: as noted by skelfew-prepare]", type=FOLDER)
+@option("--out", "[default: cache/DATASET.zarr]", type=PATH)
+@option(
     "--teacher",
-    default=_PAPER_TEACHER,
-    show_default=True,
-    shell_complete=offering(lambda: TEACHERS),
-    help="Which model (docs/teachers.md); open_clip:MODEL/TAG is any of open_clip; 'text' reads "
+    "Which model (docs/teachers.md); open_clip:MODEL/TAG is any of open_clip; 'text' reads "
     "class names and needs no video.",
+    default=_PAPER_TEACHER,
+    shell_complete=offering(lambda: TEACHERS),
 )
-@click.option(
+@option(
     "--weights",
+    "Its weights: file, folder or hub repository.  [default: the usual places, then the hub]",
     metavar="PATH|HUB",
-    help="Its weights: file, folder or hub repository.  [default: the usual places, then the hub]",
 )
-@click.option(
+@option(
     "--descriptions",
+    "With --teacher text: sentences about each class, JSON or CSV.  [default: class names]",
     metavar="FILE|NAME",
-    help="With --teacher text: sentences about each class, JSON or CSV.  [default: class names]",
 )
-@click.option(
-    "--untrained", is_flag=True, help="Random weights instead, for trials; the cache says so."
-)
-@click.option("--seed", default=0, show_default=True, help="Of the random weights.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option(
+@flag("--untrained", "Random weights instead, for trials; the cache says so.")
+@option("--seed", "Of the random weights.", default=0)
+@option("--device", "auto, cpu, cuda, cuda:1, ...", default="auto")
+@option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16"]),
+    "auto: bfloat16 where that is faster and as good.",
     default="auto",
-    show_default=True,
-    help="auto: bfloat16 where that is faster and as good.",
+    choices=["auto", "float32", "bfloat16"],
 )
-@click.option(
-    "--batch", type=click.IntRange(min=1), help="Clips per batch.  [default: 8; 64 on a GPU]"
-)
-@click.option(
+@option("--batch", "Clips per batch.  [default: 8; 64 on a GPU]", type=COUNT)
+@option(
     "--crop",
-    type=click.Choice(["joints", "joints-or-centre", "centre"]),
+    "What to cut out: the square around all joints of the clip, or the picture's centre.",
     default="joints",
-    show_default=True,
-    help="What to cut out: the square around all joints of the clip, or the picture's centre.",
+    choices=["joints", "joints-or-centre", "centre"],
 )
-@click.option(
+@option(
     "--margin",
+    "Space around the joints, as a fraction of their larger extent.",
     type=click.FloatRange(min=0, max=10),
     default=0.15,
-    show_default=True,
-    help="Space around the joints, as a fraction of their larger extent.",
 )
-@click.option(
+@option(
     "--views",
+    "Temporal views of a clip, of which training draws one a step.",
     type=click.IntRange(1, 64),
     default=1,
-    show_default=True,
-    help="Temporal views of a clip, of which training draws one a step.",
 )
-@click.option(
-    "--workers", type=click.IntRange(min=1), help="Decoding processes.  [default: by the cores]"
-)
-@click.option(
+@option("--workers", "Decoding processes.  [default: by the cores]", type=COUNT)
+@option(
     "--decoder",
-    type=click.Choice(["auto", "decord", "pyav"]),
+    "auto: decord where installed, PyAV where decord fails. Same pictures either way.",
     default="auto",
-    show_default=True,
-    help="auto: decord where installed, PyAV where decord fails. Same pictures either way.",
+    choices=["auto", "decord", "pyav"],
 )
-@click.option(
+@option(
     "--timeout",
+    "Seconds after which a clip that is still being decoded fails.",
     type=click.FloatRange(min=0, min_open=True),
     default=120.0,
-    show_default=True,
-    help="Seconds after which a clip that is still being decoded fails.",
 )
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
-    show_default=True,
-    help="Of the stored features.",
+@option(
+    "--store-dtype", "Of the stored features.", default="float16", choices=["float16", "float32"]
 )
-@click.option(
+@option(
     "--engine",
-    type=click.Choice(["local", "ray"]),
+    "ray: on the Ray cluster at RAY_ADDRESS, or on one started here (docs/cluster.md).",
     default="local",
-    show_default=True,
-    help="ray: on the Ray cluster at RAY_ADDRESS, or on one started here (docs/cluster.md).",
+    choices=["local", "ray"],
 )
-@click.option("--retry-failed", is_flag=True, help="Try samples again that failed earlier.")
-@click.option(
-    "--repair", is_flag=True, help="Look for damaged rows first, and extract just those again."
-)
-@click.option("--limit", type=click.IntRange(min=1), help="Only the first so many samples.")
-@click.option(
+@flag("--retry-failed", "Try samples again that failed earlier.")
+@flag("--repair", "Look for damaged rows first, and extract just those again.")
+@option("--limit", "Only the first so many samples.", type=COUNT)
+@option(
     "--shard",
+    "Only part I of N, for one of N machines; goes to cache/DATASET.shard-I-of-N.zarr.",
     metavar="I/N",
-    help="Only part I of N, for one of N machines; goes to cache/DATASET.shard-I-of-N.zarr.",
 )
-@click.option(
-    "--preview", type=FOLDER, metavar="DIR", help="First write contact sheets (PNG) there."
+@option("--preview", "First write contact sheets (PNG) there.", type=FOLDER, metavar="DIR")
+@option("--preview-count", "How many.", default=8, type=COUNT)
+@flag("--preview-only", "Stop after the contact sheets.")
+@option(
+    "--licence-note",
+    "Kept in the cache for its receivers, e.g. terms.",
+    default="",
+    show_default=False,
 )
-@click.option(
-    "--preview-count", type=click.IntRange(min=1), default=8, show_default=True, help="How many."
-)
-@click.option("--preview-only", is_flag=True, help="Stop after the contact sheets.")
-@click.option("--licence-note", default="", help="Kept in the cache for its receivers, e.g. terms.")
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
 @guarded
-def main(**options: Any) -> int:
-    """Let a frozen teacher watch every video of DATASET once and keep what it says.
-
-    \b
-    skelfew-extract pku --preview previews/pku        with weights from the usual places
-    skelfew-extract pku --weights k400_16_8.pth       with the authors' checkpoint
-    skelfew-extract demo --untrained                  with random weights, to try the path
-    skelfew-extract pku --teacher open_clip:ViT-B-16-quickgelu/openai    mean of CLIP's frames
-    skelfew-extract nw-ucla --teacher text            from class names alone, without videos
-    skelfew-extract nw-ucla --teacher text --descriptions nw-ucla    from sentences about them
-
-    From each clip 8 frames are cut around the joints and given to the teacher (X-CLIP); its video
-    feature f_v and text feature f_t go to cache/DATASET.zarr, which skelfew-train reads. Afterwards
-    no video is needed any more. cache/README.md specifies the format.
-
-    Stop it at any time and run the same command again: it goes on where it was. Videos that cannot
-    be read are listed in cache/DATASET.failures.csv; then the exit status is 3, the rest is done,
-    and --retry-failed tries them again.
-
-    If `skelfew-cache verify` finds damage, --repair extracts the damaged rows again and leaves the
-    others as they are. What could not be read goes to cache/DATASET.zarr.damaged.
-
-    On three machines, --shard 1/3, 2/3 and 3/3 share the work; `skelfew-cache merge` makes of the
-    shards what one machine alone would have made. Or let Ray spread it: --engine ray.
-    """
-    return _extract(**options)
-
-
-def _extract(
+def main(
     dataset: str,
     manifest: Path | None,
     data: Path | None,
@@ -216,6 +157,30 @@ def _extract(
     licence_note: str,
     as_json: bool,
 ) -> int:
+    """Let a frozen teacher watch every video of DATASET once and keep what it says.
+
+    \b
+    skelfew-extract pku --preview previews/pku        with weights from the usual places
+    skelfew-extract pku --weights k400_16_8.pth       with the authors' checkpoint
+    skelfew-extract demo --untrained                  with random weights, to try the path
+    skelfew-extract pku --teacher open_clip:ViT-B-16-quickgelu/openai    mean of CLIP's frames
+    skelfew-extract nw-ucla --teacher text            from class names alone, without videos
+    skelfew-extract nw-ucla --teacher text --descriptions nw-ucla    from sentences about them
+
+    From each clip 8 frames are cut around the joints and given to the teacher (X-CLIP); its video
+    feature f_v and text feature f_t go to cache/DATASET.zarr, which skelfew-train reads. Afterwards
+    no video is needed any more. cache/README.md specifies the format.
+
+    Stop it at any time and run the same command again: it goes on where it was. Videos that cannot
+    be read are listed in cache/DATASET.failures.csv; then the exit status is 3, the rest is done,
+    and --retry-failed tries them again.
+
+    If `skelfew-cache verify` finds damage, --repair extracts the damaged rows again and leaves the
+    others as they are. What could not be read goes to cache/DATASET.zarr.damaged.
+
+    On three machines, --shard 1/3, 2/3 and 3/3 share the work; `skelfew-cache merge` makes of the
+    shards what one machine alone would have made. Or let Ray spread it: --engine ray.
+    """
     if preview_only and preview is None:
         raise click.UsageError("--preview-only needs --preview DIR")
     manifest = manifest or Path("manifests") / f"{dataset}.csv"
@@ -346,11 +311,8 @@ def _extract_text(
     licence_note: str,
     as_json: bool,
 ) -> int:
-    context = click.get_current_context()
-    for name in _OF_VIDEOS:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(f"--teacher {_TEXT} looks at no videos; leave {option} out")
+    for name in given_options(*_OF_VIDEOS):
+        raise click.UsageError(f"--teacher {_TEXT} looks at no videos; leave {name} out")
     from skelfew.data.manifest import Manifest
 
     samples = Manifest.read(manifest)

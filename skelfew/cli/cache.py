@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 
 from skelfew.cli import cache_make, cache_send
-from skelfew.cli.cache_options import cache_argument, json_option, local, manifest_option, result
-from skelfew.cli.common import CONTEXT, OK, PARTIAL, PATH, guarded, log, version_option
+from skelfew.cli.cache_options import cache_argument, local, manifest_option, result
+from skelfew.cli.common import OK, PARTIAL, guarded, log
+from skelfew.cli.options import CONTEXT, PATH, json_option, option, version_option
 from skelfew.io.files import Document
 
 
@@ -55,12 +56,12 @@ def info(cache: str, as_json: bool) -> int:
 @main.command(context_settings=CONTEXT)
 @cache_argument
 @manifest_option
-@click.option("--digest", metavar="HEX", help="What the digest should be, if you know it.")
-@click.option(
+@option("--digest", "What the digest should be, if you know it.", metavar="HEX")
+@option(
     "--allow",
+    "Report this check without failing. Can be repeated.",
     multiple=True,
-    type=click.Choice(["norms", "duplicates", "manifest"]),
-    help="Report this check without failing. Can be repeated.",
+    choices=["norms", "duplicates", "manifest"],
 )
 @json_option
 @guarded
@@ -105,12 +106,10 @@ def _mark(check: Document) -> str:
 @main.command(context_settings=CONTEXT)
 @click.argument("a")
 @click.argument("b")
-@click.option(
-    "--min-cosine",
-    type=click.FloatRange(-1, 1),
-    help="Exit status 3 if a common sample falls below it.",
+@option(
+    "--min-cosine", "Exit status 3 if a common sample falls below it.", type=click.FloatRange(-1, 1)
 )
-@click.option("--table", metavar="CSV", type=PATH, help="Write the cosines of every sample there.")
+@option("--table", "Write the cosines of every sample there.", metavar="CSV", type=PATH)
 @json_option
 @guarded
 def compare(a: str, b: str, min_cosine: float | None, table: Path | None, as_json: bool) -> int:

@@ -6,21 +6,21 @@ import click
 
 from skelfew.cli.cache_options import (
     cache_argument,
-    json_option,
     local,
     made,
     manifest_option,
     overwrite_option,
     result,
 )
-from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded
+from skelfew.cli.common import OK, guarded
+from skelfew.cli.options import CONTEXT, FILE, PATH, flag, json_option, option, pairs
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("caches", nargs=-1, required=True)
-@click.option("--out", metavar="ZARR", type=PATH, required=True, help="The result, a folder.")
+@option("--out", "The result, a folder.", metavar="ZARR", type=PATH, required=True)
 @manifest_option
-@click.option("--prefer-first", is_flag=True, help="Where values differ, take the earlier cache's.")
+@flag("--prefer-first", "Where values differ, take the earlier cache's.")
 @overwrite_option
 @json_option
 @guarded
@@ -53,10 +53,10 @@ def merge(
 
 @click.command(context_settings=CONTEXT)
 @cache_argument
-@click.option("--out", metavar="ZARR", type=PATH, required=True, help="The result, a folder.")
-@click.option("--ids", metavar="FILE", type=FILE, help="Keep these samples, one ID a line.")
+@option("--out", "The result, a folder.", metavar="ZARR", type=PATH, required=True)
+@option("--ids", "Keep these samples, one ID a line.", metavar="FILE", type=FILE)
 @manifest_option
-@click.option("--classes", metavar="1,2,7", help="Keep these classes of --manifest.")
+@option("--classes", "Keep these classes of --manifest.", metavar="1,2,7")
 @overwrite_option
 @json_option
 @guarded
@@ -96,8 +96,8 @@ def subset(
 
 @click.command("class-mean", context_settings=CONTEXT)
 @cache_argument
-@click.option("--out", metavar="ZARR", type=PATH, required=True, help="The cache to make.")
-@click.option("--manifest", metavar="CSV", type=FILE, required=True, help="Has the classes.")
+@option("--out", "The cache to make.", metavar="ZARR", type=PATH, required=True)
+@option("--manifest", "Has the classes.", metavar="CSV", type=FILE, required=True)
 @overwrite_option
 @json_option
 @guarded
@@ -139,31 +139,29 @@ def _numbers(text: str) -> list[int]:
 
 @click.command("import", context_settings=CONTEXT)
 @click.argument("file", type=PATH)
-@click.option("--out", metavar="ZARR", type=PATH, required=True, help="The cache to make.")
-@click.option("--manifest", metavar="CSV", type=FILE, required=True, help="Whose samples they are.")
-@click.option("--ids", metavar="NAME|FILE", help="Array of IDs, or a text file, one ID a line.")
-@click.option("--text", metavar="NAME", help="Array of f_t, (N, D) or (N, V, D).  [default: text]")
-@click.option("--video", metavar="NAME", help="Array of f_v, likewise.  [default: video, if any]")
-@click.option("--class-text", metavar="NAME", help="Array (C, D), a row a class.")
-@click.option("--rename-ids", metavar="PATTERN=TEXT", help="Rename the IDs, e.g. '_rgb$='.")
-@click.option("--teacher", metavar="NAME", required=True, help="Which model made the features.")
-@click.option("--weights", metavar="TEXT", required=True, help="Its weights: file, address, words.")
-@click.option("--weights-sha256", metavar="HEX", default="", help="Their hash, if you know it.")
-@click.option("--untrained", is_flag=True, help="The weights are random.")
-@click.option(
+@option("--out", "The cache to make.", metavar="ZARR", type=PATH, required=True)
+@option("--manifest", "Whose samples they are.", metavar="CSV", type=FILE, required=True)
+@option("--ids", "Array of IDs, or a text file, one ID a line.", metavar="NAME|FILE")
+@option("--text", "Array of f_t, (N, D) or (N, V, D).  [default: text]", metavar="NAME")
+@option("--video", "Array of f_v, likewise.  [default: video, if any]", metavar="NAME")
+@option("--class-text", "Array (C, D), a row a class.", metavar="NAME")
+@option("--rename-ids", "Rename the IDs, e.g. '_rgb$='.", metavar="PATTERN=TEXT")
+@option("--teacher", "Which model made the features.", metavar="NAME", required=True)
+@option("--weights", "Its weights: file, address, words.", metavar="TEXT", required=True)
+@option(
+    "--weights-sha256", "Their hash, if you know it.", metavar="HEX", default="", show_default=False
+)
+@flag("--untrained", "The weights are random.")
+@option(
     "--preprocessing",
+    "What was done to the clips: frames=16, crop=centre, ... or unknown=yes.",
     metavar="KEY=VALUE",
     multiple=True,
     required=True,
-    help="What was done to the clips: frames=16, crop=centre, ... or unknown=yes.",
 )
-@click.option("--licence-note", default="", help="Kept for those who receive the cache.")
-@click.option(
-    "--store-dtype",
-    type=click.Choice(["float16", "float32"]),
-    default="float16",
-    show_default=True,
-    help="Of the stored features.",
+@option("--licence-note", "Kept for those who receive the cache.", default="", show_default=False)
+@option(
+    "--store-dtype", "Of the stored features.", default="float16", choices=["float16", "float32"]
 )
 @overwrite_option
 @json_option
@@ -201,7 +199,7 @@ def import_command(
     from skelfew.cache.tools.importing import Origin, Source, import_features
     from skelfew.data.manifest import Manifest
 
-    made_by = dict(_pair(entry) for entry in preprocessing)
+    made_by = pairs("--preprocessing", preprocessing)
     origin = Origin(teacher, weights, weights_sha256, not untrained, made_by, licence_note)
     done = import_features(
         Source(file, ids, text, video, class_text),
@@ -216,20 +214,13 @@ def import_command(
     return OK
 
 
-def _pair(entry: str) -> tuple[str, str]:
-    key, equals, value = entry.partition("=")
-    if not equals or not key.strip():
-        raise click.UsageError(f"--preprocessing {entry}: expected KEY=VALUE")
-    return key.strip(), value.strip()
-
-
 @click.command("export", context_settings=CONTEXT)
 @cache_argument
-@click.option("--out", metavar="FILE", type=PATH, required=True, help="A .npz, .h5 or .npy file.")
-@click.option(
+@option("--out", "A .npz, .h5 or .npy file.", metavar="FILE", type=PATH, required=True)
+@option(
     "--representation",
-    type=click.Choice(["f_v+f_t", "f_v", "f_t"]),
-    help="What a .npy gets.  [default: f_v+f_t, f_t if there is no f_v]",
+    "What a .npy gets.  [default: f_v+f_t, f_t if there is no f_v]",
+    choices=["f_v+f_t", "f_v", "f_t"],
 )
 @overwrite_option
 @json_option

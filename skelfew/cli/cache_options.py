@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import FILE, log, say, say_json
+from skelfew.cli.common import log, say, say_json
+from skelfew.cli.options import FILE, flag, option
 from skelfew.io.clean import one_line
 from skelfew.io.files import Document
 
 cache_argument = click.argument("cache")
-manifest_option = click.option("--manifest", metavar="CSV", type=FILE, help="Of the samples.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache that is there.")
+manifest_option = option("--manifest", "Of the samples.", metavar="CSV", type=FILE)
+overwrite_option = flag("--overwrite", "Replace a cache that is there.")
 
 
 def result(document: Document, as_json: bool, text: str) -> None:
@@ -19,8 +19,7 @@ def result(document: Document, as_json: bool, text: str) -> None:
     if as_json:
         say_json(document)
         return
-    lines = text.split("\n")
-    say("\n".join(one_line(row) for row in lines))
+    say("\n".join(one_line(row) for row in text.split("\n")))
 
 
 def local(address: str) -> Path:

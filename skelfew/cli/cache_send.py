@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.cache_options import json_option, overwrite_option, result
-from skelfew.cli.common import CONTEXT, OK, PATH, guarded, log
+from skelfew.cli.cache_options import overwrite_option, result
+from skelfew.cli.common import OK, guarded, log
+from skelfew.cli.options import CONTEXT, PATH, json_option, option
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("cache", type=PATH)
-@click.option("--out", metavar="ZIP", type=PATH, help="[default: CACHE.zip]")
+@option("--out", "[default: CACHE.zip]", metavar="ZIP", type=PATH)
 @overwrite_option
 @json_option
 @guarded
@@ -29,7 +30,7 @@ def pack(cache: Path, out: Path | None, overwrite: bool, as_json: bool) -> int:
 
 @click.command(context_settings=CONTEXT)
 @click.argument("cache", type=PATH)
-@click.option("--out", metavar="ZARR", type=PATH, help="[default: its name without .zip]")
+@option("--out", "[default: its name without .zip]", metavar="ZARR", type=PATH)
 @overwrite_option
 @json_option
 @guarded
@@ -80,8 +81,8 @@ def push(cache: Path, address: str, overwrite: bool, as_json: bool) -> int:
 
 @click.command(context_settings=CONTEXT)
 @click.argument("address")
-@click.option("--out", metavar="PATH", type=PATH, help="[default: cache/NAME]")
-@click.option("--digest", metavar="HEX", help="What the digest must be, if you know it.")
+@option("--out", "[default: cache/NAME]", metavar="PATH", type=PATH)
+@option("--digest", "What the digest must be, if you know it.", metavar="HEX")
 @overwrite_option
 @json_option
 @guarded

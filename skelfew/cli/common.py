@@ -3,12 +3,12 @@
 import errno
 import functools
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from skelfew.cli.options import flag, version_option
 from skelfew.io.clean import json_text, printable
 
 if TYPE_CHECKING:
@@ -41,11 +41,6 @@ _EXTRAS = {  # of pyproject.toml: what they bring that a command may ask for
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
 }
-
-PATH = click.Path(path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def log(message: str) -> None:
@@ -82,44 +77,6 @@ def console(**options: Any) -> "Console":
     return Plain(markup=False, emoji=False, highlight=False, **options)
 
 
-def trusting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command that opens runs ``--trust-run``."""
-
-    def trust(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-        if value:
-            from skelfew.runs.recorded import trust_runs
-
-            trust_runs()
-
-    return click.option(
-        "--trust-run",
-        is_flag=True,
-        expose_value=False,
-        callback=trust,
-        help="Open all files and addresses that a run of somebody else names.",
-    )(function)
-
-
-version_option = click.version_option(
-    None, "--version", package_name="skelfew", message="skelfew %(version)s"
-)
-
-
-def offering(names: Callable[[], Iterable[str]]) -> Callable[..., list[str]]:
-    """Return what completes an option of free text in a shell: names, also after a comma."""
-
-    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-        before, comma, last = incomplete.rpartition(",")
-        return [f"{before}{comma}{name}" for name in names() if name.startswith(last)]
-
-    return complete
-
-
-def data_sets() -> list[str]:
-    """Return the data sets that are prepared in this folder."""
-    return sorted(path.stem for path in Path("manifests").glob("*.csv") if "." not in path.stem)
-
-
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command ``--debug`` and turn its errors into one line and an exit code.
 
@@ -129,7 +86,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @version_option
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @flag("--debug", "Show the traceback of an error.")
     @functools.wraps(function)
     def command(*args: Any, debug: bool, **kwargs: Any) -> NoReturn:
         from skelfew.errors import SkelfewError
@@ -149,9 +106,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except BrokenPipeError:
             sys.stderr.close()
             sys.exit(ERROR)
-        except click.exceptions.Exit:
-            raise
-        except click.ClickException:
+        except (click.exceptions.Exit, click.ClickException):
             raise
         except Exception as error:
             if debug:

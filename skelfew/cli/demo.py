@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, INTERRUPTED, OK, guarded, log, say
+from skelfew.cli.common import INTERRUPTED, OK, guarded, log, say
+from skelfew.cli.options import CONTEXT, flag
 from skelfew.errors import SkelfewError
 
 # Both are of the same encoder, compared by the same matcher (docs/training.md, preset laptop).
@@ -24,7 +25,7 @@ _QUICK = "--frames 8 --epochs 1 --batch 16 --set classify.clips=100"
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--quick", is_flag=True, help="A handful of samples, hardly any training: a check.")
+@flag("--quick", "A handful of samples, hardly any training: a check.")
 @guarded
 def main(quick: bool) -> int:
     """Show the whole path in the current folder, two to four minutes on two cores.

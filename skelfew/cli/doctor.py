@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, OK, guarded, printable, say, say_json
+from skelfew.cli.common import OK, guarded, printable, say, say_json
+from skelfew.cli.options import CONTEXT, json_option
 from skelfew.io.files import Document
 
 _EXTRA = re.compile(r"^(?P<name>[\w.-]+)(\[[\w,-]*\])?\s*(?P<range>[^;]*);(?P<marker>.*)")
@@ -17,7 +18,7 @@ _NOT_FOR_USERS = {"test", "docs", "lint", "bench", "dev"}
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @guarded
 def main(as_json: bool) -> int:
     """Print versions, devices, extras and the caches of this folder.

@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import CONTEXT, PATH, data_sets, guarded, log, offering, say_json, trusting
+from skelfew.cli.common import guarded, log, say_json
+from skelfew.cli.options import (
+    CONTEXT,
+    COUNT,
+    PATH,
+    data_sets,
+    flag,
+    given_options,
+    json_option,
+    offering,
+    option,
+    pairs,
+    trusting,
+)
 from skelfew.fewshot import POOLED, scored_by
 from skelfew.io.files import Document
 
@@ -24,135 +37,120 @@ _OF_EXEMPLARS = (
 )  # fmt: skip
 
 
-def option(*names: str, **attributes: Any) -> Any:
-    """Return a click option whose absence differs from every value."""
-    return click.option(*names, default=None, **attributes)
-
-
 @click.command(context_settings=CONTEXT)
-@click.option(
+@option(
     "--shots",
+    "Exemplars K; 0 compares with the texts of the classes.",
     type=click.IntRange(0),
     default=1,
-    show_default=True,
-    help="Exemplars K; 0 compares with the texts of the classes.",
 )
-@click.option(
+@option(
     "--run",
     "runs",
+    "Run folder; several are compared [the newest in runs/].",
     type=PATH,
     multiple=True,
-    help="Run folder; several are compared [the newest in runs/].",
 )
-@click.option("--average", is_flag=True, help="Mean over the runs, e.g. one a split.")
-@option(
-    "--ensemble",
-    is_flag=True,
-    flag_value=True,
-    help="Score the runs as one: their similarities, each in its own unit, summed.",
-)
-@option("--encoder", metavar="FILE", type=PATH, help="An encoder.safetensors without its run.")
+@flag("--average", "Mean over the runs, e.g. one a split.")
+@flag("--ensemble", "Score the runs as one: their similarities, each in its own unit, summed.")
+@option("--encoder", "An encoder.safetensors without its run.", metavar="FILE", type=PATH)
 @option(
     "--raw",
+    "Score skeletons without any encoder too, with --dataset only them: aligned bodies by "
+    "dynamic time warping, or joints as recorded [aligned].",
     is_flag=False,
     flag_value="aligned",
-    type=click.Choice(["aligned", "joints"]),
-    help="Score skeletons without any encoder too, with --dataset only them: aligned bodies by "
-    "dynamic time warping, or joints as recorded [aligned].",
+    choices=["aligned", "joints"],
 )
 @option(
     "--cache",
+    "Score its teacher's own features of the videos too: what it can teach at most.",
     metavar="ZARR|ZIP",
-    help="Score its teacher's own features of the videos too: what it can teach at most.",
 )
 @option(
-    "--dataset",
-    metavar="NAME",
-    shell_complete=offering(data_sets),
-    help="Data set [that of the run].",
+    "--dataset", "Data set [that of the run].", metavar="NAME", shell_complete=offering(data_sets)
 )
-@option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
-@option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
-@option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [that of the run].")
-@option("--split", metavar="K|all", help="Split of a protocol with several [that of the run].")
+@option("--manifest", "Manifest, if it is not manifests/NAME.csv.", metavar="CSV")
+@option("--store", "Skeleton store, if it is not data/NAME.h5.", metavar="H5")
+@option("--protocol", "Few-shot protocol [that of the run].", metavar="NAME|FILE")
+@option("--split", "Split of a protocol with several [that of the run].", metavar="K|all")
 @option(
     "--mode",
-    type=click.Choice(["exemplars", "draws", "medoids", "episodes"]),
-    help="The protocol's exemplars, random ones, the most central ones (an upper bound), or random "
+    "The protocol's exemplars, random ones, the most central ones (an upper bound), or random "
     "episodes [exemplars if listed].",
+    choices=["exemplars", "draws", "medoids", "episodes"],
 )
-@click.option(
+@flag(
     "--exclude-synchronised-views",
-    is_flag=True,
-    help="Leave out queries that show an exemplar's own performance from another camera.",
+    "Leave out queries that show an exemplar's own performance from another camera.",
 )
 @option(
     "--within",
-    type=click.Choice(["view", "subject", "replication", "setup"]),
-    help="With --mode draws or medoids: compare a query with exemplars of the same view, ... only.",
+    "With --mode draws or medoids: compare a query with exemplars of the same view, ... only.",
+    choices=["view", "subject", "replication", "setup"],
 )
-@click.option(
+@option(
     "--classes",
-    type=click.Choice(["novel", "validation"]),
+    "Which are scored; settings are chosen on validation classes.",
     default="novel",
-    show_default=True,
-    help="Which are scored; settings are chosen on validation classes.",
+    choices=["novel", "validation"],
 )
 @option(
     "--texts",
+    "With --shots 0: cache with the classes' texts [that of the run].",
     metavar="ZARR|ZIP",
-    help="With --shots 0: cache with the classes' texts [that of the run].",
 )
-@click.option(
+@option(
     "--shift/--no-shift",
+    "With --shots 0: add to texts what they lack against targets on average [with].",
     default=True,
-    help="With --shots 0: add to texts what they lack against targets on average [with].",
+    show_default=False,
 )
-@option("--draws", type=click.IntRange(1), help="Random draws of exemplars [10].")
-@option("--episodes", type=click.IntRange(1), help="Random episodes [1000].")
-@option("--ways", type=click.IntRange(2), help="Classes an episode [5].")
-@option("--queries", type=click.IntRange(1), help="Queries a class and episode [15].")
-@click.option(
+@option("--draws", "Random draws of exemplars [10].", type=COUNT)
+@option("--episodes", "Random episodes [1000].", type=COUNT)
+@option("--ways", "Classes an episode [5].", type=click.IntRange(2))
+@option("--queries", "Queries a class and episode [15].", type=COUNT)
+@option(
     "--classifier",
     "classifiers",
-    type=click.Choice([*scored_by(), "all"]),
-    multiple=True,
-    help="May be repeated; all is the first five. cosine-paper is tuned as printed, protonet and "
+    "May be repeated; all is the first five. cosine-paper is tuned as printed, protonet and "
     "what follows are heads (docs/heads.md) [cosine; --raw dtw].",
+    multiple=True,
+    choices=[*scored_by(), "all"],
 )
-@option("--scale", type=float, help="Of the cosines, in fine-tuning [10].")
+@option("--scale", "Of the cosines, in fine-tuning [10].", type=float)
 @option(
     "--rule",
-    type=click.Choice(["class_mean", "mean_raw", "per_sample"]),
-    help="What several exemplars make of a class [class_mean].",
+    "What several exemplars make of a class [class_mean].",
+    choices=["class_mean", "mean_raw", "per_sample"],
 )
-@option("--tune-steps", type=click.IntRange(0), help="Fine-tuning [0; linear 20].")
-@option("--lr", type=float, help="Of fine-tuning [0.0005].")
-@option("--entropy", type=float, help="Weight of the entropy term [0; linear 1].")
+@option("--tune-steps", "Fine-tuning [0; linear 20].", type=click.IntRange(0))
+@option("--lr", "Of fine-tuning [0.0005].", type=float)
+@option("--entropy", "Weight of the entropy term [0; linear 1].", type=float)
 @option(
     "--entropy-on",
-    type=click.Choice(["support", "query"]),
-    help="'query' makes the classifier transductive [support].",
+    "'query' makes the classifier transductive [support].",
+    choices=["support", "query"],
 )
-@click.option(
+@option(
     "--set",
     "pairs",
+    "Any other setting of the classifiers, e.g. gamma=0.1 [heads: as trained].",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any other setting of the classifiers, e.g. gamma=0.1 [heads: as trained].",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
-@option("--threads", type=click.IntRange(1), help="Processor threads.")
-@option("--out", metavar="FILE", type=PATH, help="Write the JSON here too.")
-@click.option("--verbose", "-v", is_flag=True, help="Add classes, confusions and all exemplars.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@option("--seed", "Of all draws.", type=int, default=0)
+@option("--device", "cpu, cuda, cuda:1 [cuda if there is one].", default="auto", show_default=False)
+@option("--threads", "Processor threads.", type=COUNT)
+@option("--out", "Write the JSON here too.", metavar="FILE", type=PATH)
+@flag("--verbose", "-v", "Add classes, confusions and all exemplars.")
+@json_option
 @trusting
 @guarded
 def main(
     runs: tuple[Path, ...],
     encoder: Path | None,
-    ensemble: bool | None,
+    ensemble: bool,
     raw: str | None,
     cache: str | None,
     dataset: str | None,
@@ -200,11 +198,7 @@ def main(
         return _end(document, [place / "results" for place in places], out, verbose, as_json)
     settings = {k: options.pop(k) for k in SETTINGS}
     settings = {k: v for k, v in settings.items() if v is not None}
-    for pair in options.pop("pairs"):
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {pair}: expected KEY=VALUE")
-        settings[key] = value
+    settings |= pairs("--set", options.pop("pairs"))
     names = options.pop("classifiers")
     if settings and not names:
         names = ("cosine",)
@@ -307,17 +301,12 @@ def _end(
 
 def check_shots(zero: bool) -> None:
     """Refuse options that say nothing without exemplars, or only without them."""
-    context = click.get_current_context()
-    for name in _OF_EXEMPLARS if zero else ("texts", "shift"):
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = {"classifiers": "--classifier", "pairs": "--set"}.get(
-                name, f"--{name.replace('_', '-')}"
+    for name in given_options(*(_OF_EXEMPLARS if zero else ("texts", "shift"))):
+        if zero:
+            raise click.UsageError(
+                f"--shots 0 compares runs with texts, without exemplars; leave {name} out"
             )
-            if zero:
-                raise click.UsageError(
-                    f"--shots 0 compares runs with texts, without exemplars; leave {option} out"
-                )
-            raise click.UsageError(f"{option} is for --shots 0, where texts describe the classes")
+        raise click.UsageError(f"{name} is for --shots 0, where texts describe the classes")
 
 
 def choose_classifiers(names: tuple[str, ...], settings: Document) -> Document:

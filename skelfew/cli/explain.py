@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skelfew.cli.common import (
+from skelfew.cli.common import ERROR, OK, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.options import (
     CONTEXT,
-    ERROR,
+    COUNT,
     FOLDER,
-    OK,
-    PARTIAL,
     PATH,
-    guarded,
-    log,
-    say,
-    say_json,
+    flag,
+    json_option,
+    option,
+    pairs,
     trusting,
 )
 from skelfew.fewshot import scored_by
@@ -28,77 +27,63 @@ if TYPE_CHECKING:
 
 @click.command(context_settings=CONTEXT)
 @click.argument("sample_ids", metavar="SAMPLE_ID...", nargs=-1, required=True)
-@click.option(
-    "--run",
-    "runs",
-    type=PATH,
-    multiple=True,
-    help="Run folder; can be repeated [the newest in runs/].",
+@option(
+    "--run", "runs", "Run folder; can be repeated [the newest in runs/].", type=PATH, multiple=True
 )
-@click.option(
+@option(
     "--classifier",
     "classifiers",
-    type=click.Choice(scored_by()),
+    "What is explained; can be repeated [the head that the run trained with].",
     multiple=True,
-    help="What is explained; can be repeated [the head that the run trained with].",
+    choices=scored_by(),
 )
-@click.option(
+@option(
     "--set",
-    "pairs",
+    "given",
+    "A setting of the classifiers, e.g. metric=cosine [heads: as trained].",
     metavar="KEY=VALUE",
     multiple=True,
-    help="A setting of the classifiers, e.g. metric=cosine [heads: as trained].",
 )
-@click.option("--compare", is_flag=True, help="Draw all of them beside each other, too.")
-@click.option("--shots", type=click.IntRange(1), default=1, show_default=True, help="Exemplars K.")
-@click.option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [that of the run].")
-@click.option("--split", metavar="K", help="Split of a protocol with several [that of the run].")
-@click.option(
+@flag("--compare", "Draw all of them beside each other, too.")
+@option("--shots", "Exemplars K.", default=1, type=COUNT)
+@option("--protocol", "Few-shot protocol [that of the run].", metavar="NAME|FILE")
+@option("--split", "Split of a protocol with several [that of the run].", metavar="K")
+@option(
     "--output",
-    type=click.Choice(["logit", "margin"]),
+    "Attribute the logit of the verdict, or its lead on the class beyond the boundary.",
     default="logit",
-    show_default=True,
-    help="Attribute the logit of the verdict, or its lead on the class beyond the boundary.",
+    choices=["logit", "margin"],
 )
-@click.option("--signed", is_flag=True, help="Show what spoke against the verdict too.")
-@click.option("--steps", type=click.IntRange(1), default=100, show_default=True,
-              help="Gradient steps of the search for the boundary.")  # fmt: skip
-@click.option(
+@flag("--signed", "Show what spoke against the verdict too.")
+@option("--steps", "Gradient steps of the search for the boundary.", default=100, type=COUNT)
+@option(
     "--limit",
+    "How far it goes, as a share of the recording's size.",
     type=click.FloatRange(0, 10, min_open=True),
     default=0.5,
-    show_default=True,
-    help="How far it goes, as a share of the recording's size.",
 )
-@click.option("--bins", type=click.IntRange(1), default=16, show_default=True,
-              help="Columns of the heatmap, at most.")  # fmt: skip
-@click.option("--frames", type=click.IntRange(1), default=8, show_default=True,
-              help="Pictures above it, at most.")  # fmt: skip
-@click.option(
-    "--view",
-    type=click.Choice(["front", "side", "top"]),
-    default="front",
-    show_default=True,
-    help="Where the skeleton is seen from.",
+@option("--bins", "Columns of the heatmap, at most.", default=16, type=COUNT)
+@option("--frames", "Pictures above it, at most.", default=8, type=COUNT)
+@option(
+    "--view", "Where the skeleton is seen from.", default="front", choices=["front", "side", "top"]
 )
-@click.option("--up", type=click.Choice(["y", "-y", "z"]),
-              help="Axis that points upwards  [-y for pixels, else y].")  # fmt: skip
-@click.option("--no-video", is_flag=True, help="Draw the skeleton alone.")
-@click.option("--videos", type=FOLDER, help="Folder of the videos, if moved.")
-@click.option("--manifest", metavar="CSV", help="Manifest, if it has moved since the run.")
-@click.option("--store", metavar="H5", help="Skeleton store, if it has moved since the run.")
-@click.option("--out", type=FOLDER, help="Folder for what is written  [RUN/explain].")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of random exemplars.")
-@click.option("--device", default="auto", help="cpu, cuda, cuda:1 [cuda if there is one].")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@option("--up", "Axis that points upwards  [-y for pixels, else y].", choices=["y", "-y", "z"])
+@flag("--no-video", "Draw the skeleton alone.")
+@option("--videos", "Folder of the videos, if moved.", type=FOLDER)
+@option("--manifest", "Manifest, if it has moved since the run.", metavar="CSV")
+@option("--store", "Skeleton store, if it has moved since the run.", metavar="H5")
+@option("--out", "Folder for what is written  [RUN/explain].", type=FOLDER)
+@option("--seed", "Of random exemplars.", type=int, default=0)
+@option("--device", "cpu, cuda, cuda:1 [cuda if there is one].", default="auto", show_default=False)
+@option("--threads", "Processor threads.", type=COUNT)
+@json_option
 @trusting
 @guarded
 def main(
     sample_ids: tuple[str, ...],
     runs: tuple[Path, ...],
     classifiers: tuple[str, ...],
-    pairs: tuple[str, ...],
+    given: tuple[str, ...],
     compare: bool,
     shots: int,
     protocol: str | None,
@@ -131,7 +116,7 @@ def main(
     Gradients are integrated from the nearest point at which the verdict changes. Each explanation
     is a heatmap of joints and frames (.png, .svg) and its numbers (.npz) in RUN/explain/.
     """
-    settings = dict(_pair(text) for text in pairs)
+    settings = pairs("--set", given)
     if compare and len(set(runs)) < 2 and len(set(classifiers)) < 2:
         raise click.UsageError("--compare needs two or more of --classifier, or of --run")
 
@@ -142,37 +127,27 @@ def main(
     from skelfew.evaluation.subjects import run_subject
     from skelfew.explain.boundary import NoBoundary
     from skelfew.explain.explanation import Search, explain, find_method
+    from skelfew.explain.heatmap import HeatmapStyle
     from skelfew.runs.folder import Run, newest_run
     from skelfew.training.resolve import pick_device
-
-    try:
-        from skelfew.explain.heatmap import HeatmapStyle
-    except ModuleNotFoundError as error:
-        raise SkelfewError(
-            f"drawing needs {error.name}, which is not installed; pip install 'skelfew[explain]'"
-        ) from None
 
     if threads is not None:
         torch.set_num_threads(threads)
     device = pick_device(device)
     sample_ids = tuple(dict.fromkeys(sample_ids))
-    search, look = (
-        Search(steps, limit, output),
-        HeatmapStyle(bins, frames, view, up, signed, not no_video, videos),
-    )
+    search = Search(steps, limit, output)
+    look = HeatmapStyle(bins, frames, view, up, signed, not no_video, videos)
     opened = [Run.open(path) for path in runs] or [newest_run()]
     methods = []
     for run in opened:
         log(f"run {run.path}")
-        given = InputConfig()
+        moved = InputConfig()
         if manifest or store:
-            there = run.config().inputs
-            given = InputConfig(
-                dataset=there.dataset,
-                manifest=manifest or there.manifest,
-                store=store or there.store,
+            was = run.config().inputs
+            moved = InputConfig(
+                dataset=was.dataset, manifest=manifest or was.manifest, store=store or was.store
             )
-        subject = run_subject(run, given, device, protocol)
+        subject = run_subject(run, moved, device, protocol)
         for name in dict.fromkeys(classifiers) or (None,):
             methods.append(
                 find_method(subject, name, settings, shots, sample_ids, protocol, split, seed)
@@ -200,35 +175,27 @@ def main(
     compared = []
     if compare:
         for sample_id in sample_ids:
-            pairs_of = [(e, f) for e, f in found if e.sample.sample_id == sample_id]
-            if len(pairs_of) > 1:
-                files, _ = write([e for e, _ in pairs_of], pairs_of[0][1], "compare", look)
+            of_sample = [(e, f) for e, f in found if e.sample.sample_id == sample_id]
+            if len(of_sample) > 1:
+                files, _ = write([e for e, _ in of_sample], of_sample[0][1], "compare", look)
                 compared.append({"sample_id": sample_id, "files": files})
     if as_json:
-        document = {"explanations": documents, "compared": compared, "failed": failed}
-        say_json(document)
+        say_json({"explanations": documents, "compared": compared, "failed": failed})
     else:
         for document in (*documents, *compared):
             say(document["files"][0])
     return OK if not failed else PARTIAL if found else ERROR
 
 
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--set {text}: expected KEY=VALUE")
-    return key, value
-
-
 def _in_words(explanation: "Explanation") -> str:
     """Return a line on stderr about an explanation."""
-    e, found = explanation, explanation.to_dict()
+    e, peak = explanation, explanation.to_dict()["peak"]
     verdict = f"{e.predicted} {e.names.get(e.predicted, '')}"
     return (
         f"{e.sample.sample_id}, {e.method.title}: {verdict} against {e.other} "
         f"{e.names.get(e.other, '')}, boundary at {e.boundary.share:.2%} of its size; attributions "
         f"complete within {e.attribution.error:.1%} ({e.attribution.points} points); most at "
-        f"{found['peak']['joint']}, frame {found['peak']['frame']:.0f}"
+        f"{peak['joint']}, frame {peak['frame']:.0f}"
     )
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 
 import click
 
-from skelfew.cli.common import CONTEXT, version_option
+from skelfew.cli.options import CONTEXT, version_option
 
 # Each is also a script of its own, skelfew-NAME, but demo and doctor.
 COMMANDS = {

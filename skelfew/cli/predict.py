@@ -3,12 +3,14 @@
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from skelfew.cli.common import CONTEXT, ERROR, OK, PARTIAL, PATH, guarded, log, say, say_json
+from skelfew.cli.common import ERROR, OK, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.options import CONTEXT, COUNT, PATH, flag, json_option, option, pairs
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document
 
@@ -37,96 +39,88 @@ class Untrained(click.Command):
 
 @click.command(cls=Untrained, context_settings=CONTEXT)
 @click.argument("recordings", nargs=-1, type=PATH)
-@click.option(
+@option(
     "--support",
+    "A folder for each action, with one to five recordings of it.",
     required=True,
     metavar="FOLDER",
     type=PATH,
-    help="A folder for each action, with one to five recordings of it.",
 )
-@click.option(
+@option(
     "--run",
     "runs",
+    "Run folder, or an encoder.safetensors [the newest in runs/].",
     metavar="RUN",
     multiple=True,
     type=PATH,
-    help="Run folder, or an encoder.safetensors [the newest in runs/].",
 )
-@click.option(
-    "--ensemble",
-    is_flag=True,
-    help="Several --run as one: their similarities, each in its own unit, summed.",
-)
-@click.option(
+@flag("--ensemble", "Several --run as one: their similarities, each in its own unit, summed.")
+@option(
     "--raw",
-    type=click.Choice(["aligned", "joints"]),
-    help="Without any run: compare aligned bodies, or joints as recorded [aligned].",
+    "Without any run: compare aligned bodies, or joints as recorded [aligned].",
+    choices=["aligned", "joints"],
 )
-@click.option(
+@option(
     "--layout",
+    "Joints of your arrays and keypoints [those of the run; --raw needs it for them].",
     metavar="NAME|TOML",
-    help="Joints of your arrays and keypoints [those of the run; --raw needs it for them].",
 )
-@click.option(
+@option(
     "--reject/--no-reject",
+    "Learn from the support when it is none of these [for recordings, not for --test].",
     default=None,
-    help="Learn from the support when it is none of these [for recordings, not for --test].",
+    show_default=False,
 )
-@click.option("--map-joints", is_flag=True, help="Map joints of another layout to the run's.")
-@click.option(
+@flag("--map-joints", "Map joints of another layout to the run's.")
+@option(
     "--option",
     "options",
+    "coordinates=2|3, order=tvc|..., missing=keep, nan=drop. Can be repeated.",
     multiple=True,
     metavar="KEY=VALUE",
-    help="coordinates=2|3, order=tvc|..., missing=keep, nan=drop. Can be repeated.",
 )
-@click.option(
+@option(
     "--test",
+    "Other recordings in such a folder: how many are recognised?",
     metavar="FOLDER",
     type=PATH,
-    help="Other recordings in such a folder: how many are recognised?",
 )
-@click.option(
-    "--segments", is_flag=True, help="Recordings are untrimmed: find the actions in them."
-)
-@click.option(
-    "--stream", is_flag=True, help="Frames come from standard input, a line of JSON each."
-)
-@click.option("--camera", metavar="0|NAME|FILE", help="Name what a camera or a video shows, live.")
-@click.option(
+@flag("--segments", "Recordings are untrimmed: find the actions in them.")
+@flag("--stream", "Frames come from standard input, a line of JSON each.")
+@option("--camera", "Name what a camera or a video shows, live.", metavar="0|NAME|FILE")
+@option(
     "--annotate",
+    "Draw skeleton, label and time line on the video or the camera's pictures.",
     metavar="OUT.mp4",
     type=PATH,
-    help="Draw skeleton, label and time line on the video or the camera's pictures.",
 )
-@click.option("--pose-model", metavar="lite|full|heavy|FILE", help="Of videos [lite].")
-@click.option(
+@option("--pose-model", "Of videos [lite].", metavar="lite|full|heavy|FILE")
+@option(
     "--export",
     "graph",
+    "Write encoder and support as one graph (.pt2, .onnx), for use without skelfew.",
     metavar="FILE.pt2",
     type=PATH,
-    help="Write encoder and support as one graph (.pt2, .onnx), for use without skelfew.",
 )
-@click.option(
+@option(
     "--fps",
+    "Frames a second of the stream or the untrimmed recordings [a video's own, else 30].",
     type=click.FloatRange(0, min_open=True),
-    help="Frames a second of the stream or the untrimmed recordings [a video's own, else 30].",
 )
-@click.option(
+@option(
     "--support-fps",
+    "Frames a second of support recordings that are no videos [30].",
     type=click.FloatRange(0, min_open=True),
-    help="Frames a second of support recordings that are no videos [30].",
 )
-@click.option(
+@option(
     "--sure",
+    "Confidence at which a stream's label is given.",
     type=click.FloatRange(0, 1),
     default=0.5,
-    show_default=True,
-    help="Confidence at which a stream's label is given.",
 )
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1.")
-@click.option("--threads", type=click.IntRange(1), help="Processor threads.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+@option("--device", "cpu, cuda, cuda:1.", default="cpu")
+@option("--threads", "Processor threads.", type=COUNT)
+@json_option
 @guarded
 def main(
     recordings: tuple[Path, ...],
@@ -309,7 +303,7 @@ def learn(
     from skelfew.training.resolve import pick_device
 
     device = pick_device(device)
-    given = dict(_pair(text) for text in options)
+    given = pairs("--option", options)
     if raw is None and not runs:
         try:
             runs = [newest_run().path]
@@ -319,15 +313,8 @@ def learn(
             log("no run in runs/")
 
     def taught(model: Model, joints: str | None) -> Recogniser:
-        return Recogniser.learn(
-            support,
-            model,
-            layout=joints,
-            map_joints=map_joints,
-            reject=reject,
-            options=given,
-            note=log,
-        )
+        teach = partial(Recogniser.learn, support, model, layout=joints, map_joints=map_joints)
+        return teach(reject=reject, options=given, note=log)
 
     if raw:
         recogniser = taught(*_untrained(support, raw, layout, given))
@@ -340,13 +327,6 @@ def learn(
     if recogniser.rejection is not None:
         log(str(recogniser.rejection))
     return recogniser
-
-
-def _pair(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise click.UsageError(f"--option {text!r}: write it as key=value")
-    return key, value
 
 
 def predict_all(

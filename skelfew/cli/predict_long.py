@@ -85,15 +85,10 @@ def print_segments(
         annotate_video(found[0][0], found[0][2], annotate)
     if as_json:
         recordings = [
-            {
-                "name": clip.name,
-                "frames": clip.frames,
-                "segments": [part.to_dict(rate) for part in parts],
-            }
-            for clip, rate, parts in found
+            {"name": c.name, "frames": c.frames, "segments": [p.to_dict(rate) for p in parts]}
+            for c, rate, parts in found
         ]
-        document = {**describe(recogniser), "recordings": recordings, "failed": failed}
-        say_json(document)
+        say_json({**describe(recogniser), "recordings": recordings, "failed": failed})
     else:
         for clip, rate, parts in found:
             for part in parts:

@@ -1,5 +1,7 @@
 """The table of ``skelfew-predict --test``: how many of other recordings are recognised."""
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from skelfew.cli.common import log, say, say_json
@@ -19,12 +21,8 @@ def report(recogniser: Recogniser, folder: Path, as_json: bool) -> None:
         return
     for row in document["actions"]:
         expected = row["action"] if row["known"] else NONE_OF_THESE
-        wrong = {
-            a or NONE_OF_THESE: n
-            for a, n in row["answers"].items()
-            if (a or NONE_OF_THESE) != expected
-        }
-        others = ", ".join(f"{n} {answer}" for answer, n in wrong.items())
+        answers = {answer or NONE_OF_THESE: n for answer, n in row["answers"].items()}
+        others = ", ".join(f"{n} {answer}" for answer, n in answers.items() if answer != expected)
         name = row["action"] + ("" if row["known"] else " (not taught)")
         say(
             f"{name:24}  {row['right']:4} of {row['recordings']:4}"
@@ -56,33 +54,25 @@ def measure(recogniser: Recogniser, folder: Path) -> Document:
     for action, clips in groups.items():
         if again := [clip.name for clip in clips if Path(clip.name).resolve() in taught]:
             raise SkelfewError(f"{again[0]}: a recording of the support set; test with others")
-        answers: dict[str, int] = {}
-        for prediction in recogniser.predict_clips(clips):
-            label = prediction.label or ""
-            answers[label] = answers.get(label, 0) + 1
+        answers = Counter(p.label or "" for p in recogniser.predict_clips(clips))
         known = action in recogniser.classes
-        right = answers.get(action if known else "", 0)
-        rows.append(
-            {
-                "action": action,
-                "known": known,
-                "recordings": len(clips),
-                "right": right,
-                "answers": answers,
-            }
-        )
+        row = {"action": action, "known": known, "recordings": len(clips)}
+        right = answers[action if known else ""]
+        rows.append({**row, "right": right, "answers": dict(answers)})
     known_rows = [row for row in rows if row["known"]]
-    others = [row for row in rows if not row["known"]]
+    rejected = sum(row["answers"].get("", 0) for row in known_rows)
+    others = _sums(row for row in rows if not row["known"])
     return {
         **describe(recogniser),
         "actions": rows,
-        "known": {
-            "recordings": sum(row["recordings"] for row in known_rows),
-            "right": sum(row["right"] for row in known_rows),
-            "rejected": sum(row["answers"].get("", 0) for row in known_rows),
-        },
+        "known": {**_sums(known_rows), "rejected": rejected},
         "unknown": {
-            "recordings": sum(row["recordings"] for row in others),
-            "accepted": sum(row["recordings"] - row["right"] for row in others),
+            "recordings": others["recordings"],
+            "accepted": others["recordings"] - others["right"],
         },
     }
+
+
+def _sums(rows: Iterable[Document]) -> dict[str, int]:
+    kept = [*rows]
+    return {key: sum(row[key] for row in kept) for key in ("recordings", "right")}

@@ -5,18 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from skelfew.cli.common import (
-    CONTEXT,
-    FILE,
-    OK,
-    PARTIAL,
-    PATH,
-    guarded,
-    log,
-    say,
-    say_json,
-    version_option,
-)
+from skelfew.cli.common import OK, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.options import CONTEXT, FILE, PATH, json_option, option, version_option
 from skelfew.cli.prepare_options import output_options
 from skelfew.data.readers import READERS
 from skelfew.io.files import Document
@@ -69,12 +59,12 @@ def _data_set(name: str) -> click.Command:
     about = "Prepare the made-up demo world." if name == "demo" else f"Prepare {name}."
 
     @click.command(name, help=about, context_settings=CONTEXT)
-    @click.option(
+    @option(
         "--raw",
+        "Folder or zip file of the recordings." if name != "demo" else "Where to put it.",
         type=PATH,
-        help="Folder or zip file of the recordings." if name != "demo" else "Where to put it.",
     )
-    @click.option("--videos", type=PATH, help="Folder of the videos, if not in --raw.")
+    @option("--videos", "Folder of the videos, if not in --raw.", type=PATH)
     @_of_videos(name)
     @output_options(name, "Of this reader; skelfew-prepare list shows them. Can be repeated.")
     @guarded
@@ -148,7 +138,7 @@ def report(prepared: "Prepared", as_json: bool) -> int:
 
 
 @main.command("list", context_settings=CONTEXT)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@json_option
 @guarded
 def list_data_sets(as_json: bool) -> int:
     """Show the data sets that can be prepared, their layouts and options."""
@@ -175,9 +165,9 @@ def list_data_sets(as_json: bool) -> int:
 
 @main.command(context_settings=CONTEXT)
 @click.argument("name")
-@click.option("--manifest", type=FILE, help="[default: manifests/NAME.csv]")
-@click.option("--data", type=FILE, help="[default: data/NAME.h5]")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@option("--manifest", "[default: manifests/NAME.csv]", type=FILE)
+@option("--data", "[default: data/NAME.h5]", type=FILE)
+@json_option
 @guarded
 def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) -> int:
     """Count and compare what was prepared; exit status 3 if something does not fit."""
@@ -201,14 +191,12 @@ def check(name: str, manifest: Path | None, data: Path | None, as_json: bool) ->
 
 @main.command(context_settings=CONTEXT)
 @click.argument("name")
-@click.option(
-    "--novel", required=True, help="How many novel classes to draw, or their numbers: 3,7."
-)
-@click.option("--validation", default="0", show_default=True, help="Likewise.")
-@click.option("--shots", default=5, show_default=True, help="Exemplars to draw per class, at most.")
-@click.option("--seed", default=0, show_default=True, help="Of the draws.")
-@click.option("--manifest", type=FILE, help="[default: manifests/NAME.csv]")
-@click.option("--out", type=FILE, help="[default: manifests/protocols/NAME.json]")
+@option("--novel", "How many novel classes to draw, or their numbers: 3,7.", required=True)
+@option("--validation", "Likewise.", default="0")
+@option("--shots", "Exemplars to draw per class, at most.", default=5)
+@option("--seed", "Of the draws.", default=0)
+@option("--manifest", "[default: manifests/NAME.csv]", type=FILE)
+@option("--out", "[default: manifests/protocols/NAME.json]", type=FILE)
 @guarded
 def split(
     name: str,

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import click
-
-from skelfew.cli.common import FILE
+from skelfew.cli.options import COUNT, FILE, json_option, option
 
 
 def output_options(name: str, hint: str) -> Callable[[Any], Any]:
@@ -15,20 +13,16 @@ def output_options(name: str, hint: str) -> Callable[[Any], Any]:
         name: The data set in the default paths.
     """
     options = (
-        click.option(
-            "--out", type=FILE, help=f"Manifest to write.  [default: manifests/{name}.csv]"
-        ),
-        click.option("--data", type=FILE, help=f"Skeletons to write.  [default: data/{name}.h5]"),
-        click.option(
-            "--workers", type=click.IntRange(min=1), help="Reading processes.  [default: all cores]"
-        ),
-        click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help=hint),
-        click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON."),
+        option("--out", f"Manifest to write.  [default: manifests/{name}.csv]", type=FILE),
+        option("--data", f"Skeletons to write.  [default: data/{name}.h5]", type=FILE),
+        option("--workers", "Reading processes.  [default: all cores]", type=COUNT),
+        option("--option", "options", hint, multiple=True, metavar="KEY=VALUE"),
+        json_option,
     )
 
     def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
+        for declared in reversed(options):
+            command = declared(command)
         return command
 
     return decorate

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, FILE, PATH, guarded, log
+from skelfew.cli.common import guarded, log
+from skelfew.cli.options import CONTEXT, FILE, PATH, option
 from skelfew.cli.prepare_options import output_options
 from skelfew.data.readers import READERS
 
@@ -13,14 +14,10 @@ _TAKEN = {"check", "list", "split"}
 
 
 @click.command(context_settings=CONTEXT)
-@click.option("--table", required=True, type=FILE, help="CSV file with a row a sample.")
-@click.option(
-    "--layout", required=True, metavar="NAME|TOML", help="Joint layout, or a file of your own."
-)
-@click.option("--name", help="Name of the data set.  [default: the table's]")
-@click.option(
-    "--videos", type=PATH, help="Folder of the videos, if they do not lie beside the table."
-)
+@option("--table", "CSV file with a row a sample.", required=True, type=FILE)
+@option("--layout", "Joint layout, or a file of your own.", required=True, metavar="NAME|TOML")
+@option("--name", "Name of the data set.  [default: the table's]")
+@option("--videos", "Folder of the videos, if they do not lie beside the table.", type=PATH)
 @output_options(
     "NAME", "coordinates=2|3, order=tvc|..., missing=keep, nan=missing. Can be repeated."
 )

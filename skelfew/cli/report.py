@@ -5,28 +5,25 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_json, trusting
+from skelfew.cli.common import OK, guarded, log, say, say_json
+from skelfew.cli.options import CONTEXT, FILE, PATH, flag, given_options, option, trusting
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=PATH)
-@click.option(
-    "--html", "page", metavar="FILE", type=FILE, help="Write a page that needs no network."
-)
-@click.option(
+@option("--html", "page", "Write a page that needs no network.", metavar="FILE", type=FILE)
+@option(
     "--format",
     "style",
-    type=click.Choice(["table", "markdown", "latex", "csv", "json"]),
+    "Of what is printed.",
     default="table",
-    show_default=True,
-    help="Of what is printed.",
+    choices=["table", "markdown", "latex", "csv", "json"],
 )
-@click.option("--json", "as_json", is_flag=True, help="As --format json: one document.")
-@click.option("--pairs", type=click.IntRange(0), default=6, show_default=True,
-              help="Most confused pairs of classes on the page.")  # fmt: skip
-@click.option("--embed", is_flag=True, help="Compute the embeddings for a map on the page.")
-@click.option("--manifest", metavar="CSV", type=FILE, help="Manifest, if it moved since.")
-@click.option("--store", metavar="H5", type=FILE, help="Skeleton store, if it moved since.")
+@flag("--json", "as_json", "As --format json: one document.")
+@option("--pairs", "Most confused pairs of classes on the page.", type=click.IntRange(0), default=6)
+@flag("--embed", "Compute the embeddings for a map on the page.")
+@option("--manifest", "Manifest, if it moved since.", metavar="CSV", type=FILE)
+@option("--store", "Skeleton store, if it moved since.", metavar="H5", type=FILE)
 @trusting
 @guarded
 def main(
@@ -50,10 +47,8 @@ def main(
     has confusions, skeletons of mistakes, training curves, heatmaps of skelfew-explain and
     provenance, in one file. What a run does not hold is listed there, with the way to have it.
     """
-    if page is None and (context := click.get_current_context()):
-        for name in ("pairs", "embed", "manifest", "store"):
-            if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-                raise click.UsageError(f"--{name} is for the page; give --html FILE too")
+    if page is None and (given := given_options("pairs", "embed", "manifest", "store")):
+        raise click.UsageError(f"{given[0]} is for the page; give --html FILE too")
     from skelfew.io.writing import check_place, write_text
     from skelfew.report.collect import find_runs, read_run
     from skelfew.report.table import as_text, rows_of
@@ -69,8 +64,7 @@ def main(
         html = make_page(facts, PageStyle(pairs, embed, manifest, store))
         write_text(page, html)
     if as_json or style == "json":
-        document = {"rows": rows, "html": str(page) if page else None}
-        say_json(document)
+        say_json({"rows": rows, "html": str(page) if page else None})
     elif style == "table":
         from skelfew.cli.report_table import show
 

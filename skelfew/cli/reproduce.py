@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from skelfew.cli.common import CONTEXT, INTERRUPTED, PARTIAL, PATH, guarded, log, say, say_json
+from skelfew.cli.common import INTERRUPTED, PARTIAL, guarded, log, say, say_json
+from skelfew.cli.options import CONTEXT, COUNT, PATH, flag, json_option, option, pairs
 from skelfew.io.writing import check_place
 
 if TYPE_CHECKING:
@@ -24,59 +25,48 @@ _HOW = ("jobs", "keep", "as_json", "plan", "list_", "write")  # change no number
 
 @click.command(context_settings=CONTEXT)
 @click.argument("table", required=False)
-@click.option("--dataset", metavar="NAME", help="One of the table's data sets [its first].")
-@click.option("--rows", metavar="A,B", help="Only these rows [all].")
-@click.option("--seeds", type=click.IntRange(1), help="How many seeds [the table's number].")
-@click.option("--splits", type=click.IntRange(1), help="How many splits of the protocol [all].")
-@click.option("--budget", metavar="NAME", help="How much is trained [the table's first].")
-@click.option("--jobs", type=click.IntRange(1), help="Processes [one, or one a device].")
-@click.option(
-    "--threads", type=click.IntRange(1), default=1, show_default=True, help="Of each process."
-)
-@click.option("--device", default="auto", help="cpu, cuda, cuda:0,cuda:1 [cuda if any].")
-@click.option(
-    "--cache", "caches", metavar="KEY=PATH", multiple=True, help="Where a cache of the table is."
-)
-@click.option(
+@option("--dataset", "One of the table's data sets [its first].", metavar="NAME")
+@option("--rows", "Only these rows [all].", metavar="A,B")
+@option("--seeds", "How many seeds [the table's number].", type=COUNT)
+@option("--splits", "How many splits of the protocol [all].", type=COUNT)
+@option("--budget", "How much is trained [the table's first].", metavar="NAME")
+@option("--jobs", "Processes [one, or one a device].", type=COUNT)
+@option("--threads", "Of each process.", default=1, type=COUNT)
+@option("--device", "cpu, cuda, cuda:0,cuda:1 [cuda if any].", default="auto", show_default=False)
+@option("--cache", "caches", "Where a cache of the table is.", metavar="KEY=PATH", multiple=True)
+@option(
     "--init",
     "inits",
+    "Where weights to start from, named in the table, are.",
     metavar="KEY=PATH",
     multiple=True,
-    help="Where weights to start from, named in the table, are.",
 )
-@click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="For all rows.")
-@click.option(
+@option("--set", "settings", "For all rows.", metavar="KEY=VALUE", multiple=True)
+@option(
     "--select-on",
     "classes",
-    type=click.Choice(["novel", "validation"]),
+    "Which classes are scored; 'validation' chooses settings without touching novel ones.",
     default="novel",
-    show_default=True,
-    help="Which classes are scored; 'validation' chooses settings without touching novel ones.",
+    choices=["novel", "validation"],
 )
-@click.option(
-    "--runs",
-    type=PATH,
-    default=Path("runs/reproduce"),
-    show_default=True,
-    help="Where records and run folders are.",
-)
-@click.option("--keep", is_flag=True, help="Leave weights and features in the run folders.")
-@click.option("--list", "list_", is_flag=True, help="Print all tables, or the rows of TABLE.")
-@click.option("--plan", is_flag=True, help="Print what would run, its commands and cost.")
-@click.option("--show", is_flag=True, help="Print what has been measured; run nothing.")
-@click.option(
+@option("--runs", "Where records and run folders are.", type=PATH, default=Path("runs/reproduce"))
+@flag("--keep", "Leave weights and features in the run folders.")
+@flag("--list", "list_", "Print all tables, or the rows of TABLE.")
+@flag("--plan", "Print what would run, its commands and cost.")
+@flag("--show", "Print what has been measured; run nothing.")
+@option(
     "--write",
+    "Then write the results beside this page and the page anew, e.g. docs/results.md.",
     metavar="MD",
     type=PATH,
-    help="Then write the results beside this page and the page anew, e.g. docs/results.md.",
 )
-@click.option(
+@option(
     "--known",
+    "Units published there count as measured, e.g. docs/results.",
     metavar="PATH",
     type=click.Path(exists=True, path_type=Path),
-    help="Units published there count as measured, e.g. docs/results.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@json_option
 @guarded
 def main(
     table: str | None,
@@ -349,17 +339,6 @@ def _files(
     yield from ("manifests/protocols", *map(str, list_protocols().values()))
     for row in request.wanted():
         yield from (*request.cache_places(row), request.init_place(row))
-
-
-def pairs(option: str, given: tuple[str, ...]) -> dict[str, str]:
-    """Return KEY=VALUE options as a dict."""
-    found = {}
-    for text in given:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"{option} {text}: expected KEY=VALUE")
-        found[key.strip()] = value.strip()
-    return found
 
 
 def show_list(tables: "list[Table]", as_json: bool) -> int:

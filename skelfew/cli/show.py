@@ -4,43 +4,44 @@ from pathlib import Path
 
 import click
 
-from skelfew.cli.common import CONTEXT, FILE, OK, PATH, guarded, log, say, say_json
+from skelfew.cli.common import OK, guarded, log, say, say_json
+from skelfew.cli.options import CONTEXT, COUNT, FILE, PATH, flag, json_option, option
 
 _STRIP, _ANIMATION = 8, 60  # moments shown
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("sample_id")
-@click.option("--dataset", metavar="NAME", help="Data set  [all manifests are searched].")
-@click.option(
+@option("--dataset", "Data set  [all manifests are searched].", metavar="NAME")
+@option(
     "--view",
     "views",
-    type=click.Choice(["front", "side", "top"]),
+    "Where it is seen from. Can be repeated.",
     multiple=True,
     default=("front",),
-    show_default=True,
-    help="Where it is seen from. Can be repeated.",
+    choices=["front", "side", "top"],
 )
-@click.option("--out", type=FILE, help="Picture to write, .png or .gif  [previews/SAMPLE_ID.png].")
-@click.option(
-    "--frames",
-    type=click.IntRange(min=1),
-    help=f"Moments to show, at most  [{_STRIP}; {_ANIMATION} in a .gif].",
+@option("--out", "Picture to write, .png or .gif  [previews/SAMPLE_ID.png].", type=FILE)
+@option("--frames", f"Moments to show, at most  [{_STRIP}; {_ANIMATION} in a .gif].", type=COUNT)
+@option(
+    "--size", "Height of a skeleton, pixels.", type=click.IntRange(min=40, max=2000), default=240
 )
-@click.option("--size", type=click.IntRange(min=40, max=2000), default=240, show_default=True,
-              help="Height of a skeleton, pixels.")  # fmt: skip
-@click.option("--fps", type=click.FloatRange(min=0.1), default=30.0, show_default=True,
-              help="Frames a second of the recording, for a .gif.")  # fmt: skip
-@click.option(
+@option(
+    "--fps",
+    "Frames a second of the recording, for a .gif.",
+    type=click.FloatRange(min=0.1),
+    default=30.0,
+)
+@option(
     "--up",
-    type=click.Choice(["y", "-y", "z"]),
-    help="Axis that points upwards  [-y for pixels, else y as in Kinect's recordings].",
+    "Axis that points upwards  [-y for pixels, else y as in Kinect's recordings].",
+    choices=["y", "-y", "z"],
 )
-@click.option("--no-video", is_flag=True, help="Draw the skeleton alone.")
-@click.option("--videos", type=PATH, help="Folder of the videos, if moved.")
-@click.option("--manifest", type=FILE, help="[default: manifests/NAME.csv]")
-@click.option("--data", type=FILE, help="[default: data/NAME.h5]")
-@click.option("--json", "as_json", is_flag=True, help="Print what was drawn as JSON.")
+@flag("--no-video", "Draw the skeleton alone.")
+@option("--videos", "Folder of the videos, if moved.", type=PATH)
+@option("--manifest", "[default: manifests/NAME.csv]", type=FILE)
+@option("--data", "[default: data/NAME.h5]", type=FILE)
+@json_option
 @guarded
 def main(
     sample_id: str,
@@ -69,16 +70,9 @@ def main(
     from skelfew.data.find import find_sample
     from skelfew.data.manifest import file_name
     from skelfew.data.store import SkeletonStore
+    from skelfew.draw.sample import SampleStyle, portray
+    from skelfew.draw.sheets import save_animation
     from skelfew.errors import SkelfewError
-
-    try:
-        from skelfew.draw.sample import SampleStyle, portray
-        from skelfew.draw.sheets import save_animation
-    except ModuleNotFoundError as error:
-        raise SkelfewError(
-            f"drawing needs {error.name}, which is not installed; pip install 'skelfew[show]'"
-        ) from None
-
     from skelfew.io.writing import writing
 
     target = out or Path("previews") / f"{file_name(sample_id)}.png"

@@ -6,18 +6,8 @@ from typing import Any, get_args
 
 import click
 
-from skelfew.cli.common import (
-    CONTEXT,
-    INTERRUPTED,
-    PATH,
-    data_sets,
-    guarded,
-    log,
-    offering,
-    say,
-    say_json,
-    trusting,
-)
+from skelfew.cli.common import INTERRUPTED, guarded, log, say, say_json
+from skelfew.cli.options import CONTEXT, PATH, data_sets, flag, offering, option, pairs, trusting
 from skelfew.config import (
     PRESETS,
     DataConfig,
@@ -38,72 +28,21 @@ from skelfew.fields import hints_of
 from skelfew.io.files import Document
 from skelfew.training.stages import STAGES
 
-# Options by their heading in the help. One that is a setting has its dotted name; ".lr" and the
-# like go to all stages before the episodes, as far as they have such a setting.
-_OPTIONS: dict[str, dict[str, str]] = {
-    "Data": {
-        "cache": "inputs.cache",
-        "join": "inputs.join",
-        "match": "inputs.match",
-        "rename_ids": "inputs.rename_ids",
-        "dataset": "inputs.dataset",
-        "manifest": "inputs.manifest",
-        "store": "inputs.store",
-        "protocol": "protocol",
-        "split": "split",
-        "train_on_validation": "train_on_validation",
-    },
-    "Plan": {
-        "preset": "",
-        "stages": "stages",
-        "init": "inputs.init",
-        "select": "select",
-        "seed": "seed",
-    },
-    "Encoder": {
-        "encoder": "encoder.name",
-        "width": "encoder.width",
-        "body_pool": "encoder.body_pool",
-        "stream": "data.stream",
-        "frames": "data.frames",
-        "missing_body": "data.missing_body",
-    },
-    "Transfer and other stages before the episodes": {
-        "epochs": ".epochs",
-        "batch": ".batch",
-        "optimizer": ".optimizer.name",
-        "lr": ".optimizer.lr",
-        "representation": ".representation",
-        "target_form": ".target_form",
-        "width_align": ".width_align",
-        "decay": ".decay",
-        "predictor": ".predictor",
-    },
-    "Episodic stage": {
-        name: f"episodic.{name}" for name in ("episodes", "ways", "shots", "queries")
-    },
-    "Run": {
-        "run": "",
-        "name": "",
-        "resume": "",
-        "resume_or_start": "",
-        "settings": "",
-        "config_file": "",
-        "tracker": "",
-        "trust_run": "",
-        "device": "device",
-        "threads": "threads",
-        "precision": "precision",
-        "compile": "compile",
-        "json": "",
-    },
+_KEYS: dict[str, str] = {}  # of options: the dotted names of their settings
+_HEADINGS = {  # by the option that follows
+    "cache": "Data",
+    "preset": "Plan",
+    "encoder": "Encoder",
+    "epochs": "Transfer and other stages before the episodes",
+    "episodes": "Episodic stage",
+    "run": "Run",
+    "version": "Other",
 }
-_KEYS = {option: key for group in _OPTIONS.values() for option, key in group.items() if key}
-# Where a setting is declared, by what precedes the last dot of its name. Those of the episodes and
+# Where a setting is declared, by what precedes the last part of its name. Those of the episodes and
 # of single stages are loaded with torch, so their options say themselves what they take.
 _DECLARED = {
-    "": TrainConfig, "inputs": InputConfig, "encoder": EncoderConfig, "data": DataConfig,
-    ".": TeacherConfig, ".optimizer": OptimizerConfig,
+    "": TrainConfig, "inputs.": InputConfig, "encoder.": EncoderConfig, "data.": DataConfig,
+    ".": TeacherConfig, ".optimizer.": OptimizerConfig,
 }  # fmt: skip
 
 
@@ -111,145 +50,167 @@ class GroupedCommand(click.Command):
     """Shows its options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section a group, what is in none under "Other"."""
-        records = {}
+        """Write one section a heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        heading = ""
         for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                records[str(parameter.name)] = record
-        for title, names in _OPTIONS.items():
+            heading = _HEADINGS.get(str(parameter.name)) or heading
+            sections.setdefault(heading, []).extend(filter(None, [parameter.get_help_record(ctx)]))
+        for title, records in sections.items():
             with formatter.section(title):
-                formatter.write_dl([records.pop(name) for name in names if name in records])
-        with formatter.section("Other"):
-            formatter.write_dl(list(records.values()))
+                formatter.write_dl(records)
 
 
-def option(flag: str, **attributes: Any) -> Any:
-    """Return a click option, None if absent, that takes what its setting's field is declared to."""
-    name = flag.split("/")[0].removeprefix("--").replace("-", "_")
-    group, _, field = _KEYS[name].rpartition(".")
-    holder = _DECLARED.get(group or ("." if _KEYS[name].startswith(".") else ""))
+def setting(flag: str, key: str, text: str, **attributes: Any) -> Any:
+    """Return the option of a setting, None if absent, that takes what its field is declared to.
+
+    Args:
+        key: The setting's dotted name; ".lr" and the like go to all stages before the episodes, as
+            far as they have such a setting.
+    """
+    _KEYS[flag.split("/")[0].removeprefix("--").replace("-", "_")] = key
+    field = key.rpartition(".")[2]
+    holder = _DECLARED.get(key.removesuffix(field))
     if holder is not None and "/" not in flag and (kind := hints_of(holder).get(field)):
         own = click.Choice(kind.choices) if kind.choices else kind.type
         attributes.setdefault("type", own if own in (int, float) or kind.choices else None)
-    return click.option(flag, default=None, **attributes)
+    return option(flag, text, default=None, **attributes)
 
 
 @click.command(cls=GroupedCommand, context_settings=CONTEXT)
-@click.option(
+@setting(
     "--cache",
+    "inputs.cache",
+    "Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons. "
+    "Several of them are several teachers of the same samples.",
     metavar="ZARR|ZIP|URL",
     multiple=True,
-    help="Teacher cache: folder, zip, https://, s3:// or ssh://; finds manifest and skeletons. "
-    "Several of them are several teachers of the same samples.",
 )
-@option("--join", help="What several caches make of a target, each scaled to length one [concat].")
-@option(
+@setting(
+    "--join",
+    "inputs.join",
+    "What several caches make of a target, each scaled to length one [concat].",
+)
+@setting(
     "--match",
-    help="How the cache must fit: by the manifest's hash, or by sample IDs and classes [manifest].",
+    "inputs.match",
+    "How the cache must fit: by the manifest's hash, or by sample IDs and classes [manifest].",
 )
-@option(
+@setting(
     "--rename-ids",
+    "inputs.rename_ids",
+    "Rename the cache's sample IDs, e.g. '_rgb$='; an error about IDs proposes a rule.",
     metavar="PATTERN=TEXT",
-    help="Rename the cache's sample IDs, e.g. '_rgb$='; an error about IDs proposes a rule.",
 )
-@option(
+@setting(
     "--dataset",
+    "inputs.dataset",
+    "Data set, where there is no cache.",
     metavar="NAME",
     shell_complete=offering(data_sets),
-    help="Data set, where there is no cache.",
 )
-@option("--manifest", metavar="CSV", help="Manifest, if it is not manifests/NAME.csv.")
-@option("--store", metavar="H5", help="Skeleton store, if it is not data/NAME.h5.")
-@option("--protocol", metavar="NAME|FILE", help="Few-shot protocol [the data set's own].")
-@option("--split", metavar="K", help="Which split of a protocol with several [the first].")
-@option(
+@setting(
+    "--manifest", "inputs.manifest", "Manifest, if it is not manifests/NAME.csv.", metavar="CSV"
+)
+@setting("--store", "inputs.store", "Skeleton store, if it is not data/NAME.h5.", metavar="H5")
+@setting("--protocol", "protocol", "Few-shot protocol [the data set's own].", metavar="NAME|FILE")
+@setting("--split", "split", "Which split of a protocol with several [the first].", metavar="K")
+@setting(
     "--train-on-validation/--hold-out-validation",
-    help="Train on the protocol's validation classes too [hold out].",
-)
-@click.option(
-    "--preset",
-    type=click.Choice(list(PRESETS)),
-    help="'laptop' takes seconds to minutes, 'paper' has the numbers as printed [recommended; with "
-    "--config the file's].",
+    "train_on_validation",
+    "Train on the protocol's validation classes too [hold out].",
 )
 @option(
+    "--preset",
+    "'laptop' takes seconds to minutes, 'paper' has the numbers as printed [recommended; with "
+    "--config the file's].",
+    choices=list(PRESETS),
+)
+@setting(
     "--stages",
+    "stages",
+    f"One or more of {', '.join(STAGES)}, in this order [transfer,episodic; without cache "
+    "episodic].",
     metavar="A,B",
     shell_complete=offering(lambda: STAGES),
-    help=f"One or more of {', '.join(STAGES)}, in this order [transfer,episodic; without cache "
-    "episodic].",
 )
-@option("--init", metavar="ENCODER", help="Start from an encoder.safetensors or a public .pt.")
-@option("--select", help="Which epoch of a stage to keep [last].")
-@option("--seed", help="Of everything random [0].")
-@option(
+@setting(
+    "--init", "inputs.init", "Start from an encoder.safetensors or a public .pt.", metavar="ENCODER"
+)
+@setting("--select", "select", "Which epoch of a stage to keep [last].")
+@setting("--seed", "seed", "Of everything random [0].")
+@setting(
     "--encoder",
+    "encoder.name",
+    f"One of {', '.join(ENCODERS)} [agcn; ctrgcn costs half]. Settings of its own: --set "
+    "encoder.KEY=VALUE.",
     metavar="NAME",
     shell_complete=offering(lambda: ENCODERS),
-    help=f"One of {', '.join(ENCODERS)} [agcn; ctrgcn costs half]. Settings of its own: --set "
-    "encoder.KEY=VALUE.",
 )
-@option("--width", help="Factor on its channels; 0.25 suits a laptop [1].")
-@option("--body-pool", help="Over bodies [mean].")
-@option("--stream", help="What of the joints [joint].")
-@option("--frames", help="Frames after resampling [64; NW-UCLA 52].")
-@option("--missing-body", help="What fills the slot of an absent second body [duplicate].")
-@option("--epochs", help="[100; aimclr 300, traditional 65]")
-@option("--batch", help="[128; traditional 64]")
-@option("--optimizer", help="adam has L2 decay [adamw].")
-@option("--lr", help="Peak learning rate [0.001; aimclr, traditional 0.1].")
-@option(
+@setting("--width", "encoder.width", "Factor on its channels; 0.25 suits a laptop [1].")
+@setting("--body-pool", "encoder.body_pool", "Over bodies [mean].")
+@setting("--stream", "data.stream", "What of the joints [joint].")
+@setting("--frames", "data.frames", "Frames after resampling [64; NW-UCLA 52].")
+@setting(
+    "--missing-body",
+    "data.missing_body",
+    "What fills the slot of an absent second body [duplicate].",
+)
+@setting("--epochs", ".epochs", "[100; aimclr 300, traditional 65]")
+@setting("--batch", ".batch", "[128; traditional 64]")
+@setting("--optimizer", ".optimizer.name", "adam has L2 decay [adamw].")
+@setting("--lr", ".optimizer.lr", "Peak learning rate [0.001; aimclr, traditional 0.1].")
+@setting(
     "--representation",
-    help="Which teacher features are the target [f_v+f_t; f_t where the teacher saw no video].",
+    ".representation",
+    "Which teacher features are the target [f_v+f_t; f_t where the teacher saw no video].",
 )
-@option("--target-form", help="Scale f_v and f_t to length one before adding? [unit]")
-@option("--width-align", type=click.Choice(get_args(WidthAlign)), help="Encoder to teacher [pad].")
-@option(
+@setting("--target-form", ".target_form", "Scale f_v and f_t to length one before adding? [unit]")
+@setting("--width-align", ".width_align", "Encoder to teacher [pad].", choices=get_args(WidthAlign))
+@setting(
     "--decay",
+    ".decay",
+    "Of the target's moving average, lambda [1: it stays; skeleton_byol 0.996, aimclr 0.999].",
     type=float,
-    help="Of the target's moving average, lambda [1: it stays; skeleton_byol 0.996, aimclr 0.999].",
 )
-@option("--predictor/--no-predictor", help="BYOL's predictor [with].")
-@option("--episodes", type=int, help="In all [10000].")
-@option("--ways", type=int, help="Classes [as many as novel ones, 20 at most].")
-@option("--shots", type=int, help="Exemplars per class [1].")
-@option("--queries", type=int, help="Per class [5].")
-@click.option("--run", type=PATH, help="Folder of this run, must be new.")
-@click.option("--name", help="Name of the folder below runs/ [DATASET-DATE-TIME].")
-@click.option("--resume", metavar="RUN", type=PATH, help="Go on with a run.")
-@click.option(
-    "--resume-or-start",
-    is_flag=True,
-    help="With --run or --name: go on if it is there, do nothing if it is finished.",
+@setting("--predictor/--no-predictor", ".predictor", "BYOL's predictor [with].")
+@setting("--episodes", "episodic.episodes", "In all [10000].", type=int)
+@setting("--ways", "episodic.ways", "Classes [as many as novel ones, 20 at most].", type=int)
+@setting("--shots", "episodic.shots", "Exemplars per class [1].", type=int)
+@setting("--queries", "episodic.queries", "Per class [5].", type=int)
+@option("--run", "Folder of this run, must be new.", type=PATH)
+@option("--name", "Name of the folder below runs/ [DATASET-DATE-TIME].")
+@option("--resume", "Go on with a run.", metavar="RUN", type=PATH)
+@flag(
+    "--resume-or-start", "With --run or --name: go on if it is there, do nothing if it is finished."
 )
-@click.option(
+@option(
     "--set",
     "settings",
+    "Any other value of config.json, e.g. episodic.optimizer.lr=0.01, or episodic.head= "
+    f"one of {', '.join(HEADS)}.",
     metavar="KEY=VALUE",
     multiple=True,
-    help="Any other value of config.json, e.g. episodic.optimizer.lr=0.01, or episodic.head= "
-    f"one of {', '.join(HEADS)}.",
 )
-@click.option(
+@option(
     "--config",
     "config_file",
+    "Settings of a run's config.json, or of a TOML file with the same names; options win.",
     metavar="FILE",
     type=PATH,
-    help="Settings of a run's config.json, or of a TOML file with the same names; options win.",
 )
-@click.option(
+@option(
     "--log",
     "tracker",
-    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
-    help="Report each epoch there too; needs skelfew[NAME].",
+    "Report each epoch there too; needs skelfew[NAME].",
+    choices=["tensorboard", "wandb", "mlflow"],
 )
-@option("--device", help="cpu, cuda, cuda:1 [cuda if there is one].")
-@option("--threads", help="Processor threads.")
-@option("--precision", help="[float32]")
-@option("--compile/--no-compile", help="Compile the encoder: slow to start, for GPUs [not].")
-@click.option("--json", is_flag=True, help="Print one JSON document about the finished run.")
 @trusting
+@setting("--device", "device", "cpu, cuda, cuda:1 [cuda if there is one].")
+@setting("--threads", "threads", "Processor threads.")
+@setting("--precision", "precision", "[float32]")
+@setting("--compile/--no-compile", "compile", "Compile the encoder: slow to start, for GPUs [not].")
+@flag("--json", "Print one JSON document about the finished run.")
 @guarded
 def main(
     preset: str | None,
@@ -340,34 +301,30 @@ def configure(start: str | TrainConfig, given: Document, settings: tuple[str, ..
         given = {**given, "stages": "episodic"}
     if "more_caches" in given:
         config = overridden(config, "inputs.more_caches", given["more_caches"])
-    for option, key in _KEYS.items():
-        if option in given and not key.startswith("."):
-            config = overridden(config, key, given[option])
-    for option, key in _KEYS.items():
-        if option not in given or not key.startswith("."):
+    for name, key in _KEYS.items():
+        if name in given and not key.startswith("."):
+            config = overridden(config, key, given[name])
+    for name, key in _KEYS.items():
+        if name not in given or not key.startswith("."):
             continue
-        setting = key.split(".")[1]
-        having = [s for s in STAGES if s != "episodic" and hasattr(stage_settings(s), setting)]
+        field = key.split(".")[1]
+        having = [s for s in STAGES if s != "episodic" and hasattr(stage_settings(s), field)]
         stages = [s for s in config.stages if s in having]
         if not stages:
             raise click.UsageError(
-                f"--{option.replace('_', '-')} is for the stages {', '.join(having)}, "
+                f"--{name.replace('_', '-')} is for the stages {', '.join(having)}, "
                 "of which this run has none; episodic has --episodes and "
                 "--set episodic.optimizer.lr=..."
             )
         for stage in stages:
-            config = overridden(config, f"{stage}{key}", given[option])
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {setting}: expected KEY=VALUE")
-        config = overridden(config, key.strip(), text.strip())
+            config = overridden(config, f"{stage}{key}", given[name])
+    for key, text in pairs("--set", settings).items():
+        config = overridden(config, key, text)
     return config
 
 
 def check_same(folder: Path, config: TrainConfig) -> None:
     """Raise SkelfewError if the run in ``folder`` was started with other settings."""
-    from skelfew.errors import SkelfewError
     from skelfew.runs.folder import Run
 
     old, new = Run.open(folder).config().flat(), config.flat()
@@ -392,8 +349,7 @@ def report(folder: Path, as_json: bool) -> None:
 
     run = Run.open(folder)
     last = {row["stage"]: row for row in run.rows()}
-    document = {"run": str(folder), "encoder": str(run.encoder), "stages": last}
-    say_json(document)
+    say_json({"run": str(folder), "encoder": str(run.encoder), "stages": last})
 
 
 if __name__ == "__main__":

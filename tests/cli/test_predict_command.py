@@ -213,7 +213,7 @@ def test_joints_of_another_layout_are_mapped_only_on_request(world: Path) -> Non
         (("--support", "my-actions", "--run", "nowhere", "x.npy"), 1, "nowhere: no run here"),
         (("--support", "my-actions", "x.npy"), 1, "x.npy: no such recording"),
         (("--support", "my-actions", "--raw", "x.npy"), 2, "say with --layout what the joints"),
-        (("--support", "my-actions", "--option", "x", "x.npy"), 2, "write it as key=value"),
+        (("--support", "my-actions", "--option", "x", "x.npy"), 2, "expected KEY=VALUE"),
         (("--support", "my-actions", "--option", "x=1", "x.npy"), 1, "no option 'x'"),
         (("--support", "my-actions", "--device", "cuda:99", "x.npy"), 1, "--device cpu can"),
     ],

@@ -81,7 +81,7 @@ def test_without_pillow_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "PIL", None)
     result = run("c3n4")
     assert result.exit_code == 1
-    assert "drawing needs PIL, which is not installed; pip install 'skelfew[show]'" in result.stderr
+    assert "the package PIL is not installed; pip install 'skelfew[show]'" in result.stderr
 
 
 @pytest.mark.parametrize("absent", ["skelfew_extract.video_panel", "av"])
