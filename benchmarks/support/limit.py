@@ -48,12 +48,13 @@ class Products(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         packet = func._overloadpacket
-        if packet not in flop_registry:
+        counted = {torch.ops.aten.addmm_: torch.ops.aten.addmm}.get(packet, packet)  # in place
+        if counted not in flop_registry:
             with self:
                 parts = func.decompose(*args, **kwargs)  # within inference_mode nothing else does
             return func(*args, **kwargs) if parts is NotImplemented else parts
         result = func(*args, **kwargs)
-        self.gflop += 1e-9 * flop_registry[packet](*args, **kwargs, out_val=result)
+        self.gflop += 1e-9 * flop_registry[counted](*args, **kwargs, out_val=result)
         described = tree_map(_described, (args, kwargs))
         key = f"{func} {described}"
         self._calls[key] += 1

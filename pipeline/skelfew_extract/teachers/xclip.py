@@ -18,7 +18,6 @@ from skelfew_extract.teachers.variants import Variant
 
 HEAD_WIDTH = 64
 _QUICK = 1.702  # of QuickGELU
-_FRAMES_AT_ONCE = 2  # what lies between two products then stays in the cache
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
@@ -27,16 +26,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
-def cross_attention(module: nn.MultiheadAttention, queries: Tensor, keys: Tensor) -> Tensor:
-    """Apply ``module`` to queries (N, Q, W) and keys (N, K, W), which are also the values.
-
-    ``module(queries, keys, keys)`` gives the same; this spares the projection of dead queries.
-    """
-    width = module.embed_dim
-    weight, bias = module.in_proj_weight, module.in_proj_bias
-    q = F.linear(queries, weight[:width], bias[:width])
-    k, v = F.linear(keys, weight[width:], bias[width:]).chunk(2, dim=-1)
-    return module.out_proj(attend(q, k, v, module.num_heads))
+def self_attention(module: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
+    """Return ``module(tokens, tokens, tokens)`` for tokens (N, L, W), in one projection."""
+    projected = F.linear(tokens, module.in_proj_weight, module.in_proj_bias)
+    return module.out_proj(attend(*projected.chunk(3, dim=-1), module.num_heads))
 
 
 @torch.no_grad()
@@ -74,13 +67,12 @@ class CrossFrameBlock(ResidualAttentionBlock):
         """Map tokens (B * T, P + 1, W), clip-major and class token first, to the same shape."""
         message = self.message_fc(x[:, 0]).unflatten(0, (-1, self.frames))
         h = self.message_ln(message)
-        message = message + cross_attention(self.message_attn, h, h)
+        message = message + self_attention(self.message_attn, h)
         h = self.ln_1(torch.cat([x, message.flatten(0, 1).unsqueeze(1).to(x.dtype)], dim=1))
-        x = x + cross_attention(self.attn, h[:, :-1], h)
+        x = x + self_attention(self.attn, h)[:, :-1]  # a product for all is faster than for some
         if x.device.type != "cpu" or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"):
             return x + self.mlp(self.ln_2(x))
-        for frames in x.split(_FRAMES_AT_ONCE):
-            add_mlp(self.mlp, self.ln_2(frames), frames)
+        add_mlp(self.mlp, self.ln_2(x), x)
         return x
 
 
