@@ -62,9 +62,8 @@ def main() -> None:
     reference = statistics.median(times["transformers float32"])
     with Products() as products:
         exact.encode_clips(frames)
-    shares = products.shares(
-        {case: min(values) for case, values in times.items()}
-    )  # best with best
+    best = {case: min(values) for case, values in times.items()}
+    shares = products.shares(best)
     rates = {d: products.gflop / products.seconds(getattr(torch, d)) for d in PRECISIONS}
     rows = [
         {

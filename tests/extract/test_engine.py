@@ -80,8 +80,13 @@ def test_it_reads_no_further_ahead_than_asked(videos: list[Path]) -> None:
     next(clips)
     assert eventually(lambda: len(drawn) == 7)
     clips.close()
-    after = set(multiprocessing.active_children()) - before
-    assert not [p for p in after if "Spawn" in type(p).__name__]
+    assert eventually(
+        lambda: (
+            not any(
+                "Spawn" in type(p).__name__ for p in set(multiprocessing.active_children()) - before
+            )
+        )
+    )
 
 
 def test_a_hanging_video_fails_alone(videos: list[Path], tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
 
 def self_attention(module: nn.MultiheadAttention, tokens: Tensor) -> Tensor:
     """Return ``module(tokens, tokens, tokens)`` for tokens (N, L, W), in one projection."""
-    projected = F.linear(tokens, module.in_proj_weight, module.in_proj_bias)
-    return module.out_proj(attend(*projected.chunk(3, dim=-1), module.num_heads))
+    q, k, v = F.linear(tokens, module.in_proj_weight, module.in_proj_bias).chunk(3, dim=-1)
+    return module.out_proj(attend(q, k, v, module.num_heads))
 
 
 @torch.no_grad()
