@@ -3,10 +3,10 @@
 from difflib import get_close_matches
 from pathlib import Path
 
-from skelfew.io.files import brief, read_csv
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import check_table
+from skelfew.io.files import brief, read_csv
 
 _NAMED = 5  # close matches that an error names
 
@@ -30,7 +30,9 @@ def find_sample(
         paths = [manifest or folder / f"{dataset}.csv"]
         Manifest.read(paths[0])  # for its clear errors
     else:
-        paths = sorted(p for p in folder.glob("*.csv") if not p.stem.endswith((".dropped", ".notes")))
+        paths = sorted(
+            p for p in folder.glob("*.csv") if not p.stem.endswith((".dropped", ".notes"))
+        )
     ids = {path: _ids(path) for path in paths}
     if not any(ids.values()):
         raise SkelfewError(f"{folder}: no manifest in it; create one with skelfew-prepare NAME")

@@ -5,26 +5,20 @@ one axis, and ``offset`` says where each sample starts, so one sample is one con
 """
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from skelfew.io.writing import writing
-from skelfew.progress import Progress
-from contextlib import ExitStack
 from skelfew.data.hdf5 import is_text, open_file, plain_dataset, read_attributes, read_values
-from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict, load_layout
+from skelfew.data.joints.layouts import Layout, layout_from_dict, load_layout
 from skelfew.data.manifest import bad_id
-from skelfew.data.prepare.packing import FILTERS, PackedRows
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (Document, brief, parse_json)
+from skelfew.io.files import Document, brief, parse_json
 from skelfew.io.vouched import vouch, vouched
+from skelfew.progress import Progress
 
 FORMAT = "skelfew-skeletons"
 FORMAT_VERSION = 1
@@ -292,7 +286,9 @@ class SkeletonStore:
                 pixels = None if self._pixels is None else self._rows(self._pixels, rows)
                 for i in range(start, stop):
                     own = slice(self._offset[i] - rows.start, self._offset[i + 1] - rows.start)
-                    skeleton = self._shaped(i, positions[own], None if pixels is None else pixels[own])
+                    skeleton = self._shaped(
+                        i, positions[own], None if pixels is None else pixels[own]
+                    )
                     update_digest(digest, self.ids[i], skeleton)
                 progress.advance(stop - start)
                 start = stop

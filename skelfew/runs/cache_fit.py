@@ -1,10 +1,8 @@
 """Whether a teacher cache is the one for these skeletons; if not, what is different."""
 
-from typing import Any
-
 from skelfew.cache import TeacherCache
-from skelfew.cache.tools.compare import differences
 from skelfew.cache.matching import match
+from skelfew.cache.tools.compare import differences
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError

@@ -19,23 +19,20 @@ import platform
 import subprocess
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-from skelfew.encoders import completed
-from skelfew.io.clean import printable
-from skelfew.io.writing import append_line, write_json, write_text
-from skelfew.io import files
 from skelfew.config import STAGES, ConfigError, TrainConfig, preset, stage_settings
-from skelfew.fields import flatten
+from skelfew.encoders import completed
 from skelfew.errors import SkelfewError
+from skelfew.io import files
 from skelfew.io.budget import check_json
+from skelfew.io.clean import printable
 from skelfew.io.files import Document, Values, brief, parse_json, shown
 from skelfew.io.paths import below
+from skelfew.io.writing import append_line, write_json, write_text
 from skelfew.runs.recorded import RunError as RunError
 from skelfew.runs.recorded import check_places, usable
 
@@ -164,7 +161,7 @@ class Run:
         write_json(path, {"sessions": [*before, environment()]})
 
     def check(self) -> None:
-        """Raise RunError if the folder was deleted or moved: writing would make a part of it anew."""
+        """Raise RunError if the folder was deleted or moved: writing would make a part of it."""
         if not (self.path / "config.json").is_file():
             raise RunError(
                 f"{self.path}: deleted or moved while the run was going on; start it again, or "

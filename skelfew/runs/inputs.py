@@ -4,9 +4,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from skelfew.io.clean import printable
 from skelfew.cache import JoinedCache, TeacherCache, join
 from skelfew.cache.format.history import identity
 from skelfew.cache.transport.fetch import local_path
@@ -15,9 +14,10 @@ from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.protocol import Protocol, load_protocol
 from skelfew.data.store import SkeletonStore
+from skelfew.io.clean import printable
+from skelfew.io.files import Document
 from skelfew.io.paths import below
 from skelfew.runs.cache_fit import InputError, check_fit
-from skelfew.io.files import Document
 from skelfew.runs.recorded import remember
 
 

@@ -1,8 +1,8 @@
 """Places that a run recorded: files and addresses in its configuration.
 
 A place is opened if it lies inside the run or below the working folder, or if the user has named it
-in an earlier command, as is the case for all of the user's own runs. Any other place needs an option
-that names it, or ``--trust-run``.
+in an earlier command, as is the case for all of the user's own runs. Any other place needs an
+option that names it, or ``--trust-run``.
 """
 
 import os
@@ -37,10 +37,14 @@ def opens(place: object, run: Path) -> bool:
     if not isinstance(place, str) or _is_address(place):
         return False
     try:
-        path, roots = Path(os.path.abspath(place)), (Path.cwd(), run.resolve())
+        path, roots = Path(os.path.abspath(place)), (Path.cwd(), run.resolve())  # noqa: PTH100 # links stay
         inside = [root for root in roots if path.is_relative_to(root)]
         return named(path) or any(path.resolve().is_relative_to(root) for root in inside)
-    except (ValueError, OSError, RuntimeError):  # no name that a file system can have, or links in a ring
+    except (
+        ValueError,
+        OSError,
+        RuntimeError,
+    ):  # no name that a file system can have, or links in a ring
         return False
 
 
@@ -52,8 +56,8 @@ def checked(
         return place
     why = "an address" if _is_address(str(place)) else "not in the run or the working folder"
     raise RunError(
-        f"{file or run}: {key} is {shown(place)}, {why}; what a run names is opened only if you have named "
-        f"it: {option}, or --trust-run if you trust the run"
+        f"{file or run}: {key} is {shown(place)}, {why}; what a run names is opened only if "
+        f"you have named it: {option}, or --trust-run if you trust the run"
     )
 
 
@@ -79,7 +83,7 @@ def remember(*places: str | Path | None) -> None:
     """Remember places that the user named, or that were found by what the user named."""
     for place in places:
         if place is not None and not _is_address(str(place)):
-            name_place(Path(os.path.abspath(place)))
+            name_place(Path(os.path.abspath(place)))  # noqa: PTH100 # links stay
 
 
 def _is_address(place: str) -> bool:

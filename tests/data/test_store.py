@@ -117,7 +117,7 @@ def test_damage_changes_the_digest(tmp_path: Path) -> None:
         file["positions"][1000, 3, 1] += 1e-3
     with SkeletonStore(path, check=False) as store:
         assert store.content_digest() != store.attrs["digest"]
-    with pytest.raises(StoreError, match="changed since it was written.*skelfew-prepare"):
+    with pytest.raises(StoreError, match=r"changed since it was written.*skelfew-prepare"):
         SkeletonStore(path)
     with h5py.File(path, "r+") as file:
         del file.attrs["digest"]

@@ -12,7 +12,7 @@ from small_world import DIM, FAST, make_world
 from skelfew.cache import CacheError, CacheWriter, TeacherCache
 from skelfew.cache.matching import match, rename
 from skelfew.cli.train import main
-from skelfew.config import InputConfig, TrainConfig
+from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.runs.cache_fit import InputError, changes
 from skelfew.runs.inputs import Inputs, find_inputs

@@ -20,7 +20,8 @@ from skelfew.training.run import resume
 
 
 @pytest.mark.parametrize(
-    "place", ["log.txt", "metrics.jsonl.partial", "results", "features", "explain/a.png", "config.json"]
+    "place",
+    ["log.txt", "metrics.jsonl.partial", "results", "features", "explain/a.png", "config.json"],
 )
 def test_links_in_a_run_are_refused(tmp_path: Path, place: str) -> None:
     victim = tmp_path / "victim"
@@ -49,7 +50,13 @@ def test_places_that_a_run_may_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (work / "round").symlink_to("round")
     monkeypatch.chdir(work)
     remember(tmp_path / "named" / "x.h5")
-    good = ["data/x.h5", "x.h5", str(work / "a" / "b"), str(run / "x"), str(tmp_path / "named/x.h5")]
+    good = [
+        "data/x.h5",
+        "x.h5",
+        str(work / "a" / "b"),
+        str(run / "x"),
+        str(tmp_path / "named/x.h5"),
+    ]
     bad = [
         "../secret", "../../secret", "data/../../x", "/etc/passwd", "/dev/zero", "~/x/../../../y",
         "out/secret", str(run / ".." / "x"), str(tmp_path / "named"), str(tmp_path / "named/y.h5"),
@@ -80,7 +87,9 @@ def test_a_recorded_run_opens_nothing_unasked(tmp_path: Path, key: str, place: s
         config = replace(config, inputs=inputs)
     run.write_config(config)
     for action in (resume, lambda path: read_config(path / "config.json")):
-        with pytest.raises(RunError, match=rf"config\.json: (inputs\.)?{key} is .* opened only if you have"):
+        with pytest.raises(
+            RunError, match=rf"config\.json: (inputs\.)?{key} is .* opened only if you have"
+        ):
             action(run.path)
     used = Run.open(run.path).config().inputs
     assert not getattr(used, key, None) and Run.open(run.path).recorded() == config

@@ -62,7 +62,8 @@ def alignment(
         root: ``first``: the origin is that of the first frame; ``each``: of each frame; ``level``:
             of each frame to the side and in depth, of the first frame in height.
         facing: ``recorded``, or ``camera``: turned about y so that hips and shoulders, on average
-            over the recording, lie along x, the left ones at smaller x (Kinect's). In 2D, or without hips and shoulders, as recorded.
+            over the recording, lie along x, the left ones at smaller x (Kinect's). As
+            recorded in 2D, and without hips and shoulders.
         size: ``recorded``, or ``body``: divided by the mean length of a bone, the median over the
             frames. In 2D sizes are divided out before (``preprocess.to_body_size``).
     """

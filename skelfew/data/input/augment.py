@@ -69,7 +69,7 @@ def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
     """
     if not layout.mirror:
         raise SkelfewError(
-            f"layout {layout.name} names no left_right joints, so its skeletons have no mirror image"
+            f"layout {layout.name} names no left_right joints; its skeletons have no mirror image"
         )
     order = list(range(len(layout)))
     for left, right in layout.mirror:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from skelfew.data.input import augment, preprocess
 from skelfew.data.input.alignment import alignment
-from skelfew.data.joints.layouts import Layout
 from skelfew.data.input.pipeline import Pipeline
+from skelfew.data.joints.layouts import Layout
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 
@@ -113,7 +113,9 @@ class SkeletonBank:
         for index in order.split([n for n in block.bincount().tolist() if n]):
             frame = torch.arange(int(self.frames[index].max()))
             body = torch.arange(int(stored[index].max()))
-            inside = (body < stored[index, None])[..., None] & (frame < self.frames[index, None, None])
+            inside = (body < stored[index, None])[..., None] & (
+                frame < self.frames[index, None, None]
+            )
             at = starts[index, None, None] + body[:, None] * self.frames[index, None, None] + frame
             at = at.where(inside, starts[index, None, None])
             used = inside & (body < self.bodies)[:, None]

@@ -1,12 +1,10 @@
 """Settings of the network input, with the reference's as defaults."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from skelfew.data.input import MissingBody, Stream, alignment, preprocess
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (Document, Values, brief, shown)
+from skelfew.io.files import Document, Values, brief, shown
 
 KINDS = ("ntu", "ucla")
 _LONGEST = 10_000  # frames given to the network
@@ -67,7 +65,7 @@ class Pipeline:
                 raise SkelfewError(f"pipeline: {name} is {shown(value)}; expected {expected}")
         if type(self.length) is not int or self.length > _LONGEST:
             raise SkelfewError(
-                f"pipeline: length is {shown(self.length)}; expected a whole number up to {_LONGEST}"
+                f"pipeline: length is {shown(self.length)}; expected a number up to {_LONGEST}"
             )
         object.__setattr__(self, "train_interval", tuple(self.train_interval))  # a list from JSON
         low, high = self.train_interval

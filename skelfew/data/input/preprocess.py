@@ -1,10 +1,10 @@
 """Preprocessing of one clip, step by step, as CTR-GCN's data/ and feeders/ do it.
 
-These are the plain forms; ``skelfew.data.input.bank`` does the same for whole batches at once. Clips
-are (M, T, V, C): bodies, frames, joints, coordinates. A body absent in a frame is all zeros there.
-``coordinates`` says how many of the C channels are positions: the rest, e.g. the confidence of a
-2D pose estimator, is left as it is. Joints in pictures (2 coordinates) are scaled to the size of the
-body too, see ``to_body_size``.
+These are the plain forms; ``skelfew.data.input.bank`` does the same for whole batches at once.
+Clips are (M, T, V, C): bodies, frames, joints, coordinates. A body absent in a frame is all zeros
+there. ``coordinates`` says how many of the C channels are positions: the rest, e.g. the confidence
+of a 2D pose estimator, is left as it is. Joints in pictures (2 coordinates) are scaled to the size
+of the body too, see ``to_body_size``.
 """
 
 from collections.abc import Sequence

@@ -14,7 +14,6 @@ To use your own, write a TOML file and give its path wherever a layout name is a
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from skelfew.data.joints.trees import TREES
 from skelfew.errors import SkelfewError

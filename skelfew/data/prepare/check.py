@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -10,8 +9,8 @@ from skelfew.data.manifest import Manifest
 from skelfew.data.prepare.plausible import Survey, labels_alike, unlike_videos
 from skelfew.data.prepare.walk import Outputs, counts
 from skelfew.data.store import SkeletonStore
-from skelfew.io.paths import below
 from skelfew.io.files import Document
+from skelfew.io.paths import below
 
 _NAMED = 5  # how many samples a problem names
 
@@ -113,7 +112,11 @@ def _absent_videos(outputs: Outputs, manifest: Manifest) -> list[str]:
     folder = _video_folder(outputs)
     if folder is None:
         return []
-    return [s.video for s in manifest if s.video and not below(folder, s.video, manifest.path, links=True).is_file()]
+    return [
+        s.video
+        for s in manifest
+        if s.video and not below(folder, s.video, manifest.path, links=True).is_file()
+    ]
 
 
 def _few(names: list[str]) -> str:

@@ -53,7 +53,9 @@ def other_order(distances: np.ndarray, layout: Layout) -> str | None:
     if len(moved) == 2:
         one, other = (layout.joints[j] for j in moved)
         return f"looks like another joint order: {one} and {other} exchanged"
-    examples = [f"{layout.joints[j]} where {layout.joints[order[j]]} is declared" for j in moved[:3]]
+    examples = [
+        f"{layout.joints[j]} where {layout.joints[order[j]]} is declared" for j in moved[:3]
+    ]
     return (
         f"looks like another joint order: {len(moved)} of {len(layout)} joints lie elsewhere, e.g. "
         f"{', '.join(examples)}; is it really {layout.name}?"

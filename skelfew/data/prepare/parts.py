@@ -19,8 +19,6 @@ from types import FrameType
 import numpy as np
 from filelock import FileLock, Timeout
 
-from skelfew.io.processes import spawning
-from skelfew.io.writing import write_text
 from skelfew.data.joints.layouts import Layout
 from skelfew.data.manifest import Sample, bad_id
 from skelfew.data.readers import Dropped, Options, RawFolder, Recording, load_reader
@@ -28,6 +26,8 @@ from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.errors import SkelfewError
+from skelfew.io.processes import spawning
+from skelfew.io.writing import write_text
 from skelfew.progress import Progress
 
 _BLOCKS, _BLOCK_SIZE = 64, 200  # about so many blocks, of at most so many sources
@@ -59,7 +59,10 @@ class BlockResult:
     def read(cls, folder: Path, block: int) -> "BlockResult":
         """Read a part that is done."""
         content = json.loads(_rows_file(folder, block).read_text(encoding="utf-8"))
-        rows = [ReadSample(Sample(**r["sample"]), r["source"], tuple(r["notes"])) for r in content["rows"]]
+        rows = [
+            ReadSample(Sample(**r["sample"]), r["source"], tuple(r["notes"]))
+            for r in content["rows"]
+        ]
         dropped = [Dropped(**d) for d in content["dropped"]]
         return cls(_store_file(folder, block), tuple(rows), tuple(dropped))
 
@@ -191,7 +194,7 @@ def _read_in_processes(
 
 @contextmanager
 def _interrupts_noted() -> Iterator[threading.Event]:
-    """Set an event at Ctrl-C besides raising: what is raised inside a callback of the pool is lost."""
+    """Set an event at Ctrl-C besides raising: what a callback of the pool raises is lost."""
     noted = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield noted

@@ -181,7 +181,13 @@ class Survey:
             found.append("all coordinates lie between 0 and 1: shares of a picture, not metres")
         elif 2 * self._boxed > len(sizes):
             found.append("each axis of each recording fills a box: looks like scaled coordinates")
-        thick = np.nanmedian([np.nanmedian(np.nanmax(k, axis=1) - np.nanmin(k, axis=1), axis=0) for k in self._looks], axis=0)
+        thick = np.nanmedian(
+            [
+                np.nanmedian(np.nanmax(k, axis=1) - np.nanmin(k, axis=1), axis=0)
+                for k in self._looks
+            ],
+            axis=0,
+        )
         if (flat := np.flatnonzero(thick < _FLAT * typical)).size:
             found.append(
                 f"bodies have no extent along {'xyz'[flat[0]]}: looks like 2D joints, or an axis "
@@ -268,7 +274,9 @@ class Survey:
         if self.coordinates == 2:  # foreshortened
             return []
         parents = list(self.layout.parents)
-        lengths = [np.linalg.norm(k - k[:, parents], axis=-1) / _extent(k)[:, None] for k in self._looks]
+        lengths = [
+            np.linalg.norm(k - k[:, parents], axis=-1) / _extent(k)[:, None] for k in self._looks
+        ]
         typical = np.median(np.concatenate(lengths), axis=0)
         found = []
         uneven = [

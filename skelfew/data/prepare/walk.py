@@ -14,11 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from skelfew.io.writing import check_place, write_csv, write_json
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest, Sample
 from skelfew.data.prepare.parts import BlockResult, ReadPlan, read_blocks
@@ -27,6 +27,7 @@ from skelfew.data.readers import Dropped, RawFolder, Reader, load_reader
 from skelfew.data.store import SkeletonStore
 from skelfew.data.store_writer import SkeletonStoreWriter
 from skelfew.errors import SkelfewError
+from skelfew.io.writing import check_place, write_csv, write_json
 
 _OPEN_PARTS = 16
 
@@ -210,7 +211,7 @@ def _merge(
     joints = len(plan.layout)
     opened: dict[int, SkeletonStore] = {}
     # Where samples follow each other as their sources do, a part is needed once and read whole.
-    changes = sum(a != b for a, b in zip(chosen, chosen[1:], strict=False))
+    changes = sum(a != b for a, b in pairwise(chosen))
     in_order = changes < 2 * len(parts)
     limit = 1 if in_order else _OPEN_PARTS
     try:

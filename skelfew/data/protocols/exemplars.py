@@ -1,12 +1,11 @@
 """The rule by which a protocol chooses exemplars where no list was published."""
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from skelfew.data.manifest import Sample
-from skelfew.data.protocols.patterns import compiled
 from skelfew.data.protocols.files import ProtocolError
+from skelfew.data.protocols.patterns import compiled
 from skelfew.io.files import Values
 
 

@@ -3,14 +3,14 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from skelfew.io.writing import write_text
 from skelfew.data.protocols.patterns import compiled
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, Values, brief, duplicates, read_json, shown
+from skelfew.io.writing import write_text
 
 _REPOSITORY = Path(__file__).resolve().parents[3] / "manifests" / "protocols"
 _INSTALLED = Path(__file__).resolve().parents[2] / "_protocols"
@@ -167,9 +167,7 @@ def class_list(path: Path, document: Values, key: str) -> tuple[int, ...]:
     return tuple(values)
 
 
-def listed_exemplars(
-    path: Path, document: Values
-) -> dict[int, dict[int, tuple[str, ...]]]:
+def listed_exemplars(path: Path, document: Values) -> dict[int, dict[int, tuple[str, ...]]]:
     listed: dict[int, dict[int, tuple[str, ...]]] = {}
     for shots, classes in document.get("exemplars", {}).items():
         numbers = [shots, *classes] if isinstance(classes, dict) else [""]

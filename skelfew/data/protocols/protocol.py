@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
-from skelfew.data.protocols.exemplars import choose_exemplars
 from skelfew.data.manifest import Manifest, Sample
+from skelfew.data.protocols.exemplars import choose_exemplars
 from skelfew.data.protocols.files import (
     ProtocolError,
     class_list,
@@ -22,7 +21,7 @@ from skelfew.data.protocols.files import (
     read_protocol,
 )
 from skelfew.data.protocols.splits import make_split
-from skelfew.io.files import (Values, shown)
+from skelfew.io.files import Values, shown
 
 ANY = "any"
 
@@ -219,9 +218,7 @@ def _fits(manifest: str, dataset: str) -> bool:
     return manifest == dataset or manifest.startswith(dataset + "-")
 
 
-def _splits(
-    path: Path, document: Values, manifest: Manifest
-) -> dict[str, Values]:
+def _splits(path: Path, document: Values, manifest: Manifest) -> dict[str, Values]:
     """All splits by name: listed, all combinations of some classes, or drawn with seeds."""
     splits = document.get("splits")
     if isinstance(splits, list):

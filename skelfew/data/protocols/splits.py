@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from typing import Any
 
 from skelfew.data.manifest import Manifest
 from skelfew.data.protocols.files import ProtocolError, few

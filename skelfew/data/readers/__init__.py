@@ -22,21 +22,25 @@ if TYPE_CHECKING:  # the command lists READERS without loading NumPy and h5py
 
 __all__ = ["READERS", "Dropped", "Options", "RawFolder", "Reader", "Recording", "load_reader"]
 
-READERS = Registry("data set", "skelfew.readers", {
-    "ntu": "skelfew.data.readers.ntu:READER",
-    "nw-ucla": "skelfew.data.readers.ucla:READER",
-    "utd-mhad": "skelfew.data.readers.utd:READER",
-    "pku": "skelfew.data.readers.pku:READER",
-    "msr": "skelfew.data.readers.msr:READER",
-    "pyskl": "skelfew.data.readers.pyskl:READER",
-    "ctrgcn-npz": "skelfew.data.readers.ctrgcn_npz:READER",
-    "agcn-npy": "skelfew.data.readers.agcn_npy:READER",
-    "own": "skelfew.data.readers.own:READER",
-    # Poses come from videos, so this reader lives with the video code too.
-    "video": "skelfew_extract.video_reader:READER",
-    # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
-    "demo": "skelfew_extract.demoworld:READER",
-})
+READERS = Registry(
+    "data set",
+    "skelfew.readers",
+    {
+        "ntu": "skelfew.data.readers.ntu:READER",
+        "nw-ucla": "skelfew.data.readers.ucla:READER",
+        "utd-mhad": "skelfew.data.readers.utd:READER",
+        "pku": "skelfew.data.readers.pku:READER",
+        "msr": "skelfew.data.readers.msr:READER",
+        "pyskl": "skelfew.data.readers.pyskl:READER",
+        "ctrgcn-npz": "skelfew.data.readers.ctrgcn_npz:READER",
+        "agcn-npy": "skelfew.data.readers.agcn_npy:READER",
+        "own": "skelfew.data.readers.own:READER",
+        # Poses come from videos, so this reader lives with the video code too.
+        "video": "skelfew_extract.video_reader:READER",
+        # The demo renders videos, so it lives with the video code; without PyAV it makes skeletons.
+        "demo": "skelfew_extract.demoworld:READER",
+    },
+)
 
 # What decodes videos, reads cameras and finds people in them; imported only when one is named.
 VIDEO_DOOR = "skelfew_extract.video_reader"

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import Any
 
 import numpy as np
 
@@ -20,8 +19,8 @@ from skelfew.data.readers.arrays import open_npy
 from skelfew.data.readers.bodies import most_seen
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.io.paths import below
 from skelfew.io.files import BROKEN, brief
+from skelfew.io.paths import below
 from skelfew.io.pickles import load_arrays
 
 _LAYOUTS = {25: "kinect-v2", 20: "kinect-v1", 18: "openpose-18", 17: "coco"}
@@ -35,7 +34,9 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
     if not raw.path.is_dir():
         raise SkelfewError(f"{raw.path}: expected a folder of NAME_data_joint.npy, NAME_label.pkl")
     arrays = raw.names("*_data.npy", "*_data_joint.npy")
-    lacking = [name for name in arrays if not (below(raw.path, _labels_of(name), links=True)).is_file()]
+    lacking = [
+        name for name in arrays if not (below(raw.path, _labels_of(name), links=True)).is_file()
+    ]
     if lacking:
         raise SkelfewError(f"{raw.path}: {lacking[0]} has no {_labels_of(lacking[0])} beside it")
     return arrays

@@ -6,7 +6,6 @@ are few bodies. A shape that can be read in two ways is an error.
 
 import math
 import re
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -58,9 +57,7 @@ def open_npy(path: Path) -> np.ndarray:
         raise SkelfewError(f"not a readable npy file ({_line(error)})") from None
 
 
-def read_npz(
-    path: Path, layout: Layout, order: str = "auto"
-) -> tuple[np.ndarray, int | None]:
+def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarray, int | None]:
     """Return the skeletons of an ``.npz`` file, (M, T, V, C) float32.
 
     Its only array, or the one called ``keypoints``, ``positions``, ``joints`` or ``skeleton``; an
@@ -85,8 +82,8 @@ def read_npz(
             chosen = rest if len(rest) == 1 else [n for n in rest if n in VALUES]
             if len(chosen) != 1:
                 raise SkelfewError(
-                    f"arrays {brief(', '.join(names)) or 'none'}; expected a single one, or one that is "
-                    f"called {', '.join(VALUES)}"
+                    f"arrays {brief(', '.join(names)) or 'none'}; expected a single one, or one "
+                    f"that is called {', '.join(VALUES)}"
                 )
             values = content[chosen[0]]
             if scored:

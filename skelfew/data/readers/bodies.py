@@ -61,8 +61,8 @@ def two_bodies(
     """Return the bodies (M, T, V, 3) of a recording, M at most 2, and what had to be left out.
 
     People are followed from frame to frame: by their tracker's number where all have one, else
-    each to the nearest one; frames without anybody do not count. The track of the greatest ``weight`` is the first body.
-    Others, in that order, continue a body where they share no frame with it (if both will do, the
+    each to the nearest one; frames without anybody do not count. The track of the greatest
+    ``weight`` is the first body. Others, in that order, continue a body where they share no frame with it (if both will do, the
     one they are nearer to), or open the second body if they are seen in a tenth of the frames.
 
     Raises:
@@ -77,9 +77,7 @@ def two_bodies(
         free = [b for b in bodies if b.joints.keys().isdisjoint(track.joints)]
         if free:
             _nearest(free, track).joints.update(track.joints)
-        elif not bodies or (
-            len(bodies) < MOST_BODIES and len(track.joints) >= _SHORT * shown
-        ):
+        elif not bodies or (len(bodies) < MOST_BODIES and len(track.joints) >= _SHORT * shown):
             bodies.append(_Track(dict(track.joints)))
         else:
             left += 1
@@ -191,7 +189,9 @@ def turned_up(positions: np.ndarray, coordinates: int, up: str) -> np.ndarray:
     if up not in UPS:
         raise SkelfewError(f"--option up={up}: expected {', '.join(UPS)}")
     if coordinates == 2:
-        raise SkelfewError(f"--option up={up} is for x, y, z; pictures are turned with their joints")
+        raise SkelfewError(
+            f"--option up={up} is for x, y, z; pictures are turned with their joints"
+        )
     turned = positions.copy()
     for axis, (source, sign) in enumerate(UPS[up]):
         turned[..., axis] = sign * positions[..., source]

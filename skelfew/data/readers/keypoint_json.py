@@ -18,7 +18,7 @@ import numpy as np
 
 from skelfew.data.readers.bodies import Person
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (Values, brief, read_json, shown)
+from skelfew.io.files import Values, brief, read_json, shown
 
 _OPENPOSE = ("pose_keypoints_2d", "pose_keypoints", "pose")
 _KEYPOINTS = (*_OPENPOSE, "keypoints", "joints")
@@ -103,7 +103,9 @@ def read_file(path: Path, joints: int, least: float | None = None) -> Frames:
             for place, entry in enumerate(content):
                 number = entry.get("frame_id", entry.get("frame_index", place))
                 if not isinstance(number, int) or number < 0 or number in frames:
-                    raise SkelfewError(f"{path.name}: frame_id {shown(number)} is no number or repeated")
+                    raise SkelfewError(
+                        f"{path.name}: frame_id {shown(number)} is no number or repeated"
+                    )
                 found = _people(entry)
                 if found is None:
                     raise SkelfewError(f"{path.name}: instances of frame {number} are no list")
@@ -202,9 +204,7 @@ def _in_order(frames: Mapping[int, list[Person]], base: int) -> Frames:
     return Frames(people, step, notes)
 
 
-def _persons(
-    entries: Iterable[Any], joints: int, where: str, least: float | None
-) -> list[Person]:
+def _persons(entries: Iterable[Any], joints: int, where: str, least: float | None) -> list[Person]:
     return [p for entry in entries for p in _person(entry, joints, where, least)]
 
 

@@ -19,9 +19,7 @@ def upright(world: np.ndarray) -> np.ndarray:
     return world * np.array([-1, -1, 1], dtype=world.dtype)
 
 
-def from_mediapipe(
-    values: np.ndarray, asked: str
-) -> tuple[np.ndarray, int, tuple[str, ...]]:
+def from_mediapipe(values: np.ndarray, asked: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
     """Return joints (M, T, 33, C) with a confidence where there is one, and their coordinates.
 
     Args:

@@ -91,7 +91,9 @@ def _whole(number: int, tokens: list[bytes], column: int = 0) -> int:
     try:
         return int(tokens[column])
     except ValueError:
-        raise SkelfewError(f"line {number}: {shown(tokens[column])} is not a whole number") from None
+        raise SkelfewError(
+            f"line {number}: {shown(tokens[column])} is not a whole number"
+        ) from None
 
 
 def _counted(lines: list[tuple[int, list[bytes]]], declared: list[int] | None) -> np.ndarray:

@@ -167,7 +167,7 @@ def _regular(lines: _Lines, rows: np.ndarray) -> np.ndarray | None:
 
 
 def _numbers_one_by_one(lines: _Lines, rows: list[int]) -> np.ndarray:
-    """Return the same as ``_numbers``, but slow, forgiving with spaces and unknown pixels, exact about errors."""
+    """As ``_numbers``, but slow, forgiving with spaces and unknown pixels, exact about errors."""
     values = []
     last = lines.last
     for at in (row + joint for row in rows for joint in range(JOINTS)):

@@ -17,7 +17,12 @@ from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.arrays import ORDERS, coordinates_of, read_csv, read_npy, read_npz
 from skelfew.data.readers.bodies import (
-    UPS, fill_missing, least_confidence, most_seen, turned_up, two_bodies,
+    UPS,
+    fill_missing,
+    least_confidence,
+    most_seen,
+    turned_up,
+    two_bodies,
 )  # fmt: skip
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.mediapipe import from_mediapipe
@@ -126,7 +131,9 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         return
     rows = good[source]
     try:
-        loaded = load(below(raw.path, source, links=True), load_layout(str(options["layout"])), options)
+        loaded = load(
+            below(raw.path, source, links=True), load_layout(str(options["layout"])), options
+        )
         loaded = replace(loaded, step=loaded.step * _video_step(options))
         kind = _kind(raw.path, tuple(sorted(options.items())))
         _check_kind(loaded, kind)
@@ -164,7 +171,9 @@ def _table_of(path: Path, modified: int, size: int) -> Table:
 
 
 @cache
-def _kind(folder: Path, options: tuple[tuple[str, str | int | float | bool], ...]) -> JointKind | None:
+def _kind(
+    folder: Path, options: tuple[tuple[str, str | int | float | bool], ...]
+) -> JointKind | None:
     """Tell the kind of a data set: what most of its first recordings that can be read are."""
     known = dict(options)
     rows, _ = _table(RawFolder(folder), known)

@@ -27,7 +27,7 @@ class ListedClip:
         class_id: Class number as given, or by the order in which labels appear, from 1.
         end: One past its last frame, None for the recording's end.
         video: Path of the video, "" for none.
-        video_start: Frame of the video that the recording's first frame belongs to; None if not given.
+        video_start: Frame of the video that the recording's first frame belongs to; None if unknown.
         about: ``subject``, ``view``, ``replication``, ``setup``.
     """
 
@@ -171,7 +171,9 @@ def _row(line: int, texts: dict[str, str], numbers: _Classes) -> ListedClip:
         start=start,
         end=end,
         video=texts.get("video", "").replace("\\", "/"),
-        video_start=_whole("video_start", texts["video_start"]) if texts.get("video_start") else None,
+        video_start=_whole("video_start", texts["video_start"])
+        if texts.get("video_start")
+        else None,
         about={k: texts.get(k, "") for k in ("subject", "view", "replication", "setup")},
     )
 

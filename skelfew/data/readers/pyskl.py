@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from skelfew.io.pickles import load_arrays
 from skelfew.data.facts import name_of, names_from
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Sample
@@ -23,7 +22,8 @@ from skelfew.data.readers.ntu import name_fields, preprocessing
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
-from skelfew.io.files import (BROKEN, Document, brief, shown)
+from skelfew.io.files import BROKEN, Document, brief, shown
+from skelfew.io.pickles import load_arrays
 
 _LAYOUTS = {(17, 2): "coco", (18, 2): "openpose-18", (25, 3): "kinect-v2", (20, 3): "kinect-v1"}
 
@@ -119,7 +119,9 @@ def _recording(
         raise SkelfewError(f"keypoint has shape {shape}, expected (bodies, frames, joints, 2 or 3)")
     total = annotation.get("total_frames", keypoint.shape[1])
     if not isinstance(total, int | np.integer) or total != keypoint.shape[1]:
-        raise SkelfewError(f"total_frames is {shown(total)}, but keypoint has {keypoint.shape[1]} frames")
+        raise SkelfewError(
+            f"total_frames is {shown(total)}, but keypoint has {keypoint.shape[1]} frames"
+        )
     positions = keypoint.astype(np.float32)
     score = annotation.get("keypoint_score")
     if positions.shape[-1] == 2 and score is not None:

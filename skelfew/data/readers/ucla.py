@@ -74,7 +74,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
 
 
 def positions_of(values: object) -> np.ndarray:
-    """Return joints (T, 20, 3) float32; raise ValueError or TypeError if they are something else."""
+    """Return joints (T, 20, 3) float32; ValueError or TypeError if they are something else."""
     positions = np.array(values, dtype=np.float32)
     if positions.ndim != 3 or positions.shape[1:] != (20, 3) or not len(positions):
         raise ValueError(f"skeletons have shape {positions.shape}, expected (frames, 20, 3)")

@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import ReadBudget
-from skelfew.io.files import (Document, brief, check_deflated, shown)
+from skelfew.io.files import Document, brief, check_deflated
 
 NO_SCIPY = "MATLAB files need SciPy: pip install 'skelfew[prepare]'"
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)_skeleton")
@@ -117,7 +117,7 @@ def variables(content: bytes, load: bool = False, only: str | None = None) -> Do
 
 
 def _check_size(content: bytes) -> None:
-    """Raise ValueError if it is large, or a compressed part (MAT-File Level 5, type 15) unpacks to absurdly much."""
+    """Raise ValueError if it, or a compressed part (MAT-File Level 5, type 15), is too large."""
     order: Literal["little", "big"] = "big" if content[126:128] == b"MI" else "little"
     if len(content) > _MOST_BYTES:
         raise ValueError(f"{len(content)} bytes, {_MOST_BYTES} at most are read")

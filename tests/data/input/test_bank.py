@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.data.input import augment
-from skelfew.data.input import preprocess
+from skelfew.data.input import augment, preprocess
 from skelfew.data.input.bank import SkeletonBank
 from skelfew.data.input.pipeline import Pipeline, undeclared
 from skelfew.data.joints.layouts import Layout, load_layout
@@ -261,7 +260,11 @@ def test_impossible_pipelines(settings: dict, message: str) -> None:
 def test_pipeline_of_a_dataset() -> None:
     """The store's own, whatever it is called; by its name where it declares none."""
     ucla, ntu60 = {"kind": "ucla", "length": 52}, {"missing_body": "zeros"}
-    for declared, name, right in ((ucla, "mine", ucla), (None, "nw-ucla", ucla), ({}, "nw-ucla", {})):
+    for declared, name, right in (
+        (ucla, "mine", ucla),
+        (None, "nw-ucla", ucla),
+        ({}, "nw-ucla", {}),
+    ):
         assert Pipeline.for_data(declared, name) == Pipeline(**right)
         assert Pipeline.for_data(declared, name, length=32).length == 32
         assert (undeclared(declared, name) is None) == (declared is not None)

@@ -25,12 +25,14 @@ FORMS = {"kinect-v1": (3, 3), "kinect-v2": (3, 3), "coco": (2, 2), "openpose-25"
 
 @st.composite
 def recordings(draw: st.DrawFn) -> tuple[np.ndarray, Pipeline, str]:
-    """Draw a smooth clip (M, T, V, C) that begins and ends with somebody, and how it is prepared."""
+    """Draw a smooth clip (M, T, V, C) that begins and ends with somebody, and its pipeline."""
     name = draw(st.sampled_from(sorted(FORMS)))
     coordinates, channels = FORMS[name]
     bodies, frames = draw(st.integers(1, 2)), draw(st.integers(2, 40))
     random = np.random.default_rng(draw(st.integers(0, 99)))
-    steps = random.normal(0, 0.02, (bodies, frames, len(load_layout(name)), channels)).cumsum(axis=1)
+    steps = random.normal(0, 0.02, (bodies, frames, len(load_layout(name)), channels)).cumsum(
+        axis=1
+    )
     clip = (steps + random.normal(3, 0.3, (bodies, 1, *steps.shape[2:]))).astype(np.float32)
     if bodies == 2 and draw(st.booleans()):
         clip[1, draw(st.integers(0, frames - 1)) :] = 0
@@ -116,7 +118,7 @@ def test_source_frames_are_those_of_the_recording() -> None:
 
 @pytest.mark.parametrize("data_set", ["utd-mhad", "nw-ucla"])
 def test_recognition_of_real_recordings(shared: Path, data_set: str) -> None:
-    """As ``skelfew-predict --raw`` with 3 exemplars: equal answers with no person before or after."""
+    """As ``skelfew-predict --raw`` with 3 exemplars: equal answers with empty frames around."""
     actions = some_actions(shared, data_set, each=5, step=3)
     expected = None
     for share in (0, 0.5, 1, 3):
@@ -128,7 +130,9 @@ def test_recognition_of_real_recordings(shared: Path, data_set: str) -> None:
 
             takes = {name: [around(c) for c in clips[:3]] for name, clips in actions.items()}
             recogniser = Recogniser.learn(takes, Model.raw("kinect-v1"))
-            answers = [recogniser.predict(around(c)) for clips in actions.values() for c in clips[3:]]
+            answers = [
+                recogniser.predict(around(c)) for clips in actions.values() for c in clips[3:]
+            ]
             found = [(a.label, a.confidence, a.runner_up, a.similarity) for a in answers]
             expected = expected or found
             assert found == expected and len(found) >= 20

@@ -49,7 +49,9 @@ def test_mediapipe_to_kinect_v2() -> None:
     assert made["left_hand"] == "left_wrist + left_pinky + left_index"
     assert made["right_hand_tip"] == "right_pinky + right_index"
     hands = joint_map(LAYOUTS["coco-wholebody-133"], LAYOUTS["kinect-v2"]).described()
-    assert hands["left_hand_tip"] == "left_middle_finger4" and hands["head"] == "left_ear + right_ear"
+    assert (
+        hands["left_hand_tip"] == "left_middle_finger4" and hands["head"] == "left_ear + right_ear"
+    )
 
 
 def test_middles_are_means_and_confidence_is_the_smallest() -> None:

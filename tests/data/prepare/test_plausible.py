@@ -73,9 +73,28 @@ def with_joint(value: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarra
 
 # Connections of MSR Action3D's joints, as its authors draw them: shoulders first, head last.
 MSR = ordered(
-    *"left_shoulder right_shoulder shoulder_centre spine left_hip right_hip hip_centre left_elbow "
-    "right_elbow left_wrist right_wrist left_hand right_hand left_knee right_knee left_ankle "
-    "right_ankle left_foot right_foot head".split()
+    *[
+        "left_shoulder",
+        "right_shoulder",
+        "shoulder_centre",
+        "spine",
+        "left_hip",
+        "right_hip",
+        "hip_centre",
+        "left_elbow",
+        "right_elbow",
+        "left_wrist",
+        "right_wrist",
+        "left_hand",
+        "right_hand",
+        "left_knee",
+        "right_knee",
+        "left_ankle",
+        "right_ankle",
+        "left_foot",
+        "right_foot",
+        "head",
+    ]
 )
 
 
@@ -90,7 +109,10 @@ MSR = ordered(
         (lambda c: 1000 * c, "millimetres"),
         (lambda c: 100 * c, "centimetres"),
         (lambda c: c / 30, "scaled coordinates"),
-        (lambda c: c[..., [0, 2, 1]] * [1, -1, 1], "along z: looks like swapped axes; --option up=z"),
+        (
+            lambda c: c[..., [0, 2, 1]] * [1, -1, 1],
+            "along z: looks like swapped axes; --option up=z",
+        ),
         (lambda c: c[..., [1, 0, 2]] * [-1, 1, 1], "--option up=-x"),
         (lambda c: c * [1, 1, 0], "no extent along z: looks like 2D joints"),
         (lambda c: 2 * (c - c.min((0, 1, 2))) / np.ptp(c, axis=(0, 1, 2)) - 1, "fills a box"),
@@ -103,7 +125,7 @@ MSR = ordered(
         (with_joint(lambda x: 0 * x), "never move while others do: left_elbow"),
         (with_joint(lambda x: 0 * x + 0.7), "never move while others do: left_elbow"),
         (with_joint(lambda x: 0 * x + 1e-5 * np.sin(x)), "never move while others do: left_elbow"),
-        (with_joint(lambda x: x + [0.5, 0.2, 0]), "looks like"),
+        (with_joint(lambda x: np.add(x, [0.5, 0.2, 0])), "looks like"),
         (lambda c: c[:, :1].repeat(9, axis=1), "nothing moves"),
         (lambda c: np.concatenate([0 * c, 0 * c, c], axis=1), "show no person"),
         (lambda c: c * np.linspace(0.5, 4, c.shape[1])[:, None, None], "change their length"),
@@ -183,4 +205,6 @@ def test_videos_of_another_length(shared: Path) -> None:
     assert unlike_videos(manifest(0.5), None) == []
     for share, ratio in ((0.5, "2"), (1.25, "0.8")):
         (found,) = unlike_videos(manifest(share), folder)
-        assert f"video_step={ratio}" in found and f"{len(items)}: {items[0].sample.sample_id}" in found
+        assert (
+            f"video_step={ratio}" in found and f"{len(items)}: {items[0].sample.sample_id}" in found
+        )

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from warm import Warm
 from filelock import FileLock
+from warm import Warm
 
 from skelfew.data import readers
 from skelfew.data.manifest import Manifest, Sample

@@ -104,7 +104,9 @@ def text(bodies: int, confidence: bool) -> Write:
         full = np.zeros((bodies, *clip.shape[1:]))
         full[: len(clip)] = clip
         if confidence:
-            full = np.concatenate([full, full.any(axis=(2, 3))[..., None, None] + 0 * full[..., :1]], -1)
+            full = np.concatenate(
+                [full, full.any(axis=(2, 3))[..., None, None] + 0 * full[..., :1]], -1
+            )
         np.savetxt(folder / "a.txt", full.transpose(1, 0, 2, 3).reshape(clip.shape[1], -1))
         return folder / "a.txt"
 

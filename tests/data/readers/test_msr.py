@@ -125,7 +125,7 @@ def test_a_tree_is_prepared(tmp_path: Path) -> None:
     assert (sample.label, sample.subject, sample.replication) == ("wear a hat", "10", "2")
     assert not prepared.dropped
     (raw / "a13_s01_e02_skeleton.txt").write_bytes(text)
-    with pytest.raises(SkelfewError, match="holds action a13.*look like MSR Action3D"):
+    with pytest.raises(SkelfewError, match=r"holds action a13.*look like MSR Action3D"):
         prepare("msr", RawFolder(tmp_path / "raw"), outputs, {})
 
 

@@ -234,7 +234,7 @@ def test_three_bodies_become_two_actors_by_motion() -> None:
 def test_a_body_that_comes_later_continues_the_first_actor() -> None:
     first, later = track(0, standing(20, sway=0.4)), track(25, standing(15))
     skeleton = select_bodies([first, later], 40)
-    # Both in slot 1, the second actor stays empty, as in the reference; frames 20-24 show no person.
+    # Both in slot 1, the second actor stays empty, as in the reference; frames 20-24 are empty.
     assert skeleton.positions.shape == (2, 35, 25, 3)
     np.testing.assert_array_equal(skeleton.positions[0, :20], first.positions)
     np.testing.assert_array_equal(skeleton.positions[0, 20:], later.positions)

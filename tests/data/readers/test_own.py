@@ -317,7 +317,9 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     (mine / "word.csv").write_text(csv_text(solid(), "xyz").replace("\n1,", "\n1,x", 1))
     (mine / "none.csv").write_text(csv_text(solid()[:0], "xyz"))
     (mine / "more.csv").write_text("1,2\n1,2,3\n")
-    (mine / "wider.csv").write_text(csv_text(solid(), "xyz").replace("\n", ",7\n").replace(",7", "", 1))
+    (mine / "wider.csv").write_text(
+        csv_text(solid(), "xyz").replace("\n", ",7\n").replace(",7", "", 1)
+    )
     (mine / "broken.json").write_text("{")
     (mine / "other.json").write_text('{"a": 1}')
     (mine / "folder").mkdir()
@@ -537,7 +539,9 @@ def test_an_absent_body_is_not_filled_in() -> None:
 def walker(frames: int, x: float, speed: float, confidence: float = 0.8) -> list[np.ndarray]:
     body = np.array([[0, 0], [0, 20], [-20, 50], [20, 50], [0, 100]])
     return [
-        np.column_stack([body + [x + speed * t, 0], np.full(V, confidence)]).astype(np.float32)
+        np.column_stack([np.add(body, [x + speed * t, 0]), np.full(V, confidence)]).astype(
+            np.float32
+        )
         for t in range(frames)
     ]
 

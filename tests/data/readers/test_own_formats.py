@@ -127,9 +127,7 @@ def test_mediapipe_landmarks(tmp_path: Path, channels: int, world: bool) -> None
 
 
 @pytest.mark.parametrize(("layout", "joints"), [("mediapipe-33", 33), ("kinect-v1", 20)])
-def test_three_values_between_0_and_1_are_refused(
-    tmp_path: Path, layout: str, joints: int
-) -> None:
+def test_three_values_between_0_and_1_are_refused(tmp_path: Path, layout: str, joints: int) -> None:
     values = RNG.uniform(0.1, 1, (9, joints, 3))
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(SkelfewError, match=r"--option coordinates=2"):
@@ -140,7 +138,9 @@ def test_three_values_between_0_and_1_are_refused(
 
 @pytest.mark.parametrize("layout", ["coco", "openpose-25", "halpe-26"])
 def test_layouts_of_pictures_need_no_option(tmp_path: Path, layout: str) -> None:
-    np.save(tmp_path / "a.npy", RNG.uniform(0.2, 1, (9, len(load_layout(layout)), 3)) * [640, 480, 1])
+    np.save(
+        tmp_path / "a.npy", RNG.uniform(0.2, 1, (9, len(load_layout(layout)), 3)) * [640, 480, 1]
+    )
     assert read(tmp_path / "a.npy", layout).coordinates == 2
 
 
@@ -190,7 +190,8 @@ def test_tables_with_dates_quotes_and_last_commas(
     """Also a clock that stands still at times."""
     joints = solid()
     lines = [
-        ",".join([before.format(i / 15)] * bool(before) + [f"{mark}{v!r}{mark}" for v in row]) + after
+        ",".join([before.format(i / 15)] * bool(before) + [f"{mark}{v!r}{mark}" for v in row])
+        + after
         for i, row in enumerate(joints.reshape(9, -1).astype(float).tolist())
     ]
     (tmp_path / "a.csv").write_text("\n".join(lines))
@@ -199,8 +200,8 @@ def test_tables_with_dates_quotes_and_last_commas(
 
 @pytest.mark.parametrize(
     "form",
-    ["{joint}.{end}", "{joint} {END}", "{joint}{END}", "{JOINT}-{end}", "{end}_{joint}", "{joint} {END} (m)",
-     "{end}{number}", "joint{number}_{end}"],
+    ["{joint}.{end}", "{joint} {END}", "{joint}{END}", "{JOINT}-{end}", "{end}_{joint}",
+     "{joint} {END} (m)", "{end}{number}", "joint{number}_{end}"],
 )  # fmt: skip
 def test_headers(tmp_path: Path, form: str) -> None:
     joints = solid(joints=17)
@@ -242,7 +243,9 @@ def test_known_formats_need_their_layout(shared: Path, tmp_path: Path) -> None:
 def openpose(folder: Path, numbers: range) -> None:
     folder.mkdir()
     for number in numbers:
-        person = {"pose_keypoints_2d": (RNG.uniform(0.2, 1, (17, 3)) * [640, 480, 1]).ravel().tolist()}
+        person = {
+            "pose_keypoints_2d": (RNG.uniform(0.2, 1, (17, 3)) * [640, 480, 1]).ravel().tolist()
+        }
         text = json.dumps({"people": [person]})
         (folder / f"clip_{number:012}_keypoints.json").write_text(text)
 

@@ -94,7 +94,10 @@ def test_names_and_layout_can_be_given(tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("stand\njump\n")
     prepared = run(tmp_path, [annotation], names=str(tmp_path / "names.txt"))
     assert prepared.manifest["videos/jump.avi"].label == "jump"
-    assert run(tmp_path, [annotation], names="utd-mhad").manifest["videos/jump.avi"].label == "Swipe right"
+    assert (
+        run(tmp_path, [annotation], names="utd-mhad").manifest["videos/jump.avi"].label
+        == "Swipe right"
+    )
     annotation["keypoint"] = annotation["keypoint"][:, :, :15]
     with pytest.raises(SkelfewError, match="15 joints in 2D; say which layout"):
         run(tmp_path, [annotation])
