@@ -69,9 +69,8 @@ def sample_episodes(
 def _distinct(sizes: Tensor, draws: int, generator: torch.Generator) -> Tensor:
     """Draw ``draws`` different numbers below each of ``sizes`` (R,), uniformly: (R, draws).
 
-    A Fisher-Yates shuffle cut after ``draws`` steps, in which row r only remembers the places it
-    has swapped: step i draws j from i..size-1 and takes what lies at j, which is j unless an
-    earlier step moved something there. O(draws^2) per row, independent of the sizes.
+    A Fisher-Yates shuffle cut after ``draws`` steps; row r only remembers the places it has
+    swapped.
     """
     rows = len(sizes)
     uniform = torch.rand(draws, rows, generator=generator, dtype=torch.float64)

@@ -1,7 +1,4 @@
-"""Facts about data sets that come with the program: class names, official lists of samples.
-
-The files are committed under ``manifests/`` and packed into the wheel.
-"""
+"""Facts about data sets that come with the program, from ``manifests/``: names, official lists."""
 
 import json
 from functools import cache
@@ -45,13 +42,11 @@ def description_files() -> dict[str, Path]:
 
 @cache
 def names_from(option: str, guess: str) -> dict[int, str]:
-    """Return class names for files that hold numbers only, by class number from 1.
+    """Return class names, by number from 1, for files that hold numbers only.
 
-    Args:
-        option: ``auto``, a data set whose names come with the program, or the path of a text file
-            with one name a line.
-        guess: The data set that ``auto`` means, "" if nothing is known; then there are no
-            names, and classes are called ``class 1``, ``class 2``, ...
+    ``option`` is a data set whose names come with the program, a text file with a name a line, or
+    ``auto``: the data set ``guess``; if that is "", there are none, and classes are ``class 1``,
+    ...
     """
     if option == "auto":
         return class_names(guess) if guess else {}

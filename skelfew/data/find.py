@@ -17,14 +17,9 @@ def find_sample(
     manifest: Path | None = None,
     folder: Path = Path("manifests"),
 ) -> tuple[Manifest, Sample]:
-    """Return a sample and the manifest that lists it.
+    """Return a sample and the manifest that lists it: of a data set, a file, or all of a folder.
 
-    Args:
-        dataset: Look in ``folder/NAME.csv`` alone; None for every manifest of the folder.
-        manifest: Look in this file alone.
-
-    Raises:
-        SkelfewError: No manifest, no such sample (names similar ones), or several.
+    Raises SkelfewError: no manifest, no such sample (names similar ones), or several.
     """
     if manifest is not None or dataset is not None:
         paths = [manifest or folder / f"{dataset}.csv"]

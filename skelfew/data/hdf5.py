@@ -26,12 +26,7 @@ _COUNTED = 1 << 18  # stored bytes of a chunk above which it is counted what the
 
 
 def open_file(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading.
-
-    Raises:
-        FileNotFoundError: There is none.
-        SkelfewError: It cannot be read.
-    """
+    """Open an HDF5 file for reading; SkelfewError if it cannot be read."""
     try:
         check_file(path, most=None)
         return h5py.File(path, "r")
@@ -44,8 +39,7 @@ def open_file(path: Path) -> h5py.File:
 def plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     """Return a dataset whose values are in this file, of a believable size, in known filters.
 
-    Raises:
-        SkelfewError: It is absent, led to by a link, or stored in a way that is not followed.
+    Raises SkelfewError if it is absent, led to by a link, or stored in a way that is not followed.
     """
     try:
         return _plain(path, file, name)
@@ -57,8 +51,6 @@ def plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
 def read_values(path: Path, dataset: h5py.Dataset, rows: slice = slice(None)) -> Any:
     """Return values of a plain dataset; raise SkelfewError if they cannot be read, or are too many.
-
-    Many texts of a file can be one text of many bytes: what they need is added up before.
     """
     try:
         if dataset.dtype.kind != "O":
@@ -82,9 +74,7 @@ def read_values(path: Path, dataset: h5py.Dataset, rows: slice = slice(None)) ->
 
 
 def _lengths(path: Path, dataset: h5py.Dataset) -> np.ndarray | None:
-    """Return the length of each text of variable length, as stored: a reference of 16 bytes each.
-
-    None if they are not stored in one piece.
+    """Return the stored length of each text of variable length; None if they are in several pieces.
     """
     offset, count = dataset.id.get_offset(), math.prod(dataset.shape)
     if offset is None or dataset.ndim != 1 or dataset.id.get_storage_size() != 16 * count:

@@ -208,10 +208,7 @@ class Manifest:
 
 
 def _columns(path: Path, table: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Return the columns of a table with whole numbers made of texts.
-
-    Raises:
-        ManifestError: A value cannot be used.
+    """Return the columns of a table with whole numbers made of texts; ManifestError if that fails.
     """
     for name in ("sample_id", "label"):
         if "" in (column := table[name]):
@@ -244,8 +241,7 @@ def _columns(path: Path, table: dict[str, Sequence[Any]]) -> dict[str, Sequence[
 def bad_id(sample_ids: Sequence[str]) -> str | None:
     """Return what is wrong with the first sample ID that cannot be one, with the ID; else None.
 
-    An ID may have slashes in it, but read as a path it must not lead out of a folder; it is at most
-    512 bytes long and has no control characters or line ends.
+    Read as a path it must not lead out of a folder; 512 bytes at most, no control characters.
     """
     for start in range(0, len(sample_ids), _LOOKED_AT):
         part = sample_ids[start : start + _LOOKED_AT]

@@ -36,8 +36,7 @@ class Skeleton:
     """The joints of one sample.
 
     Attributes:
-        positions: (M, T, V, C) float32: bodies, frames, joints, coordinates (metres for 3D).
-            A body that is absent in a frame is all zeros there.
+        positions: (M, T, V, C) float32 (metres for 3D); zeros where a body is absent in a frame.
         pixels: (M, T, V, 2) float32 joint positions in the video, NaN where unknown; or None.
     """
 
@@ -185,9 +184,8 @@ class SkeletonStore:
 
     @property
     def joint_layout(self) -> Layout:
-        """The joint layout, which the store carries in full.
-
-        Stores of earlier versions carry a name, or the path of a TOML file; that is looked up.
+        """The joint layout, in full; stores of earlier versions carry a name or path, which is
+        looked up.
         """
         described = self.attrs.get("layout_description")
         if described is None:
@@ -200,10 +198,7 @@ class SkeletonStore:
 
     @property
     def preprocessing(self) -> Document | None:
-        """Preprocessing that the reader declared for these skeletons.
-
-        Settings of ``Pipeline``; None in stores of earlier versions, which declare nothing.
-        """
+        """Settings of ``Pipeline`` that the reader declared; None in stores of earlier versions."""
         if "preprocessing" not in self.attrs:
             return None
         try:
@@ -221,9 +216,8 @@ class SkeletonStore:
 
     @property
     def coordinates(self) -> int:
-        """Number of values of a joint that are its position: 3, or 2 in pictures.
-
-        A third value of 2D joints is a confidence.
+        """Number of values of a joint that are its position: 3, or 2 in pictures (then a
+        confidence).
         """
         found = self.attrs.get("coordinates")
         if found is None:  # written by an earlier version

@@ -29,8 +29,6 @@ class SkeletonStoreWriter:
     """Writes a store sample by sample; the file appears under its name only when complete.
 
     Args:
-        path: Target, e.g. ``data/nw-ucla.h5``.
-        layout: Joint layout, which is written into the store, or the name of one.
         channels: C, 3 for metres, 2 or 3 (with confidence) for pixels.
         pixels: Whether joint positions in the video are stored too.
         attrs: Further attributes, e.g. dataset and reader options.

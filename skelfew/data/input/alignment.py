@@ -1,9 +1,7 @@
 """Alignment of bodies: where the origin is, which way a body faces, and how large it is.
 
-Beyond ``preprocess.centre``, which moves the whole recording once: the origin may follow the body,
-the body may be turned about the vertical (y) so that hips and shoulders face the camera, on average
-over the recording, and its size may be divided out. One function does it for any number of padded
-recordings without a branch, so that an exported graph has the same steps.
+Beyond ``preprocess.centre``, which moves the whole recording once. One function does it for any
+number of padded recordings without a branch, so that an exported graph has the same steps.
 """
 
 import re
@@ -31,8 +29,6 @@ def sides(layout: Layout) -> list[tuple[int, int]]:
 
 def origin_joints(layout: Layout) -> list[int]:
     """Return the joints whose mean is the origin: the root, or shoulders and hips if it is a head.
-
-    A head nods and looks around; the layouts of pictures have no other root.
     """
     pairs = sides(layout)
     if _HEAD.fullmatch(layout.joints[layout.root]) and pairs:

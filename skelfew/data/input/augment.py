@@ -22,11 +22,7 @@ def _matrix(rows: list[list[Tensor]]) -> Tensor:
 
 
 def rotation_matrix(angles: Tensor) -> Tensor:
-    """Return Rz Ry Rx (..., 3, 3), for column vectors (CTR-GCN, feeders/tools.py).
-
-    Args:
-        angles: About x, y, z in radians (..., 3).
-    """
+    """Return Rz Ry Rx (..., 3, 3) of angles (..., 3) in radians (CTR-GCN, feeders/tools.py)."""
     x, y, z = angles.unbind(dim=-1)
     about_x, about_y = _about_x_and_y(x, y)
     one, zero, cos, sin = torch.ones_like(z), torch.zeros_like(z), torch.cos(z), torch.sin(z)
@@ -35,37 +31,30 @@ def rotation_matrix(angles: Tensor) -> Tensor:
 
 
 def picture_matrix(angle: Tensor, factors: Tensor) -> Tensor:
-    """Return a rotation in the picture after a stretch along x and y (..., 2, 2), for row vectors.
+    """Return a rotation (radians) after a stretch along x and y (..., 2, 2), for row vectors.
 
-    What a tilted camera, and a body that turns or is nearer, do to joints in a picture. Ranges
-    like PYSKL's ``RandomRot`` (0.3) and ``RandomScale`` (0.2), as its 2D form.
-
-    Args:
-        angle: Radians (...).
-        factors: Of x and y (..., 2).
+    What a tilted camera, and a body that turns or is nearer, do to joints in a picture. Ranges like
+    PYSKL's ``RandomRot`` (0.3) and ``RandomScale`` (0.2), as its 2D form.
     """
     cos, sin = torch.cos(angle), torch.sin(angle)
     return factors[..., None] * _matrix([[cos, sin], [-sin, cos]])
 
 
 def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
-    """Return Ry(b) Rx(a) scale (..., 3, 3), for row vectors (CTR-GCN, feeders/feeder_ucla.py).
+    """Return Ry(b) Rx(a) scale (..., 3, 3) of degrees a and b, for row vectors
+    (feeders/feeder_ucla.py).
 
     The reference also draws the scale, which the min-max normalisation that follows undoes.
-
-    Args:
-        degrees: a and b (..., 2).
     """
     about_x, about_y = _about_x_and_y(*torch.deg2rad(degrees).unbind(dim=-1))
     return about_y @ about_x * scale
 
 
 def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
-    """Return the mirror images of skeletons (N, C, T, V, M): x changes sign, left and right joints
-    change places.
+    """Return mirror images of skeletons (N, C, T, V, M): x changes sign, left and right change
+    places.
 
-    Raises:
-        SkelfewError: The layout does not say which joints are left and right.
+    Raises SkelfewError if the layout does not say which joints are left and right.
     """
     if not layout.mirror:
         raise SkelfewError(
@@ -82,14 +71,8 @@ def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
 def turned(skeletons: Tensor, yaws: int, pitches: int, degrees: float) -> Tensor:
     """Return skeletons (N, 3, T, V, M) seen from a grid of viewpoints, (N, yaws * pitches, 3, ...).
 
-    Each is turned from the skeleton itself, first about x by a pitch, then about y by a yaw; absent
-    bodies stay zero.
-
-    Args:
-        skeletons: With x to the side and y up, in any unit.
-        yaws: Number of angles about y, an odd one, the middle angle 0.
-        pitches: Number of angles about x, likewise.
-        degrees: Between neighbouring angles.
+    Each (x to the side, y up) is turned first about x by a pitch, then about y by a yaw; numbers of
+    angles are odd, the middle angle is 0, ``degrees`` lie between two. Absent bodies stay zero.
     """
     if skeletons.shape[1] != 3:
         raise SkelfewError(
@@ -103,12 +86,8 @@ def turned(skeletons: Tensor, yaws: int, pitches: int, degrees: float) -> Tensor
 
 
 def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw ``size`` different numbers below each total, ascending (B, size) int64.
-
-    Floyd's algorithm, for all rows at once.
-
-    Args:
-        total: How many numbers there are to draw from (B,) int64, each at least ``size``.
+    """Draw ``size`` different numbers below each total (B,), ascending (B, size), by Floyd's
+    algorithm.
     """
     drawn = torch.full((len(total), size), -1, dtype=torch.int64, device=total.device)
     for i in range(size):

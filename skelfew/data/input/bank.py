@@ -1,4 +1,4 @@
-"""Skeletons in memory, and batches of network input made from them without a loop over samples.
+"""Skeletons in memory, and batches made of them without a loop over samples.
 
 Every step is that of ``skelfew.data.input.preprocess``, which has the plain forms for one clip.
 """
@@ -196,9 +196,8 @@ class SkeletonBank:
         return values.unflatten(-1, (len(self.layout), self.channels))
 
     def source_frames(self, row: int) -> Tensor:
-        """Return which frame of a sample each frame of a test batch shows, (T,) float64.
-
-        Between two frames if it is fractional; the recording's last frame at most.
+        """Return which frame of a sample each frame of a test batch shows, (T,) float64, or between
+        which.
         """
         length = self.pipeline.length
         if self.pipeline.kind == "ucla":
@@ -294,11 +293,9 @@ class SkeletonBank:
     ) -> dict[int, Tensor]:
         """Apply ``preprocess.counted_frames`` where a frame shows no person, in place.
 
-        Such a sample's frames then lie at the front of its rows, body by body, and the rest is
-        zero. ``frames`` and ``stored`` change with it.
-
-        Returns:
-            Which frames of the recording they are, for those samples.
+        Such a sample's frames then lie at the front of its rows, body by body, the rest is zero,
+        and ``frames`` and ``stored`` change. Returns which frames of the recording they are, by
+        sample.
         """
         begin = self.frames.cumsum(0) - self.frames
         sample = torch.arange(len(self)).repeat_interleave(self.frames)

@@ -29,9 +29,7 @@ def seen(clip: Tensor) -> Tensor:
 
 
 def found(clip: Tensor, coordinates: int = 3) -> Tensor:
-    """Return which joints are there (M, T, V) bool: all of a body that is.
-
-    Where joints have a confidence, one of which every value is zero was not found.
+    """Return which joints are there (M, T, V) bool: all of a body that is, if without a confidence.
     """
     if clip.shape[-1] > coordinates:
         return (clip != 0).any(dim=-1)
@@ -143,23 +141,16 @@ def central_window(valid: Tensor, interval: float = 0.95) -> tuple[Tensor, Tenso
 def random_window(valid: Tensor, portion: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
     """Return start and length (...,) of a crop (``valid_crop_resize`` of feeders/tools.py).
 
-    Args:
-        valid: Number of valid frames, int64.
-        portion: Share of them to keep, float64; ``SHORTEST_CROP`` frames are kept if there.
-        place: Where among the possible starts, float64 in [0, 1).
+    ``portion`` of the ``valid`` frames, ``SHORTEST_CROP`` at least; ``place`` in [0, 1) is where.
     """
     length = (valid * portion).floor().long().clamp(min=SHORTEST_CROP).minimum(valid)
     return (place * (valid - length + 1)).long(), length
 
 
 def resized_positions(crop: Tensor, frames: int) -> Tensor:
-    """Return where in a crop the frames that it is resized to lie, (..., frames) float64.
+    """Return where in crops (...,) the frames that they are resized to lie, (..., frames) float64.
 
     Frame centres lie at half-integers and the beginning is clamped, as in ``crop_resize``.
-
-    Args:
-        crop: Length of the crop (...,).
-        frames: How many frames it is resized to.
     """
     steps = torch.arange(frames, dtype=torch.float64, device=crop.device)
     return ((steps + 0.5) * (crop[..., None] / frames) - 0.5).clamp(min=0)

@@ -31,12 +31,9 @@ def chosen(count: int, share: float, generator: torch.Generator | None) -> Tenso
 
 
 def crop_resize(x: Tensor, share: Tensor, place: Tensor) -> Tensor:
-    """Stretch a part of each clip over all T frames, linearly in time.
+    """Stretch a part of each clip (B, C, T, V, M) over all T frames, linearly in time.
 
-    Args:
-        x: (B, C, T, V, M).
-        share: Length of the part, as a share of the clip, in (0, 1] (B,).
-        place: Where it lies, 0 for the beginning, 1 for the end (B,).
+    Its length is a ``share`` (B,) of the clip, in (0, 1]; ``place`` (B,) is 0 for its beginning.
     """
     frames = x.shape[2]
     steps = (torch.arange(frames, dtype=torch.float64) + 0.5) / frames
@@ -48,14 +45,10 @@ def crop_resize(x: Tensor, share: Tensor, place: Tensor) -> Tensor:
 
 
 def reflected_crop(x: Tensor, start: Tensor) -> Tensor:
-    """Shift each clip in time; what leaves at one end is reflected at the other.
+    """Shift each clip (B, C, T, V, M) in time; what leaves at one end is reflected at the other.
 
-    T frames of a clip to which T // 6 mirrored frames are added at both ends. Source:
-    AimCLR's ``temperal_crop``.
-
-    Args:
-        x: (B, C, T, V, M).
-        start: First frame, 0 to 2 * (T // 6); the middle is the clip itself (B,).
+    T frames, from ``start`` (B,) on, of a clip with T // 6 mirrored frames added at both ends (the
+    middle is the clip itself). Source: AimCLR's ``temperal_crop``.
     """
     frames = x.shape[2]
     position = torch.arange(frames) + (start.long() - frames // 6)[:, None]
@@ -103,13 +96,9 @@ def turned(x: Tensor, angles: Tensor, coordinates: int) -> Tensor:
 def swapped(
     x: Tensor, pairs: Sequence[tuple[int, int]], which: Tensor, reflect: bool = False
 ) -> Tensor:
-    """Exchange left and right joints of the samples in ``which`` (B,) bool.
+    """Exchange left and right joints, ``pairs``, of the samples of x in ``which`` (B,) bool.
 
-    Args:
-        x: (B, C, T, V, M).
-        pairs: Joints that change places.
-        reflect: Turn the sign of the first coordinate too, so that the body is a real mirror
-            image; AimCLR does not.
+    ``reflect`` turns the sign of x too, which makes a real mirror image; AimCLR does not.
     """
     order = list(range(x.shape[3]))
     for left, right in pairs:
@@ -138,13 +127,8 @@ def noisy(
 def smoothed(x: Tensor, sigma: Tensor, which: Tensor, coordinates: int) -> Tensor:
     """Filter the samples in ``which`` (B,) bool along time with exp(-t^2 / 2 sigma^2), 15 frames.
 
-    Source: AimCLR's ``gaus_filter``. Its weights do not sum to 1 (they sum to 1 for the smallest
-    sigma, 0.1, and to 5 for the largest, 2), so it enlarges the body too; frames outside are zero.
-
-    Args:
-        x: (B, C, T, V, M).
-        sigma: In frames (B,).
-        coordinates: How many channels are filtered.
+    Source: AimCLR's ``gaus_filter``. Its weights sum to 1 for the smallest sigma (B,), 0.1 frames,
+    and to 5 for the largest, 2: it enlarges the body too; frames outside are zero.
     """
     offset = torch.arange(_BLUR, dtype=torch.float64) - _BLUR // 2
     weights = torch.exp(-offset.square() / (2 * sigma[:, None].square())).to(x.device, x.dtype)
@@ -168,11 +152,8 @@ def without_joints(x: Tensor, share: float, generator: torch.Generator | None) -
 
 
 def without_frames(x: Tensor, share: float, place: Tensor) -> Tensor:
-    """Set ``share`` of the frames in a row to zero.
-
-    Args:
-        x: (B, C, T, V, M).
-        place: Where they lie, 0 for the beginning, 1 for the end (B,).
+    """Set ``share`` of the frames in a row to zero; ``place`` (B,) is 0 for the first, 1 for the
+    last.
     """
     frames = x.shape[2]
     gone = round(share * frames)

@@ -40,10 +40,7 @@ PART_TEXTS = {
 
 
 def body_parts(layout: Layout) -> dict[str, tuple[int, ...]]:
-    """Return the joints (0-based) of each part that a layout has, eleven at most.
-
-    Raises:
-        SkelfewError: A joint whose name belongs to no part.
+    """Return the joints (0-based) of each part that a layout has; SkelfewError for one of no part.
     """
     found: dict[str, list[int]] = {part: [] for part in PARTS}
     for joint, name in enumerate(layout.joints):

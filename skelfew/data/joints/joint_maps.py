@@ -80,10 +80,7 @@ def _recipes(joint: str) -> tuple[Recipe, ...]:
 
 @dataclass(frozen=True)
 class JointMap:
-    """Mapping from the joints of ``source`` to those of ``target``.
-
-    Attributes:
-        weights: (V_target, V_source) float32; rows add up to 1.
+    """Mapping from the joints of ``source`` to those of ``target``: weights (V_target, V_source).
     """
 
     source: Layout
@@ -91,9 +88,8 @@ class JointMap:
     weights: np.ndarray
 
     def apply(self, positions: np.ndarray, coordinates: int) -> np.ndarray:
-        """Return joints (M, T, V_target, C) of joints (M, T, V_source, C).
-
-        A confidence becomes the smallest of those that a joint is made of.
+        """Return joints (M, T, V_target, C); a confidence is the smallest of those a joint is made
+        of.
         """
         mapped = np.einsum("uv,mtvc->mtuc", self.weights, positions)
         for channel in range(coordinates, positions.shape[-1]):
@@ -115,8 +111,7 @@ class JointMap:
 def joint_map(source: Layout, target: Layout) -> JointMap:
     """Return how to make a skeleton of ``target`` from one of ``source``.
 
-    Raises:
-        SkelfewError: A joint has neither its namesake nor anything near it; all are named.
+    Raises SkelfewError that names all joints with neither a namesake nor anything near.
     """
     index = {name: i for i, name in enumerate(source.joints)}
     weights: np.ndarray = np.zeros((len(target), len(source)), dtype=np.float32)
@@ -158,8 +153,7 @@ def _make(name: str, index: Mapping[str, int], tried: frozenset[str]) -> dict[st
 def project(positions: np.ndarray) -> np.ndarray:
     """Return where 3D joints (..., 3), y upwards, would be in a picture, (..., 2), y downwards.
 
-    A pinhole of focal length 1 where every joint lies in front of the camera (z > 0), as a depth
-    camera records; else along z. Joints at (0, 0, 0) are absent and stay zero.
+    A pinhole of focal length 1 if all lie in front of the camera (z > 0), else along z. Zeros stay.
     """
     there = np.asarray(positions.any(axis=-1))
     flipped = positions[..., :2] * np.array([1, -1], dtype=positions.dtype)

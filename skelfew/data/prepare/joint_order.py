@@ -11,12 +11,9 @@ _NEAR = 0.25  # of a squared bone: joints of the face; a tree of bones does not 
 def other_order(distances: np.ndarray, layout: Layout) -> str | None:
     """Return a finding if the joints fit another order better than the layout's.
 
-    Connected joints are near each other: the squared lengths of the bones, summed, are smallest
-    for the right order. First the other layouts of as many joints are tried, then exchanges of
-    two joints that do not lie side by side, as long as they help.
-
-    Args:
-        distances: Squared, between joints (V, V).
+    The squared lengths of the bones (from ``distances`` between joints, (V, V)), summed, are
+    smallest for the right order. First the other layouts of as many joints are tried, then
+    exchanges of two joints that do not lie side by side, as long as they help.
     """
     joints = np.arange(len(layout))
     total = distances[joints, list(layout.parents)].sum()

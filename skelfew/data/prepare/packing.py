@@ -1,8 +1,7 @@
 """Compressing the rows of a skeleton store with all cores.
 
-HDF5 compresses chunk after chunk while it holds a lock, which takes longer than all else that is
-done to merge a data set. Here threads do what its filters do (shuffle, then deflate) and finished
-chunks are handed to it as they are; readers of the store see no difference.
+HDF5 compresses chunk after chunk under a lock, longer than all else of a merge. Threads here do
+what its filters do (shuffle, then deflate) and hand it finished chunks; readers see no difference.
 """
 
 import zlib
@@ -16,11 +15,7 @@ FILTERS = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": True}
 
 
 class PackedRows:
-    """Appends rows to a dataset that was created with ``FILTERS``.
-
-    Args:
-        dataset: An h5py dataset of no rows, resizable, with chunks along the first axis alone.
-        pool: Where chunks are compressed; None for the calling thread.
+    """Appends rows to an empty h5py dataset that was created with ``FILTERS``, packed in ``pool``.
     """
 
     def __init__(self, dataset: Any, pool: Executor | None = None):

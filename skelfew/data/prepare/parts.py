@@ -44,12 +44,7 @@ class ReadSample:
 
 @dataclass(frozen=True)
 class BlockResult:
-    """The result of one block.
-
-    Attributes:
-        store: Its skeletons, an uncompressed store.
-        rows: Its samples, in the order of the store.
-    """
+    """The result of one block: its samples, in the order of its uncompressed store."""
 
     store: Path
     rows: tuple[ReadSample, ...]
@@ -80,10 +75,7 @@ class ReadPlan:
     """Sources and settings of a preparation; all that the parts depend on.
 
     Attributes:
-        reader: A key of ``READERS``.
-        channels: Coordinates per joint.
         pixels: Whether joints in the video are stored.
-        sources: All sources, in the reader's order.
         depends: What the reader says that the samples depend on besides.
     """
 

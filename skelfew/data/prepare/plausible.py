@@ -43,12 +43,7 @@ _FLAT = 5e-3  # of the body's size: its extent along an axis in which it has non
 
 
 class Survey:
-    """Gathers samples of a data set, one at a time, and says what is implausible about them.
-
-    Args:
-        layout: What the joints are declared to be.
-        coordinates: 3, or 2 in pictures.
-    """
+    """Gathers samples of a data set, one at a time, and says what is implausible about them."""
 
     def __init__(self, layout: Layout, coordinates: int):
         self.layout, self.coordinates = layout, coordinates
@@ -314,13 +309,10 @@ def labels_alike(manifest: Manifest) -> list[str]:
 
 
 def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
-    """Return a finding if recordings are a tenth longer or shorter than their videos.
+    """Return a finding if recordings are a tenth longer or shorter than their videos in ``folder``.
 
-    Of videos with several samples, or of which a later part is used, only the end counts. Needs
-    PyAV (skelfew_extract); without it there is nothing to compare with.
-
-    Args:
-        folder: Where they lie; None if that is not known.
+    Of videos with several samples, or of which a later part is used, only the end counts. Without
+    PyAV (skelfew_extract) there is nothing to compare with.
     """
     uses = Counter(s.video for s in manifest if s.video)
     samples = [s for s in manifest if s.video]

@@ -34,12 +34,7 @@ _OPEN_PARTS = 16
 
 @dataclass(frozen=True)
 class Outputs:
-    """Paths of a prepared data set.
-
-    Attributes:
-        manifest: ``manifests/NAME.csv``; the stem is the data set's name.
-        store: ``data/NAME.h5``.
-    """
+    """Paths of a prepared data set: ``manifests/NAME.csv`` and ``data/NAME.h5``."""
 
     manifest: Path
     store: Path
@@ -101,15 +96,8 @@ def prepare(
 ) -> Prepared:
     """Read a data set and write its manifest, store and tables; see the module's text.
 
-    Args:
-        name: A key of ``READERS``.
-        outputs: Where the results go; existing ones are replaced when the new ones are complete.
-        options: The reader's options, complete.
-        workers: Number of processes that read; the result does not depend on it.
-        log: Called with lines about what is replaced, resumed or wrong.
-
-    Raises:
-        SkelfewError: Nothing to read, or nothing that can be used.
+    Results of an earlier run are replaced when the new ones are complete, and do not depend on the
+    number of workers. Raises SkelfewError if there is nothing to read, or nothing that can be used.
     """
     check_place(outputs.manifest, outputs.store)
     reader = load_reader(name)

@@ -60,8 +60,6 @@ def find_protocol(name: str | Path) -> Path:
 
 def portable(path: Path) -> str:
     """Return what finds a protocol again: the name of one that skelfew ships, else its full path.
-
-    Installations move; a run that named a file inside one could not be resumed from another.
     """
     shipped = path.resolve().parent in (_REPOSITORY.resolve(), _INSTALLED.resolve())
     return path.stem if shipped else str(path.resolve())

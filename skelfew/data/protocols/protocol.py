@@ -74,10 +74,8 @@ class Protocol:
         return bool(self._listed) or self._rule is not None
 
     def exemplars(self, shots: int) -> dict[int, tuple[str, ...]]:
-        """Return the exemplars of each novel class, ``shots`` sample IDs each.
-
-        Listed sets are nested: where exactly ``shots`` is not listed, the first ``shots`` of the
-        next larger set are taken.
+        """Return the exemplars of each novel class, ``shots`` sample IDs each: the first of a
+        larger set.
         """
         if shots < 1:
             raise ProtocolError(f"shots must be 1 or more, got {shots}")
@@ -97,11 +95,8 @@ class Protocol:
         return {c: self._listed[larger[0]][c][:shots] for c in self.novel}
 
     def queries(self, shots: int, exclude: Sequence[str] = ()) -> list[str]:
-        """Return all samples of the novel classes but the exemplars, in order of class.
-
-        Args:
-            shots: The exemplars of this many shots are left out.
-            exclude: Names of ``exclude_queries`` to leave out too.
+        """Return all samples of the novel classes, by class, but exemplars and sets of
+        ``exclude_queries``.
         """
         out = {i for ids in self.exemplars(shots).values() for i in ids}
         for name in exclude:
@@ -186,8 +181,8 @@ def load_protocol(
 def default_protocol(manifest: Manifest) -> Path:
     """Return the protocol that a data set gets unasked.
 
-    That is the file made for this data set which is called like the data set, or like it with
-    ``-oneshot``; if there are several (NTU 60 and 120), the one with exactly its classes.
+    The file made for it, called like it or like it with ``-oneshot``; of several (NTU 60 and 120)
+    the one with exactly its classes.
     """
     fitting, default = [], []
     for name, path in list_protocols().items():

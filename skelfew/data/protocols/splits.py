@@ -15,12 +15,10 @@ def make_split(
     seed: int = 0,
     shots: int = 5,
 ) -> Document:
-    """Return the document of a protocol for a data set of one's own.
+    """Return the document of a protocol; ``novel`` and ``validation`` are classes, or how many to
+    draw.
 
-    Args:
-        novel: The novel classes, or how many to draw.
-        validation: The validation classes, or how many to draw.
-        shots: How many exemplars to draw per class, fewer where a class is small; nested.
+    Up to ``shots`` nested exemplars a class are drawn.
     """
     rng = random.Random(seed)
     counts: dict[int, list[str]] = {}

@@ -54,12 +54,7 @@ Options = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True)
 class Recording:
-    """One sample as read.
-
-    Attributes:
-        sample: Its manifest row; frames and bodies are filled in from the skeleton later.
-        notes: What is odd about it although it is kept, e.g. what the reader repaired.
-    """
+    """One sample as read; frames and bodies come from the skeleton later, notes say what is odd."""
 
     sample: Sample
     skeleton: Skeleton

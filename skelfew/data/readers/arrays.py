@@ -58,14 +58,12 @@ def open_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarray, int | None]:
-    """Return the skeletons of an ``.npz`` file, (M, T, V, C) float32.
+    """Return the skeletons of an ``.npz`` file (M, T, V, C) float32, and how many C are position if
+    known.
 
     Its only array, or the one called ``keypoints``, ``positions``, ``joints`` or ``skeleton``; an
     array ``keypoint_scores``, ``scores`` or ``confidence`` of the same shape without the
     coordinates becomes the third value of 2D joints.
-
-    Returns:
-        The skeletons, and the number of coordinates if the arrays tell.
     """
     try:
         with open_zip(path) as archive:
@@ -96,9 +94,8 @@ def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarra
 
 
 def _check_header(file: IO[bytes], size: int) -> None:
-    """Raise ValueError if an array is not of numbers, is cut off or is absurdly large.
-
-    Before anything is allocated: a few bytes of header can announce any shape.
+    """Raise ValueError, before it is read, if an array is not of numbers, cut off or absurdly
+    large.
     """
     version = np.lib.format.read_magic(file)
     older = version == (1, 0)
@@ -130,14 +127,9 @@ def _with_scores(values: np.ndarray, scores: np.ndarray, name: str) -> np.ndarra
 
 
 def to_bodies(values: np.ndarray, joints: int, order: str = "auto") -> np.ndarray:
-    """Return an array as (M, T, V, C) float32.
+    """Return an array as (M, T, V, C) float32; two axes are frames and V times C values.
 
-    Args:
-        values: Two axes are frames and V times C values; the shape gives more.
-        order: One of ``ORDERS`` where the shape can be read in more than one way.
-
-    Raises:
-        SkelfewError: No order fits, or several do; names the shape.
+    Raises SkelfewError, with the shape, if no order of ``ORDERS`` fits, or several do.
     """
     shape = values.shape
     if values.ndim == 2 and shape[1] in (2 * joints, 3 * joints, 4 * joints):
@@ -187,15 +179,13 @@ def _sorted(values: np.ndarray, order: str) -> np.ndarray:
 
 
 def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
-    """Return the skeleton of a ``.csv`` or ``.txt`` file, a row a frame, (1, T, V, C) float32.
+    """Return the skeleton of a text, a row a frame, (1, T, V, C) float32, and its coordinates if
+    known.
 
     Fields are separated by commas, semicolons, tabs or spaces. With a header, columns are found by
     the names of joints, ``JOINT_x`` or ``Joint.X``, or by their numbers, ``x0`` or ``joint_1_x``,
     in any order, and others are ignored. Without one there are V times C columns in the order of
     the layout; up to two ascending ones before them (frame, time) are left out.
-
-    Returns:
-        The skeleton, and the number of coordinates if the header tells.
     """
     import pandas as pd
 
@@ -337,13 +327,9 @@ def _line(error: Exception) -> str:
 def coordinates_of(
     positions: np.ndarray, given: int | None, asked: str, unsure: int | None = None
 ) -> int:
-    """Return how many values of a joint are its position, or raise if that is unknown.
+    """Return how many values of joints (M, T, V, C) are position: as asked, given, seen, or unsure.
 
-    Args:
-        positions: (M, T, V, C).
-        given: What the file says, if it does.
-        asked: The option ``coordinates``.
-        unsure: The answer where it is unknown; None raises.
+    Where all leave it open, an ``unsure`` of None raises.
     """
     channels = positions.shape[-1]
     given = 2 if channels == 2 else given

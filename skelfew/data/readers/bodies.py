@@ -26,12 +26,8 @@ UPS = {
 
 @dataclass(frozen=True)
 class Person:
-    """A person in one frame.
-
-    Attributes:
-        joints: x, y and confidence (V, 3) float32, more values may follow; zero for a joint that
-            was not found.
-        track: Number by which a tracker knows the person, None without one.
+    """A person in one frame: joints (V, 3) of x, y, confidence (zero: not found), a tracker's
+    number.
     """
 
     joints: np.ndarray
@@ -143,15 +139,9 @@ def _nearest(bodies: Sequence[_Track], track: _Track) -> _Track:
 
 
 def most_seen(positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return which bodies to keep, in order, and a note if there are more than two.
+    """Return which bodies (M, T, V, C) to keep: the two most seen, with a note if there are more.
 
-    Bodies that are never seen are left out, and all but the two seen in most frames.
-
-    Args:
-        positions: (M, T, V, C).
-
-    Raises:
-        SkelfewError: None is ever seen.
+    Raises SkelfewError if none is ever seen.
     """
     frames_seen = positions.any(axis=(2, 3)).sum(axis=1)
     order = np.argsort(-frames_seen, kind="stable")
@@ -179,10 +169,7 @@ def least_confidence(options: Mapping[str, object]) -> float | None:
 
 
 def turned_up(positions: np.ndarray, coordinates: int, up: str) -> np.ndarray:
-    """Return joints (..., C) turned, not mirrored, so that the axis ``up`` (of ``UPS``) is y.
-
-    Raises:
-        SkelfewError: Another axis, or 2D joints, unless ``up`` is y.
+    """Return joints (..., C) turned, not mirrored, so that ``up`` (of ``UPS``, in 2D y alone) is y.
     """
     if up == "y":
         return positions
@@ -201,19 +188,11 @@ def turned_up(positions: np.ndarray, coordinates: int, up: str) -> np.ndarray:
 def fill_missing(
     positions: np.ndarray, missing: np.ndarray, coordinates: int
 ) -> tuple[np.ndarray, float]:
-    """Fill joints that were not found while others of the same body were.
+    """Fill joints that were ``missing`` (M, T, V) while others of the same body were found.
 
-    Linearly in time between the frames in which the joint was found; a joint of which there is
-    none takes the mean of the others in its frame. The confidence stays 0. A body without any
-    joint in a frame is not there and stays zero.
-
-    Args:
-        positions: (M, T, V, C).
-        missing: (M, T, V) bool.
-        coordinates: How many of the C are a position.
-
-    Returns:
-        The positions, and which share of the joints of the bodies that are there was filled.
+    Linearly in time between the frames in which the joint was found; a joint of which there is none
+    takes the mean of the others in its frame. The confidence stays 0; absent bodies stay zero.
+    Returns the positions (M, T, V, C), and the share of joints of present bodies that was filled.
     """
     filled, count, total = positions.copy(), 0, 0
     for body, lost in zip(filled, missing, strict=True):

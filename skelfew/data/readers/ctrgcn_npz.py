@@ -132,8 +132,7 @@ def _slices(path: Path, name: str, count: int) -> Iterator[np.ndarray]:
 def unpadded(values: np.ndarray) -> np.ndarray:
     """Return joints (M, T, 25, 3) float32 of a padded sample (T, 150).
 
-    Zero frames at the end go; so does a second body that is empty (NTU-60 files) or a copy of the
-    first (NTU-120 files): how to fill it up is for ``missing_body`` to say.
+    Zero frames at the end go; so does a second body that is empty (NTU-60) or a copy (NTU-120).
     """
     positions = values.astype(np.float32).reshape(-1, 2, 25, 3).transpose(1, 0, 2, 3)
     shown = np.flatnonzero(positions.any(axis=(0, 2, 3)))

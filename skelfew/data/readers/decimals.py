@@ -1,10 +1,9 @@
 """Decimal numbers out of text, thousands at a time.
 
-Converting decimals one by one bounds the reading of skeleton files. Here the digits of all numbers
-are combined in a few NumPy operations, eight characters of a number as one 64-bit word: the
-multiplications that join neighbouring digits are those of simdjson and fast_float (D. Lemire,
-"Number parsing at a gigabyte per second", 2021, Sec. 5). Results are those of ``float()``: up to 15
-digits make an exact whole number, which is divided once by an exact power of ten.
+The digits of all numbers are combined in a few NumPy operations, eight characters as one 64-bit
+word, as simdjson and fast_float do (D. Lemire, "Number parsing at a gigabyte per second", 2021,
+Sec. 5). Results are those of ``float()``: up to 15 digits make an exact whole number, which is
+divided once by an exact power of ten.
 """
 
 import numpy as np
@@ -25,15 +24,8 @@ _POINT, _ZERO, _ONE, _TOP, _ABOVE_NINE = (
 def decimals(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     """Return the numbers at ``text[start:end]``, float64 (n,), equal to ``float()``.
 
-    Fast for numbers with a point and no exponent.
-
-    Args:
-        text: Anything; at least 16 characters before the first number.
-        start: First character of each number, (n,) int64.
-        end: One past its last, (n,) int64; above ``start``.
-
-    Raises:
-        ValueError: If one of them is no number.
+    Fast for numbers with a point and no exponent. At least 16 characters precede the first; ``end``
+    is one past a number's last. Raises ValueError if one is no number.
     """
     if len(start) and int(start.min()) < _LEAD:
         raise ValueError(f"a number starts at {int(start.min())}, before character {_LEAD}")
@@ -76,14 +68,8 @@ def _block(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
 def _head(
     words: np.ndarray, length: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the digits before the last eight of numbers of more than eight.
-
-    Args:
-        words: The eight characters before the last eight.
-        places: Of the numbers, as far as their last eight characters say.
-
-    Returns:
-        The digits as a number, the true places, and whether all is as it should be.
+    """Return the digits before the last eight as a number, the true places, and whether all is
+    right.
     """
     inside = _places(words, length - 8) + 8
     places = np.where(places < 8, places, inside)

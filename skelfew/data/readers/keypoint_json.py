@@ -38,10 +38,9 @@ _MOST_GAPS = 20
 
 @dataclass(frozen=True)
 class Frames:
-    """The people of a recording.
+    """The people of a recording, a list a frame.
 
     Attributes:
-        people: One list a frame; frames without anybody are empty lists.
         step: How many frames of the video lie between two of these.
         first: Frame of the video that the first of these is, by the numbers of the files.
     """
@@ -53,9 +52,8 @@ class Frames:
 
 
 def read_folder(path: Path, joints: int, least: float | None = None) -> Frames:
-    """Read a folder of JSON files, in the order of the last number in their names.
-
-    ``least`` is the confidence from which on a joint was found; None for that of ``LEAST``.
+    """Read a folder of JSON files by the last numbers in their names; ``least`` confidence is
+    found.
     """
     files = sorted(p for p in path.glob("*.json") if not p.name.startswith("._"))
     if not files:

@@ -20,14 +20,11 @@ def upright(world: np.ndarray) -> np.ndarray:
 
 
 def from_mediapipe(values: np.ndarray, asked: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    """Return joints (M, T, 33, C) with a confidence where there is one, and their coordinates.
+    """Return joints (M, T, 33, C), with a confidence where there is one, and how many C are
+    position.
 
-    Args:
-        values: (M, T, 33, 2 to 5).
-        asked: ``2``, ``3``, or ``auto``: world landmarks are those around the middle of the hips.
-
-    Raises:
-        SkelfewError: Three values that are neither pixels nor world landmarks.
+    ``asked`` is 2, 3, or auto: world landmarks are those around the middle of the hips. Raises
+    SkelfewError for three values that are neither pixels nor world landmarks.
     """
     channels = values.shape[-1]
     if channels == 2:

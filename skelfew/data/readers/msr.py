@@ -158,10 +158,9 @@ def _numbers(lines: list[tuple[int, list[bytes]]]) -> np.ndarray:
 
 
 def _alternates(rows: np.ndarray) -> bool:
-    """Tell whether rows (N, 3) are in the world and on the screen in turn, by either of two signs.
+    """Tell whether rows (N, 3) are in the world and on the screen in turn.
 
-    Depths on the screen have another unit; or only every other row is ever negative, as nothing
-    on the screen is, whereas in the world half of the room is.
+    Depths on the screen have another unit; or only every other row is ever negative.
     """
     first, second = rows[0::2], rows[1::2]
     depths = [np.abs(half[:, 2]).max() for half in (first, second)]

@@ -125,11 +125,7 @@ def _motion(positions: np.ndarray) -> float:
 
 
 def select_bodies(bodies: list[Track], frames: int) -> Skeleton:
-    """Return the one or two actors among the bodies of a sample, in the frames that show them.
-
-    Args:
-        bodies: All bodies, in order of appearance.
-        frames: Number of frames that show a body.
+    """Return the one or two actors among bodies in order of appearance, in frames that show a body.
     """
     skeleton = actors(bodies, frames)
     if len(bodies) == 1:

@@ -32,8 +32,8 @@ class SkeletonText:
     Attributes:
         declared: Number of frames that the file declares; that of its videos.
         shown: Frame of the file, 0-based, of each that shows a body.
-        frame: Frame, 0-based among those with a body, of each of B observed bodies, (B,) int.
-        body: ID of each observed body, (B,) bytes: it exceeds what a float64 can tell apart.
+        frame: Frame of each of B observed bodies, (B,) int, among those shown.
+        body: Its ID, (B,) bytes: it exceeds what a float64 can tell apart.
         positions: Joints (B, 25, 3) float32 in metres.
         pixels: Joints (B, 25, 2) float32 in the colour video, NaN where unknown.
     """
@@ -86,12 +86,8 @@ def parse(text: bytes) -> SkeletonText:
 
 
 class _Lines:
-    """The lines of a text, found at once and cut out one by one.
-
-    Attributes:
-        gaps: Where its spaces and line ends are, ascending.
-        ends: Where its lines end (n,); the last one, behind the last line end, is empty.
-        single: Whether no two gaps follow each other.
+    """The lines of a text, found at once: places of its gaps (spaces and line ends) and of line
+    ends.
     """
 
     def __init__(self, text: bytes):
@@ -150,7 +146,7 @@ def _numbers(lines: _Lines, rows: list[int]) -> np.ndarray:
 
 
 def _regular(lines: _Lines, rows: np.ndarray) -> np.ndarray | None:
-    """Return, for each used number, the gap before it, an index into ``lines.gaps`` (B, 25, 5).
+    """Return the gap before each used number, an index into ``lines.gaps`` (B, 25, 5).
 
     None unless every joint line has its 12 numbers with single spaces between them.
     """

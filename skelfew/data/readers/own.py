@@ -52,10 +52,8 @@ _NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the p
 
 @dataclass(frozen=True)
 class JointKind:
-    """Format of the joints of a data set, the same for all its recordings.
-
-    Attributes:
-        coordinates: How many of them are a position.
+    """Format of the joints of a data set, the same for all recordings; ``coordinates`` are
+    position.
     """
 
     channels: int
@@ -209,10 +207,7 @@ def _name(channels: int, coordinates: int) -> str:
 
 
 def load(path: Path, layout: Layout, options: Options, unsure: int | None = None) -> Loaded:
-    """Read a recording of any format; raise SkelfewError, which does not name the file.
-
-    ``unsure`` is for ``coordinates_of``.
-    """
+    """Read a recording of any format; raise SkelfewError, which does not name the file."""
     if path.is_dir():
         return _keypoints(path, layout, options)
     if not path.is_file():

@@ -19,15 +19,12 @@ OPTIONAL = (
 
 @dataclass(frozen=True)
 class ListedClip:
-    """One sample.
+    """One sample of a table.
 
     Attributes:
-        sample_id: As given, or made from the recording and the segment.
-        recording: Path of the recording as written.
-        class_id: Class number as given, or by the order in which labels appear, from 1.
+        class_id: As given, or by the order in which labels appear, from 1.
         end: One past its last frame, None for the recording's end.
-        video: Path of the video, "" for none.
-        video_start: Frame of the video that the recording's first frame belongs to; None if unknown.
+        video_start: Frame of the video that the recording's first frame is; None if unknown.
         about: ``subject``, ``view``, ``replication``, ``setup``.
     """
 
@@ -53,12 +50,7 @@ class BadRow:
 
 
 def read_table(path: Path) -> tuple[list[ListedClip], list[BadRow]]:
-    """Read a table.
-
-    Raises:
-        SkelfewError: It is not a table with the required columns, has others than the known
-            ones, no rows, or contradicts itself about class numbers.
-    """
+    """Read a table; SkelfewError if columns, rows or class numbers are not those of one."""
     try:
         check_file(path)
         check_table(path, SkelfewError)

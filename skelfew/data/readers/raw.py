@@ -49,8 +49,8 @@ class RawFolder:
     def names(self, *patterns: str) -> list[str]:
         """Return the files whose last part matches a pattern, sorted by that part, then by path.
 
-        Members of the folder's zip files are listed, as ``ARCHIVE!/MEMBER``, only if no file of
-        the folder matches: somebody has extracted them already.
+        If no file of the folder matches, members of its zip files are listed, as
+        ``ARCHIVE!/MEMBER``.
         """
         if self.path.is_file():
             return _matching(self._members(""), patterns)

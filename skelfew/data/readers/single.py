@@ -21,14 +21,9 @@ def read_known(path: Path, layout: Layout) -> tuple[np.ndarray, str] | None:
     """Return joints (M, T, V, 3) in metres and the name of their layout; None for other formats.
 
     ``.skeleton`` (NTU RGB+D), ``.mat`` with ``d_skel`` (UTD-MHAD), ``.txt`` and ``.txt.gz``
-    (PKU-MMD, MSR Action Pairs), ``.json`` with ``skeletons`` (NW-UCLA).
-
-    Args:
-        layout: Joints of the recordings otherwise: text with a column for each of their values is
-            no known format.
-
-    Raises:
-        SkelfewError: A damaged file; or one of many recordings, with the reader for it.
+    (PKU-MMD, MSR Action Pairs; not if it has a column for each value of ``layout``), ``.json`` with
+    ``skeletons`` (NW-UCLA). Raises SkelfewError for a damaged file, or one of many recordings, with
+    its reader.
     """
     lower = path.name.lower()
     if lower.endswith((".pkl", ".pickle")):

@@ -82,12 +82,9 @@ def positions_of(values: object) -> np.ndarray:
 
 
 def interpolate(positions: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Fill missing joints linearly in time from the nearest frames that have them.
+    """Fill joints (T, V, 3) that are ``missing`` (T, V), linearly in time from the nearest frames.
 
-    Args:
-        positions: (T, V, 3) joints.
-        missing: (T, V) True where a joint is unknown. A joint that never is known stays as it is,
-            and so does a frame of which no joint is known: it shows no person.
+    A joint that never is known stays as it is, and so does a frame that shows no person.
     """
     filled, shown = positions.copy(), ~missing.all(axis=1)
     points, missing = positions[shown], missing[shown]

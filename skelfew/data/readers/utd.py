@@ -132,9 +132,8 @@ def _check_size(content: bytes) -> None:
 
 
 def project(positions: np.ndarray) -> np.ndarray:
-    """Return where joints (..., 3) in metres appear in the depth video (..., 2), in pixels.
-
-    Joints that are not in front of the camera are NaN.
+    """Return where joints (..., 3) in metres are in the depth video (..., 2); NaN behind the
+    camera.
     """
     depth = np.where(positions[..., 2] > 0, positions[..., 2], np.nan)
     u = _CENTRE[0] + _FOCAL * positions[..., 0] / depth
