@@ -50,8 +50,7 @@ def plain_dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 
 
 def read_values(path: Path, dataset: h5py.Dataset, rows: slice = slice(None)) -> Any:
-    """Return values of a plain dataset; raise SkelfewError if they cannot be read, or are too many.
-    """
+    """Return values of a plain dataset; SkelfewError if they cannot be read, or are too many."""
     try:
         if dataset.dtype.kind != "O":
             return dataset[rows]
@@ -74,8 +73,7 @@ def read_values(path: Path, dataset: h5py.Dataset, rows: slice = slice(None)) ->
 
 
 def _lengths(path: Path, dataset: h5py.Dataset) -> np.ndarray | None:
-    """Return the stored length of each text of variable length; None if they are in several pieces.
-    """
+    """Return the stored length of each text of variable length; None if in several pieces."""
     offset, count = dataset.id.get_offset(), math.prod(dataset.shape)
     if offset is None or dataset.ndim != 1 or dataset.id.get_storage_size() != 16 * count:
         return None

@@ -208,8 +208,7 @@ class Manifest:
 
 
 def _columns(path: Path, table: dict[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """Return the columns of a table with whole numbers made of texts; ManifestError if that fails.
-    """
+    """Return a table's columns, whole numbers made of texts; ManifestError if that fails."""
     for name in ("sample_id", "label"):
         if "" in (column := table[name]):
             line = column.index("")

@@ -29,8 +29,7 @@ def seen(clip: Tensor) -> Tensor:
 
 
 def found(clip: Tensor, coordinates: int = 3) -> Tensor:
-    """Return which joints are there (M, T, V) bool: all of a body that is, if without a confidence.
-    """
+    """Return which joints are there (M, T, V) bool: all of a body that is, without confidences."""
     if clip.shape[-1] > coordinates:
         return (clip != 0).any(dim=-1)
     return seen(clip)[..., None].expand(clip.shape[:-1])

@@ -40,8 +40,7 @@ PART_TEXTS = {
 
 
 def body_parts(layout: Layout) -> dict[str, tuple[int, ...]]:
-    """Return the joints (0-based) of each part that a layout has; SkelfewError for one of no part.
-    """
+    """Return the joints (0-based) of each part of a layout; SkelfewError for one of no part."""
     found: dict[str, list[int]] = {part: [] for part in PARTS}
     for joint, name in enumerate(layout.joints):
         part = next((p for p, names in PARTS.items() if names.fullmatch(name)), None)

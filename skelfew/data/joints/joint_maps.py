@@ -80,8 +80,7 @@ def _recipes(joint: str) -> tuple[Recipe, ...]:
 
 @dataclass(frozen=True)
 class JointMap:
-    """Mapping from the joints of ``source`` to those of ``target``: weights (V_target, V_source).
-    """
+    """From the joints of ``source`` to those of ``target``: weights (V_target, V_source)."""
 
     source: Layout
     target: Layout

@@ -16,8 +16,7 @@ _NAMED = 5  # how many samples a problem names
 
 
 def check(outputs: Outputs) -> tuple[Document, dict[int, str]]:
-    """Return a report, ready for JSON, and the class names; its ``problems`` are what does not fit.
-    """
+    """Return a report, ready for JSON, and the class names; ``problems`` are what does not fit."""
     manifest = Manifest.read(outputs.manifest)
     with SkeletonStore(outputs.store, check=False) as store:
         problems = _disagreements(manifest, store)

@@ -15,8 +15,7 @@ FILTERS = {"compression": "gzip", "compression_opts": LEVEL, "shuffle": True}
 
 
 class PackedRows:
-    """Appends rows to an empty h5py dataset that was created with ``FILTERS``, packed in ``pool``.
-    """
+    """Appends rows to an empty h5py dataset made with ``FILTERS``, packed in ``pool``."""
 
     def __init__(self, dataset: Any, pool: Executor | None = None):
         self._dataset, self._pool = dataset, pool

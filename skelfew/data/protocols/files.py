@@ -59,8 +59,7 @@ def find_protocol(name: str | Path) -> Path:
 
 
 def portable(path: Path) -> str:
-    """Return what finds a protocol again: the name of one that skelfew ships, else its full path.
-    """
+    """Return what finds a protocol again: the name of a shipped one, else its full path."""
     shipped = path.resolve().parent in (_REPOSITORY.resolve(), _INSTALLED.resolve())
     return path.stem if shipped else str(path.resolve())
 

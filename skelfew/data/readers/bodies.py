@@ -58,11 +58,9 @@ def two_bodies(
 
     People are followed from frame to frame: by their tracker's number where all have one, else
     each to the nearest one; frames without anybody do not count. The track of the greatest
-    ``weight`` is the first body. Others, in that order, continue a body where they share no frame with it (if both will do, the
-    one they are nearer to), or open the second body if they are seen in a tenth of the frames.
-
-    Raises:
-        SkelfewError: No frame shows a person.
+    ``weight`` is the first body. Others, in that order, continue a body where they share no frame
+    with it (if both will do, the one they are nearer to), or open the second body if they are
+    seen in a tenth of the frames. Raises SkelfewError if no frame shows a person.
     """
     tracks = sorted(_tracks(people), key=lambda track: -weight(track.joints))
     if not tracks:
@@ -169,8 +167,7 @@ def least_confidence(options: Mapping[str, object]) -> float | None:
 
 
 def turned_up(positions: np.ndarray, coordinates: int, up: str) -> np.ndarray:
-    """Return joints (..., C) turned, not mirrored, so that ``up`` (of ``UPS``, in 2D y alone) is y.
-    """
+    """Return joints (..., C) turned, not mirrored, so that ``up`` (of ``UPS``; in 2D y) is y."""
     if up == "y":
         return positions
     if up not in UPS:

@@ -125,8 +125,7 @@ def _motion(positions: np.ndarray) -> float:
 
 
 def select_bodies(bodies: list[Track], frames: int) -> Skeleton:
-    """Return the one or two actors among bodies in order of appearance, in frames that show a body.
-    """
+    """Return the one or two actors among bodies in order of appearance."""
     skeleton = actors(bodies, frames)
     if len(bodies) == 1:
         return skeleton
