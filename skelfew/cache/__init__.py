@@ -1,7 +1,4 @@
-"""Teacher caches: the features of a frozen teacher, one row per sample.
-
-The on-disk format is specified in cache/README.md; this package is its reference reader and writer.
-"""
+"""Teacher caches: the features of a frozen teacher, one row per sample (cache/README.md)."""
 
 from skelfew.cache.format.checks import CacheError
 from skelfew.cache.format.history import IDENTITY

@@ -14,13 +14,8 @@ from skelfew.cache.writer import lock_beside
 def building(target: Path, overwrite: bool = False, keep: bool = False) -> Iterator[Path]:
     """Yield a path beside ``target``; what the body makes there becomes ``target`` at its end.
 
-    Args:
-        target: Where the cache shall be, a folder or a zip.
-        overwrite: Replace a cache that is there.
-        keep: Leave what was made when the body fails, for a later call to go on with.
-
-    Raises:
-        CacheError: If ``target`` exists, is being written, or is not a cache.
+    ``keep`` leaves what was made when the body fails, for a later call to go on with. Raises
+    CacheError: ``target`` exists (unless ``overwrite``), is being written, or is not a cache.
     """
     place = target.with_name(f".{target.name}.new")
     try:

@@ -21,9 +21,6 @@ class JoinedCache(TeacherCache):
 
     Its rows are the samples that every cache has finished. A target is made of the targets of the
     caches, each scaled to length one: put one after the other, or averaged.
-
-    Attributes:
-        how: ``concat`` or ``mean``.
     """
 
     parts: tuple[TeacherCache, ...] = field(default=(), repr=False)
@@ -87,12 +84,8 @@ class JoinedCache(TeacherCache):
 def join(caches: Sequence[TeacherCache], how: Literal["concat", "mean"] = "concat") -> TeacherCache:
     """Return caches of one data set as one cache; a single one as it is.
 
-    Args:
-        caches: In the order of their features.
-        how: ``concat`` puts the vectors of length one after each other, ``mean`` averages them.
-
-    Raises:
-        CacheError: The caches are of different data sets, or cannot be joined in that way.
+    ``concat`` puts their vectors of length one after each other, ``mean`` averages them. Raises
+    CacheError: the caches are of different data sets, or cannot be joined in that way.
     """
     if len(caches) == 1:
         return caches[0]

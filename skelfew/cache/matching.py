@@ -14,13 +14,10 @@ _LONGEST = 200  # characters of an ID that is taken apart
 
 @dataclass(frozen=True)
 class Match:
-    """Mapping of the sample IDs of a cache to those of a manifest.
+    """Mapping of the sample IDs of a cache to those of a manifest: how many match, some that do
+    not.
 
     Attributes:
-        cache: Number of IDs in the cache.
-        manifest: Number of IDs in the manifest.
-        only_cache: Some that only the cache has.
-        only_manifest: Some that only the manifest has.
         rule: A renaming of the cache's IDs, as ``rename`` takes it, that makes more of them match;
             None if none was found.
     """
@@ -70,14 +67,10 @@ def match(cache: Sequence[str], manifest: Sequence[str]) -> Match:
 
 
 def rename(ids: Iterable[str], rule: str) -> list[str]:
-    """Return renamed sample IDs.
+    """Return renamed sample IDs; CacheError if the rule is malformed or gives two samples one name.
 
-    Args:
-        rule: ``PATTERN=REPLACEMENT``, a regular expression and what replaces every place where it
-            matches, e.g. ``_rgb$=`` or ``^=ntu/``; or ``lower``, which makes all letters small.
-
-    Raises:
-        CacheError: If the rule is malformed, or gives two samples one name.
+    A rule is ``PATTERN=REPLACEMENT``, a regular expression and what replaces every place where it
+    matches, e.g. ``_rgb$=`` or ``^=ntu/``; or ``lower``, which makes all letters small.
     """
     if rule == "lower":
         renamed = [i.lower() for i in ids]

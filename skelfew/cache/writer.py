@@ -69,7 +69,6 @@ class CacheWriter:
         """Open ``path`` for writing, creating it with all rows pending if it does not exist.
 
         Args:
-            path: The store, a folder such as ``cache/pku.zarr``.
             sample_ids: All samples in manifest order, unique.
             provenance: What the rows are made from; the keys of ``IDENTITY`` decide whether an
                 existing store may be continued, the others are for the record.
@@ -155,14 +154,9 @@ class CacheWriter:
     ) -> None:
         """Commit a block: video, text, then status, so that a reader sees only whole rows.
 
-        Args:
-            rows: n row numbers, ascending, or a slice.
-            video: f_v (n, V, D); None if the teacher has none.
-            text: f_t (n, V, D).
-            status: (n,) of 1 done or 2 failed; the features of failed rows are stored as NaN.
-
-        Raises:
-            CacheError: If a done row is not finite after conversion to the stored type.
+        ``rows`` are n ascending numbers or a slice, features (n, V, D), video None if the teacher
+        has none, status (n,) 1 done or 2 failed (stored as NaN). Raises CacheError for a done row
+        that is not finite in the stored type.
         """
         if isinstance(rows, slice):
             rows = np.arange(*rows.indices(len(self.status)))

@@ -101,9 +101,8 @@ def budget_of(path: Path, needed: int) -> ReadBudget:
 
 
 def stored_bytes(path: Path, enough: int | None = None) -> int:
-    """Return the size of a store, a folder or one file; or anything from ``enough``.
-
-    A process may be writing to it: files that are on their way come and go and are not counted.
+    """Return the size of a store, folder or file; or anything from ``enough``. Counts as
+    ``files_of``.
     """
     if path.is_file():
         return path.stat().st_size
@@ -125,9 +124,7 @@ def files_of(path: Path) -> dict[str, int]:
     """Return the files of a store's folder and their sizes, by name below it.
 
     A process may be writing to it: files that are on their way come and go and are not counted.
-
-    Raises:
-        CacheError: If a link, a device or a pipe is among them, or metadata of an absurd size.
+    Raises CacheError if a link, a device or a pipe is among them, or metadata of an absurd size.
     """
     try:
         found = dict(entries(path))

@@ -32,11 +32,8 @@ _ZSTD_MAGIC, _ZSTD_SKIPPED, _ZSTD_BLOCK = 0xFD2FB528, 0x184D2A5, 1 << 17
 
 @dataclass(frozen=True)
 class ChunkLimit:
-    """Limits of a chunk of a checked array.
-
-    Attributes:
-        size: Bytes of a chunk of numbers, None for one of texts.
-        codecs: What was done to the bytes, first to last: compressors and ``crc32c``.
+    """Limits of a chunk of a checked array: its rows; its bytes, None for texts; its codecs in
+    order.
     """
 
     rows: int
@@ -62,12 +59,7 @@ class ChunkLimit:
         return self.decoded + self.decoded // 8 + _SLACK
 
     def unpack(self, where: str, data: bytes) -> bytes:
-        """Return the bytes of a chunk.
-
-        Raises:
-            CacheError: The bytes are more than a chunk has, or would unpack to more.
-            ValueError: The bytes are damaged.
-        """
+        """Return the bytes of a chunk; CacheError if they are too many, ValueError if damaged."""
         if len(data) > self.stored:
             raise CacheError(
                 f"{where}: {len(data)} bytes, a chunk has {self.stored} at most; damaged, or made "
@@ -122,9 +114,8 @@ def _blosc(data: bytes) -> int | None:
 
 
 def _zstd(where: str, data: bytes) -> int | None:
-    """Add up the content sizes of all frames (RFC 8878, 3.1.1.1), or what their blocks can hold.
-
-    None if the bytes are no frames from end to end.
+    """Add up the content sizes of all frames (RFC 8878, 3.1.1.1); None if it is not frames
+    throughout.
     """
     budget = ReadBudget(where, len(data), CacheError)
     at = total = blocks = 0

@@ -24,10 +24,10 @@ IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "prepro
 
 
 def identity(attrs: Values) -> str | None:
-    """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``.
+    """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``; None without
+    digest.
 
-    The digest covers features and sample IDs alone, so the same features under the name of another
-    teacher have the same digest and another identity. None while there is no digest.
+    The digest covers features and sample IDs alone, whatever teacher they are said to be of.
     """
     if attrs.get("digest") is None:
         return None
@@ -40,13 +40,7 @@ def step(
     parameters: Values | None = None,
     inputs: Iterable[Values] = (),
 ) -> Document:
-    """Return one entry of ``provenance:steps``.
-
-    Args:
-        name: What was done: extract, merge, subset, import.
-        parameters: How; plain JSON values.
-        inputs: What from: ``{"name": ..., "digest": ...}`` each.
-    """
+    """Return one entry of ``provenance:steps``: what was done, how, and from which inputs."""
     try:
         release = version("skelfew")
     except PackageNotFoundError:
@@ -72,10 +66,7 @@ def declared(steps: Iterable[Values]) -> Document:
 
 
 def carried(attrs: Values, last: Values) -> Document:
-    """Return the attributes of a cache derived from one with ``attrs`` by the step ``last``.
-
-    Conventions that others have declared stay declared, since their attributes stay too.
-    """
+    """Return the attributes of a cache derived from one with ``attrs`` by the step ``last``."""
     kept = {key: value for key, value in attrs.items() if key not in MANAGED}
     ours = declared([*steps_of(attrs), last])
     others = attrs.get(CONVENTIONS)

@@ -39,10 +39,9 @@ class PlainArray:
     def __init__(self, array: Any, name: str, fetch: Fetch, folder: Path | None):
         """Make it of a checked array.
 
-        Args:
-            fetch: Takes the key of a chunk, ``NAME/KEY``, and what it may be, and returns its
-                unpacked bytes, or None if there is no such chunk, which means the fill value.
-            folder: Where chunks are files that may be read without ``fetch``; None for a zip.
+        ``fetch`` takes ``NAME/KEY`` of a chunk and its limit, and returns its unpacked bytes; None
+        means the fill value. Chunks that are files in ``folder`` may be read without it; None for a
+        zip.
         """
         first = array.metadata.to_dict()["codecs"][0]
         order = (first.get("configuration") or {}).get("endian", "little")
@@ -58,14 +57,10 @@ class PlainArray:
         self._row = 0 if self._text else math.prod(array.shape[1:]) * array.dtype.itemsize
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return rows ``start`` to ``stop`` as stored, (n, ...); strings are objects.
+        """Return rows ``start`` to ``stop`` as stored, (n, ...), in ``out`` if given; strings are
+        objects.
 
-        Args:
-            out: Where to put them; a new array if None.
-
-        Raises:
-            ValueError: If a chunk has another size than it should, or another checksum.
-            OSError: If it cannot be read.
+        Raises ValueError for a chunk of another size or checksum, OSError if it cannot be read.
         """
         if out is None:
             shape = (max(stop - start, 0), *self._array.shape[1:])
@@ -123,11 +118,9 @@ class PlainArray:
             )
 
     def packed(self, count: int) -> np.ndarray | None:
-        """Return the first strings as bytes, uint8 (``count``, L); None unless all have L.
+        """Return the first ``count`` strings as bytes, uint8 (count, L); None unless all have L.
 
-        Raises:
-            ValueError: As ``read``.
-            OSError: As ``read``.
+        Raises as ``read``.
         """
         parts: list[np.ndarray] = []
         for first in range(0, count, self.rows):

@@ -15,14 +15,12 @@ _SMALL = 16  # a dictionary pays once more than this part of the rows has been l
 
 
 class SampleRows(Mapping[str, int]):
-    """A mapping from sample ID to row number, in stored order.
+    """A mapping from sample ID (strings; or ASCII of one length, uint8 (n, L), ascending) to row
+    number.
 
     IDs of one length that ascend, as those of NTU RGB+D do, stay the bytes they are on disk and are
     found by bisection; a dictionary of strings, which takes as long to make as a third of the
     features to read, is made when many have been asked for, or all.
-
-    Args:
-        names: The IDs, all different: strings, or ASCII of one length as uint8 (n, L), ascending.
     """
 
     def __init__(self, names: Sequence[str] | np.ndarray):

@@ -58,13 +58,8 @@ DAMAGE = (
 class _Guarded(WrapperStore[Any]):
     """A store that looks at a file before it is read, and at its bytes before they are unpacked.
 
-    Args:
-        path: Where it lies, for messages.
-        inside: Folder of the group in it, "" or "NAME/".
-        sizes: Of the entries of a zip; None for a folder.
-
-    Attributes:
-        limits: By name of an array, what its chunks can be; filled in when it has been checked.
+    Its group is in the folder ``inside``; ``sizes`` are those of a zip's entries. ``limits``, by
+    array, are filled in when the arrays have been checked.
     """
 
     def __init__(
@@ -78,9 +73,7 @@ class _Guarded(WrapperStore[Any]):
     def chunk(self, key: str, limit: ChunkLimit) -> bytes | None:
         """Return the unpacked bytes of a chunk, by its key below the group; None if there is none.
 
-        Raises:
-            CacheError: It is not a regular file, or is or unpacks to more than ``limit``.
-            ValueError: It cannot be read.
+        Raises CacheError if it is no regular file or more than ``limit``, ValueError if unreadable.
         """
         key = self._inside + key
         size = self._size(key)
@@ -257,11 +250,8 @@ def chunks_of(array: Array) -> PlainArray:
 
 
 def read(array: Array, rows: slice = slice(None)) -> np.ndarray:
-    """Return the given rows of an array as they are stored, without a step between them.
-
-    Raises:
-        CacheError: If a chunk would unpack to more than a chunk has.
-        DAMAGE: One of these, if it cannot be read.
+    """Return rows of an array as stored; CacheError if a chunk unpacks to too much, DAMAGE if
+    unreadable.
     """
     start, stop, _ = rows.indices(array.shape[0])
     return chunks_of(array).read(start, stop)
@@ -296,16 +286,7 @@ def ids_of(arrays: Mapping[str, Array]) -> list[str]:
 
 
 class DoneRows:
-    """The finished rows of a feature array as float32, read part by part in any order.
-
-    Args:
-        path: The cache, for messages.
-        name: ``video`` or ``text``.
-        done: Numbers of the finished rows, ascending.
-
-    Attributes:
-        values: (n, V, D), full when every part has been read.
-    """
+    """The finished rows of a feature array as float32 (n, V, D), read part by part in any order."""
 
     def __init__(self, path: Path, arrays: Mapping[str, Array], name: str, done: np.ndarray):
         self.values = aligned((len(done), *arrays[name].shape[1:]), np.float32)
@@ -324,12 +305,7 @@ class DoneRows:
         ]
 
     def read(self, part: range) -> None:
-        """Fill in the rows of one part.
-
-        Raises:
-            CacheError: If one of them is NaN or infinite.
-            DAMAGE: One of these, if a chunk cannot be read.
-        """
+        """Fill in the rows of a part; CacheError for NaN or infinite ones, DAMAGE if unreadable."""
         array, step = self._arrays[self._name], part.step
         scratch = aligned((min(step, array.shape[0]), *array.shape[1:]), array.dtype)
         for start in part:
@@ -360,9 +336,8 @@ class DoneRows:
 
 
 def content_digest(path: str | Path) -> str:
-    """Recompute the digest of a cache from its content; equal to ``attrs["digest"]`` if undamaged.
-
-    It is the same for a folder and a zip, whatever the chunks and codecs (cache/README.md).
+    """Recompute the digest of a cache from its content: the same for folder and zip, chunks and
+    codecs.
     """
     path = Path(path)
     group = open_group(path)

@@ -28,11 +28,7 @@ from skelfew.io.files import Document
 
 @dataclass(frozen=True)
 class StoredCache:
-    """An opened cache; nothing but its metadata is in memory until it is asked for.
-
-    Attributes:
-        attrs: Provenance, as stored.
-        arrays: The arrays of the format, by name.
+    """An opened cache: provenance and arrays, nothing but metadata in memory until it is asked for.
     """
 
     path: Path
@@ -94,14 +90,9 @@ class StoredCache:
         return stored_bytes(self.path)
 
     def read(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
-        """Return rows of a feature array as stored, (n, V, D).
+        """Return rows (a slice, or numbers in any order) of a feature array as stored, (n, V, D).
 
-        Args:
-            name: ``video`` or ``text``.
-            rows: A slice, or row numbers in any order.
-
-        Raises:
-            CacheError: If a chunk cannot be read.
+        Raises CacheError if a chunk cannot be read.
         """
         array = self.arrays[name]
         if isinstance(rows, slice):

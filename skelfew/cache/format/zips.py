@@ -16,9 +16,8 @@ _IGNORED = ("__MACOSX", ".DS_Store")
 def entries(path: Path) -> tuple[str, list[zipfile.ZipInfo]]:
     """Check a zip and return the folder in it that holds the store ("" or "NAME/"), and its files.
 
-    Raises:
-        CacheError: If it is not a zip, has no store in it, or an entry climbs out of the folder,
-            is a link, is encrypted, appears twice or claims to be absurdly large.
+    Raises CacheError if it is not a zip, has no store in it, or an entry climbs out of the folder,
+    is a link, is encrypted, appears twice or claims to be absurdly large.
     """
     try:
         with open_zip(path, CacheError) as archive:
@@ -70,10 +69,8 @@ def _folder(path: Path, files: list[zipfile.ZipInfo]) -> str:
 
 
 def write_zip(folder: Path, target: Path) -> None:
-    """Write the files of ``folder`` to a zip: stored, sorted and undated, so equal for equal files.
-
-    Raises:
-        CacheError: If a symbolic link is among them.
+    """Write the files of ``folder`` to a zip, stored, sorted, undated; CacheError for a symbolic
+    link.
     """
     files = sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink())
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:

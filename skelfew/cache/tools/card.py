@@ -8,9 +8,8 @@ from skelfew.io.files import Document
 
 
 def card(path: str | Path) -> Document:
-    """Return what a receiver wants to know; reads the metadata and the status of the rows.
-
-    ``digest`` is the one that the writer recorded; only ``verify`` compares it with the content.
+    """Return what a receiver wants to know, from metadata and status; the digest is the recorded
+    one.
     """
     cache = StoredCache.open(path)
     attrs = cache.attrs

@@ -17,16 +17,11 @@ from skelfew.io.files import Document
 def class_mean(
     path: str | Path, out: Path, manifest: Manifest, overwrite: bool = False
 ) -> Document:
-    """Write the finished samples of a cache with the mean direction of their class.
+    """Write the finished samples of a cache with the mean direction of their class, one view a
+    sample.
 
     f_v and f_t are scaled to length 1, averaged over samples and views of the class, and scaled to
-    length 1 again. Classes do not mix, so nothing of a class reaches another.
-
-    Args:
-        out: The result, with one view a sample.
-
-    Raises:
-        CacheError: If a sample of the cache is not in the manifest, or none is finished.
+    length 1 again. Raises CacheError for a sample not in the manifest, or if none is finished.
     """
     source = TeacherCache.open(path)
     class_of = {sample.sample_id: sample.class_id for sample in manifest}

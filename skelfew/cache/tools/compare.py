@@ -19,14 +19,11 @@ _WORST = 10
 def compare(a: str | Path, b: str | Path, table: Path | None = None) -> Document:
     """Compare two caches in blocks, the rows of B looked up by the sample IDs of A.
 
-    Args:
-        table: A CSV file that gets the cosines of every common sample.
-
-    Returns:
-        ``common``, ``only_a`` and ``only_b``: numbers of finished samples, with examples;
-        ``features``: for f_v and f_t the cosines over the common samples (mean over views), how
-        many rows are equal in every bit, and the least similar samples; None where the widths
-        differ; ``provenance``: every key that differs, with both values.
+    The CSV ``table`` gets the cosines of every common sample. Returns ``common``, ``only_a`` and
+    ``only_b``, numbers of finished samples, with examples; ``features``: for f_v and f_t the
+    cosines over the common samples (mean over views), how many rows are equal in every bit, and the
+    least similar samples, None where widths differ; ``provenance``: keys that differ, with both
+    values.
     """
     first, second = StoredCache.open(a), StoredCache.open(b)
     rows_b = {s: i for i, s in enumerate(second.ids) if second.status[i] == DONE}

@@ -23,14 +23,11 @@ _ROWS = 4096
 def export_features(
     path: Path, out: Path, representation: str | None = None, overwrite: bool = False
 ) -> Document:
-    """Write the finished rows of a cache for other programs.
+    """Write the finished rows of a cache for other programs; the ending of ``out`` says which kind.
 
     ``.npz`` and ``.h5`` get ``sample_id``, ``video``, ``text``, ``class_text`` and the provenance
-    as JSON; ``.npy`` gets one array (n, V, D), and the IDs go to a text file beside it.
-
-    Args:
-        out: The file; its ending says which kind.
-        representation: For ``.npy``: ``f_v``, ``f_t`` or ``f_v+f_t``.
+    as JSON; ``.npy`` gets one array (n, V, D), ``f_v``, ``f_t`` or ``f_v+f_t``, and a text with
+    IDs.
     """
     kind = out.suffix.lower()
     if kind not in (".npz", ".h5", ".hdf5", ".npy"):

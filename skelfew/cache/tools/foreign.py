@@ -24,12 +24,7 @@ _KINDS = {"f": "numbers", "U": "text", "S": "text"}
 
 
 class Column(Protocol):
-    """One array of a feature file.
-
-    Attributes:
-        shape: As stored.
-        text: Whether it holds text and not numbers.
-    """
+    """An array of a feature file: its shape as stored, and whether it holds text, not numbers."""
 
     shape: tuple[int, ...]
     text: bool
@@ -41,13 +36,7 @@ class Column(Protocol):
 
 @dataclass(frozen=True)
 class NumpyColumn:
-    """An array in NumPy's format, in a file of its own or in an npz.
-
-    Attributes:
-        member: Name of the entry in an npz, None for an npy.
-        shape: As stored.
-        dtype: As stored.
-    """
+    """An array in NumPy's format, in a file of its own or as the entry ``member`` of an npz."""
 
     path: Path
     member: str | None
@@ -135,11 +124,7 @@ def _opened(path: Path, member: str | None) -> Iterator[tuple[IO[bytes], int]]:
 
 @contextmanager
 def columns(path: Path) -> Iterator[Document]:
-    """Open a feature file and yield what opens each of its arrays, by name.
-
-    Raises:
-        CacheError: If it is of no known kind.
-    """
+    """Yield what opens each array of a feature file, by name; CacheError if of no known kind."""
     if not path.is_file():
         raise CacheError(f"{path}: no such file")
     kind = path.suffix.lower()

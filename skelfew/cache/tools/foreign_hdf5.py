@@ -20,13 +20,7 @@ _BLOCK_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class Hdf5Column:
-    """A dataset.
-
-    Attributes:
-        dataset: What h5py gives.
-        shape: As stored.
-        text: Whether it holds text and not numbers.
-    """
+    """A dataset, as h5py gives it; its shape, and whether it holds text, not numbers."""
 
     path: Path
     dataset: h5py.Dataset
@@ -100,12 +94,7 @@ def open_dataset(path: Path, file: h5py.File, name: str) -> Hdf5Column:
 
 
 def write_hdf5(path: Path, ids: list[str], arrays: Values, attrs: Mapping[str, str]) -> None:
-    """Write IDs and arrays to an HDF5 file.
-
-    Args:
-        ids: Sample IDs, dataset ``sample_id``.
-        arrays: By name, (shape, dtype, blocks of rows).
-    """
+    """Write sample IDs, and arrays by name as (shape, dtype, blocks of rows), to an HDF5 file."""
     with h5py.File(path, "w") as file:
         file.create_dataset(
             "sample_id", data=np.array(ids, dtype=object), dtype=h5py.string_dtype()

@@ -22,13 +22,10 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """Names of the arrays of an import.
+    """The npz, npy or HDF5 file of an import, and the names of its arrays; None where there is
+    none.
 
-    Attributes:
-        path: The npz, npy or HDF5 file.
-        ids: Name of the array of sample IDs in it, or a text file with one ID a line.
-        video: Name of f_v, None if there is none.
-        class_text: Name of the text features of the classes, None if there are none.
+    ``ids`` may also be a text file with one ID a line.
     """
 
     path: Path
@@ -40,13 +37,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """Provenance of imported features.
-
-    Attributes:
-        teacher: Name of the model.
-        weights: Which weights: file, address or description.
-        weights_sha256: Their hash, "" if unknown.
-        preprocessing: What was done to the clips, by key.
+    """Provenance of imported features: model, weights (file, address or words), what clips went
+    through.
     """
 
     teacher: str
@@ -69,15 +61,9 @@ def import_features(
 ) -> Document:
     """Make a cache for ``manifest`` of features in a file; samples without features stay pending.
 
-    Args:
-        source: File and names of its arrays.
-        manifest: The samples; their order and hash become those of the cache.
-        rule: Renaming of the file's IDs, see ``skelfew.cache.matching.rename``.
-        dtype: ``float16`` or ``float32``.
-
-    Raises:
-        CacheError: If arrays are missing, of the wrong shape or not finite, or IDs unknown to the
-            manifest; a likely renaming is named.
+    ``rule`` renames the file's IDs, see ``skelfew.cache.matching.rename``. Raises CacheError:
+    arrays are missing, of the wrong shape or not finite, or IDs unknown; a likely renaming is
+    named.
     """
     with columns(source.path) as found:
         text = _column(source, found, source.text, "text")

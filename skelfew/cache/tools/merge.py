@@ -24,10 +24,8 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class _Source:
-    """A cache that is merged, and where its rows go.
-
-    Attributes:
-        places: Row in the result of each of its rows, (N,) int64; -1 for none.
+    """A cache that is merged, and the row in the result of each of its rows, (N,) int64; -1 for
+    none.
     """
 
     cache: StoredCache
@@ -44,17 +42,10 @@ def merge(
 ) -> Document:
     """Write all finished rows of several caches into one.
 
-    The samples come in the order of ``manifest``, else in that of the first cache with those of the
-    others after them. A done row wins over a failed one, a failed one over a pending one.
-
-    Args:
-        paths: Two caches or more, made by the same teacher from the same data.
-        manifest: Its samples, order and hash become those of the result.
-        prefer_first: Where two caches hold different values for a sample, take the earlier one's.
-
-    Raises:
-        CacheError: If they were made differently (names key and values) or hold different values
-            for the same samples (names them).
+    The samples come in the order of ``manifest`` (whose hash the result has), else in that of the
+    first cache with those of the others after them. A done row wins over a failed one, a failed one
+    over a pending one. Raises CacheError if they were made differently (names key and values) or,
+    unless ``prefer_first``, hold different values for the same samples (names them).
     """
     caches = [StoredCache.open(path) for path in paths]
     for cache in caches[1:]:
@@ -93,14 +84,10 @@ def subset(
     manifest: Manifest | None = None,
     overwrite: bool = False,
 ) -> Document:
-    """Write some of the rows of a cache into another one.
+    """Write some of the rows of a cache into another one, in its order.
 
-    Args:
-        keep: IDs of the samples to keep, all if None; the order stays that of the cache.
-        manifest: Keep only its samples, in its order; the result is a cache for this manifest.
-
-    Raises:
-        CacheError: If a sample to be kept is not in the cache.
+    Those of ``keep`` (all if None), or of ``manifest``, in its order; the result is a cache for
+    this manifest. Raises CacheError if a sample to be kept is not in the cache.
     """
     cache = StoredCache.open(path)
     known = set(cache.ids)
@@ -168,9 +155,10 @@ def _check_alike(a: StoredCache, b: StoredCache, by_manifest: bool) -> None:
 def _owners(
     sources: Sequence[_Source], rows: int
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
-    """Return which source gives each row (-1: none), the status, and the conflicts.
+    """Return which source gives each row (-1: none), the status, and the conflicts: both done,
+    unlike.
 
-    A conflict is (row of the result, earlier source, later source): both done, values different.
+    A conflict is (row of the result, earlier source, later source).
     """
     owner = np.full(rows, -1, np.int64)
     status = np.zeros(rows, np.uint8)

@@ -10,13 +10,10 @@ from skelfew.io.files import Document
 
 
 def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
-    """Make a zip of a cache folder; equal content gives an equal file.
+    """Make a zip of a cache folder, ``NAME.zarr.zip`` beside it by default; equal for equal
+    content.
 
-    Args:
-        out: The zip, ``NAME.zarr.zip`` beside the folder if None.
-
-    Raises:
-        CacheError: If the content is not what its digest says, or holds a link.
+    Raises CacheError if the content is not what its digest says, or holds a link.
     """
     if path.is_file():
         raise CacheError(f"{path}: is one file already")
@@ -32,13 +29,9 @@ def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docume
 
 
 def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
-    """Make a folder of a zip, after checking every entry and then the digest.
+    """Make a folder (the zip's name without ``.zip``) of a zip, after checking entries and digest.
 
-    Args:
-        out: The folder, the zip's name without ``.zip`` if None.
-
-    Raises:
-        CacheError: If an entry leads out of the folder, is a link, or does not hold what it says.
+    Raises CacheError if an entry leads out of it, is a link, or does not hold what it says.
     """
     if path.is_dir():
         raise CacheError(f"{path}: is a folder already")
@@ -55,10 +48,10 @@ def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docu
 
 
 def checked(path: Path, digest: str | None = None) -> StoredCache:
-    """Open a cache and compare its content with ``digest``, else with the recorded one.
+    """Open a cache; CacheError if its content has another digest than ``digest``, else the recorded
+    one.
 
-    Raises:
-        CacheError: If they differ. A cache whose extraction goes on records none and passes.
+    A cache whose extraction goes on records none and passes.
     """
     cache = StoredCache.open(path)
     expected = digest or cache.attrs.get("digest")

@@ -48,19 +48,9 @@ def repair(
 ) -> int:
     """Mark the rows of damaged chunks as pending and restore what does not come from a teacher.
 
-    The caller holds the lock and has compared the identity of the store.
-
-    Args:
-        path: The store, a folder.
-        group: Its group, open for writing.
-        sample_ids: What ``sample_id`` should hold.
-        class_text: What ``class_text`` should hold, (C, D).
-
-    Returns:
-        How many rows are to be extracted again; 0 if the store is whole.
-
-    Raises:
-        CacheError: If the content is not what its digest says, but no damaged row can be found.
+    The caller holds the lock and has compared the identity of the store; ``sample_ids`` and
+    ``class_text`` (C, D) are what it should hold. Returns how many rows are to be extracted again.
+    Raises CacheError: the content is not what its digest says, but no damaged row can be found.
     """
     bad = {name: _unreadable(arrays[name]) for name in arrays}
     status, guessed = _status(arrays, bad, bool(group.attrs.get("complete")))

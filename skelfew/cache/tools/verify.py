@@ -21,16 +21,9 @@ def verify(
 ) -> Document:
     """Read a whole cache once or twice, in blocks, and report what does not hold.
 
-    Args:
-        manifest: If given, IDs, order and hash are compared with it.
-        digest: If given, what the content digest should be; else the recorded one.
-
-    Returns:
-        ``checks``: a list of ``{"check", "ok", "text", "samples"}``, of which ``samples`` names the
-        rows concerned (all of them), and the facts that the card does not have.
-
-    Raises:
-        CacheError: If it cannot be opened at all.
+    IDs, order and hash are compared with ``manifest``, the content with ``digest``, else with the
+    recorded one. Returns ``checks``, a list of ``{"check", "ok", "text", "samples"}`` (all rows
+    concerned), and facts that the card does not have. Raises CacheError if it cannot be opened.
     """
     cache = StoredCache.open(path)
     report: Document = {"path": str(cache.path), "samples": cache.shape[0]}

@@ -48,17 +48,11 @@ Log = Callable[[str], None]
 
 
 def local_path(address: str | Path, log: Log = lambda message: None) -> Path:
-    """Return where the cache of an address lies on this machine, fetching it if need be.
+    """Return where the cache of a path or an address lies on this machine, fetching it if need be.
 
-    A path is returned as it is. What an address gives is kept in ``cache/.remote/`` (or the folder
-    that the environment variable SKELFEW_REMOTE names) and fetched again only when it has changed.
-
-    Args:
-        address: Path, or an address such as ``https://...`` or ``s3://...``; ``#digest=HEX`` at its
-            end says what the content must be.
-
-    Raises:
-        CacheError: If it cannot be fetched, or is not what its digest says.
+    What an address gives is kept in ``cache/.remote/`` (or the folder that the environment variable
+    SKELFEW_REMOTE names) and fetched again only when it has changed; ``#digest=HEX`` at its end
+    says what the content must be. Raises CacheError if it cannot be fetched or is something else.
     """
     if not is_url(address):
         return Path(address)
@@ -113,16 +107,10 @@ def pull(
     overwrite: bool = False,
     log: Log = lambda message: None,
 ) -> Document:
-    """Fetch a cache to a place of one's own.
+    """Fetch a cache, folder or zip, to a place of one's own; ``cache/NAME`` if None.
 
-    Args:
-        address: Address or path of a folder or a zip.
-        out: Where to; ``cache/NAME`` if None. A zip stays a zip.
-        digest: What the content must be; else what the cache itself records.
-
-    Raises:
-        CacheError: If it cannot be fetched, or is not what the digest says. Nothing is left at
-            ``out`` then; a transfer that broke off goes on where it was when it is called again.
+    Its content must have ``digest``, else what it records. Raises CacheError if it cannot be
+    fetched or is something else; nothing is left at ``out`` then, and the next call goes on.
     """
     fs, place = connect(address)
     version = _version(fs, place)

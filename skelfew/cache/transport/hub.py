@@ -18,18 +18,10 @@ from skelfew.io.files import Values
 
 
 def upload(place: Place, files: Mapping[str, Path], document: Values) -> int:
-    """Commit files to a dataset repository, which is made if it does not exist.
+    """Commit files, by their names below ``place``, to a dataset repository; return their number.
 
-    Args:
-        place: Where to, see ``Place``.
-        files: Local files by their names below it; "" for the place itself.
-        document: What ``card`` returned. README.md is written unless it is somebody's own.
-
-    Returns:
-        The number of files.
-
-    Raises:
-        CacheError: The Hub refuses.
+    It is made if it does not exist. README.md is written, from what ``card`` returned, unless it is
+    somebody's own. Raises CacheError if the Hub refuses.
     """
     repository, revision, below = hub_parts(place.shown)
     hub = HfApi(endpoint=hub_endpoint())

@@ -148,8 +148,7 @@ def _shown(address: str) -> str:
 def connect(address: str) -> tuple[FileSystem, Place]:
     """Return the fsspec file system of an address, and the place in it.
 
-    Raises:
-        CacheError: If the kind is unknown, its package is missing, or the host refuses.
+    Raises CacheError: the kind is unknown, its package is missing, or the host refuses.
     """
     place = Place.of(address)
     with reached(place):
@@ -260,12 +259,8 @@ def read_small(fs: FileSystem, place: Place, key: str, limit: int) -> bytes | No
 
 
 def get_file(fs: FileSystem, place: Place, key: str, target: Path, limit: int | None) -> bool:
-    """Fetch one file, and say whether there is one.
-
-    Args:
-        key: Which file below it; "" for the place itself.
-        target: Local file; exists afterwards only if the whole file came.
-        limit: Give up beyond so many bytes; None for no limit.
+    """Fetch a file below a place ("" is the place), whole, of ``limit`` bytes at most; is there
+    one?
     """
     with reached(place):
         try:

@@ -34,14 +34,9 @@ _NOT_OURS = "{}: is not a cache of skelfew and will not be replaced; name anothe
 def push(path: Path, address: str, overwrite: bool = False) -> Document:
     """Copy a cache to another folder, an ssh host or an S3 bucket, after checking its digest.
 
-    Args:
-        address: Where to. A trailing slash means "into this folder"; a name that ends in ``.zip``
-            gets one file, any other a folder.
-        overwrite: Replace another cache that is there.
-
-    Raises:
-        CacheError: If the cache is damaged or has no finished row, or the place cannot be written
-            to or holds another cache.
+    A trailing slash of ``address`` means "into this folder"; a name that ends in ``.zip`` gets one
+    file, any other a folder. Raises CacheError if the cache is damaged or has no finished row, or
+    the place cannot be written to or, unless ``overwrite``, holds another cache.
     """
     cache = checked(path)
     if not (cache.status == DONE).any():

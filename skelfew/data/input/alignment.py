@@ -28,8 +28,7 @@ def sides(layout: Layout) -> list[tuple[int, int]]:
 
 
 def origin_joints(layout: Layout) -> list[int]:
-    """Return the joints whose mean is the origin: the root, or shoulders and hips if it is a head.
-    """
+    """Return the joints whose mean is the origin: the root; if a head, shoulders and hips."""
     pairs = sides(layout)
     if _HEAD.fullmatch(layout.joints[layout.root]) and pairs:
         return [joint for pair in pairs for joint in pair]
