@@ -9,14 +9,11 @@ from skelfew.training.seeding import generator
 
 
 def base_samples(data: DataConfig, inputs: Inputs) -> list[str]:
-    """Return the IDs of the samples to train on, in the manifest's order.
+    """Return the IDs of the samples to train on, in the manifest's order; SkelfewError if too few.
 
     ``data.base_classes`` keeps that many classes, ``data.samples_per_class`` that many samples of
     each (all of a class that has fewer). Both are the head of an order drawn with
     ``data.subset_seed`` alone, so 12 classes are among 24, whatever the run's seed is.
-
-    Raises:
-        SkelfewError: More classes or samples are asked for than there are.
     """
     wanted, each, seed = data.base_classes, data.samples_per_class, data.subset_seed
     protocol = inputs.protocol

@@ -50,14 +50,9 @@ def load_optimizer_tensors(optimizer: Optimizer, tensors: Mapping[str, Tensor]) 
 def save_checkpoint(
     path: Path, groups: Mapping[str, Mapping[str, Tensor]], scalars: Values
 ) -> None:
-    """Write a checkpoint, replacing an older one only when it lies complete on the disk.
+    """Write named groups of tensors and plain values (exact), replacing only when complete on disk.
 
-    Args:
-        groups: Named groups of tensors, e.g. ``{"module": ..., "optimizer": ...}``.
-        scalars: Plain values, kept exactly (floats survive JSON).
-
-    Raises:
-        CheckpointError: If the disk is full or the like; an older checkpoint is still there.
+    Raises CheckpointError if the disk is full or the like; an older checkpoint is still there.
     """
     tensors = {f"{g}/{name}": value for g, group in groups.items() for name, value in group.items()}
     try:
@@ -72,8 +67,7 @@ def save_checkpoint(
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], Document]:
     """Return the groups of tensors and the scalars of a checkpoint.
 
-    Raises:
-        CheckpointError: No such file, not a checkpoint, or written by a newer skelfew.
+    Raises CheckpointError: no such file, not a checkpoint, or written by a newer skelfew.
     """
     scalars, tensors = FORM.read(path)
     groups: dict[str, dict[str, Tensor]] = {}

@@ -86,14 +86,10 @@ def admit(
     bodies: int,
     device: torch.device,
 ) -> TrainingData:
-    """Read samples into memory after checking that every one may be used.
+    """Read samples into memory after checking that each is of ``allowed`` classes, none of them
+    novel.
 
-    Args:
-        allowed: Their classes: the protocol's base classes, or its validation classes. Novel
-            classes of the protocol are refused also if one is named here.
-
-    Raises:
-        NovelClassError: If one of the samples is of another class.
+    Raises NovelClassError if one is not, or if a novel class is named as allowed.
     """
     manifest, protocol = inputs.manifest, inputs.protocol
     if not ids:

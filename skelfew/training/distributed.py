@@ -25,11 +25,7 @@ from skelfew.training.stages import STAGES
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run.
-
-    Attributes:
-        rank: Which of them this is; 0 writes.
-    """
+    """The processes of a run, and which of them this is; 0 writes."""
 
     rank: int = 0
     size: int = 1
@@ -62,10 +58,8 @@ class World:
         self.any(False)
 
     def mine(self, count: int) -> slice:
-        """Return which of ``count`` samples this process computes; slices differ by one at most.
-
-        Raises:
-            SkelfewError: Fewer samples than processes.
+        """Return which of ``count`` samples, not fewer than processes, are computed here; even
+        slices.
         """
         if count < self.size:
             raise SkelfewError(
@@ -106,12 +100,7 @@ def joined() -> Iterator[World]:
 
 
 def check_supported(stages: Iterable[str], encoder: nn.Module, head: str, reads: str) -> None:
-    """Raise SkelfewError for what several processes would compute to other numbers than one.
-
-    Args:
-        head: Name of the episodic stage's head.
-        reads: Which output of the encoder it reads.
-    """
+    """Raise SkelfewError for what several processes would compute to other numbers than one."""
     why = "several processes would not come to the numbers of one; start skelfew-train without"
     for stage in stages:
         if STAGES.load(stage).one_process:
@@ -130,9 +119,7 @@ def share(encoder: nn.Module, world: World) -> list[Any]:
     """Make ``encoder``, while training, compute a slice of its batch and return all features.
 
     Its BatchNorm layers are replaced by ``GlobalBatchNorm`` with the same parameters and names.
-
-    Returns:
-        The handles of the hooks; ``remove()`` them to undo the slicing.
+    Returns the hooks' handles; ``remove()`` undoes the slicing.
     """
     for parent in list(encoder.modules()):
         for name, child in list(parent.named_children()):

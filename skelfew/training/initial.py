@@ -8,10 +8,8 @@ from skelfew.training.data import NovelClassError
 
 
 def classes_seen_by(init: str, inputs: Inputs) -> list[int]:
-    """Return the classes of this dataset that an initial encoder was trained on, as far as known.
-
-    Raises:
-        NovelClassError: If one of them is novel here.
+    """Return the known classes of this dataset of an initial encoder; NovelClassError if one is
+    novel.
     """
     if not is_own(init):
         return []

@@ -11,11 +11,8 @@ from skelfew.training.stages import STAGES
 
 
 def describe(resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: float) -> Document:
-    """Return what encoder.safetensors says about itself.
-
-    Args:
-        resolved: What the run is made from.
-        fusion: Share of the encoder where clips are compared, 0 for cosines alone.
+    """Return what encoder.safetensors says about itself; ``fusion`` is its share where clips are
+    compared.
     """
     inputs, config = resolved.inputs, resolved.config
     protocol, cache = inputs.protocol, inputs.cache

@@ -101,14 +101,10 @@ def stop_on_signals() -> Iterator[StopRequest]:
 
 
 class StageLoop:
-    """Runs a stage from its last checkpoint to its end.
+    """Runs the stage number ``index`` of a run from its last checkpoint to its end.
 
-    Args:
-        index: Which stage of the run it is.
-        validation: Validation classes, or None.
-        world: The processes of the run, of which the first writes.
-        select: Which epoch is kept: the ``last``, or the best one by ``validation``.
-        precision: ``bfloat16`` runs the encoder in autocast.
+    The epoch kept is the ``last``, or the best one by ``validation``; ``bfloat16`` runs the encoder
+    in autocast; the first process of ``world`` writes.
     """
 
     def __init__(

@@ -19,14 +19,6 @@ class Optimizer(ABC):
 
     Making one of torch's imports its compiler, which takes longer than all that precedes the first
     batch of a run, and nothing here is compiled. The arithmetic is torch's, in functional form.
-
-    Args:
-        groups: Dicts with ``params`` and settings of their own, or parameters.
-        defaults: Settings of groups that have none of their own.
-
-    Attributes:
-        param_groups: The groups, with all settings.
-        state: What is remembered of every parameter.
     """
 
     def __init__(self, groups: Iterable[Any], **defaults: object):
@@ -125,11 +117,9 @@ class SGD(Optimizer):
 class LARS(Optimizer):
     """SGD whose step is scaled, matrix by matrix, to the norm of the weights (You et al., 2017).
 
-    Vectors (biases, BatchNorm) get the plain step, as in BYOL.
-
-    Args:
-        weight_decay: L2, part of what is scaled.
-        trust: Length of a step as a share of the weights' norm, at learning rate 1.
+    Vectors (biases, BatchNorm) get the plain step, as in BYOL. ``weight_decay`` (L2) is part of
+    what is scaled; ``trust`` is a step's length as a share of the weights' norm, at learning rate
+    1.
     """
 
     def __init__(
@@ -157,12 +147,10 @@ class LARS(Optimizer):
 def parameter_groups(
     parts: Sequence[tuple[nn.Module, float]], config: OptimizerConfig
 ) -> list[Document]:
-    """Return optimiser groups with ``lr_factor`` and ``weight_decay``.
+    """Return optimiser groups of modules and their factors, with ``lr_factor`` and
+    ``weight_decay``.
 
-    Args:
-        parts: Modules and the factors on their learning rates. A parameter belongs to the first
-            module it is met in; those without gradient are left out.
-        config: Its ``decay_all`` says whether biases and BatchNorm weights decay.
+    A parameter belongs to the first module it is met in; those without gradient are left out.
     """
     seen: set[int] = set()
     groups = []
@@ -190,12 +178,10 @@ def build_optimizer(groups: list[Document], config: OptimizerConfig) -> Optimize
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int, epoch_steps: int) -> float:
-    """Return the rate of a step: linear warm-up, then constant or half a cosine down to 0.
+    """Return the rate of a step of the stage: linear warm-up, then constant or half a cosine down
+    to 0.
 
-    Args:
-        config: Peak, warm-up (in epochs, half of the run at most) and schedule.
-        step: 0-based over the whole stage.
-        steps: Number of steps of the stage.
+    Warm-up is in epochs, half of the run at most; ``step`` is 0-based.
     """
     warmup = min(round(config.warmup * epoch_steps), steps // 2)
     if step < warmup:

@@ -13,11 +13,8 @@ _WORTH = 1.1  # of a difference below that nothing is noted
 
 
 def layer_seconds(module: nn.Module, device: str, mixed: bool) -> float:
-    """Return the seconds of a network's largest layers, forward and backward, once each.
-
-    Args:
-        module: Its weights of two axes (linear) and four (convolutions) count.
-        mixed: Whether in autocast to bfloat16, else in float32.
+    """Return the seconds of a network's largest layers (linear, convolutions), forward and
+    backward.
     """
     shapes = {tuple(p.shape) for p in module.parameters() if p.ndim in (2, 4)}
     total = 0.0
@@ -40,11 +37,7 @@ def layer_seconds(module: nn.Module, device: str, mixed: bool) -> float:
 
 
 def fit_notes(module: nn.Module, precision: str, device: str, threads: int) -> list[str]:
-    """Return notes on what of the settings makes training slower on this machine.
-
-    Args:
-        precision: ``float32`` or ``bfloat16``.
-    """
+    """Return notes on what of the settings makes training slower on this machine."""
     notes = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if cores and threads > cores and device == "cpu":

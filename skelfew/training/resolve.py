@@ -62,10 +62,8 @@ def open_inputs(config: TrainConfig) -> Inputs:
 
 
 def resolve(config: TrainConfig, inputs: Inputs) -> ResolvedRun:
-    """Fill in all that depends on inputs and machine, and check that they fit.
-
-    Raises:
-        SkelfewError: Something is absent or does not fit.
+    """Fill in all that depends on inputs and machine; SkelfewError if something is absent or
+    misfits.
     """
     cache, data, episodic = inputs.cache, config.data, config.episodic
     if config.teacher_stages and cache is None:

@@ -134,11 +134,7 @@ def _check_unchanged(run: Run, inputs: Inputs) -> None:
 
 @dataclass(frozen=True)
 class Start:
-    """The state that a run begins with, all of it in memory.
-
-    Attributes:
-        validation: The validation classes, None if there are none to speak of.
-    """
+    """The state that a run begins with, all of it in memory."""
 
     data: TrainingData
     validation: Validation | None
@@ -147,10 +143,8 @@ class Start:
 
 
 def prepare(resolved: ResolvedRun) -> Start:
-    """Read the samples that take part into memory and build the encoder.
-
-    Raises:
-        SkelfewError: Samples, cache or settings do not fit.
+    """Read the samples that take part and build the encoder; SkelfewError if something does not
+    fit.
     """
     config, inputs = resolved.config, resolved.inputs
     protocol = inputs.protocol

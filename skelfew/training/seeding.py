@@ -23,10 +23,7 @@ def generator(seed: int, *names: str | int) -> torch.Generator:
 def seeded(seed: int, *names: str | int, device: torch.device | None = None) -> Iterator[None]:
     """Seed PyTorch's global generator within the block, e.g. to initialise a module.
 
-    Args:
-        seed: As in ``derive_seed``.
-        names: As in ``derive_seed``.
-        device: A GPU whose generator is seeded too.
+    Seed and names are as in ``derive_seed``; ``device`` is a GPU whose generator is seeded too.
     """
     gpu = device is not None and device.type == "cuda"
     number = derive_seed(seed, *names)

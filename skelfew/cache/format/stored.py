@@ -28,8 +28,7 @@ from skelfew.io.files import Document
 
 @dataclass(frozen=True)
 class StoredCache:
-    """An opened cache: provenance and arrays, nothing but metadata in memory until it is asked for.
-    """
+    """An opened cache: provenance and arrays; only metadata is in memory until asked for more."""
 
     path: Path
     attrs: Document

@@ -78,22 +78,18 @@ def attention_drop(maps: Tensor, keep: float) -> Tensor:
 
 
 def contrast_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Return cosines of unit queries (N, D) with own keys (N, D), then with a queue (K, D).
-
-    (N, 1 + K), divided by the temperature.
+    """Return cosines of unit queries (N, D) with own keys (N, D) and a queue (K, D), by
+    temperature.
     """
     own = (queries * keys).sum(dim=-1, keepdim=True)
     return torch.cat([own, queries @ queue.T], dim=1) / temperature
 
 
 def positives(plain: Tensor, others: Sequence[Tensor], mining: bool) -> Tensor:
-    """Return which candidates are positives (N, 1 + K) bool.
+    """Return which candidates are positives (N, 1 + K) bool, by the logits of plain and other
+    views.
 
     The own key and, with mining, what of the queue is nearest by any of the logits.
-
-    Args:
-        plain: Logits of the normal view (N, 1 + K).
-        mining: Whether nearest neighbours count as positives.
     """
     positives = torch.zeros_like(plain, dtype=torch.bool)
     positives[:, 0] = True
@@ -115,11 +111,7 @@ def agreement_loss(logits: Tensor, guide: Tensor) -> Tensor:
 
 
 class MomentumContrast(nn.Module):
-    """Query encoder and head, their slow copies that make keys, and the queue.
-
-    Args:
-        decay: Weight of the old copy in the moving average.
-    """
+    """Query encoder and head, their slow copies (weight ``decay``) that make keys, and the queue."""
 
     queue: Tensor
     place: Tensor
@@ -169,12 +161,7 @@ class MomentumContrast(nn.Module):
 
 
 class AimCLR(Passes):
-    """Trains an encoder to tell a sample's key from those of the queue, in three kinds of views.
-
-    Args:
-        encoder: Has ``feature_dim`` and gives feature maps.
-        data: Base-class samples; their labels are not used.
-    """
+    """Trains an encoder to tell a sample's key from those of the queue, in three kinds of views."""
 
     name = "aimclr"
     Config = AimCLRConfig

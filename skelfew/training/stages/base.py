@@ -34,11 +34,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """Result of one forward pass.
-
-    Attributes:
-        stats: Scalars without gradient to be averaged over the epoch.
-    """
+    """Result of one forward pass; ``stats`` are averaged over the epoch."""
 
     loss: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)

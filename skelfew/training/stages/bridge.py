@@ -26,11 +26,7 @@ FORM = Form("skelfew-bridge", "about")
 
 @runtime_checkable
 class Bridging(Protocol):
-    """A stage in whose space skeletons and teacher features meet.
-
-    Attributes:
-        data: What it was trained on, with targets.
-    """
+    """A stage, with targets, in whose space skeletons and teacher features meet."""
 
     data: TrainingData
 
@@ -62,14 +58,10 @@ def bridge_path(run: Path, stage: str) -> Path:
 
 
 def text_shift(data: TrainingData, texts: Mapping[int, np.ndarray]) -> Tensor | None:
-    """Return the mean target minus the mean class text of the training samples, (D,).
+    """Return the mean target (n, V, D) minus the mean class text of the training samples, (D,).
 
     A target is usually more than a text: f_v is added, and f_t knows the clip. The difference of
     the means is what a text lacks whatever its class; only base classes are looked at.
-
-    Args:
-        data: Samples with targets (n, V, D).
-        texts: Vector of each class, in the form of the targets.
     """
     if data.targets is None or not set(data.classes) <= set(texts):
         return None
@@ -80,9 +72,8 @@ def text_shift(data: TrainingData, texts: Mapping[int, np.ndarray]) -> Tensor | 
 
 
 def bridge_of(stage: Bridging, cache: TeacherCache, settings: PassesConfig) -> Bridge | None:
-    """Return what a trained stage knows of the way from skeletons to the teacher's texts.
-
-    None for a stage that learns from no target where the cache lacks texts of its classes.
+    """Return what a stage learned of the way from skeletons to the teacher's texts; None without
+    them.
     """
     about = {"teacher": cache.attrs.get("teacher"), "width": cache.dim}
     if isinstance(settings, TeacherConfig):

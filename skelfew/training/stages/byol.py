@@ -42,9 +42,8 @@ class ZeroPad(nn.Module):
 
 
 class Orthonormal(nn.Module):
-    """A fixed random projection (N, in_dim) to (N, out_dim) with orthonormal rows.
-
-    Drawn from PyTorch's global generator and kept in the state dict.
+    """A fixed random projection (N, in_dim) to (N, out_dim) with orthonormal rows, in the state
+    dict.
     """
 
     matrix: Tensor

@@ -29,12 +29,7 @@ from skelfew.training.stages.passes import Passes
 
 
 class CosineSoftmax(nn.Module):
-    """An encoder, a weight vector for each class of each branch, and a temperature.
-
-    Args:
-        classes: How many, of each branch.
-        temperature: Divides the cosines, at first.
-    """
+    """An encoder, a weight vector for each class of each branch, and the cosines' temperature."""
 
     def __init__(self, encoder: SkeletonEncoder, classes: Sequence[int], temperature: float):
         super().__init__()
@@ -145,11 +140,10 @@ class Classify(Passes):
 
 
 def text_map(texts: Tensor, means: Tensor, ridge: float) -> nn.Linear:
-    """Return the ridge regression from texts (K, D) of classes to their mean features (K, d).
+    """Return the ridge regression from texts (K, D) of classes to their mean features (K, d),
+    float64.
 
-    Args:
-        means: Float64.
-        ridge: Penalty, as a multiple of the mean squared length of the centred texts.
+    ``ridge`` is a multiple of the mean squared length of the centred texts.
     """
     middle, centre = texts.mean(dim=0), means.mean(dim=0)
     x, y = texts - middle, means - centre

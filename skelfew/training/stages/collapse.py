@@ -39,13 +39,8 @@ def effective_rank(vectors: Tensor) -> float:
 def check_collapse(
     target_spread: float, initial: float, share: float, epoch: int, stage: str = "transfer"
 ) -> None:
-    """Raise CollapseError if the targets' spread fell below ``share`` of its first value.
-
-    Args:
-        target_spread: Of the normalised target projections, mean of the epoch's batches.
-        share: The config's ``STAGE.collapse``; 0 never raises.
-        epoch: 1-based, for the message.
-        stage: Its name, for the message.
+    """Raise CollapseError if the targets' spread fell below ``share`` (``STAGE.collapse``) of
+    ``initial``.
     """
     if target_spread < share * initial:
         raise CollapseError(
@@ -62,12 +57,7 @@ def check_predictions(
 ) -> None:
     """Raise CollapseError if predictions of targets that do not move have become the same.
 
-    Args:
-        prediction_spread: Of the normalised predictions, mean of the epoch's batches.
-        target_spread: Of the normalised targets, likewise.
-        share: The config's ``STAGE.collapse``; 0 never raises.
-        epoch: 1-based, for the message.
-        stage: Its name, for the message.
+    Spreads are those of normalised vectors, mean of the epoch's batches; a share of 0 never raises.
     """
     if prediction_spread < share * target_spread:
         raise CollapseError(

@@ -16,10 +16,8 @@ from skelfew.training.stages.projected import Projected
 
 
 def regression_loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Return the loss of every sample (N,) for predictions and targets (N, D).
-
-    Args:
-        kind: ``cosine``: 2 - 2 cos, whatever their lengths; ``l2``: the squared distance.
+    """Return the loss (N,) of predictions and targets (N, D): ``cosine`` 2 - 2 cos, ``l2`` squared
+    distance.
     """
     if kind == "cosine":
         return byol_loss(F.normalize(prediction, dim=-1), F.normalize(target, dim=-1))

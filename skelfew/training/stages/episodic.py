@@ -20,12 +20,9 @@ from skelfew.training.stages.base import Batch, Stage, Step
 
 
 class Episodes(nn.Module):
-    """Encoder, head, and the scale of logits that are cosines.
+    """Encoder, head, and the scale of logits that are cosines, learned as its logarithm or fixed.
 
-    Args:
-        encoder: Maps skeletons (B, C, T, V, M) to features.
-        scale: Initial factor on the cosines; the paper has none, so 1. Other logits have no factor.
-        learn_scale: Whether it is learned, as its logarithm.
+    The paper has no scale, so it begins at 1. Other logits have no factor.
     """
 
     def __init__(self, encoder: nn.Module, head: Head, scale: float, learn_scale: bool):
@@ -65,13 +62,7 @@ def _by_names_of_today(module: nn.Module, state: Document, prefix: str, *_: obje
 
 
 class Episodic(Stage):
-    """Trains the encoder to classify the queries of base-class episodes.
-
-    All clips of a step, support and query of several episodes, share one forward pass.
-
-    Args:
-        config: Settings of this stage, ``ways`` resolved.
-    """
+    """Trains the encoder to classify queries of base-class episodes, all in one forward pass."""
 
     name = "episodic"
     module: Episodes

@@ -19,15 +19,11 @@ from skelfew.training.stages.projected import Projected
 
 
 def infonce_loss(cosines: Tensor, labels: Tensor, temperature: float, same_class: str) -> Tensor:
-    """Return the loss of every row (N,); the candidate in column i is the own one of row i.
+    """Return the loss of every row (N,) of cosines (N, N); column i is the own candidate of row i.
 
-    Args:
-        cosines: Of rows and candidates (N, N).
-        labels: Class of every sample (N,).
-        same_class: ``negative``: -log of the softmax at the own candidate; ``mask``: the same, but
-            the other samples of the class are no candidates; ``positive``: mean of -log of the
-            softmax over all candidates of the class (SupCon's L_out, Khosla et al., 2020, with the
-            own one among them).
+    ``same_class``: ``negative``: -log of the softmax at the own candidate; ``mask``: the same, but
+    the other samples of the class are no candidates; ``positive``: mean of -log of the softmax over
+    all candidates of the class (SupCon's L_out, Khosla et al., 2020, with the own one among them).
     """
     alike = labels[:, None] == labels
     own = torch.eye(len(labels), dtype=torch.bool, device=cosines.device)

@@ -20,13 +20,7 @@ from skelfew.training.stages.passes import Passes
 
 
 class Metric(Passes):
-    """Trains an encoder by triplets of its batch and by classification, together.
-
-    The classifier is thrown away.
-
-    Raises:
-        SkelfewError: The package pytorch-metric-learning is not installed.
-    """
+    """Trains an encoder by triplets of its batch and by a classifier, which is thrown away."""
 
     name = "metric"
     Config = MetricConfig
@@ -84,13 +78,7 @@ def objectives(config: MetricConfig) -> tuple[Any, Any]:
 
 
 def grouped(labels: Tensor, per_class: int, draw: torch.Generator) -> Tensor:
-    """Return all rows once (n,), those of a class in runs of ``per_class``, at random.
-
-    Args:
-        labels: Class of every row (n,).
-        per_class: Length of a run; the last run of a class may be shorter.
-        draw: Source of the order of rows and of runs.
-    """
+    """Return all rows once (n,), those of a class in runs of ``per_class`` or less, at random."""
     shuffled = torch.randperm(len(labels), generator=draw)
     order = shuffled[labels[shuffled].argsort(stable=True)]
     counts = labels.bincount()

@@ -20,9 +20,6 @@ class Mixed(Transfer):
 
     Both come from one forward pass; the classifier is a linear layer on the encoder's features, as
     in the stage ``traditional``, and is thrown away.
-
-    Args:
-        data: With targets (n, V, D); a random view of the V is taken each time.
     """
 
     name = "mixed"

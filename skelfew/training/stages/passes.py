@@ -12,12 +12,8 @@ from skelfew.training.stages.base import Batch, Stage
 class Passes(Stage):
     """A stage that sees every base sample once an epoch, in an order of its own.
 
-    Subclasses set ``name`` and ``module`` and have ``encoder`` and ``forward``.
-
-    Args:
-        data: Base-class samples; with targets (n, V, D), a random view of the V goes along.
-        config: Settings with ``epochs``, ``batch`` and ``optimizer``.
-        seed: Of order, augmentation and views.
+    Subclasses set ``name`` and ``module`` and have ``encoder`` and ``forward``. Of targets (n, V,
+    D) a random view goes along.
     """
 
     def __init__(self, data: TrainingData, config: PassesConfig, seed: int):

@@ -20,9 +20,6 @@ class Projected(Passes, ABC):
     """Trains an encoder through a projector whose output is compared with the teacher's feature.
 
     Subclasses set ``name`` and say the ``loss``.
-
-    Args:
-        data: With targets (n, V, D); a random view of the V is taken each time.
     """
 
     def __init__(

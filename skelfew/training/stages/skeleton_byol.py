@@ -56,12 +56,7 @@ def aggressive(x: Tensor, pairs: Pairs, coordinates: int, draw: torch.Generator 
 
 
 class TwoViewBYOL(nn.Module):
-    """Encoder, projector and predictor, and a slow copy of the first two that gives the targets.
-
-    Args:
-        encoder: Maps skeletons (N, C, T, V, M) to features (N, feature_dim).
-        output_bias: Whether the last layers of projector and predictor have a bias.
-    """
+    """Encoder, projector and predictor, and a slow copy of the first two that gives the targets."""
 
     def __init__(
         self,
@@ -106,13 +101,7 @@ def rising_decay(base: float, step: int, steps: int) -> float:
 
 
 class SkeletonBYOL(Passes):
-    """Trains an encoder to predict what its slow copy makes of another view of the performance.
-
-    The loss is the mean of both directions.
-
-    Args:
-        data: Base-class samples; their labels are not used.
-    """
+    """Trains an encoder to predict what its slow copy makes of another view, in both directions."""
 
     name = "skeleton_byol"
     Config = SkeletonBYOLConfig

@@ -14,11 +14,7 @@ from skelfew.training.stages.passes import Passes
 
 
 class Transfer(Passes):
-    """Trains an encoder to predict the projected teacher features of base-class samples.
-
-    Args:
-        data: With targets (n, V, D); a random view of the V is taken each time.
-    """
+    """Trains an encoder to predict the projected teacher features of base-class samples."""
 
     name = "transfer"
     Config = TransferConfig
