@@ -24,11 +24,7 @@ class ConfigError(SkelfewError):
 
 @dataclass(frozen=True)
 class Limit:
-    """Between which values a number must lie.
-
-    Attributes:
-        why: What to add to the message.
-    """
+    """Between which values a number must lie; ``why`` is what to add to the message."""
 
     above: float | None = None
     least: float | None = None
@@ -168,14 +164,9 @@ def parameters(build: Callable[..., Any]) -> dict[str, tuple[FieldKind, Any]]:
 
 
 def filled(build: Callable[..., Any], given: Mapping[str, object], what: str) -> Document:
-    """Return all settings of a class or function: those given, checked, and defaults.
+    """Return all settings of a class or function, its keyword-only parameters: given, and defaults.
 
-    Args:
-        build: Its keyword-only parameters are the settings.
-        what: How messages call it: ``encoder 'agcn'``.
-
-    Raises:
-        ConfigError: No such setting, or a value that it cannot have.
+    ``what`` is how messages call it. Raises ConfigError: no such setting, or an impossible value.
     """
     known = parameters(build)
     for key in given:

@@ -9,13 +9,8 @@ _EVERY = 60.0  # seconds between lines where stderr is not a terminal
 
 
 class Progress:
-    """Counts done items and shows rate, time left and a free-form note.
-
-    Args:
-        description: What is being done, e.g. ``extract``.
-        unit: What is counted, e.g. ``clips``.
-        done: How many were already done before; they do not count for the rate.
-        shown: False to count in silence.
+    """Counts done items (not those ``done`` before) and shows rate, time left and a note, if
+    ``shown``.
     """
 
     def __init__(

@@ -29,11 +29,7 @@ def declared() -> list[tuple[str, str, str, str]]:
 class Registry(MutableMapping[str, str]):
     """Names and the import strings (``module:attribute`` or ``module``) of one kind of thing.
 
-    Args:
-        kind: How messages call it: ``encoder``.
-        group: Entry-point group by which other packages add to it: ``skelfew.encoders``; None if
-            they cannot.
-        own: What skelfew has itself, in the order in which it is listed.
+    ``group`` is the entry-point group by which other packages add to it; None if they cannot.
     """
 
     def __init__(self, kind: str, group: str | None, own: Mapping[str, str]):
@@ -88,11 +84,7 @@ class Registry(MutableMapping[str, str]):
             )
 
     def load(self, name: str) -> Any:
-        """Import and return what a name names.
-
-        Raises:
-            SkelfewError: No such name, more than one of it, or a package that cannot be imported.
-        """
+        """Import and return what a name names; SkelfewError if unknown, ambiguous or unloadable."""
         self.check(name)
         place = self[name]
         module, _, attribute = place.partition(":")

@@ -110,14 +110,9 @@ class EncoderConfig:
         validate(self)
 
     def checked(self, shared: bool = False) -> "EncoderConfig":
-        """Return it with all own settings, converted and with defaults filled in.
+        """Return it with all own settings converted, and defaults; SkelfewError if one cannot be.
 
-        Args:
-            shared: The settings are for several encoders, as in a table of runs: what another
-                encoder has is left out.
-
-        Raises:
-            SkelfewError: No such encoder, or a setting that it does not have or cannot take.
+        With ``shared``, as in a table of runs, what another encoder has is left out.
         """
         build, own = ENCODERS.load(self.name), dict(self.own)
         if shared and (foreign := set(own) - set(parameters(build))):

@@ -70,7 +70,6 @@ class Portrait:
     Attributes:
         panels: The video, if it is shown, then the views.
         moments: Frames of the skeleton that are shown, from 0.
-        heading: Title and notes above the pictures.
         box: The teacher's crop in the full video picture, if there is one.
         notes: What could not be shown, and why.
     """
@@ -98,15 +97,9 @@ def portray(
     moments: Sequence[int] | None = None,
     videos: Path | None = None,
 ) -> Portrait:
-    """Draw a sample.
+    """Draw a sample at moments of its skeleton, ``look.frames`` evenly spaced ones by default.
 
-    Args:
-        manifest: The CSV file, beside which the folder of videos is noted.
-        moments: Frames of the skeleton; None for ``look.frames`` evenly spaced ones.
-        videos: Folder of the videos, if it is not the noted one.
-
-    Raises:
-        SkelfewError: If it has no skeleton, or the skeleton has no such view.
+    Raises SkelfewError if it has no skeleton, or the skeleton has no such view.
     """
     skeleton = store[sample.sample_id]
     layout = store.joint_layout
@@ -159,13 +152,7 @@ def _facts(sample: Sample, skeleton: Skeleton, layout: Layout, dataset: str) -> 
 
 
 class Film(NamedTuple):
-    """The video beside a skeleton.
-
-    Attributes:
-        panel: Its frames with joints and crop box; None without video.
-        box: The teacher's crop in the full picture, if there is one.
-        note: Why the video could not be shown; "" if it is, or if there is none.
-    """
+    """The video beside a skeleton, with the teacher's crop; or a note why it could not be shown."""
 
     panel: Panel | None = None
     box: tuple[int, int, int, int] | None = None
@@ -181,14 +168,7 @@ def filmed(
     height: int,
     videos: Path | None = None,
 ) -> Film:
-    """Return the frames of a sample's video at moments of its skeleton, if they can be had.
-
-    Args:
-        manifest: The CSV file, beside which the folder of videos is noted.
-        moments: Frames of the skeleton, ascending.
-        height: Of a skeleton's picture, pixels; the video's are somewhat lower.
-        videos: Folder of the videos, if it is not the noted one.
-    """
+    """Return the frames of a sample's video at moments of its skeleton, if they can be had."""
     if not sample.video:
         return Film()
     try:

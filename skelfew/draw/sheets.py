@@ -17,12 +17,7 @@ _PALETTE_SAMPLES, _GIF_COLOURS = 6, 255
 
 @dataclass(frozen=True)
 class Panel:
-    """Pictures of the same moments in one manner.
-
-    Attributes:
-        label: What it shows, in a few words.
-        pictures: A picture a moment, all of one size.
-    """
+    """Pictures of the same moments in one manner, a picture a moment, all of one size."""
 
     label: str
     pictures: Sequence[Image.Image]
@@ -30,12 +25,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Heading:
-    """Title and notes above the pictures.
-
-    Attributes:
-        title: The sample, say.
-        palettes: Colours of the bodies, for the legend; none for no legend.
-    """
+    """Title and notes above the pictures; the palettes of the bodies make the legend."""
 
     title: str
     text: str = ""

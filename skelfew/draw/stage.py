@@ -42,9 +42,8 @@ PALETTES = (
 
 
 def evenly(frames: int, count: int) -> list[int]:
-    """Return ``count`` frame numbers, the middles of equal parts of ``frames``; as the teacher's.
-
-    Short clips repeat none: there are at most ``frames`` numbers.
+    """Return ``count`` frame numbers, ``frames`` at most: the middles of equal parts, as the
+    teacher's.
     """
     count = min(count, frames)
     return [int((i + 0.5) * frames / count) for i in range(count)]
@@ -250,15 +249,7 @@ def draw_body(
     thickness: float,
     near: np.ndarray | None = None,
 ) -> None:
-    """Draw the bones and joints of one body, far ones first.
-
-    Args:
-        points: Joints (V, 2) in its pixels.
-        seen: Which of them there are (V,).
-        layout: Names, bones, left and right.
-        thickness: Of a bone, pixels.
-        near: How near each joint is to the viewer (V,); None if all are equally.
-    """
+    """Draw bones and joints (V, 2) of one body in pixels, far ones first if ``near`` says so."""
     colours = _sides(layout, palette)
     depth = np.zeros(len(layout)) if near is None else near
     bones = [bone for bone in layout.bones if seen[bone[0]] and seen[bone[1]]]

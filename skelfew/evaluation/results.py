@@ -19,13 +19,7 @@ _MOST_PAIRED = 4096  # samples whose similarities to each other are kept
 
 @dataclass(frozen=True)
 class Features:
-    """Features of some samples of a data set.
-
-    Attributes:
-        values: (n, *F) float32; F is D, or what else a head reads.
-        ids: Sample IDs, n.
-        labels: Class number of each, (n,) int64.
-    """
+    """Features (n, *F) float32 of n samples of a data set, their IDs and class numbers (n,)."""
 
     values: Tensor
     ids: tuple[str, ...]

@@ -35,11 +35,7 @@ def score_exemplars(
     exclude: Sequence[str] = (),
     seed: int = 0,
 ) -> Result:
-    """Score all queries of a protocol at once against its fixed exemplars.
-
-    Args:
-        exclude: Names of the protocol's sets of queries to leave out.
-    """
+    """Score all queries of a protocol, but the sets of ``exclude``, against its fixed exemplars."""
     exemplars = protocol.exemplars(shots)
     support = features.rows([i for c in protocol.novel for i in exemplars[c]])
     query = features.rows(protocol.queries(shots, exclude))
@@ -52,12 +48,7 @@ def score_exemplars(
 def score_texts(
     features: Features, classes: Sequence[int], vectors: Tensor, seed: int = 0
 ) -> Result:
-    """Score all samples of some classes by their cosine with one given vector a class.
-
-    Args:
-        features: Of the samples, (n, P).
-        vectors: One for each class, (C, P).
-    """
+    """Score samples (n, P) of some classes by their cosine with one vector a class, (C, P)."""
     classes = tuple(classes)
     query = torch.isin(features.labels, torch.tensor(classes)).nonzero().flatten()
     rule = build_classifier("cosine")
@@ -78,13 +69,8 @@ def score_draws(
 ) -> Result:
     """Score all other samples against K random exemplars a class, several times.
 
-    Args:
-        features: Of the samples, n.
-        groups: What group each sample is of, n. Then K exemplars a class are drawn in each group,
-            and the group's other samples are scored against them alone.
-
-    Raises:
-        SkelfewError: A class has no more than K samples (in a group).
+    With ``groups`` of the samples, K a class are drawn in each group, for its other samples alone.
+    Raises SkelfewError: a class has no more than K samples (in a group).
     """
     classes = tuple(classes)
     generator = torch.Generator().manual_seed(seed)
@@ -114,15 +100,12 @@ def score_medoids(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> Result:
-    """Score all other samples against the K most central ones of each class.
+    """Score all other samples against the K most central ones of each class, as ``score_draws``
+    does.
 
     That is what well-chosen exemplars would reach: all samples of a class take part in the choice.
     The first is the medoid, the one most similar to the others by the classifier's own measure;
     each further one adds most to the similarity of all to their nearest.
-
-    Args:
-        features: Of the samples, n.
-        groups: As in ``score_draws``.
     """
     classes = tuple(classes)
     parts = _members(features, classes, shots, groups)
@@ -235,16 +218,10 @@ def episode_hits(
     classifier: Classifier,
     labels: Tensor | None = None,
 ) -> tuple[Tensor, int]:
-    """Return which queries of episodes are classified correctly.
+    """Return which queries (E, N * Q) are classified correctly, and how many fine-tuning changed.
 
-    Args:
-        values: Features (n, *F).
-        support: Rows (E, N * K), class by class.
-        query: Rows (E, N * Q), class by class.
-        labels: Class number of every row (n,), for classifiers that ask for it.
-
-    Returns:
-        (E, N * Q) bool, and how many predictions fine-tuning changed.
+    ``support`` and ``query`` are rows of the features (n, *F), class by class, ``labels`` their
+    classes.
     """
     truth = episode_labels(ways, query.shape[1] // ways).to(values.device)
     most = _BLOCK_VALUES if values.ndim == 2 else _SEQUENCE_VALUES

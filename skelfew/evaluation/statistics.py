@@ -10,12 +10,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean accuracy in [0, 1] and its 95 % interval.
-
-    Attributes:
-        low: Lower end; None where there is nothing to estimate a spread from.
-        high: Upper end.
-        of: What the interval is over: queries, episodes, splits or draws.
+    """A mean accuracy in [0, 1] and its 95 % interval over ``count`` queries, episodes, splits or
+    draws.
     """
 
     value: float
@@ -83,10 +79,6 @@ def student_quantile(probability: float, freedom: int) -> float:
 
     With t = sqrt(freedom) tan(a), the distribution is an integral of a power of the cosine, which
     Gauss-Legendre quadrature gives to about 1e-12; bisection inverts it.
-
-    Args:
-        probability: In [0.5, 1).
-        freedom: Degrees of freedom, at least 1.
     """
     if not 0.5 <= probability < 1 or freedom < 1:
         raise ValueError(f"no quantile of {probability} with {freedom} degrees of freedom")
@@ -112,11 +104,8 @@ def student_interval(
 ) -> Estimate:
     """Return the mean and its 95 % interval by Student's t; no interval for a single value.
 
-    The interval is cut at the ends of what a mean can be, which loses no coverage.
-
-    Args:
-        values: Accuracies in [0, 1], or their differences in [-1, 1].
-        of: What they are of: episodes, splits, draws, seeds or runs.
+    The interval is cut at the ends of what a mean (or a difference) can be, which loses no
+    coverage.
     """
     array = np.asarray(values, dtype=np.float64)
     mean = float(array.mean())

@@ -79,12 +79,7 @@ class Subject:
 
 
 def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") -> Subject:
-    """Skeletons as features: no encoder, no training.
-
-    Args:
-        form: ``aligned`` bodies, compared by ``dtw`` unless another classifier is named, or
-            ``joints`` as recorded, centred on the first frame.
-    """
+    """Skeletons as features: ``aligned`` bodies, compared by ``dtw``, or centred ``joints``."""
     aligned = form == "aligned"
     how = "aligned, pose and motion" if aligned else "centred"
     frames = ALIGNED_FRAMES if aligned else RAW_FRAMES
@@ -101,13 +96,7 @@ def raw_subject(manifest: Manifest, store: SkeletonStore, form: str = "joints") 
 def find_data(
     given: InputConfig, recorded: InputConfig | None = None, protocol: str | None = None
 ) -> tuple[Manifest, SkeletonStore]:
-    """Open manifest and skeletons and check that they belong together.
-
-    Args:
-        given: What the user names; dataset alone is enough.
-        recorded: Where they were in training; used where the files are still there.
-        protocol: Protocol that will be used, if it is not the data set's own.
-    """
+    """Open manifest and skeletons, as given, else as recorded in training; check that they fit."""
     inputs = given
     if recorded is not None and not (given.dataset or given.manifest or given.store):
         places = (recorded.manifest, recorded.store)
@@ -148,12 +137,8 @@ def ensemble_subject(
 ) -> Subject:
     """Several runs as one: their similarities are summed, see ``skelfew.fewshot.ensemble``.
 
-    Args:
-        members: Two or more, on one data set and one split.
-        classifiers: One by which all are scored; none: each by its own.
-
-    Raises:
-        SkelfewError: One member only, runs of different data or splits, or two classifiers.
+    All are scored by one classifier, or each by its own. Raises SkelfewError: one member only, runs
+    of different data or splits, or two classifiers.
     """
     first = members[0]
     names = tuple(member.name for member in members)
@@ -209,12 +194,7 @@ def encoder_subject(
     device: str = "cpu",
     keep: Path | None = None,
 ) -> Subject:
-    """An encoder.safetensors.
-
-    Args:
-        manifest: The data set to evaluate on.
-        keep: Folder for the features; None does not keep them.
-    """
+    """An encoder.safetensors; its features are kept in the folder ``keep``, if given."""
     encoder, metadata, pipeline, share = open_encoder(path)
     odd: str | None = None
     _check_fit(path, encoder, store)

@@ -38,15 +38,9 @@ def text_subject(
 ) -> Subject:
     """Return encoder and bridge of a run, as its transfer stage left them.
 
-    Args:
-        run: A run with a stage that learned from teacher features.
-        given: The data set to score, if it is not the run's.
-        protocol: Protocol that will be used, if it is not the run's.
-        texts: Cache with the texts of the classes, of the same teacher; None for the run's own.
-        shift: Add to every text what it lacks against a target on average (``Bridge.shift``).
-
-    Raises:
-        SkelfewError: The run has no bridge, or no cache has class texts of its teacher.
+    Texts of the classes are those of the cache ``texts``, else of the run's own; ``shift`` adds
+    what they lack against a target on average (``Bridge.shift``). Raises SkelfewError: the run has
+    no bridge, or no cache has class texts of its teacher.
     """
     stage = _stage(run)
     manifest, store = find_data(given, run.config().inputs, protocol or own_protocol(run, given))
@@ -99,15 +93,9 @@ def teacher_subject(
 ) -> Subject:
     """Return the features f_v that a teacher has of the videos: the ceiling of what it can teach.
 
-    f_t of a sample is the text of its class, so that it would give the answer away.
-
-    Args:
-        place: A teacher cache of the data set.
-        store: Its skeletons, which take no part.
-        texts: Compare f_v with the texts of the classes, for zero shots.
-
-    Raises:
-        SkelfewError: The cache has no f_v, is of another data set, or has no class texts.
+    f_t of a sample is the text of its class, so that it would give the answer away; for zero shots
+    f_v is compared with ``texts``. Raises SkelfewError: no f_v, no class texts, or another data
+    set.
     """
     cache = open_caches(InputConfig(cache=str(place)))[0]
     about, of = cache.attrs.get("teacher"), cache.attrs.get("dataset")

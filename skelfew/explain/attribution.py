@@ -19,7 +19,6 @@ class Attribution:
     """Share of each number of a sample in the rise of the output above the boundary.
 
     Attributes:
-        values: Of the shape of the sample.
         rise: Output at the sample minus output at the boundary.
         error: How far the sum of ``values`` is from ``rise``, as a share of it.
         points: Points of the path at which gradients were taken.
@@ -37,19 +36,12 @@ class Attribution:
 
 
 def integrate(decide: Decide, x: Tensor, boundary: Boundary, output: str = "logit") -> Attribution:
-    """Attribute the output of the decided class to the numbers of a sample.
+    """Attribute the output of the decided class to the numbers of a sample (1, ...).
 
     (x - x') times the mean gradient on the straight way from x' to x, by the trapezoid rule. The
     number of points doubles from 16 until the sum is right within one per cent, 1024 at most.
-    captum's weights of n points sum to (n - 1) / n, not 1; that is put right.
-
-    Args:
-        x: The sample (1, ...).
-        output: ``logit`` of the decided class, as the source has it, or ``margin``, its lead on the
-            class beyond the boundary.
-
-    Raises:
-        SkelfewError: captum is not installed, or no such output.
+    captum's weights of n points sum to (n - 1) / n, not 1; that is put right. The output is the
+    ``logit``, as the source has it, or ``margin``, its lead on the class beyond the boundary.
     """
     if output not in OUTPUTS:
         raise SkelfewError(f"output is {output!r}; expected {' or '.join(OUTPUTS)}")

@@ -61,15 +61,10 @@ class Boundary:
 def nearest_boundary(
     decide: Decide, x: Tensor, movable: Tensor, steps: int = 100, limit: float = 0.5
 ) -> Boundary:
-    """Search the point nearest to a sample at which another class is the likeliest.
+    """Search the point nearest to a sample (1, ...) at which another class is the likeliest.
 
-    Args:
-        x: The sample (1, ...), best in double precision.
-        movable: What of it may be changed, bool, of the same shape.
-        limit: Largest distance, as a share of the L2 length of what may move.
-
-    Raises:
-        NoBoundary: No step changed the verdict, or nothing that may move has any influence.
+    What is ``movable`` may change, by up to ``limit``, a share of its L2 length. Raises NoBoundary:
+    no step changed the verdict, or nothing that may move has any influence.
     """
     size = float(x[movable].norm())
     most, radius = limit * size, min(_FIRST, limit) * size

@@ -60,16 +60,10 @@ class NetworkInput:
 
 
 class Decision:
-    """An encoder and a classifier fitted to exemplars, in double precision.
+    """An encoder (a copy) and a classifier fitted to exemplars (N * K, C, T, V, M), in double
+    precision.
 
-    Args:
-        encoder: Maps skeletons to features; a copy is taken.
-        classifier: Made by ``skelfew.fewshot.build_classifier`` and ``trained.bind``.
-        exemplars: Network input (N * K, C, T, V, M), class by class.
-        classes: Numbers of the N classes, for classifiers that ask for them.
-
-    Raises:
-        SkelfewError: A classifier that looks at all queries before it decides.
+    Raises SkelfewError for a classifier that looks at all queries before it decides.
     """
 
     def __init__(

@@ -28,13 +28,7 @@ FORMAT = "skelfew-explanation"
 
 @dataclass(frozen=True)
 class Search:
-    """Settings of an explanation.
-
-    Attributes:
-        steps: Gradient steps of the search for the boundary.
-        limit: How far it goes, as a share of the recording's size.
-        output: What is attributed, of ``attribution.OUTPUTS``.
-    """
+    """Settings of an explanation; ``limit`` is a share of the recording's size."""
 
     steps: int = 100
     limit: float = 0.5
@@ -43,12 +37,8 @@ class Search:
 
 @dataclass(frozen=True)
 class Method:
-    """A classifier on the encoder of a run, with exemplars.
-
-    Attributes:
-        name: Key of ``CLASSIFIERS`` or ``HEADS``.
-        classifier: With the run's weights, if it has any.
-        exemplars: Sample IDs, K a class.
+    """A classifier, with the run's weights if any, on the encoder of a run, with K exemplars a
+    class.
     """
 
     subject: Subject
@@ -109,8 +99,8 @@ class Explanation:
     def heat(self, signed: bool = False) -> np.ndarray:
         """Return the attribution by frame, joint and body (T, V, P), coordinates summed.
 
-        Absolute values are summed, or, ``signed``, the values themselves: positive for what spoke
-        for the verdict, negative for what spoke against it.
+        Absolute values, or ``signed`` ones: positive for what spoke for the verdict, negative
+        against.
         """
         values = self.attribution.values[0]
         return (values if signed else values.abs()).sum(dim=0).cpu().numpy()
@@ -199,18 +189,11 @@ def find_method(
     split: str | None = None,
     seed: int = 0,
 ) -> Method:
-    """Return a classifier on a run, and exemplars to fit it to.
+    """Return a classifier (None: the head that the run trained with), and exemplars to fit it to.
 
-    Args:
-        name: The classifier; None for the head that the run trained with.
-        shots: Exemplars a class; the protocol's, or random ones where it lists none.
-        sample_ids: What is to be explained, which cannot be an exemplar.
-        protocol: Name or file; None for the run's own.
-        split: Of the protocol; None for the run's own.
-
-    Raises:
-        SkelfewError: A sample that is not in the data set, not of a novel class or an exemplar; a
-            classifier that the run has no weights for.
+    Exemplars are the protocol's, or random ones where it lists none. Raises SkelfewError: a sample
+    that is not in the data set, not of a novel class or an exemplar; a classifier without weights
+    here.
     """
     name = name or head_name(subject.head) or "cosine"
     classifier = bind(build_classifier(name, settings), subject.head, subject.manifest.name)

@@ -77,16 +77,10 @@ def scaled(values: np.ndarray) -> np.ndarray:
 def draw(
     explanations: Sequence[Explanation], manifest: Path, look: HeatmapStyle
 ) -> "tuple[Figure, list[str]]":
-    """Draw explanations of one sample beside each other.
+    """Draw explanations of one sample beside each other; return figure and notes on what is
+    missing.
 
-    Args:
-        manifest: The CSV file, beside which the folder of videos is noted.
-
-    Returns:
-        The figure, and notes on what could not be shown.
-
-    Raises:
-        SkelfewError: matplotlib is not installed, or the skeleton has no such view.
+    Raises SkelfewError: matplotlib is not installed, or the skeleton has no such view.
     """
     try:
         from matplotlib import rc_context

@@ -62,10 +62,7 @@ HEADS = Registry(
 
 
 def pooled_beside(name: str) -> tuple[str, ...]:
-    """Return the classifiers of pooled features that a table scores beside that of a row.
-
-    Beside ``dtw`` the cosine alone: no row asks for the others, and fine-tuning takes minutes.
-    """
+    """Return the classifiers that a table scores beside a row's; for ``dtw`` the cosine alone."""
     return POOLED if name != "dtw" else POOLED[:1]
 
 
@@ -85,15 +82,10 @@ class Classifier(Protocol):
 
 
 def build_classifier(name: str, settings: Mapping[str, object] | None = None) -> Classifier:
-    """Return a classifier with some of its settings changed.
+    """Return a classifier (of ``CLASSIFIERS`` or ``HEADS``) with those settings, or their text,
+    that it has.
 
-    Args:
-        name: Key of ``CLASSIFIERS``, or of ``HEADS``.
-        settings: Values or their text by field name; those that this classifier does not have are
-            left out.
-
-    Raises:
-        SkelfewError: No such classifier, or an impossible value.
+    Raises SkelfewError: no such classifier, or an impossible value.
     """
     given = settings or {}
     if name not in CLASSIFIERS and name in HEADS:
@@ -115,14 +107,10 @@ def build_classifier(name: str, settings: Mapping[str, object] | None = None) ->
 def build_head(
     name: str, settings: Mapping[str, object] | Iterable[str] = (), width: int = 8
 ) -> "Head":
-    """Return a new head.
+    """Return a new head for ``width`` channels, with settings by name, or ``KEY=VALUE`` each,
+    changed.
 
-    Args:
-        settings: Those to change: values or their text by name, or ``KEY=VALUE`` each.
-        width: D, channels of the encoder.
-
-    Raises:
-        SkelfewError: No such head or setting, or an impossible value.
+    Raises SkelfewError: no such head or setting, or an impossible value.
     """
     if not isinstance(settings, Mapping):
         settings = dict(pair.split("=", 1) for pair in settings)

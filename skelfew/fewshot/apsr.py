@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 
 
 class Relevance(nn.Module):
-    """Relevance of parts to classes, from texts; nothing of it is learned.
-
-    Attributes:
-        classes: Class numbers, ascending, (C,).
-        cosines: Of the text of each class and the text of each part, (C, P).
+    """Cosines (C, P) of the texts of classes (their numbers (C,), ascending) and parts; not
+    learned.
     """
 
     classes: Tensor
@@ -46,10 +43,8 @@ class Relevance(nn.Module):
         self.register_load_state_dict_pre_hook(_as_large)
 
     def shares(self, classes: Tensor, sharpness: float) -> Tensor:
-        """Return the relevance of every part to each of some classes (..., P); it sums to 1.
-
-        Raises:
-            SkelfewError: There is no text of one of the classes (...).
+        """Return the relevance (..., P), which sums to 1, of the parts to classes (...);
+        SkelfewError if unknown.
         """
         absent = classes[~torch.isin(classes, self.classes)]
         if absent.numel():
@@ -78,10 +73,8 @@ def _as_large(module: nn.Module, state: Values, prefix: str, *_: object) -> None
 class APSR(Head):
     """Cosine of two clips, each the sum of its parts weighted as the class has it.
 
-    Args:
-        width: D; any.
-        sharpness: Factor on the cosines of texts before their softmax; 0 makes all parts equally
-            relevant, which is the fusion ``average`` of the encoder ``gca-lstm``.
+    ``sharpness`` is the factor on the cosines of texts before their softmax; 0 makes all parts
+    equally relevant, which is the fusion ``average`` of the encoder ``gca-lstm``.
     """
 
     reads = "parts"

@@ -67,17 +67,10 @@ class PrintedCosineClassifier(CosineClassifier):
 
 
 def episode_cosines(support: Tensor, query: Tensor, ways: int) -> Tensor:
-    """Return the cosine of every query with every class of its episode, in [-1, 1].
+    """Return the cosine (E, N * Q, N) of each query with each class of its episode, in [-1, 1].
 
-    The class weight is the mean of the normalised support features (one rule for every K; with
-    K = 1 it is the paper's W, the support feature itself, up to its length).
-
-    Args:
-        support: Features (E, N * K, D), class by class.
-        query: Features (E, N * Q, D).
-
-    Returns:
-        (E, N * Q, N).
+    Features are (E, N * K, D) and (E, N * Q, D), class by class. The class weight is the mean of
+    the normalised support features (with K = 1 it is the paper's W up to its length).
     """
     unit = F.normalize(support, dim=-1)
     prototypes = unit.unflatten(1, (ways, -1)).mean(dim=2)

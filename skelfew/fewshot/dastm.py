@@ -21,15 +21,10 @@ class CrossAttention(nn.Module):
     """One head of attention from the elements of a set to those of another, residual and norm.
 
     What is mixed are the set's own elements in the reference: as element v looks at element u of
-    the other set, it takes in element u of its own. Names are those of the reference.
-
-    Whatever is linear is applied where it costs least: ``dense`` to the values before they are
-    mixed, once a sequence instead of once a pair, and of the products of queries and keys both
-    matrices to the side that has fewer sequences.
-
-    Args:
-        dropout: Of the attention and of the output.
-        values: ``own``, or ``other`` to mix what is looked at.
+    the other set, it takes in element u of its own; ``values`` ``other`` mixes what is looked at.
+    Names are those of the reference. Whatever is linear is applied where it costs least: ``dense``
+    to the values before they are mixed, once a sequence instead of once a pair, and of the products
+    of queries and keys both matrices to the side that has fewer sequences.
     """
 
     def __init__(self, width: int, dropout: float = 0.2, values: str = "own"):
@@ -82,11 +77,9 @@ class CrossAttention(nn.Module):
     ) -> Tensor:
         """Return the elements after attention, (T, N, V, D).
 
-        Args:
-            weights: Of N pairs, (T, N, V, V).
-            values: What they weigh, (T, N, V, D), or (T, 1, V, D) where it is the same in all.
-            one: ``residual`` of the elements, likewise.
-            out: Where to write it, without gradients: memory that is new is slow.
+        ``weights`` (T, N, V, V) of N pairs weigh ``values`` (T, N or 1, V, D); ``one`` is
+        ``residual`` of the elements, likewise; ``out``, without gradients, is where to write it:
+        new memory is slow.
         """
         sides = [weights.flatten(0, 1), values.flatten(0, 1)]
         if values.shape[1] == 1:
@@ -131,7 +124,6 @@ class DASTM(Head):
     """Minus the soft-DTW of activated joints.
 
     Args:
-        width: D; any.
         cost: Of matching two frames, all joints one after the other: ``cosine`` or ``euclidean``.
         spatial: Whether there is spatial activation; with it the alignment is plain soft-DTW,
             without it half the soft-DTW of each sequence with itself is subtracted.
@@ -169,10 +161,7 @@ class DASTM(Head):
         return -torch.stack(values)
 
     def _align(self, query: Tensor, rows: Tensor) -> Tensor:
-        """Soft-DTW (M, N) of queries (M, T, V, D) with the classes (N, T, V, D) of one episode.
-
-        The pairs of one query at a time: their activated joints then stay in a processor's cache.
-        """
+        """Soft-DTW (M, N) of queries (M, T, V, D) with the classes (N, T, V, D) of one episode."""
         of_query, of_class = self.activation.of_query, self.activation.of_class
         looks = of_query.weights(query, rows).permute(1, 0, 3, 2, 4)  # (M, T, N, V, V)
         looked = of_class.weights(rows, query).permute(3, 0, 1, 2, 4)

@@ -21,11 +21,9 @@ _ROWS = 64  # clips that are compared with all later ones at once
 
 
 def dtw(costs: Tensor, band: int) -> Tensor:
-    """Return the least cost of a path through each of B tables, (B,).
+    """Return the least cost (B,) of a path through costs (T, S, B) of matching frames.
 
-    Args:
-        costs: (T, S, B), what it costs to match frame i of the one with frame j of the other.
-        band: How many frames i and j may be apart; what T and S differ by, if that is more.
+    Frames are up to ``band`` apart, or what T and S differ by.
     """
     rows, columns, pairs = costs.shape
     band = max(band, abs(rows - columns), 1)
@@ -106,12 +104,9 @@ class DTW:
         return alike
 
     def similarities(self, support: Tensor, query: Tensor, plain: bool = False) -> Tensor:
-        """Return the similarity of each query with each exemplar, (E, M, R).
+        """Return the similarity (E, M, R) of queries (E, M, P, T, D) and exemplars (E, R, P, T, D).
 
-        Args:
-            support: Exemplars (E, R, P, T, D): P parts, which are warped each by itself.
-            query: Clips (E, M, P, T, D).
-            plain: Use the form that can be exported.
+        Each of the P parts is warped by itself; ``plain`` is the form that can be exported.
         """
         support, query = (_unit(x) for x in (support, query))
         e, r, parts, frames, _ = support.shape

@@ -19,10 +19,8 @@ _LEAST = 1e-6
 
 @dataclass
 class Joined:
-    """Features of different shapes in one tensor.
-
-    Attributes:
-        shapes: (*F) of each member, known after ``join``.
+    """Features of different shapes in one tensor; ``shapes`` (*F) of the members are known after
+    ``join``.
     """
 
     shapes: tuple[tuple[int, ...], ...] = ()
@@ -40,9 +38,8 @@ class Joined:
 
 
 def weighted(units: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """Return the mean of the members' values (..., n, N), each in its own unit (...).
-
-    The weights sum to one, so that the mean stays in the range of its members.
+    """Return the mean of the members' values (..., n, N), each in its own unit (...); weights sum
+    to one.
     """
     shares = torch.stack([1 / unit.clamp(min=_LEAST) for unit in units])
     shares = shares / shares.sum(dim=0)
@@ -50,11 +47,8 @@ def weighted(units: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
 
 
 def gap(alike: Tensor, own: Tensor) -> Tensor:
-    """Return how much more similar exemplars are to their own class than to the others (...).
-
-    Args:
-        alike: Similarities of exemplars to the classes (..., S, N), N at least 2.
-        own: Class of each exemplar (S,).
+    """Return how much more similar exemplars (..., S, N) are to their own class (S,) than to the
+    others.
     """
     inside = alike[..., torch.arange(len(own)), own].mean(dim=-1)
     classes = alike.shape[-1]
@@ -63,12 +57,7 @@ def gap(alike: Tensor, own: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The weighted mean of the similarities of several runs.
-
-    Attributes:
-        rules: What compares the features of each.
-        joined: How the features of all became one tensor.
-    """
+    """The weighted mean of the similarities of several runs, compared by ``rules``."""
 
     runs: tuple[str, ...]
     rules: tuple[Classifier, ...] = field(repr=False)

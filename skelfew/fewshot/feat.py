@@ -20,9 +20,6 @@ class SetAttention(nn.Module):
 
     A is the softmax of x W_q (x W_k)^T / sqrt(D), also with dropout. Names and initial values are
     those of the reference.
-
-    Args:
-        attention_dropout: Of A.
     """
 
     def __init__(self, width: int, attention_dropout: float = 0.1, dropout: float = 0.5):
@@ -90,8 +87,7 @@ class FEAT(Head):
     def penalty(self, support: Tensor, query: Tensor, ways: int) -> Tensor | None:
         """Return the weighted auxiliary loss: every sample against the centres of the classes.
 
-        A centre is the mean of all samples of its class, supports and queries, adapted among
-        themselves.
+        A centre is the mean of all samples of its class, supports and queries, adapted together.
         """
         if not self.balance:
             return None

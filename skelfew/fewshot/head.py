@@ -84,8 +84,7 @@ class HeadClassifier:
     """A head as a classifier: no gradients, queries in blocks that fit into memory.
 
     Attributes:
-        head: The head; one that learns is of use after ``skelfew.fewshot.trained.bind`` only.
-        name: Its key in ``HEADS``.
+        head: One that learns is of use after ``skelfew.fewshot.trained.bind`` only.
         given: Settings that were asked for by name, so that they win over those of a run.
     """
 

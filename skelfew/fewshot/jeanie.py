@@ -25,14 +25,10 @@ _FAR = 1e30  # in place of infinity
 
 
 def view_alignment(costs: Tensor, gamma: float) -> Tensor:
-    """Return the soft minimum over all paths through time and views, of all pairs at once.
+    """Return the soft minimum (*P) over all paths through time and views, of all pairs at once.
 
-    Args:
-        costs: (T, S, A, B, *P): frame of the query, of the exemplar, two axes of views, pairs.
-        gamma: Softness, greater than 0.
-
-    Returns:
-        (*P). With a single view it is ``soft_dtw``.
+    Costs (T, S, A, B, *P): frame of the query, of the exemplar, two axes of views, pairs. With a
+    single view it is ``soft_dtw``.
     """
     rows, columns = costs.shape[:2]
     x = costs / gamma
@@ -73,9 +69,7 @@ class JEANIE(Head):
     """Minus the cost of aligning a query with the exemplar of each class over time and views.
 
     Args:
-        width: D; any.
-        yaws: Views about the vertical axis, an odd number.
-        pitches: Views about the horizontal axis, an odd number.
+        yaws: Views about the vertical axis, an odd number; ``pitches`` about the horizontal one.
         degrees: Between neighbouring views; the middle view is the skeleton itself.
         cost: Of matching two frames: ``cosine``, 1 - cos, or ``euclidean``, squared.
         prototype: What K > 1 exemplars make of a class: their ``mean`` before any alignment, or

@@ -13,10 +13,8 @@ from skelfew.fewshot.tuning import EPS, class_means
 class ProtoNet(Head):
     """Softmax over minus squared distances to the mean exemplar of each class.
 
-    Args:
-        width: D; any.
-        metric: ``euclidean``, the squared distance of the source, or ``cosine``, its other
-            variant, to which training adds a learned scale (``episodic.scale``).
+    ``metric`` is ``euclidean``, the squared distance of the source, or ``cosine``, its other
+    variant, to which training adds a learned scale (``episodic.scale``).
     """
 
     def __init__(self, width: int = 0, *, metric: Literal["euclidean", "cosine"] = "euclidean"):

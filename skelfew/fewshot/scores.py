@@ -7,11 +7,8 @@ from torch import Tensor
 
 
 class Scores(NamedTuple):
-    """Logits of the queries of E episodes.
-
-    Attributes:
-        logits: (E, M, N), the larger the likelier.
-        changed: (E,) int64, how many queries are predicted otherwise than before fine-tuning.
+    """Logits (E, M, N) of queries; ``changed`` (E,) are predicted otherwise than before
+    fine-tuning.
     """
 
     logits: Tensor

@@ -18,10 +18,8 @@ from skelfew.fields import Positive, Share
 class SMAM(Head):
     """Cosine of two clips, each the sum of its positions weighted for this pair.
 
-    Args:
-        width: D; any.
-        mutual: Weight of the mutual attention against the self attention, 0 to 1.
-        sharpness: Of the mutual attention, the factor on cosines before their softmax.
+    ``mutual`` weighs the mutual against the self attention, 0 to 1; ``sharpness`` is the factor on
+    cosines before the softmax of the mutual one.
     """
 
     reads = "joints"
@@ -51,10 +49,7 @@ class SMAM(Head):
 
     @staticmethod
     def _found(query: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return how well each position is found again, of queries and of classes, both (M, N, P).
-
-        The cosines (N * P, P) of one query at a time, so that they stay in a processor's cache.
-        """
+        """Return how well each position is found again, of queries and classes, both (M, N, P)."""
         flat, best = rows.flatten(0, 1), []
         spare = None if torch.is_grad_enabled() else flat.new_empty(len(flat), query.shape[1])
         for one in query:

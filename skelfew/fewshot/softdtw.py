@@ -100,26 +100,18 @@ class _SoftDTW(torch.autograd.Function):
 
 
 def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
-    """Return the soft-DTW values of B pairs of sequences, (B,).
-
-    Args:
-        costs: (T, S, B), what it costs to match frame i of the one with frame j of the other.
-        gamma: Softness, greater than 0; towards 0 it becomes DTW.
+    """Return the soft-DTW (B,) of costs (T, S, B) of matching frames; ``gamma`` towards 0 gives
+    DTW.
     """
     values: Tensor = _SoftDTW.apply(costs, gamma)
     return values
 
 
 def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:
-    """Return what matching frames costs, for every pair of sequences of each episode.
+    """Return what matching frames costs (T, S, E * P * Q), of sequences (E, P, T, D) and (E, Q, S,
+    D).
 
-    Args:
-        one: P sequences (E, P, T, D).
-        other: Q sequences (E, Q, S, D).
-        cost: ``cosine``, 1 - cos, or ``euclidean``, squared distances.
-
-    Returns:
-        (T, S, E * P * Q).
+    ``cosine`` is 1 - cos, ``euclidean`` squared distances.
     """
     if cost == "cosine":
         one, other = (F.normalize(x, dim=-1, eps=EPS) for x in (one, other))
@@ -150,14 +142,10 @@ def self_costs(x: Tensor, cost: str = "cosine") -> Tensor:
 def alignment(
     query: Tensor, rows: Tensor, gamma: float, cost: str = "cosine", divergence: bool = True
 ) -> Tensor:
-    """Return the soft-DTW of every query with every row of its episode, (E, M, R).
+    """Return the soft-DTW (E, M, R) of queries (E, M, T, D) with rows (E, R, S, D).
 
-    Args:
-        query: Sequences (E, M, T, D).
-        rows: Sequences (E, R, S, D).
-        cost: See ``frame_costs``.
-        divergence: Subtract half of what each of the two is from itself (Blondel et al., 2021), so
-            that it is 0 for equal ones; soft-DTW itself is below 0 there.
+    ``divergence`` subtracts half of what each of the two is from itself (Blondel et al., 2021), so
+    that it is 0 for equal ones; soft-DTW itself is below 0 there.
     """
     shape = (len(query), query.shape[1], rows.shape[1])
     values = soft_dtw(frame_costs(query, rows, cost), gamma).view(shape)
@@ -172,7 +160,6 @@ class SoftDTW(Head):
     """Minus the soft-DTW of a query with the exemplar of each class, frame by frame.
 
     Args:
-        width: D; any.
         cost: Of matching two frames: ``cosine``, 1 - cos, or ``euclidean``, squared.
         divergence: Whether half the soft-DTW of each sequence with itself is subtracted.
         frame: What a frame is: ``joints``, the features of all joints one after the other, or

@@ -20,13 +20,7 @@ _WIDEST = 1 << 13
 
 
 def save_head(path: Path, head: HeadClassifier, width: int, about: Values) -> None:
-    """Write a head, replacing an older file only when complete.
-
-    Args:
-        head: The head, trained.
-        width: Channels of the encoder that it was trained on.
-        about: Provenance, plain values.
-    """
+    """Write a trained head and its provenance, replacing an older file only when complete."""
     document = {**about, "name": head.name, "settings": head.settings, "width": width}
     FORM.write(path, head.head.state_dict(), document)
 
@@ -37,19 +31,12 @@ def head_name(path: Path | None) -> str | None:
 
 
 def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
-    """Return a classifier as it is scored on the encoder of a run.
+    """Return a classifier as it is scored on the encoder of a run, whose head ``path`` is, if there
+    is one.
 
     A head takes the settings it was trained with, unless they were given by name, and its weights;
-    other classifiers stay what they are.
-
-    Args:
-        classifier: Made by ``build_classifier``.
-        path: Head of the run; None, or a file that is not there, if it has none.
-        dataset: What is scored; None where only its features are known.
-
-    Raises:
-        SkelfewError: The head has to be trained, but the run has another one or none; or it knows
-            the classes of another data set.
+    other classifiers stay what they are. Raises SkelfewError: the head has to be trained, but the
+    run has another one or none; or it knows the classes of another data set than ``dataset``.
     """
     if not isinstance(classifier, HeadClassifier):
         return classifier

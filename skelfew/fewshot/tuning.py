@@ -47,13 +47,7 @@ class Tuning:
 
 @dataclass(frozen=True, kw_only=True)
 class TunedClassifier:
-    """Interface of a classifier that can be fine-tuned on its support set.
-
-    Attributes:
-        tune_steps: Steps of fine-tuning, 0 for none.
-        entropy: Weight of the entropy term (Eq. 4).
-        entropy_on: ``support``, or ``query`` (transductive).
-    """
+    """Interface of a classifier that can be fine-tuned on its support set; see ``Tuning``."""
 
     tune_steps: Annotated[int, Limit(least=0)] = 20
     lr: Positive = 5e-4
@@ -115,16 +109,11 @@ def tune(
     tuning: Tuning,
     scale: float | None,
 ) -> tuple[Tensor, Tensor]:
-    """Fit weights and biases (which start at zero) of every episode.
+    """Fit weights (E, N * R, B) and biases (E, N), which start at zero, of every episode.
 
-    Args:
-        weights: (E, N * R, B) coefficients, R rows a class; a class scores its best row.
-        basis: The points: supports first, then queries if ``tuning`` is transductive.
-        labels: Classes of the supports, (S,).
-        scale: Of the cosines; None for inner products (the linear classifier).
-
-    Returns:
-        Weights (E, N * R, B) and biases (E, N).
+    Weights are coefficients, R rows a class, whose best row scores. The basis has supports first,
+    of the classes ``labels`` (S,), then queries if transductive; ``scale`` None means inner
+    products.
     """
     episodes, rows, _ = weights.shape
     supports, points = len(labels), basis.norms.shape[1]

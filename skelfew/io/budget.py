@@ -38,12 +38,7 @@ _T = TypeVar("_T")
 
 
 class ReadBudget:
-    """Memory and work that reading a file may still use.
-
-    Args:
-        where: The file, for messages.
-        error: What is raised beyond the budget.
-    """
+    """Memory and work that reading the file ``where`` may still use; beyond it is an ``error``."""
 
     def __init__(self, where: object, stored: int, error: type[Exception] = SkelfewError):
         self.where, self._stored, self.error = where, stored, error
@@ -87,10 +82,8 @@ def open_zip(path: Any, error: type[Exception] = zipfile.BadZipFile) -> zipfile.
 def gunzip(content: bytes, most: int, budget: ReadBudget | None = None) -> bytes:
     """Return what gzip data unpack to, member by member, ``most`` bytes at most.
 
-    Raises:
-        ValueError: The bytes unpack to more, or to too many members; a limit of the budget if any.
-        zlib.error: The bytes are damaged.
-        EOFError: The bytes are cut off.
+    Raises ValueError if they unpack to more, or to too many members, zlib.error if damaged,
+    EOFError.
     """
     view, at, parts, total = memoryview(content), 0, [], 0
     budget = budget or ReadBudget("gzip data", len(content), ValueError)
@@ -134,14 +127,7 @@ def check_json(text: str | bytes) -> None:
 def check_lines(
     text: bytes, line: int, word: int = 0, error: type[Exception] = SkelfewError
 ) -> None:
-    """Raise an error if objects for each line and each word of a text would need too much memory.
-
-    Args:
-        text: Lines of words.
-        line: Bytes of memory a line.
-        word: And a word.
-        error: What is raised.
-    """
+    """Raise an error if objects for each line and word (bytes each) of a text are too much."""
     words = len(text) - len(text.translate(None, b" \t\n\r\x0b\x0c"))
     needed = (text.count(b"\n") + text.count(b"\r")) * line + words * word
     ReadBudget("the recording", len(text), error).check(needed, "its lines")
@@ -174,14 +160,11 @@ def check_safetensors(path: str | Path) -> None:
 def with_progress(
     action: Callable[[Callable[[int], None]], _T], stalled: Exception, more: float = 0.0
 ) -> _T:
-    """Return what an action returns; give up when it makes no progress.
+    """Return what an action returns; raise ``stalled`` when it makes no progress.
 
-    It runs in a thread of its own, which is left behind if it has to be given up.
-
-    Args:
-        action: Is called with a function that takes how many bytes came, or went.
-        stalled: Raised when less than ``STALL_BYTES`` came in ``STALL_SECONDS``.
-        more: Seconds to wait on top, for bytes that nothing counts on their way.
+    It runs in a thread of its own, which may be left behind, and is called with what counts bytes.
+    ``more`` are seconds to wait beyond ``STALL_SECONDS``, for bytes that nothing counts on their
+    way.
     """
     got, done = [0], threading.Event()
     result: list[tuple[Any, BaseException | None]] = []

@@ -28,9 +28,7 @@ class Form:
     Attributes:
         name: What its header calls it, e.g. ``skelfew-encoder``.
         key: Key of the JSON text in the header.
-        error: What is raised about a file.
-        absent: What to do if there is no such file.
-        foreign: What to do with a safetensors file of another kind.
+        absent, foreign: What to do if there is no such file, or one of another kind.
         version: Newest that is read; a file without one is of the first.
     """
 
@@ -42,21 +40,17 @@ class Form:
     version: int = 1
 
     def write(self, path: Path, tensors: Mapping[str, "Tensor"], about: Values) -> None:
-        """Write a document, replacing an older one only when it lies complete on the disk.
-
-        Args:
-            tensors: From any device; they may share memory.
-            about: Plain values, kept exactly (floats survive JSON).
+        """Write tensors and plain values (exact), replacing an older one only when complete on
+        disk.
         """
         text = json.dumps(dict(about), ensure_ascii=False)
         header = {"format": self.name, "format_version": str(self.version), self.key: text}
         write_tensors(path, tensors, header)
 
     def read(self, path: str | Path, tensors: bool = True) -> tuple[Document, dict[str, "Tensor"]]:
-        """Return the values and the tensors, none if they are not wanted.
+        """Return the values and, if wanted, the tensors.
 
-        Raises:
-            SkelfewError: ``error``: no such file, not of this form, of a newer one, or damaged.
+        Raises ``error``: no such file, not of this form, of a newer one, or damaged.
         """
         try:
             header, found = read_tensors(path, tensors, self.name)
@@ -99,16 +93,10 @@ def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], header: Mapping[s
 def read_tensors(
     path: str | Path, tensors: bool = True, only: str | None = None
 ) -> tuple[dict[str, str], dict[str, "Tensor"]]:
-    """Return header and tensors of any safetensors file.
+    """Return header and, if wanted and the format is ``only``, tensors of a safetensors file.
 
-    Args:
-        tensors: False for the header alone.
-        only: Read tensors only if the header has this ``format``.
-
-    Raises:
-        OSError: It cannot be read, or has too many tensors.
-        ValueError: It is damaged, or its content is not what its hash says. Files of earlier
-            versions and of others have no hash.
+    Raises OSError: it cannot be read, or has too many tensors; ValueError: it is damaged, or its
+    content is not what its hash says. Files of earlier versions and of others have no hash.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -39,11 +39,7 @@ BROKEN = (
 
 
 def check_file(path: Path, most: int | None = MOST_BYTES) -> int:
-    """Return the size of a file.
-
-    Raises:
-        OSError: It is absent, no regular file, or larger than ``most`` bytes.
-    """
+    """Return the size of a file; OSError if absent, no regular file, or larger than ``most``."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
@@ -56,11 +52,8 @@ def check_file(path: Path, most: int | None = MOST_BYTES) -> int:
 def entries(folder: Path) -> Iterator[tuple[str, int]]:
     """Yield the regular files of a folder, by name below it, with their sizes; follow no link.
 
-    A process may be writing to it: files that are on their way come and go and are left out.
-
-    Raises:
-        ValueError: A link, a device or a pipe is among them.
-        OSError: It cannot be read.
+    A process may be writing to it: files that are on their way come and go and are left out. Raises
+    ValueError if a link, a device or a pipe is among them, OSError if it cannot be read.
     """
     todo, budget = [(folder, "")], ReadBudget(folder, 0, ValueError)
     while todo:
@@ -104,9 +97,8 @@ def parse_json(
 ) -> Any:
     """Return the value of a JSON text.
 
-    Raises:
-        ValueError: It is not JSON, is nested too deeply, has too many values, or holds half
-            of a surrogate pair, which no file can be written with.
+    Raises ValueError: it is not JSON, is nested too deeply, has too many values, or holds half of a
+    surrogate pair, which no file can be written with.
     """
     check_json(text)
     try:
@@ -148,23 +140,16 @@ def read_toml(path: Path, most: int = 1 << 20) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file that are not blank, without space around them.
-
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is not text, or has more lines than memory is set aside for.
-    """
+    """Return the lines of a text file that are not blank, stripped; OSError, ValueError if no text."""
     text = read_text(path)
     ReadBudget(path, len(text), ValueError).hold(_LINE * (text.count("\n") + 1), "its lines")
     return [line for part in text.split("\n") if (line := part.strip())]
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return columns of a table that ``write_csv`` wrote; rows that were cut off are left out.
+    """Return columns of a table that ``write_csv`` wrote, without rows that were cut off.
 
-    Raises:
-        OSError: It cannot be read.
-        ValueError: It is no such table.
+    Raises OSError, or ValueError if it is no such table.
     """
     check_file(path)
     check_table(path)

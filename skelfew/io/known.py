@@ -22,19 +22,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class Known:
-    """The place of one answer.
-
-    Attributes:
-        path: Its file.
-    """
+    """The place of one answer."""
 
     def __init__(self, folder: Path, question: Mapping[str, Any]):
-        """Find the place.
-
-        Args:
-            folder: Where answers are, e.g. ``runs/known``.
-            question: All options that the answer depends on; ``str`` makes text of odd values.
-        """
+        """Find the place of the answer in ``folder`` to all options that it depends on."""
         self._usable = all(package == "skelfew" for *_, package in registry.declared())
         asked = json.dumps([question, str(Path.cwd()), _program()], sort_keys=True, default=str)
         self.path = folder / f"{hashlib.sha256(asked.encode()).hexdigest()[:20]}.json"
@@ -54,12 +45,9 @@ class Known:
             return None
 
     def keep(self, answer: Any, files: Iterable[Path | str | None]) -> None:
-        """Keep an answer, as JSON can hold it.
+        """Keep an answer, as JSON can hold it, and which files (also absent ones) it rests on.
 
-        Args:
-            answer: What is to be known.
-            files: What it rests on, also files that must stay absent; of a Zarr store its folder.
-                With an address among them nothing is kept.
+        Of a Zarr store its folder. With an address among them nothing is kept.
         """
         named = [str(file) for file in files if file is not None]
         if any("://" in name for name in named):

@@ -48,17 +48,11 @@ def below(
     error: type[SkelfewError] = SkelfewError,
     links: bool = False,
 ) -> Path:
-    """Return the place that a foreign name means below a folder.
+    """Return the place that a foreign name, parts with ``/`` between them, means below a folder.
 
-    Args:
-        name: Parts with ``/`` between them.
-        where: What the name comes from, for the message; the folder if empty.
-        links: Let links inside the folder lead elsewhere: for recordings of the user's own, which
-            are often links to another disk.
-
-    Raises:
-        SkelfewError: The name is empty or absolute, has an empty, ``.``, ``..`` or drive part, a
-            backslash or a control character in it, or a link leads it out of the folder.
+    ``links`` lets links inside the folder lead elsewhere: for recordings of the user's own. Raises
+    SkelfewError: the name is empty or absolute, has an empty, ``.``, ``..`` or drive part, a
+    backslash or a control character in it, or a link leads it out of the folder.
     """
     why = fault(name)
     if why is None:

@@ -252,14 +252,10 @@ class _Counted(dict[int, Any]):
 
 
 def load_arrays(file: IO[bytes], where: str, size: int = 0) -> Any:
-    """Return what a pickle of arrays holds.
+    """Return what a pickle of arrays holds; SkelfewError if it is damaged, too costly, or holds
+    more.
 
-    Args:
-        where: Its name, for messages.
-        size: Its bytes, as far as known; a large one may have more instructions.
-
-    Raises:
-        SkelfewError: It is damaged, too costly, or holds anything else.
+    One of a large ``size`` may have more instructions.
     """
     try:
         unpickler: Any = _Unpickler(file)
@@ -343,8 +339,7 @@ def _torch_pickle() -> ModuleType:
 def load_torch(path: str | Path) -> Any:
     """Return the content of a file that torch.save wrote, on the CPU, without running code of it.
 
-    Raises:
-        SkelfewError: It is not such a file, is damaged, or names anything outside the table.
+    Raises SkelfewError: not such a file, damaged, or it names anything outside the table.
     """
     import torch
 

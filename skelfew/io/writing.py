@@ -24,13 +24,8 @@ from skelfew.io.clean import cell
 def writing(path: str | Path, durable: bool = False) -> Iterator[BinaryIO]:
     """Yield a new file beside ``path`` that takes its place when the block ends without an error.
 
-    Its ``name`` is for libraries that open files themselves. Missing folders are made.
-
-    Args:
-        durable: Wait until the content lies on the disk before the file takes its place.
-
-    Raises:
-        OSError: It cannot be written, or another process writes the same file.
+    Its ``name`` is for libraries that open files themselves. Missing folders are made. ``durable``
+    waits until it lies on the disk. Raises OSError: it cannot be written, or another process does.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,11 +88,8 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence[o
 def append_line(path: str | Path, line: str, durable: bool = False) -> None:
     """Add a line to a file in one write, so that others reading and writing see whole lines.
 
-    A line that was cut off stays alone. A file of two names is copied first, so that the other
-    name keeps its content.
-
-    Raises:
-        OSError: It cannot be written, is a link, or no regular file.
+    A line that was cut off stays alone. A file of two names is copied first, so that the other name
+    keeps its content. Raises OSError: it cannot be written, is a link, or no regular file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -32,11 +32,7 @@ _SHORTEST, _LONGEST = 2, 100_000  # frames of a recording
 
 
 class Portable(nn.Module):
-    """From the joints of one recording to its similarity to each action, and their probabilities.
-
-    Args:
-        recogniser: What was taught; later changes to it do not matter.
-    """
+    """From the joints of one recording to its similarity to each action, and probabilities."""
 
     prototypes: Tensor
 
@@ -60,11 +56,8 @@ class Portable(nn.Module):
         self.scale = recogniser.scale
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities (N,) and cosines (N,).
-
-        Args:
-            joints: (M, T, V, C) float32 of the model's layout, M its number of bodies; a body that
-                is absent in a frame is zero there.
+        """Return probabilities (N,) and cosines (N,) of joints (M, T, V, C) float32, zero where
+        absent.
         """
         features = self.features(joints)
         if self.warped:

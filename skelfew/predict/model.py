@@ -198,10 +198,6 @@ class EnsembleModel(Model):
     """Several models as one: their similarities are summed, see ``skelfew.fewshot.ensemble``.
 
     What it takes (layout, channels, bodies) is the first one's.
-
-    Attributes:
-        members: The models.
-        joined: How the features of all became one tensor.
     """
 
     members: tuple[Model, ...]
@@ -209,11 +205,7 @@ class EnsembleModel(Model):
 
     @classmethod
     def of(cls, members: Sequence[Model]) -> "EnsembleModel":
-        """Return the ensemble of two models or more.
-
-        Raises:
-            SkelfewError: They take different joints.
-        """
+        """Return the ensemble of two models or more; SkelfewError if they take different joints."""
         first = members[0]
         for model in members[1:]:
             if not model.layout.same_graph(first.layout) or model.channels != first.channels:

@@ -98,16 +98,10 @@ def read_clips(
     """Read a file, or a folder of keypoints: one recording, or all that the file holds.
 
     NaN joints count as not found, as do those of confidence 0: they are interpolated in time.
-
-    Args:
-        layout: Joints of arrays and keypoints; other formats bring their own.
-        options: Of ``skelfew-prepare own`` (coordinates, order, up, missing, nan, min_confidence);
-            here ``nan`` is ``missing`` unless given.
-        unsure: What three values are that look like pixels and a confidence: 2 or 3 coordinates;
-            None makes them an error.
-
-    Raises:
-        SkelfewError: Names the file: absent, damaged, no frames, no person, of no known format.
+    Options are those of ``skelfew-prepare own``; here ``nan`` is ``missing`` unless given.
+    ``unsure`` says how many of three values that look like pixels and a confidence are coordinates;
+    None raises. Raises SkelfewError that names the file: absent, damaged, no frames, no person, of
+    no known format.
     """
     path = Path(path)
     if not path.exists():

@@ -20,10 +20,7 @@ Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def class_means(features: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of each class's features scaled to length 1, (N, D); unequal counts will do.
-
-    The rule ``class_mean`` of ``skelfew.fewshot.cosine``.
-    """
+    """Return the mean (N, D) of each class's features at length 1, the rule ``class_mean``."""
     units = F.normalize(features, dim=1)
     sums = units.new_zeros(int(labels.max()) + 1, units.shape[1]).index_add(0, labels, units)
     return sums / torch.bincount(labels)[:, None]
@@ -41,10 +38,7 @@ def by_cosine(support: Tensor, labels: Tensor, features: Tensor) -> Tensor:
 
 
 def by_dtw(support: Tensor, labels: Tensor, features: Tensor) -> Tensor:
-    """Return the similarities (n, N) by dynamic time warping of clips (n, P, T, D).
-
-    As the classifier ``dtw`` of ``skelfew.fewshot`` has them; unequal counts will do.
-    """
+    """Return the similarities (n, N) of clips (n, P, T, D) by warping: the classifier ``dtw``."""
     rule = build_classifier("dtw")
     assert isinstance(rule, DTW)
     alike = rule.similarities(support[None], features[None])[0]
@@ -65,10 +59,8 @@ def per_class(alike: Tensor, groups: list[list[int]], nearest: int) -> Tensor:
 def to_exemplars(kind: str, support: Tensor, features: Tensor) -> Tensor:
     """Return the distances (n, S), 1 - similarity, of features (n, *F) to each exemplar (S, *F).
 
-    Args:
-        kind: A key of ``MEASURES``.
-        features: Of the windows. By warping, what changes in a clip counts four times as much as
-            its mean pose, which counts half: standing about looks like most actions otherwise.
+    By warping, what changes in a clip counts four times as much as its mean pose, which counts
+    half: standing about looks like most actions otherwise.
     """
     if kind == "cosine":
         return 1 - cosines(support, features)
@@ -121,11 +113,7 @@ def confidence_scale(features: Tensor, labels: Tensor, measure: Measure = by_cos
 
 
 def one_shot_scale(far: float, classes: int) -> float:
-    """Return the factor after which a copy of an exemplar has confidence 0.9.
-
-    Args:
-        far: How much less similar other actions are to it, on average.
-    """
+    """Return the factor by which a copy has confidence 0.9 if other actions are ``far`` from it."""
     wanted = math.log(_SURE / (1 - _SURE) * (classes - 1)) / max(far, 1e-6)
     return min(max(wanted, _SCALES[0]), _SCALES[1])
 

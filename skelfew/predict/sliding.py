@@ -54,13 +54,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer for a window.
-
-    Attributes:
-        near: Distances to the actions (n, N).
-        distance: To the nearest, as ``Spotter.nearest`` has it (n,).
-        action: Which that is (n,).
-    """
+    """The answer for windows: distances (n, N) to actions, the nearest (n,) and its distance."""
 
     near: Tensor
     distance: Tensor
@@ -68,15 +62,7 @@ class Found:
 
 
 class Watcher:
-    """Compares windows of a long recording with what was taught.
-
-    Args:
-        fps: Frames a second of the long recording.
-        support_fps: Frames a second of the support recordings.
-
-    Attributes:
-        spotter: What was learned from the support set.
-    """
+    """Compares windows of a long recording with what was taught."""
 
     def __init__(self, recogniser: Recogniser, fps: float = 30.0, support_fps: float = 30.0):
         if not (fps > 0 and support_fps > 0):
@@ -127,12 +113,7 @@ def segments(
     fps: float = 30.0,
     support_fps: float = 30.0,
 ) -> list[Segment]:
-    """Return the actions of an untrimmed recording, in order of time; see ``spotting``.
-
-    Args:
-        recording: A path, an array (T, V, C) or (M, T, V, C), or a ``Clip``.
-        support_fps: Frames a second of the support recordings.
-    """
+    """Return the actions of an untrimmed recording, in order of time; see ``spotting``."""
     clip = as_clip(recording, recogniser.reading)
     clip = recogniser.model.fit(clip, recogniser.map_joints)
     first, last = clip.shown
@@ -154,10 +135,7 @@ def segments(
 
 
 def cut(clip: Clip, start: int, end: int) -> Clip | None:
-    """Return some frames of a recording with the bodies seen in them.
-
-    None if fewer than half of the frames show anybody: too little to name an action by.
-    """
+    """Return frames of a recording with the bodies in them; None if half of them show nobody."""
     positions = clip.positions[:, start:end]
     if 2 * positions.any(axis=(0, 2, 3)).sum() < end - start:
         return None

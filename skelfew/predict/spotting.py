@@ -84,11 +84,8 @@ class Spotter:
         return replace(found, threshold=threshold, scale=fair_scale(-near[rows], labels[rows]))
 
     def to_actions(self, apart: Tensor, frames: Tensor) -> Tensor:
-        """Return distances (n, N) to the actions, in units of their spread.
-
-        Args:
-            apart: Distances of windows to the exemplars (n, S).
-            frames: Lengths of the windows (n,).
+        """Return distances (n, N) of windows of ``frames`` (n,) to the actions, by those to
+        exemplars.
         """
         apart, frames = apart.double(), frames.double()
         ratio = (frames[:, None] / self.frames[None]).log().abs()
@@ -119,13 +116,9 @@ def _crowding(first: Tensor, second: Tensor) -> Tensor:
 
 
 def best_without_overlap(spans: Sequence[tuple[int, int]], gains: np.ndarray) -> list[int]:
-    """Return which spans, none overlapping another, have the greatest sum of gains, in order.
+    """Return which spans, none overlapping another, have the greatest sum of gains (n,), in order.
 
-    Weighted interval scheduling by dynamic programming, O(n log n).
-
-    Args:
-        spans: Starts and ends, one past the last frame.
-        gains: Of each (n,); spans of a gain of 0 or less are never chosen.
+    Weighted interval scheduling by dynamic programming, O(n log n); a gain of 0 is never chosen.
     """
     order = [int(i) for i in np.argsort([end for _, end in spans], kind="stable") if gains[i] > 0]
     ends = [spans[i][1] for i in order]

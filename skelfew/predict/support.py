@@ -18,19 +18,11 @@ def read_folder(
     unsure: int | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, list[Clip]]:
-    """Read all recordings of a folder of actions.
+    """Read all recordings of a folder of actions, by action, both in the order of their names.
 
-    Args:
-        folder: Its folders are called like the actions. Hidden files are not looked at.
-        layout: Joints of arrays and keypoints, see ``read_clips``.
-        note: Takes a line about every file that is left out.
-
-    Returns:
-        The recordings of each action, both in the order of their names.
-
-    Raises:
-        SkelfewError: No such folder, no actions in it, an action without recordings, or a
-            recording that cannot be used; named.
+    Its folders are called like the actions; hidden files are not looked at. ``note`` takes a line
+    about every file that is left out. Raises SkelfewError: no such folder, no actions in it, an
+    action without recordings, or a recording that cannot be used; named.
     """
     return {
         action: [clip for path in paths for clip in read_clips(path, layout, options, unsure)]

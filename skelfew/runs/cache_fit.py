@@ -18,9 +18,7 @@ def check_fit(
 ) -> None:
     """Raise InputError if the cache was made from other samples, and say how they differ.
 
-    Args:
-        cache: Its sample IDs renamed already, if they are to be.
-        by_ids: Be content with equal sample IDs and classes.
+    ``by_ids`` is content with equal sample IDs and classes.
     """
     _check_width(cache)
     where = manifest.path or manifest.name

@@ -26,8 +26,6 @@ class Inputs:
     """The inputs of a training run.
 
     Attributes:
-        protocol: Which classes are base, validation and novel.
-        cache: Teacher features, None without a cache.
         cache_url: Where the cache was fetched from, without secrets; None for a local one.
         match: How the cache was compared, see ``InputConfig``.
         rename_ids: How its sample IDs were renamed, None if they were not.
@@ -124,16 +122,10 @@ def find_inputs(
 ) -> Inputs:
     """Open everything that is named, or that is found through the cache.
 
-    What is not named is looked for as ``manifests/NAME.csv`` and ``data/NAME.h5`` below the
-    working folder, then beside the folder that the cache lies in. A cache may be an address, see
-    ``skelfew.cache.transport.fetch.local_path``.
-
-    Args:
-        protocol: Name or file; None for the data set's own.
-        validation: Whether validation classes are kept apart; else they are base classes.
-
-    Raises:
-        InputError: Something is absent, or the hashes say that it was made from something else.
+    What is not named is looked for as ``manifests/NAME.csv`` and ``data/NAME.h5`` below the working
+    folder, then beside the folder that the cache lies in. A cache may be an address, see
+    ``skelfew.cache.transport.fetch.local_path``. Raises InputError: something is absent, or the
+    hashes say that it was made from something else.
     """
     cache_url, roots = None, [Path()]
     cache: TeacherCache | None = None

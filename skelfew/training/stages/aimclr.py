@@ -111,7 +111,7 @@ def agreement_loss(logits: Tensor, guide: Tensor) -> Tensor:
 
 
 class MomentumContrast(nn.Module):
-    """Query encoder and head, their slow copies (weight ``decay``) that make keys, and the queue."""
+    """Query encoder and head, their slow copies (weight ``decay``), which make keys; the queue."""
 
     queue: Tensor
     place: Tensor
