@@ -49,12 +49,10 @@ class Annotator:
         first: int,
         stop: int,
     ) -> np.ndarray:
-        """Return the picture with what was recognised, at most 1280 pixels wide.
+        """Return an RGB picture (H, W, 3) with what was recognised, at most 1280 pixels wide.
 
-        Args:
-            image: RGB uint8 (H, W, 3).
-            pixels: Joints (M, V, 2), NaN where not found; or None.
-            first: Frame at the left end of the time line.
+        ``pixels`` are joints (M, V, 2), NaN where not found; the time line begins at the frame
+        ``first``.
         """
         picture = Image.fromarray(image)
         scale = min(1.0, _WIDEST / picture.width)
@@ -119,12 +117,9 @@ def annotate(
     texts: Sequence[str],
     fps: float,
 ) -> None:
-    """Write a copy of a video with skeletons, the label of the moment and a time line.
+    """Write an MP4 of a video with skeletons, the label of the moment and a time line.
 
-    Args:
-        out: The MP4 to write.
-        pixels: Joints (M, T, V, 2) in the pictures, NaN where not found.
-        texts: The line above while a span lasts, one for each.
+    ``pixels`` are joints (M, T, V, 2), NaN where not found; ``texts`` the line above, one a span.
     """
     pen, total = Annotator(bones), pixels.shape[1]
 

@@ -36,13 +36,10 @@ def pyav(what: str) -> Any:
 
 
 def pictures(source: str) -> Iterator[Picture]:
-    """Yield the pictures of a camera, the newest at any time, or all those of a video file.
+    """Yield the pictures of a camera (number or name), the newest at any time, or all of a video
+    file.
 
-    Args:
-        source: Number or name of a camera, or the path of a video file.
-
-    Raises:
-        SkelfewError: No such camera or file, it is in use, or it stops.
+    Raises SkelfewError: no such camera or file, it is in use, or it stops.
     """
     if Path(source).is_file() and not source.isdigit():
         yield from _ahead(all_frames(source), live=False)
@@ -123,9 +120,7 @@ def video_writer(
     """Yield a function that adds a picture, RGB uint8 (H, W, 3), to an MP4 of H.264.
 
     The file appears under its name only when complete. An odd last row or column is left out.
-
-    Raises:
-        SkelfewError: PyAV is missing, or the file cannot be written.
+    Raises SkelfewError: PyAV is missing, or the file cannot be written.
     """
     av = pyav(f"writing {path}")
     options = {"preset": "veryfast", "crf": "24", "g": "12", "threads": "1", "bf": "0"}

@@ -44,7 +44,6 @@ class ClipReport:
 
     Attributes:
         stage: ``decode`` or ``crop`` if that failed, "" if all went well.
-        box: The part of the picture that was cut out.
         joints: Whether the box comes from joints (and not from the picture's centre).
     """
 

@@ -68,10 +68,8 @@ def segment_midpoints(start: int, end: int, available: int, count: int) -> np.nd
     """Return ``count`` frame numbers, the middles of equal parts of a segment, (count,) int64.
 
     Index i is start + floor((i + 0.5) n / count), n the frames that segment and video share
-    (microsoft/VideoX, X-CLIP/datasets/pipeline.py). Short segments repeat frames.
-
-    Raises:
-        CropError: If the video holds less than nine tenths of the segment.
+    (microsoft/VideoX, X-CLIP/datasets/pipeline.py). Short segments repeat frames. Raises CropError
+    if the video holds less than nine tenths of the segment.
     """
     shared = min(end, available) - start
     if shared <= 0 or shared < MIN_OVERLAP * (end - start):
@@ -87,15 +85,10 @@ def clip_box(
 ) -> tuple[Box, bool]:
     """Return the part of the picture to cut out of every frame, and whether joints gave it.
 
-    The union of all joints of all bodies in all frames (joints outside the picture and NaN do not
+    The union of all joints (M, T, V, 2) in all frames (those outside the picture and NaN do not
     count), widened by the margin, made square, and shifted into the picture. Where it is larger
-    than the picture it ends at its border, so that no joint is lost.
-
-    Args:
-        pixels: Joint positions (M, T, V, 2) as x, y in pixels, NaN where unknown; or None.
-
-    Raises:
-        CropError: If no joint lies in the picture and the policy is ``joints``.
+    than the picture it ends at its border, so that no joint is lost. Raises CropError if no joint
+    lies in the picture and the policy is ``joints``.
     """
     points = np.empty((0, 2))
     if pixels is not None and settings.policy != "centre":

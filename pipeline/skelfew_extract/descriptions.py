@@ -27,11 +27,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class Descriptions:
-    """Descriptions of classes, read by a text teacher in place of class names.
-
-    Attributes:
-        texts: The sentences of every class of a manifest, by class number, ascending.
-    """
+    """Descriptions of classes, read in place of their names: sentences by number, ascending."""
 
     texts: dict[int, list[str]]
     path: Path
@@ -39,13 +35,10 @@ class Descriptions:
 
 
 def read_descriptions(file: str | Path, manifest: Manifest) -> Descriptions:
-    """Read the sentences of all classes of ``manifest``; what it says of others is ignored.
+    """Read the sentences of all classes of ``manifest``; what a file says of others is ignored.
 
-    Args:
-        file: A JSON or CSV file, or the name of one that comes with skelfew, e.g. ``utd-mhad``.
-
-    Raises:
-        SkelfewError: If it is absent or of another form, or classes are missing, which are listed.
+    A JSON or CSV file, or the name of one that comes with skelfew, e.g. ``utd-mhad``. Raises
+    SkelfewError if it is absent or of another form, or classes are missing, which are listed.
     """
     path = Path(file)
     if not path.is_file():

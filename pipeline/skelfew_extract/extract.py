@@ -52,9 +52,8 @@ def extract(
 ) -> ExtractionSummary:
     """Fill the cache ``out`` on this machine, going on where an earlier run stopped.
 
-    Raises:
-        CacheError: If ``out`` was made from something else, or another process writes to it.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the current window is committed.
+    Raises CacheError: made from something else, or another process writes to it; KeyboardInterrupt
+    after Ctrl-C or SIGTERM, once the current window is committed.
     """
     manifest = recordings.manifest
     card = Card.of(teacher, list(manifest.classes.values()))
@@ -77,18 +76,11 @@ def fill(
     settings: Settings,
     blocks: Callable[[np.ndarray], Generator[Block, None, None]],
 ) -> ExtractionSummary:
-    """Commit the blocks of an engine to the cache ``out``, as its only writer.
+    """Commit the blocks of an engine to the cache ``out``, as its only writer; raises as
+    ``extract``.
 
-    Args:
-        recordings: Whose manifest the rows are of.
-        card: What is kept of the teacher.
-        out: The cache; created, or gone on with.
-        settings: Which rows, and how.
-        blocks: Asked for the rows that are to be done, ascending int64; yields each of them in one
-            block, in any order of blocks. Closed when somebody asks to stop.
-
-    Raises:
-        CacheError, KeyboardInterrupt: As :func:`extract` does.
+    ``blocks`` is asked for the rows that are to be done, ascending int64, and yields each of them
+    in one block, in any order of blocks. It is closed when somebody asks to stop.
     """
     manifest = recordings.manifest
     with CacheWriter.create_or_resume(
@@ -197,11 +189,8 @@ def choose_device(asked: str) -> str:
 def choose_precision(asked: str, device: str, width: int) -> Precision:
     """Return ``asked``, or for ``auto`` bfloat16 where it is faster, else float32.
 
-    A processor without bfloat16 units is slower under it, and so is a small model
-    on one with them: xclip-demo (128 channels) takes three times as long a clip.
-
-    Args:
-        asked: ``auto``, ``float32`` or ``bfloat16``.
+    A processor without bfloat16 units is slower under it, and so is a small model on one with them:
+    xclip-demo (128 channels) takes three times as long a clip.
     """
     if asked != "auto":
         return "bfloat16" if asked == "bfloat16" else "float32"
@@ -219,11 +208,7 @@ def choose_precision(asked: str, device: str, width: int) -> Precision:
 def build_chosen(name: str, *, device: str, precision: str, **how: Any) -> Teacher:
     """Return the teacher ``name``, with the precision chosen in the process that calls this.
 
-    Args:
-        name: As for ``build_teacher``.
-        precision: As for :func:`choose_precision`; ``auto`` is float32 for a teacher whose features
-            bfloat16 changes.
-        how: The other arguments of ``build_teacher``.
+    ``auto`` is float32 for a teacher whose features bfloat16 changes.
     """
     shape = shape_of(name)
     if precision == "auto" and not shape.near_in_bfloat16:

@@ -14,11 +14,7 @@ UNRECORDED = ("unknown", "failed in a run whose failures file is gone")
 
 @dataclass
 class Failures:
-    """The failures of a cache, kept in step with its rows of status "failed".
-
-    Attributes:
-        path: The file beside the store; absent while nothing has failed.
-        reasons: Stage and message by sample ID.
+    """The failures of a cache (stage and message by ID), in step with its rows of status "failed".
     """
 
     path: Path

@@ -28,16 +28,9 @@ def finished(
     """Return the summary of a run that has nothing to do; None if it may have something to do.
 
     None also if something is wrong with the cache, or if it was made from something else: the
-    ordinary way says what.
-
-    Args:
-        out: The cache.
-        manifest: Whose rows it must have.
-        same: Takes the cache's attributes; returns whether it was made as is asked for.
-        rows: First row that is asked for, and one past the last.
-        dtype: Of the features.
-        views: Temporal views of a clip.
-        retry: Whether failed rows are to be done again.
+    ordinary way says what. ``same`` takes the cache's attributes and returns whether it was made as
+    is asked for; ``rows`` are the first asked for and one past the last; ``retry`` does failed ones
+    again.
     """
     began = time.monotonic()
     if not out.is_dir():

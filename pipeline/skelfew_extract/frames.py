@@ -27,16 +27,10 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def all_frames(path: str | Path, first: int = 0, stop: int | None = None) -> Iterator[Picture]:
-    """Yield the frames of a video one after the other, as they are shown, with their times.
+    """Yield the frames of a video one after the other, as shown, with times; one is in memory at a
+    time.
 
-    One picture is in memory at a time, however long the video is.
-
-    Args:
-        first: Number of the frame to begin with.
-        stop: One past the last frame; None for all.
-
-    Raises:
-        VideoError: If the file is missing, empty or damaged.
+    From ``first`` to before ``stop``. Raises VideoError if the file is missing, empty or damaged.
     """
     with Video(path) as video:
         yield from video.all(first, stop)
@@ -47,12 +41,7 @@ def read_frames(
 ) -> np.ndarray:
     """Return the pictures with the given numbers, RGB uint8 (n, H, W, 3), as they are shown.
 
-    Args:
-        indices: Numbers from 0, in any order, repeats allowed.
-        decoder: As for :func:`pictures_of`.
-
-    Raises:
-        VideoError: If the file is missing, empty or damaged, or has no such frame.
+    Numbers from 0, in any order, repeats allowed; raises and decodes as :func:`pictures_of`.
     """
     with Video(path) as video:
         found = dict(pictures_of(video, indices, decoder))
@@ -64,16 +53,11 @@ def pictures_of(
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield places in ``indices`` and their pictures, few of them in memory at a time.
 
-    decord can loop for ever on a damaged file while holding the interpreter lock (decord issue
-    373), so call this in a process that may be killed (engines/pool.py).
-
-    Args:
-        indices: Numbers from 0, in any order, repeats allowed.
-        decoder: ``pyav``, or ``auto``, which is the same; ``decord`` for files of which a look at
-            the container proves that it reads them right, where the pictures are the same bits.
-
-    Raises:
-        VideoError: If decord is asked for and would not, or if a frame cannot be read.
+    Numbers from 0, in any order, repeats allowed. ``auto`` is ``pyav``; ``decord`` is for files of
+    which a look at the container proves that it reads them right: the same bits. It can loop for
+    ever on a damaged file while holding the interpreter lock (decord issue 373), so call this in a
+    process that may be killed (engines/pool.py). Raises VideoError: decord would not, or a frame
+    cannot be read.
     """
     if decoder not in DECODERS:
         raise VideoError(f"decoder {decoder!r} is unknown; choose {', '.join(DECODERS)}")

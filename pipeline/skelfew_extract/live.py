@@ -15,11 +15,10 @@ LIVE_SIDE = 320  # pixels of the longer side of the pictures that poses are esti
 
 @dataclass(frozen=True)
 class Moment:
-    """A picture and the person in it.
+    """A picture, RGB uint8 (H, W, 3), and the person in it.
 
     Attributes:
         time: Seconds since the first picture.
-        image: RGB uint8 (H, W, 3).
         person: (33, 6) as ``Estimator.find`` returns, in pixels of the picture; None for no person.
         visible: Joints of a smaller visibility count as not found.
     """
@@ -46,10 +45,8 @@ class Moment:
 
 
 def live(source: str, options: Options) -> Iterator[Moment]:
-    """Yield the moments of a camera, or of a video file.
-
-    Raises:
-        SkelfewError: See ``camera.pictures`` and ``pose.Estimator``.
+    """Yield the moments of a camera or a video file; raises as ``camera.pictures``,
+    ``pose.Estimator``.
     """
     visible = float(options.get("visibility", VISIBLE))
     begun: float | None = None

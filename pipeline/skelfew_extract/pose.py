@@ -37,13 +37,10 @@ _TIMEOUT_S, _MOST_BYTES = 20, 1 << 27
 
 
 def find_model(name: str) -> Path:
-    """Return the file of a pose model, after fetching it if it is one of Google's.
+    """Return the file of a pose model, after fetching it if it is one of Google's by name.
 
-    Args:
-        name: ``lite``, ``full``, ``heavy``, or the path of a ``.task`` file.
-
-    Raises:
-        SkelfewError: No such file, no network, or a file with another hash; says what to put where.
+    Raises SkelfewError: no such ``.task`` file, no network, or another hash; says what to put
+    where.
     """
     if name not in MODELS:
         path = Path(name)
@@ -87,13 +84,9 @@ def _fetch(address: str, path: Path, known: tuple[str, ...], advice: str) -> Non
 class Estimator:
     """Finds people in the pictures of one video or camera, in order; a context manager.
 
-    Args:
-        model: A ``.task`` file, see ``find_model``.
-        people: How many are looked for. One is more than twice as fast as several: with several,
-            the detector runs on every picture in which some are lacking.
-
-    Raises:
-        SkelfewError: mediapipe is not installed, or the file is no pose model.
+    Looking for one is more than twice as fast as for several: then the detector runs on every
+    picture in which some are lacking. Raises SkelfewError: no mediapipe, or the file is no pose
+    model.
     """
 
     def __init__(self, model: Path, people: int = 1):
@@ -133,16 +126,12 @@ class Estimator:
             self._landmarker.close()
 
     def find(self, picture: np.ndarray, seconds: float) -> np.ndarray:
-        """Return the people of the next picture (P, 33, 6).
+        """Return the people (P, 33, 6) float32 of the next picture, RGB uint8, taken at
+        ``seconds``.
 
-        Args:
-            picture: RGB uint8 (H, W, 3).
-            seconds: When it was taken; later than the one before.
-
-        Returns:
-            float32: x and y in pixels of the picture, y downwards; visibility in [0, 1]; x to the
-            right of the picture, y upwards and z away from the camera in metres, the middle of the
-            hips at the origin.
+        x and y in pixels of the picture, y downwards; visibility in [0, 1]; x to the right of the
+        picture, y upwards and z away from the camera in metres, the middle of the hips at the
+        origin.
         """
         self._time = max(self._time + 1, round(seconds * 1000))
         image = self._image(image_format=self._rgb, data=np.ascontiguousarray(picture))

@@ -34,7 +34,6 @@ class Poses:
     Attributes:
         people: (N, 33, 6) float32 as ``Estimator.find`` returns, in pixels of the upright video.
         frame: The frame of each, ascending, (N,) int64.
-        frames: Number of frames of the video.
         fps: Frames a second, 0 if unknown.
         size: Width and height of the upright video.
     """
@@ -47,11 +46,7 @@ class Poses:
 
 
 def poses_of(path: Path, model: Path, people: int = MOST_PEOPLE) -> Poses:
-    """Return the poses in a video, estimated anew only if they are not kept below ``KEPT``.
-
-    Raises:
-        SkelfewError: The video cannot be read, or there is no pose model; see ``Estimator``.
-    """
+    """Return the poses in a video, kept below ``KEPT``; SkelfewError as ``Estimator``."""
     try:
         check_file(path, most=None)
         recipe = f"{_VERSION} {_model_hash(model, model.stat().st_mtime_ns)} {people}"
@@ -125,17 +120,10 @@ def skeleton_of(
 ) -> tuple[Skeleton, int, tuple[str, ...]]:
     """Return the one or two people who move most in a segment, from the first frame with one.
 
-    Args:
-        coordinates: 3: positions are metres (M, T, 33, 3), y upwards, z away from the camera;
-            2: pixels and a confidence.
-        visible: Joints of a smaller visibility count as not found: filled in in the positions,
-            NaN in the pixels.
-
-    Returns:
-        The skeleton; the frame that it begins with; notes on what was left out or filled in.
-
-    Raises:
-        SkelfewError: No person in the segment.
+    3 coordinates are metres (M, T, 33, 3), y upwards, z away from the camera; 2 pixels and a
+    confidence. Joints less ``visible`` count as not found: filled in in the positions, NaN in the
+    pixels. Returns the skeleton, the frame it begins with, notes. Raises SkelfewError without a
+    person.
     """
     rows = np.flatnonzero((poses.frame >= start) & (poses.frame < end))
     everybody: list[list[Person]] = [[] for _ in range(end - start)]
@@ -170,11 +158,7 @@ def _different(people: list[Person]) -> list[Person]:
 
 
 def movement(joints: Mapping[int, np.ndarray]) -> float:
-    """Return how far a person moves, in body sizes summed over the frames it is seen in.
-
-    Args:
-        joints: (33, 6) by frame.
-    """
+    """Return how far a person, (33, 6) by frame, moves, in body sizes summed over its frames."""
     steps = [apart(joints[t], joints[t + _STEP]) for t in joints if t + _STEP in joints]
     # A person seen too shortly to move at all still comes before no person.
     return float(sum(s for s in steps if np.isfinite(s))) + 1e-6 * len(joints)

@@ -19,13 +19,10 @@ _BODY_COLOURS = ((0, 220, 255), (255, 90, 200), (140, 255, 90))
 
 
 class Sheet:
-    """A contact sheet that is filled picture by picture: frames above, with box and joints, crops
-    below.
+    """A contact sheet, filled picture by picture: frames above, with box and joints, crops below.
 
-    Args:
-        task: The clip; ``task.sheet`` is where :meth:`write` writes.
-        pixels: Its joints in the picture as it is shown (M, T, V, 2), NaN where unknown; or None.
-        indices: Number of each frame in the video, (T,).
+    ``pixels`` are joints in the picture as shown (M, T, V, 2), NaN where unknown; ``indices`` the
+    numbers of the frames in the video, (T,); ``task.sheet`` is where :meth:`write` writes.
     """
 
     def __init__(self, task: ClipTask, pixels: np.ndarray | None, indices: np.ndarray, box: Box):

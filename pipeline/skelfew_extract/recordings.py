@@ -16,12 +16,7 @@ from skelfew_extract.preview import sheet_path
 
 @dataclass(frozen=True)
 class Recordings:
-    """The videos and skeletons of a data set.
-
-    Attributes:
-        skeletons: Their joints; the pixel positions tell where to crop. None if not needed.
-        videos: Folder below which the manifest's videos lie.
-    """
+    """The videos of a data set, below the folder ``videos``, and skeletons, None if not needed."""
 
     manifest: Manifest
     skeletons: SkeletonStore | None
@@ -33,14 +28,9 @@ class Recordings:
     ) -> "Recordings":
         """Open them and check that they belong together and can be extracted at all.
 
-        Args:
-            manifest: CSV file, e.g. ``manifests/pku.csv``.
-            data: Skeleton store, e.g. ``data/pku.h5``; not needed for the policy ``centre``.
-            videos: Folder; None for the one that skelfew-prepare noted in ``NAME.local.json``.
-            crop_policy: One of ``crop.POLICIES``.
-
-        Raises:
-            SkelfewError: If one is missing or does not fit; says what to do.
+        ``videos`` None is the folder that skelfew-prepare noted in ``NAME.local.json``; the policy
+        ``centre`` needs no skeletons. Raises SkelfewError if one is missing or misfits; says what
+        to do.
         """
         samples = Manifest.read(manifest)
         if not any(sample.video for sample in samples):

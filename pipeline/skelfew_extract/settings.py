@@ -13,12 +13,8 @@ class Settings:
     """Settings of an extraction.
 
     Attributes:
-        decode: Decoder, time limit, crop.
-        batch: Clips per batch of the teacher.
-        store_dtype: ``float16`` or ``float32``.
         retry_failed: Whether samples that failed earlier are tried again.
         limit: Only the first so many samples of the manifest; None for all.
-        shard: Only this part of the manifest; None for all.
         licence_note: What a receiver of the cache should know about the data's licence.
         repair: First look for damaged rows in the cache and extract those again.
     """

@@ -10,18 +10,15 @@ from skelfew.io.files import Document
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """Counts of an extraction and of its cache.
+    """Counts of an extraction and of its cache, earlier runs included.
 
     Attributes:
-        done: Finished rows, also those of earlier runs.
-        failed: Failed rows, also those of earlier runs.
         pending: Rows left over, because of ``limit``.
         centred: Clips of this run that were cut without joints.
         seconds: Of this run, without loading the teacher.
         failures: The file that lists the failed samples, "" if there are none.
         damaged: Rows that ``--repair`` found damaged.
-        restored: Whether the content is again what it was before the damage; None if nothing was
-            repaired, or if no digest tells.
+        restored: Whether the content is again what it was before; None if nothing tells.
     """
 
     cache: str

@@ -66,11 +66,7 @@ class CompactVocabulary:
 
     Rows: 0 padding, 1 unknown, 2 start, 3... the known tokens, last the end of text, so that the
     end still has the highest id, which is how CLIP finds it. Without a list of known tokens, for
-    untrained models only, each token falls on a row by a fixed hash, so that different words
-    mostly get different rows.
-
-    Attributes:
-        known: CLIP's ids of the known tokens, ascending; None to hash.
+    untrained models only, each token falls on a row by a fixed hash.
     """
 
     size: int

@@ -32,7 +32,6 @@ class TextSettings:
     """Settings of a run of a text teacher.
 
     Attributes:
-        store_dtype: ``float16`` or ``float32``.
         limit: Only the first so many samples of the manifest; None for all.
         licence_note: What a receiver of the cache should know about the data's licence.
         descriptions: What is read instead of class names.
@@ -76,11 +75,8 @@ def relevance(teacher: TextTeacher, vectors: np.ndarray) -> Document:
 def extract_text(
     manifest: Manifest, teacher: TextTeacher, out: Path, settings: TextSettings
 ) -> ExtractionSummary:
-    """Fill the cache ``out`` with text features only, going on where an earlier run stopped.
-
-    Raises:
-        CacheError: If ``out`` was made from something else, or another process writes to it.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the current block is committed.
+    """Fill the cache ``out`` with text features only; goes on and raises as ``extract.extract``
+    does.
     """
     began = time.monotonic()
     texts = settings.texts(manifest)

@@ -46,14 +46,10 @@ def turned(image: np.ndarray, turn: Turn) -> np.ndarray:
 def shown_pixels(
     pixels: np.ndarray | None, width: int, height: int, turn: Turn
 ) -> np.ndarray | None:
-    """Return joints (M, T, V, 2) as positions in a picture as it is shown, NaN where unknown.
+    """Return joints (M, T, V, 2) in pixels of a picture as it is shown, NaN where unknown; or None.
 
     Pose estimators see pictures as they are shown, so joints count as such, unless more of them lie
     in the picture as it is stored: then they were found there, and are turned with it.
-
-    Args:
-        pixels: Joint positions (M, T, V, 2) in pixels; or None.
-        width: Of the picture as it is shown.
     """
     a, b, c, d = turn
     if pixels is None or turn == STRAIGHT:

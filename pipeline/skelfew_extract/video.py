@@ -38,8 +38,6 @@ class VideoInfo:
     """Properties of a video, found without decoding all of it.
 
     Attributes:
-        container: e.g. ``avi``.
-        codec: e.g. ``h264``.
         width: Of a picture as it is shown, pixels.
         fps: Pictures per second, 0 if unknown.
         frames: Pictures that the packets promise; a damaged video may hold fewer.
@@ -57,14 +55,11 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Picture:
-    """A frame of a video.
+    """A frame of a video, RGB uint8 (H, W, 3), as it is shown, and its number in that order.
 
-    Attributes:
-        number: From 0, in the order of presentation.
-        time: Of presentation, seconds after the first frame's; number over rate where the container
-            keeps no such times (AVI, raw streams). They ascend: a time that does not is replaced by
-            that of the frame before it and 1 / rate.
-        image: RGB uint8 (H, W, 3), as it is shown.
+    ``time`` is seconds after the first frame's; number over rate where the container keeps no such
+    times (AVI, raw streams). A time that does not ascend is that of the frame before it and 1 /
+    rate.
     """
 
     number: int
@@ -73,13 +68,8 @@ class Picture:
 
 
 class Video:
-    """An open video, read with PyAV. Use it as a context manager.
-
-    Attributes:
-        info: Size, length, and how pictures are turned.
-
-    Raises:
-        VideoError: If the file is missing or empty, or no picture of it can be decoded.
+    """An open video, read with PyAV; a context manager. Raises VideoError if nothing can be
+    decoded.
     """
 
     _container: Any = None
@@ -116,18 +106,11 @@ class Video:
             self._container.close()
 
     def pictures(self, indices: Sequence[int] | np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield the pictures with the given numbers, one at a time, in the order of the video.
+        """Yield places in ``indices`` and their pictures, one at a time, in the order of the video.
 
-        Args:
-            indices: Numbers from 0, in any order, repeats allowed.
-
-        Yields:
-            Place in ``indices``, and the picture, RGB uint8 (H, W, 3). A place may come again: the
-            later picture is the right one.
-
-        Raises:
-            ShortVideo: If the video ends before.
-            VideoError: If there is no such frame, or it cannot be decoded.
+        Numbers from 0, in any order, repeats allowed. A place may come again: the later picture is
+        the right one. Raises ShortVideo if the video ends before, VideoError if a frame is absent
+        or damaged.
         """
         places: dict[int, list[int]] = {}
         for place, number in enumerate(indices):

@@ -37,13 +37,10 @@ class VideoIndex:
     """Positions of the pictures of a video.
 
     Attributes:
-        container: e.g. ``avi``.
-        codec: e.g. ``h264``.
         fps: Pictures per second, 0 if unknown.
         frames: Pictures that the packets promise; decoding may find fewer where there is no index.
         times: Presentation time of each picture, ascending; empty where it proves nothing.
-        safe: Numbers of the pictures at which decoding can start, ascending.
-        seek: The time of each of these.
+        safe: Numbers of the pictures at which decoding can start, ascending; ``seek`` their times.
         intra: Whether every picture is a packet that can be decoded by itself.
         timed: Whether every picture has a time of presentation in the file.
         doubt: What decord would not read right of it; empty if nothing is known against it.
@@ -190,10 +187,7 @@ def _is_safe(units: dict[int, bytes], codec: str) -> bool:
 
 
 def _units(data: memoryview, codec: str, extradata: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield kind and, for a parameter set, content of the units of a packet.
-
-    Nothing if the packet is not stored as ISO/IEC 14496-15 has it, each unit after its length.
-    """
+    """Yield kind and, for a parameter set, content of the units of a packet (ISO/IEC 14496-15)."""
     at = 4 if codec == "h264" else 21
     if len(extradata) <= at or extradata[0] != 1:
         return

@@ -38,19 +38,11 @@ def read_video(
     moments: Sequence[int],
     size: int,
 ) -> DecodedFrames:
-    """Return the frames of a video that belong to moments of its skeleton.
+    """Return the frames of a sample's video at moments of its skeleton, with joints (M, T, V, 2) if
+    known.
 
-    Args:
-        sample: Row of the manifest, with a video.
-        pixels: Joints in the picture (M, T, V, 2), NaN where unknown; or None.
-        manifest: The CSV file, beside which the folder of videos is noted.
-        videos: That folder, if it is not the noted one.
-        moments: Frames of the skeleton, from 0, ascending.
-        size: Height of the skeleton's picture, pixels.
-
-    Raises:
-        SkelfewError: If there is no such video or it cannot be decoded.
-        ImportError: If no decoder is installed.
+    Raises SkelfewError if there is no such video or it cannot be decoded, ImportError without
+    decoder.
     """
     path = below(videos or noted_videos(manifest), sample.video, manifest, links=True)
     with Video(path) as video:

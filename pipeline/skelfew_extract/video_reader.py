@@ -77,8 +77,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
 def read_video(path: Path, options: Options = DEFAULTS, row: ListedClip | None = None) -> Recording:
     """Read one video, or the segment of it that a row of a table names.
 
-    Raises:
-        SkelfewError: It cannot be decoded, no person is in it, the segment is past its end.
+    Raises SkelfewError: it cannot be decoded, no person is in it, the segment is past its end.
     """
     options = {**DEFAULTS, **options}
     return _read(video_poses(path, options), path, options, row)
@@ -122,11 +121,7 @@ def video_poses(path: Path, options: Options) -> Poses:
 
 
 def read_joints(path: Path, options: Options) -> tuple[Skeleton, float, tuple[str, ...]]:
-    """Return the joints in all frames of a video, zero where no person is found; its rate; notes.
-
-    Raises:
-        SkelfewError: See ``read_video``.
-    """
+    """Return the joints in all frames of a video, zero where nobody is found; its rate; notes."""
     options = {**DEFAULTS, **options}
     poses = video_poses(path, options)
     recording = _read(poses, path, options, None)

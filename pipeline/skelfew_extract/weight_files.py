@@ -29,13 +29,10 @@ SENTENCE_ADVICE = (
 
 
 def find_weights(variant: Variant, weights: str | None = None) -> tuple[Path, str]:
-    """Return the file or folder of the weights, and how to call it in provenance.
+    """Return the file or folder of the weights (None: in ``weights/``), and how to call it in
+    provenance.
 
-    Args:
-        weights: File, folder, or Hugging Face repository; None looks into ``weights/``.
-
-    Raises:
-        SkelfewError: If there is nothing there; says which file to put where.
+    Raises SkelfewError if there is nothing there; says which file to put where.
     """
     if weights is None:
         return _default(variant)
@@ -126,9 +123,7 @@ def find_action_weights(variant: ActionVariant, weights: str | None) -> Path:
 def find_sentence_encoder(weights: str | None = None) -> tuple[Path, str]:
     """Return the folder of a sentence encoder, and how to call it in provenance.
 
-    Args:
-        weights: Folder or Hugging Face repository; None looks into ``weights/`` and for the
-            package that carries all-MiniLM-L6-v2.
+    None looks into ``weights/`` and for the package that carries all-MiniLM-L6-v2.
     """
     if weights is None:
         if (folder := FOLDER / SENTENCES).is_dir():
@@ -232,14 +227,10 @@ def same_teacher(
     seed: int,
     precision: str = "auto",
 ) -> bool:
-    """Whether the teacher that a cache was made with is the one that is asked for.
+    """Whether the teacher that a cache says it was made with is the one that is asked for.
 
-    False also where only building the teacher could tell.
-
-    Args:
-        about: What the cache says of its teacher.
-        name, weights, untrained, seed, precision: As for ``build_teacher``; the precision ``auto``
-            is any. Weights with a published name alone are known by it, others by their SHA-256.
+    False also where only building the teacher could tell. The precision ``auto`` is any. Weights
+    with a published name alone are known by it, others by their SHA-256.
     """
     family, _, model = name.partition(":")
     if family == "open_clip":

@@ -41,8 +41,7 @@ class Checkpoint:
 def open_checkpoint(path: Path, source: str | None = None) -> Checkpoint:
     """Read an X-CLIP checkpoint file, or the one in a folder, of any supported kind.
 
-    Raises:
-        SkelfewError: If there is none, it cannot be read, it would run code, or it is not X-CLIP.
+    Raises SkelfewError: there is none, it cannot be read, it would run code, or it is not X-CLIP.
     """
     files = weight_files(path)
     state: State = {}
@@ -120,10 +119,8 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 def load_strictly(model: nn.Module, checkpoint: Checkpoint, variant: Variant) -> None:
     """Give ``model`` the checkpoint's parameters as float32, all of them and nothing left over.
 
-    The model may be on the meta device: its parameters are replaced, not written to.
-
-    Raises:
-        SkelfewError: If names or shapes differ; names the variant that fits, if one does.
+    It may be on the meta device: parameters are replaced, not written to. Raises SkelfewError if
+    names or shapes differ; names the variant that fits, if one does.
     """
     state, expected = checkpoint.state, model.state_dict()
     position = state.get("mit.positional_embedding")

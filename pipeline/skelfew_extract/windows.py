@@ -82,13 +82,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Block:
-    """Features and status of a window's rows, to be committed.
+    """Features f_v, f_t (n, V, D) float32 and status of the rows (n,) of a window, to be committed.
 
     Attributes:
-        rows: Those that were asked for, int64 (n,).
-        video: f_v, float32 (n, V, D); of no meaning where a row failed.
-        text: f_t, the same.
-        reasons: Stage and message of the rows that failed.
+        reasons: Stage and message of the rows that failed, whose features have no meaning.
         centred: How many clips were cut without joints.
     """
 

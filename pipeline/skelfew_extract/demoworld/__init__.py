@@ -1,7 +1,6 @@
 """The demo world: people of capsules who perform named actions before three cameras.
 
-It makes a data set out of nothing, so that the whole path runs with nothing downloaded:
-docs/demo-world.md.
+It makes a data set out of nothing, so that nothing need be downloaded: docs/demo-world.md.
 """
 
 from skelfew_extract.demoworld.actions import ACTIONS, NOVEL, VALIDATION, describe

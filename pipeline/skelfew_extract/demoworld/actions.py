@@ -18,9 +18,8 @@ _MIRRORED = {"right": "left", "left": "right", "both": "both", "own": "own", "":
 class Movement:
     """One motion by one side of one person.
 
-    Attributes:
-        side: right, left, both; own for the hand that the performer prefers; "" for no side.
-        person: 0, or 1 for the other person.
+    ``side`` is right, left or both; own for the hand that the performer prefers; "" for no side.
+    ``person`` is 0, or 1 for the other person.
     """
 
     motion: str
@@ -34,13 +33,7 @@ class Movement:
 
 @dataclass(frozen=True)
 class Action:
-    """One class of the demo world.
-
-    Attributes:
-        class_id: 1-based.
-        seconds: Usual duration.
-        apart: Metres between two persons, 0 for one person alone.
-    """
+    """One class of the demo world; two persons are ``apart`` metres from each other, else 0."""
 
     class_id: int
     name: str
@@ -67,12 +60,9 @@ class Action:
 def poses(
     action: Action, phases: np.ndarray, beats: float = 1.0, own: str = "right"
 ) -> tuple[Pose, ...]:
-    """Return the poses of an action's persons with no performer's own traits.
+    """Return the poses of an action's persons, no performer's own, at phases (T,) from 0 to 1.
 
-    Args:
-        phases: (T,) from 0 to 1.
-        beats: Number of repetitions relative to usual.
-        own: The hand that the performer prefers.
+    ``beats`` repetitions relative to usual, ``own`` the hand that the performer prefers.
     """
     out = tuple(Pose(len(phases)) for _ in range(action.persons))
     for step in action.steps:

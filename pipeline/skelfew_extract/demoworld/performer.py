@@ -13,10 +13,7 @@ class Performer:
     """One performer: the same in all of its samples.
 
     Attributes:
-        proportions: Lengths of the body.
-        own: The preferred hand, right or left.
-        amplitude: Reach of arms and legs, by side, relative to usual.
-        tempo: Duration relative to usual.
+        amplitude: Reach of arms and legs, by side, relative to usual; ``tempo`` likewise duration.
         lean: Posture of the torso in radians: forwards, to the right, twisted to the right.
         stance: Distance between the feet, leg lengths outwards.
         shirt: RGB, 0 to 1; likewise trousers, shoes, skin, hair.

@@ -114,19 +114,11 @@ def sources(raw: RawFolder | None, options: Options) -> list[str]:
 def generate(
     sample: str | Spec, options: Options = DEFAULTS, draw: bool = True, moments: int = 0
 ) -> tuple[Recording, np.ndarray | None]:
-    """Make one sample in memory.
+    """Make one sample in memory, by its ID or Spec; subjects beyond the options' are fine.
 
-    Args:
-        sample: A sample ID or Spec; subjects and replications beyond the options' are fine.
-        options: As for ``skelfew-prepare demo --option``.
-        draw: Whether to render; False leaves joints and manifest row as they are.
-        moments: Render only the frames at the middles of so many equal parts; 0 for all frames.
-
-    Returns:
-        The recording and its video (T, H, W, 3) uint8, None if not rendered.
-
-    Raises:
-        SkelfewError: If the world has no such sample or option.
+    ``draw`` False renders nothing; ``moments`` only the middles of so many equal parts, 0 all
+    frames. Returns the recording and its video (T, H, W, 3) uint8 or None. Raises SkelfewError if
+    the world has no such sample or option.
     """
     spec = Spec.parse(sample) if isinstance(sample, str) else sample
     chosen = _settings(options)

@@ -27,14 +27,10 @@ _TORSO = [JOINT[n] for n in ("spine_base", "spine_mid", "neck", "spine_shoulder"
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera that looks at the middle of the scene.
+    """A pinhole camera that looks at the middle of the scene, from ``azimuth`` to the right of the
+    front.
 
-    Attributes:
-        azimuth: Radians to the right of the frontal view, around the scene.
-        elevation: Radians that it looks down.
-        distance: Metres to the middle of the scene.
-        target: Height in metres of the point it looks at.
-        size: (width, height) of its images in pixels.
+    It looks down by ``elevation`` (radians) at the height ``target`` (metres).
     """
 
     azimuth: float

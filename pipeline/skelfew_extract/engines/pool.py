@@ -30,11 +30,7 @@ _TICK = 0.2  # seconds between looks at the clock
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """A clip as the teacher takes it, or why there is none.
-
-    Attributes:
-        pictures: uint8 (T V, 3, S, S); None if it failed.
-    """
+    """A clip as the teacher takes it, uint8 (T V, 3, S, S), or why there is none."""
 
     report: ClipReport
     pictures: np.ndarray | None
@@ -45,13 +41,9 @@ def decode_clips(
 ) -> Generator[DecodedClip, None, None]:
     """Yield the clips of ``tasks`` in their order; failures are clips without pictures.
 
-    Close the iterator (or run it to its end) to end the processes.
-
-    Args:
-        tasks: Drawn one by one, from another thread than the caller's.
-        settings: How clips are decoded and cut.
-        workers: Number of processes, started as they are needed.
-        ahead: Clips that may be decoded before the caller takes them.
+    Tasks are drawn one by one, from another thread than the caller's; up to ``ahead`` clips are
+    decoded before the caller takes them. Close the iterator (or run it to its end) to end the
+    processes.
     """
     with closing(DecoderPool(settings, workers)) as pool:
         yield from pool.decode(tasks, ahead)
@@ -77,9 +69,10 @@ class DecoderPool:
     def decode(
         self, tasks: Iterable[ClipTask], ahead: int = 16
     ) -> Generator[DecodedClip, None, None]:
-        """Yield the clips of ``tasks`` in their order, as :func:`decode_clips` does.
+        """Yield the clips of ``tasks`` in their order, as :func:`decode_clips` does; one stream at
+        a time.
 
-        One stream at a time. Closing the iterator early ends the processes that are at work.
+        Closing the iterator early ends the processes that are at work.
         """
         pump = _Pump(iter(tasks), self, max(ahead, self.count))
         pump.start()

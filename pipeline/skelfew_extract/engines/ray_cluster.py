@@ -27,10 +27,8 @@ _KNOCK, _ANSWER = 10.0, 60.0  # seconds for a computer to answer at all, and for
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray cluster that this process is connected to.
-
-    Attributes:
-        cpus: Processor cores that Ray may give away, of all nodes.
+    """The Ray cluster that this process is connected to, and what Ray may give away of all its
+    nodes.
     """
 
     name: str
@@ -71,8 +69,7 @@ class Cluster:
 def joined() -> Iterator[Cluster]:
     """Connect to the cluster at RAY_ADDRESS; without that, start one here and end it afterwards.
 
-    Raises:
-        SkelfewError: If there is no cluster at that address, or it is of another version.
+    Raises SkelfewError if there is no cluster at that address, or it is of another version.
     """
     ours = not ray.is_initialized()
     with redirect_stdout(sys.stderr):  # where Ray's words about processes that died belong

@@ -81,10 +81,8 @@ class TeacherFactory:
 
 
 def teacher_card(factory: TeacherFactory, labels: list[str]) -> Card:
-    """Return the card of a teacher, which is made for this on a node.
-
-    Raises:
-        SkelfewError: If the teacher or its weights are not to be had there.
+    """Return the card of a teacher, made for this on a node; SkelfewError if it is not to be had
+    there.
     """
     with _plain_errors():
         card = ray.remote(**factory.place)(_teacher_card).remote(factory, labels)
@@ -108,16 +106,9 @@ def extract_on(
 ) -> ExtractionSummary:
     """Fill the cache ``out``, going on where an earlier run stopped, of whichever engine.
 
-    Args:
-        cluster: From :func:`joined`.
-        recordings: Opened here; their files must be at the same place on all nodes.
-        card: From :func:`teacher_card`.
-        out: The cache, which this process alone writes.
-        settings: ``workers`` is how many clips are decoded at once on all nodes together.
-
-    Raises:
-        CacheError, KeyboardInterrupt: As ``extract.extract`` does.
-        SkelfewError: If nodes do not see the files, or the same window ended several processes.
+    The files of ``recordings`` must be at the same place on all nodes; ``settings.workers`` is how
+    many clips are decoded at once on all nodes together. Raises what ``extract.extract`` does, and
+    SkelfewError if nodes do not see the files, or the same window ended several processes.
     """
     manifest = recordings.manifest
     skeletons = None if recordings.skeletons is None else recordings.skeletons.path

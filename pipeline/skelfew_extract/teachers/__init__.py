@@ -43,8 +43,7 @@ class Shape:
     """Input format of a teacher, known without its weights.
 
     Attributes:
-        frames: T, frames of a clip.
-        image_size: S, side of a frame in pixels.
+        frames, image_size: T frames of a clip, of S x S pixels.
         interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
         near_in_bfloat16: Whether features in bfloat16 have a cosine of 0.9999 with those in
             float32, so that ``auto`` may choose it.
@@ -87,9 +86,8 @@ class Teacher(Protocol):
     def encode_clips(self, frames: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return f_v (B, D), float32 and not normalised, and what ``condition`` needs of the clips.
 
-        Args:
-            frames: RGB, uint8 (B, T, 3, S, S), on any device. A clip's result does not depend on
-                the content of the others.
+        Frames are RGB, uint8 (B, T, 3, S, S), on any device. No clip's result depends on the
+        others.
         """
 
     def condition(self, text: "Tensor", context: "Tensor") -> "Tensor":
@@ -197,14 +195,10 @@ def build_text_teacher(
 ) -> TextTeacher:
     """Return the frozen teacher of ``--teacher text``, ready to encode.
 
-    Args:
-        weights: Folder or Hugging Face repository of a sentence encoder; None looks for
-            all-MiniLM-L6-v2 in the usual places. ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``,
-            ``xclip:VARIANT`` and ``xclip:VARIANT/WEIGHTS`` are the text towers of those.
-        untrained: Take random weights instead, which ``describe`` then says.
-
-    Raises:
-        SkelfewError: If the weights are not to be had, or are not a sentence encoder.
+    ``weights`` are a folder or Hugging Face repository of a sentence encoder (None:
+    all-MiniLM-L6-v2 in the usual places), or ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``,
+    ``xclip:VARIANT``, ``xclip:VARIANT/WEIGHTS``: the text towers of those. Raises SkelfewError if
+    they are not to be had.
     """
     kind, _, asked = (weights or "").partition(":")
     if kind in ("open_clip", "xclip"):

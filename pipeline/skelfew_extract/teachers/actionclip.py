@@ -53,10 +53,8 @@ _HEAD_WIDTH = 64
 class Fusion(nn.Module):
     """Attention over the frames of a clip, then the mean of it and its input.
 
-    Args:
-        dim: D, channels of a frame's feature.
-        rows: Positions that there are; the first T are used.
-        eps: Of the layer norms: 1e-12 in the original code, 1e-5 in the port.
+    ``rows`` positions, the first T are used; ``eps`` is 1e-12 in the original code, 1e-5 in the
+    port.
     """
 
     def __init__(self, dim: int, heads: int, layers: int, rows: int, eps: float):

@@ -22,12 +22,7 @@ _CONSTANTS = {"clip.input_resolution", "clip.context_length", "clip.vocab_size"}
 
 @dataclass(frozen=True)
 class ActionCheckpoint:
-    """An opened checkpoint.
-
-    Attributes:
-        state: ``clip.*`` and ``fusion.*`` to tensors.
-        ported: Whether mmaction2 wrote it.
-    """
+    """An opened checkpoint: ``clip.*`` and ``fusion.*`` tensors; ``ported``: mmaction2 wrote it."""
 
     state: dict[str, Tensor] = field(repr=False)
     path: Path

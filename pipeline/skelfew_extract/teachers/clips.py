@@ -25,10 +25,7 @@ def parts_of(teacher: _TakesClips, frames: Tensor) -> list[Tensor]:
     """Return uint8 clips (B, T, 3, S, S) in the parts in which they are encoded.
 
     On a processor one at a time: batches gain nothing there, and so a clip gives the same bits in
-    any company.
-
-    Raises:
-        SkelfewError: The clips are not what ``teacher`` takes.
+    any company. Raises SkelfewError: the clips are not what ``teacher`` takes.
     """
     expected = (teacher.frames, 3, teacher.image_size, teacher.image_size)
     if frames.dtype != torch.uint8 or frames.ndim != 5 or frames.shape[1:] != expected:

@@ -23,13 +23,10 @@ TEMPLATES = ("{}", "a video of {}", "a video of a person doing {}")
 
 
 class FrameAveraged(FrameTeacher):
-    """A model of open_clip that sees every frame by itself (see ``Teacher``).
+    """A model of open_clip, with ``visual.preprocess_cfg``, that sees every frame by itself.
 
     f_v is the mean over the frames of features of length one. Its own length says how much the
     frames agree, and is kept.
-
-    Args:
-        model: As open_clip builds it, with ``visual.preprocess_cfg``.
     """
 
     def __init__(self, model: Any, tokenizer: Any, about: Document, **placement: Any):
@@ -79,11 +76,10 @@ def build(
     seed: int = 0,
     **placement: Any,
 ) -> FrameAveraged:
-    """Return the teacher ``open_clip:...``; see ``build_teacher`` for the other arguments.
+    """Return the teacher ``open_clip:MODEL/TAG``, ``:MODEL/FILE``, ``:FOLDER``, or ``:MODEL`` with
+    weights.
 
-    Args:
-        name: ``open_clip:MODEL/TAG``, ``open_clip:MODEL/FILE``, ``open_clip:FOLDER``, or
-            ``open_clip:MODEL`` with ``weights``.
+    See ``build_teacher`` for the other arguments.
     """
     asked = Asked.parse(name.partition(":")[2], weights)
     tokenizer = _tokenizer(asked)

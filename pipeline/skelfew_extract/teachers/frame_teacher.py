@@ -18,8 +18,8 @@ from skelfew_extract.text import prompts
 def _keep_sums_in_float32(model: nn.Module) -> None:
     """Let the residual stream of a vision transformer begin in float32.
 
-    Under autocast the patch embedding, a convolution, gives bfloat16, and a tower that casts all
-    that is added to the residual stays in it, rounding the sum after every block.
+    Under autocast the patch embedding gives bfloat16, and a tower that casts all that is added to
+    the residual stays in it, rounding the sum after every block.
     """
     embedding = next((m for m in model.modules() if isinstance(m, nn.Conv2d)), None)
     if embedding is not None:
@@ -29,15 +29,8 @@ def _keep_sums_in_float32(model: nn.Module) -> None:
 class FrameTeacher(ABC):
     """A frozen model of frames and texts (see ``Teacher``); f_t is the text of the class alone.
 
-    f_t is the mean over the templates of text features of length one, scaled to length one again.
-
-    Args:
-        model: The network; it is frozen and moved to ``device``.
-        about: What provenance says: name, architecture, weights, ...
-        mean: Of the colours, 0..1.
-        std: The same for the standard deviation.
-        templates: Texts with ``{}`` for the class name.
-        interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
+    f_t is the mean over the templates (``{}`` for the name) of text features of length one, scaled
+    to length one again. ``about`` is what provenance says.
     """
 
     prompting: Literal["video-conditioned", "class"] = "class"

@@ -18,12 +18,8 @@ _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 
 @dataclass(frozen=True)
 class Asked:
-    """The parts of a name after ``open_clip:``.
-
-    Attributes:
-        model: What open_clip calls the model: a name, or ``local-dir:FOLDER``.
-        source: A tag of its weights or a file; "" if none was given.
-        folder: Folder with configuration and weights, if that is what was given.
+    """The parts of a name after ``open_clip:``: model (or ``local-dir:FOLDER``), tag or file,
+    folder.
     """
 
     model: str
@@ -34,8 +30,7 @@ class Asked:
     def parse(cls, text: str, weights: str | None = None) -> "Asked":
         """Read ``MODEL``, ``MODEL/TAG``, ``MODEL/FILE`` or ``FOLDER``; weights are a TAG or FILE.
 
-        Raises:
-            SkelfewError: There is no such model; says which is nearest.
+        Raises SkelfewError: there is no such model; says which is nearest.
         """
         from skelfew_extract.open_clip_door import open_clip
 
@@ -70,10 +65,8 @@ class Asked:
 
 
 def build_model(asked: Asked, *, untrained: bool, seed: int) -> tuple[Any, Document]:
-    """Return a model of open_clip, and what provenance says about its weights.
-
-    Raises:
-        SkelfewError: Its weights are not to be had, or not of this model.
+    """Return a model of open_clip, and what provenance says about its weights; SkelfewError if
+    absent.
     """
     shown = asked.folder.name if asked.folder else asked.model
     if untrained:

@@ -24,12 +24,7 @@ from skelfew_extract.weights import state_sha256
 
 
 class SentenceEncoder:
-    """A frozen sentence encoder (see ``TextTeacher``).
-
-    Args:
-        model: The transformer, as transformers' AutoModel gives it.
-        about: What provenance says about the weights.
-    """
+    """A frozen sentence encoder (see ``TextTeacher``) on transformers' AutoModel."""
 
     def __init__(
         self,

@@ -44,12 +44,7 @@ class XCLIPText:
 
 
 class CLIPText:
-    """The text tower of a model of open_clip (see ``TextTeacher``).
-
-    Args:
-        model: As open_clip builds it; it is frozen.
-        about: What provenance says about the weights.
-    """
+    """The text tower of a model of open_clip (see ``TextTeacher``), frozen."""
 
     name = "text"
 

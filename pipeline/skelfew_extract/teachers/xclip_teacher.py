@@ -39,12 +39,6 @@ class XCLIPTeacher:
 
     The context that ``encode_clips`` hands to ``condition`` is (B, P, D): the patches after the
     last block, averaged over the frames and projected.
-
-    Args:
-        model: The network; it is frozen and moved to ``device``.
-        weights: What to call its weights in provenance.
-        weights_sha256: Of the checkpoint; of the parameters themselves if not given.
-        vocabulary: Of a model with a compact token table.
     """
 
     prompting: Literal["video-conditioned", "class"] = "video-conditioned"
@@ -152,10 +146,8 @@ def build_xclip(
 ) -> XCLIPTeacher:
     """Return an X-CLIP teacher; see ``build_teacher`` for the other arguments.
 
-    Args:
-        vocabulary: Tokens that an untrained model with a compact table shall know, so that it can
-            be trained and saved; a checkpoint brings its own.
-        placement: ``device``, ``precision`` and ``compile``.
+    ``vocabulary``: tokens that an untrained model with a compact table shall know; a checkpoint
+    brings its own.
     """
     variant = VARIANTS[name]
     if untrained:
@@ -197,11 +189,8 @@ def save_teacher(
 ) -> None:
     """Write the model as safetensors that ``build_teacher(weights=path)`` opens.
 
-    Args:
-        trained: Whether the weights were learned; as the teacher says if not given. Pass True
-            after training one that began untrained.
-        dtype: Of the stored numbers; half precision halves the file.
-        about: What it was trained on and how well it does; any JSON.
+    ``trained``: whether the weights were learned, by default as the teacher says; ``about``: what
+    it was trained on and how well it does, any JSON.
     """
     vocabulary = teacher.vocabulary
     if vocabulary is not None and vocabulary.known is None and trained:
