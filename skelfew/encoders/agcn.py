@@ -22,9 +22,6 @@ class AdaptiveGraphConv(nn.Module):
     """Sums, over three subsets k, features passed along the edges A_k + PA_k + C_k(x).
 
     A_k is the skeleton, PA_k is learned, C_k(x) compares the joints of one clip.
-
-    Args:
-        out_channels: C_out, a multiple of 4.
     """
 
     A: Tensor

@@ -77,10 +77,9 @@ class SkeletonGCN(SkeletonEncoder):
         return names
 
     def compile(self, *args: object, **kwargs: object) -> None:
-        """Hand each block to torch.compile, in its plain form; arguments are those of that.
+        """Hand each block to torch.compile, in its plain form.
 
-        Blocks are small graphs of few shapes; with ``masked_mean`` the number of bodies changes
-        from batch to batch.
+        Blocks are small graphs of few shapes; with ``masked_mean`` the number of bodies changes.
         """
         self.fast = False
         for name in self._blocks:
@@ -98,9 +97,10 @@ class SkeletonGCN(SkeletonEncoder):
         return sums / present.sum(dim=1, keepdim=True)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the feature maps (N, M, D, T', V) of skeletons x (N, C, T, V, M), unpooled.
+        """Return the feature maps (N, M, D, T', V) of skeletons x (N, C, T, V, M), T' = T / 4,
+        rounded up.
 
-        T' is T / 4, rounded up. Bodies left out by ``masked_mean`` are zero.
+        Bodies left out by ``masked_mean`` are zero.
         """
         self.check(x)
         present = self.present(x)
@@ -112,10 +112,7 @@ class SkeletonGCN(SkeletonEncoder):
         return maps.unflatten(0, (len(x), self.bodies))
 
     def pool(self, maps: Tensor, x: Tensor) -> Tensor:
-        """Return the features (N, D) of feature maps (N, M, D, T', V) of skeletons x.
-
-        Those of ``forward``, if the maps are those of ``forward_features``.
-        """
+        """Return the features (N, D) of feature maps (N, M, D, T', V) of skeletons x."""
         bodies, present = maps.mean(dim=(3, 4)), self.present(x)
         if present is None:
             return bodies.mean(dim=1)
@@ -160,11 +157,7 @@ class SkeletonGCN(SkeletonEncoder):
 
 
 class EncoderWithClassifier(nn.Module):
-    """An encoder and the linear layer that the public checkpoints call ``fc``.
-
-    Args:
-        encoder: Maps skeletons to (N, D); has ``feature_dim``.
-    """
+    """An encoder of skeletons and the linear layer that the public checkpoints call ``fc``."""
 
     def __init__(self, encoder: SkeletonEncoder, classes: int):
         super().__init__()

@@ -46,22 +46,16 @@ FORM = Form(
 
 
 def save_encoder(path: str | Path, encoder: SkeletonEncoder, metadata: Values) -> None:
-    """Write weights and what they are, replacing an older file only when complete.
+    """Write weights and plain metadata (JSON), replacing an older file only when complete.
 
-    Args:
-        path: Target, e.g. ``runs/RUN/encoder.safetensors``.
-        metadata: Plain values (JSON): preprocessing, dataset, stage, classes ... The encoder's
-            configuration and skelfew's version are added under ``encoder`` and ``skelfew``.
+    The encoder's configuration and skelfew's version are added under ``encoder`` and ``skelfew``.
     """
     document = {**metadata, "encoder": encoder.config, "skelfew": version("skelfew")}
     FORM.write(Path(path), encoder.state_dict(), document)
 
 
 def is_own(path: str | Path) -> bool:
-    """Whether a file is to be read as one of ``save_encoder``: all ``.safetensors`` but others'.
-
-    Those of others have parameters and no word on what format they are.
-    """
+    """Whether a file is one of ``save_encoder``: a ``.safetensors`` with a word on its format."""
     if Path(path).suffix != ".safetensors":
         return False
     try:
@@ -119,10 +113,9 @@ def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, Document]:
 
 
 class Opened(NamedTuple):
-    """A trained encoder and how it is used.
+    """A trained encoder (in evaluation mode) and how it is used.
 
     Attributes:
-        encoder: In evaluation mode.
         about: What its file says about it.
         pipeline: How skeletons become its input; None if the file does not say.
         share: Of the encoder beside aligned joints, as ``fusion`` of its run; 0 without these.

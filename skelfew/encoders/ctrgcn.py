@@ -26,11 +26,7 @@ _BRANCHES = 4
 
 
 class RefinedGraphConv(nn.Module):
-    """One subset: features passed along alpha * conv4(tanh(conv1(x)_u - conv2(x)_v)) + A_uv.
-
-    Args:
-        relations: Channels r in which joints are compared.
-    """
+    """One subset: features passed along alpha * conv4(tanh(conv1(x)_u - conv2(x)_v)) + A_uv."""
 
     def __init__(self, in_channels: int, out_channels: int, relations: int):
         super().__init__()
@@ -58,10 +54,8 @@ class RefinedGraphConv(nn.Module):
 
 
 class ChannelGraphConv(nn.Module):
-    """Three refined subsets summed, then BatchNorm, residual and ReLU.
-
-    Args:
-        first: Whether x is the coordinates themselves: then r = 8 instead of C_in / 8.
+    """Three refined subsets summed, then BatchNorm, residual and ReLU; of coordinates (``first``) r
+    = 8.
     """
 
     def __init__(self, in_channels: int, out_channels: int, layout: Layout, first: bool):
@@ -113,9 +107,7 @@ class ChannelGraphConv(nn.Module):
 class MultiScaleTemporalConv(nn.Module):
     """Four branches of C_out / 4 channels: dilations 1 and 2, max-pooling, and a plain 1x1.
 
-    Args:
-        out_channels: C_out, a multiple of 4.
-        rectify: Whether a ReLU ends the unit: PYSKL has one, the original has not.
+    ``rectify`` ends it by a ReLU: PYSKL has one, the original has not.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, rectify: bool = False):

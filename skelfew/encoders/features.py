@@ -35,7 +35,7 @@ def encode(
     """Return an output (n, *F) float32 for all samples of a bank, on the processor.
 
     Without augmentation, in evaluation mode, on the device of the weights; the encoder's own mode
-    is kept. ``shown`` is whether progress is shown.
+    is kept.
     """
     training, device = encoder.training, next(encoder.parameters()).device
     encoder.eval()
@@ -69,11 +69,9 @@ def raw_features(
 
 
 def raw_pipeline(coordinates: int, aligned: bool = False) -> Pipeline:
-    """Return how joint positions are prepared that no encoder reads.
+    """Return how joint positions (3, or 2 in pictures) are prepared that no encoder reads.
 
-    Args:
-        coordinates: Of a joint: 3, or 2 in pictures.
-        aligned: Follow the body to the side, and turn it to the camera.
+    ``aligned`` follows the body to the side, and turns it to the camera.
     """
     return Pipeline(
         length=ALIGNED_FRAMES if aligned else RAW_FRAMES,
@@ -122,14 +120,9 @@ def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
 
 
 def fused_clips(frames: Tensor, parts: Tensor, share: float) -> Tensor:
-    """Return an encoder's features by frame as a third part of clips, (n, 3, L, W).
+    """Return features by frame (n, T, D) as a third part of clips (n, 2, T', D'): (n, 3, L, W).
 
-    Args:
-        frames: Of the encoder (n, T, D).
-        parts: Pose and motion (n, 2, T', D'), see ``clip_parts``.
-        share: Weight of the encoder, in (0, 1]; pose and motion have the rest.
-
-    Both are resampled to the longer of T and T', L.
+    Both are resampled to L, the longer of T and T'; the encoder has the ``share``, in (0, 1].
     """
     n, length, dim = len(frames), max(frames.shape[1], parts.shape[2]), frames.shape[-1]
     frames, parts = (_resampled(x, length) for x in (frames[:, None], parts))
@@ -151,12 +144,9 @@ def _resampled(parts: Tensor, length: int) -> Tensor:
 def kept(
     folder: Path | None, about: Document, ids: Sequence[str], make: Callable[[], Tensor]
 ) -> Tensor:
-    """Return features from ``folder`` if they lie there, else make and keep them.
+    """Return features of samples from ``folder``, if they lie there, else make and keep them.
 
-    Args:
-        folder: Where to keep them; None does not keep them.
-        about: What they depend on besides the samples: digests of encoder and skeletons, ...
-        ids: The samples, in the order of the rows.
+    ``about`` is what they depend on besides the samples: digests of encoder and skeletons, ...
     """
     if folder is None:
         return make()

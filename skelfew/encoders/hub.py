@@ -49,11 +49,7 @@ The licence of an encoder follows from the data that it was trained on; add it h
 
 
 class PretrainedEncoder(ModelHubMixin, library_name="skelfew"):
-    """An ``encoder.safetensors`` that can go to the Hub and come from there.
-
-    Raises:
-        WeightsError: It is no encoder of skelfew.
-    """
+    """An ``encoder.safetensors`` that can go to the Hub and come from there; else WeightsError."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)

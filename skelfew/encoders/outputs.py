@@ -57,10 +57,7 @@ def _mirrored(encoder: nn.Module, x: Tensor) -> Tensor:
 def views_output(yaws: int, pitches: int, degrees: float) -> str:
     """Return the name of the output (N, yaws * pitches, T', D): by frame, of turned skeletons.
 
-    Args:
-        yaws: Angles about the vertical axis, an odd number, the middle one 0.
-        pitches: Likewise about the horizontal axis.
-        degrees: Between neighbouring angles.
+    Odd numbers of angles about the vertical and the horizontal axis, ``degrees`` between two.
     """
     return f"views:{yaws}x{pitches}:{degrees:g}"
 
@@ -95,11 +92,7 @@ OUTPUTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 
 
 def read(encoder: nn.Module, skeletons: Tensor, output: str = "pooled") -> Tensor:
-    """Return an output (N, *F) of an encoder for skeletons (N, C, T, V, M).
-
-    Args:
-        output: A key of ``OUTPUTS``, or what ``views_output`` gives.
-    """
+    """Return an output (N, *F), of ``OUTPUTS`` or ``views_output``, for skeletons (N, C, T, V, M)."""
     if output.startswith("views:"):
         return _views(encoder, skeletons, output)
     return OUTPUTS[output](encoder, skeletons)

@@ -106,8 +106,7 @@ class SkeletonResNet(SkeletonEncoder):
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the feature maps (N, 1, width of the last layer, S / 32, S / 32), unpooled.
 
-        The image's columns come before its rows, like frames before joints elsewhere; all bodies
-        are in the one image.
+        The image's columns come before its rows, like frames before joints elsewhere.
         """
         return self._run(x).transpose(2, 3).unsqueeze(1)
 
@@ -118,8 +117,7 @@ class SkeletonResNet(SkeletonEncoder):
     def forward_sequence(self, x: Tensor) -> Tensor:
         """Return the features (N, S / 32, S / 32, D) by column (time) and row of the image.
 
-        Raises:
-            SkelfewError: The columns of a Skeleton-DML image are not in the order of time.
+        Raises SkelfewError: the columns of a Skeleton-DML image are not in the order of time.
         """
         if self.image.kind != "sl-dml":
             raise SkelfewError(

@@ -46,11 +46,8 @@ class STLSTM(nn.Module):
         nn.init.ones_(self.inputs.bias[hidden : 3 * hidden])  # both forget gates begin open
 
     def forward(self, gates: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return h (N, J, T, H).
-
-        Args:
-            gates: What ``inputs`` makes of the input (N, J, T, channels): (N, J, T, 5 H).
-            shares: r (N, J, T) in 0 to 1; None for none.
+        """Return h (N, J, T, H) of gates (N, J, T, 5 H), made by ``inputs``, and shares r (N, J, T)
+        in 0 to 1.
         """
         joints, frames = gates.shape[1:3]
         order, diagonals = _diagonals(joints, frames)
@@ -102,12 +99,10 @@ def walked(layout: Layout) -> list[int]:
 
 
 def traversal(layout: Layout, joints: Sequence[int] | None = None) -> list[int]:
-    """Return joints as a walk along the bones meets them, from the first and back, 2 n - 1.
+    """Return joints (neighbours in this order; None: all) as a walk along the bones meets them, 2 n
+    - 1.
 
-    Args:
-        layout: Its bones.
-        joints: Those to visit, n of them, neighbours in this order; others are passed by. None
-            for all, from the centre.
+    From the first, or the centre, and back; others are passed by.
     """
     joints = joints or sorted(range(len(layout)), key=lambda joint: joint != layout.centre)
     near: dict[int, list[int]] = {joint: [] for joint in range(len(layout))}

@@ -23,11 +23,7 @@ _FILTERS = 4  # as a multiple of ``base``
 
 
 class CausalBlock(nn.Module):
-    """Two dilated causal convolutions, each rectified, and the sum with what came in.
-
-    Args:
-        dilation: Frames from one tap to the next.
-    """
+    """Two dilated causal convolutions, each rectified, and the sum with what came in."""
 
     def __init__(self, before: int, after: int, dilation: int):
         super().__init__()
@@ -104,8 +100,7 @@ class SkeletonTCN(SkeletonEncoder):
         return _last(self._run(body), body)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the sums by frame (N, 1, D, T, 1) of skeletons x, also in training of the body
-        that tests read."""
+        """Return the sums by frame (N, 1, D, T, 1) of skeletons x, of the body that tests read."""
         return self._run(self._body(x, at_random=False))[:, None, :, :, None]
 
     def pool(self, maps: Tensor, x: Tensor) -> Tensor:

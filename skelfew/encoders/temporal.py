@@ -95,9 +95,8 @@ class SkeletonTemporal(SkeletonEncoder):
         self.register_buffer("whitening", torch.eye(self.feature_dim))
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """Return the features (N, D) of skeletons x (N, C, T, V, M).
-
-        ``other``, if given, is what all branches but the first see, for training.
+        """Return the features (N, D) of skeletons x; ``other`` is what further branches see in
+        training.
         """
         return (self._run(x, other).mean(dim=2) - self.centre) @ self.whitening
 
@@ -127,12 +126,9 @@ class SkeletonTemporal(SkeletonEncoder):
 
     @torch.no_grad()
     def whiten(self, features: Tensor, labels: Tensor, shrinkage: float) -> None:
-        """Learn the centre and the scatter within classes, so that features have none afterwards.
+        """Learn the centre and the scatter within classes of features (n, D), so that none is left.
 
-        Args:
-            features: Of base samples (n, D), with the present centre and whitening.
-            labels: Their classes (n,).
-            shrinkage: Share of the mean variance in the scatter, so that it is not singular.
+        ``shrinkage`` is the share of the mean variance in the scatter, so that it is not singular.
         """
         features = features.double()
         _, rows = labels.unique(return_inverse=True)

@@ -140,7 +140,7 @@ def read_toml(path: Path, most: int = 1 << 20) -> dict[str, Any]:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the stripped lines of a text file that are not blank; OSError, ValueError if no text."""
+    """Return the stripped lines of a text that are not blank; OSError, ValueError if it is none."""
     text = read_text(path)
     ReadBudget(path, len(text), ValueError).hold(_LINE * (text.count("\n") + 1), "its lines")
     return [line for part in text.split("\n") if (line := part.strip())]

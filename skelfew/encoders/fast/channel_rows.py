@@ -86,8 +86,7 @@ def temporal_rows(x: Tensor, convolution: nn.Conv2d) -> Tensor:
 def normed_rows(x: Tensor, norm: nn.Module, rectify: bool = False) -> Tensor:
     """Return what a BatchNorm layer, and a ReLU on demand, make of x (C, N, V, T).
 
-    In training as group normalisation, a channel a group: of one sample it is the same, and takes
-    PyTorch a fraction of the time.
+    In training as group normalisation of one sample: the same in a fraction of the time.
     """
     assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
     count, eps = x[0].numel(), norm.eps
@@ -108,17 +107,11 @@ def normed_rows(x: Tensor, norm: nn.Module, rectify: bool = False) -> Tensor:
 
 
 def refined_rows(x: Tensor, weight: Tensor, bias: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Return y (C', N, V, T), the sum over k of what joint u gathers from all v.
+    """Return y (C', N, V, T) of x (C, N, V, T): the sum over k of what joint u gathers from all v.
 
-    y_cnut = sum_kv (left_k right_k)_cnvu (weight_k x + bias_k)_cnvt; no product with the weights
-    of a group of bodies leaves the cache before it has gone along the edges.
-
-    Args:
-        x: (C, N, V, T).
-        weight: (K, C', C).
-        bias: (K, C').
-        left: (K, C', R).
-        right: (K, R, N, V, V), of joints v and u.
+    y_cnut = sum_kv (left_k right_k)_cnvu (weight_k x + bias_k)_cnvt, with weight (K, C', C), bias
+    (K, C'), left (K, C', R), right (K, R, N, V, V) of joints v and u. No product of a group of
+    bodies leaves the cache before it has gone along the edges.
     """
     # What the biases add is alike for all frames.
     sums = torch.bmm(left, right.sum(dim=3).flatten(2))

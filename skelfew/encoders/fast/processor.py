@@ -17,9 +17,8 @@ from torch import Tensor, nn
 def pays(x: Tensor, frames_first: bool) -> bool:
     """Return whether products are the faster form for x.
 
-    Not on a GPU, whose libraries choose for themselves, and not in a graph that is exported, which
-    shall be read by others. With the frames first not in bfloat16 either: Fourier transforms want
-    single precision, and the processor's units for bfloat16 are fast enough without.
+    Not on a GPU, nor in a graph that is exported, nor, with frames first, in bfloat16: Fourier
+    transforms want single precision, and the processor's units are fast enough without.
     """
     return (
         x.dtype in (torch.float32, torch.float64)
@@ -55,11 +54,7 @@ def normalised(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def stacked(convolutions: Iterable[nn.Module], dim: int = 0) -> tuple[Tensor, Tensor]:
-    """Return the weights of several 1x1 convolutions side by side, to run them as one.
-
-    ``dim`` 0 gives all their outputs; ``dim`` 1 gives the sum of their outputs, each on its own
-    input channels.
-    """
+    """Return weights of several 1x1 convolutions side by side (``dim`` 0) or summed (1)."""
     modules = list(convolutions)
     weights = [cast(Tensor, module.weight) for module in modules]
     biases = torch.stack([cast(Tensor, module.bias) for module in modules])

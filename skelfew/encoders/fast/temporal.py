@@ -55,15 +55,11 @@ def transforms(taps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def temporal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
-    """Return what a convolution along time makes of x (T, N, V, C): (T', N, V, C').
+    """Return what a convolution along time makes of x (T, N, V, C), on the processor: (T', N, V,
+    C').
 
     To rounding, ``torch.conv2d`` of x as (N, C, T, V) with as much padding as leaves all frames.
-
-    Args:
-        x: Contiguous, on the processor.
-        weight: (C', C, r, 1), r odd and, for a stride of 2, r = 1 modulo 4.
-        bias: (C',).
-        stride: 1 or 2; T' = T / stride, rounded up.
+    Weight (C', C, r, 1), r odd and, for a stride of 2, r = 1 modulo 4; T' = T / stride, rounded up.
     """
     y: Tensor = _TemporalConvolution.apply(x, weight, bias, stride)
     return y
