@@ -14,7 +14,7 @@ UNRECORDED = ("unknown", "failed in a run whose failures file is gone")
 
 @dataclass
 class Failures:
-    """The failures of a cache (stage and message by ID), in step with its rows of status "failed"."""
+    """Failures of a cache: stage and message by ID, of its rows of status "failed"."""
 
     path: Path
     reasons: dict[str, tuple[str, str]]
