@@ -92,7 +92,7 @@ OUTPUTS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 
 
 def read(encoder: nn.Module, skeletons: Tensor, output: str = "pooled") -> Tensor:
-    """Return an output of ``OUTPUTS`` or ``views_output``, (N, *F), of skeletons (N, C, T, V, M)."""
+    """Return an output of ``OUTPUTS`` or ``views_output`` (N, *F) of skeletons (N, C, T, V, M)."""
     if output.startswith("views:"):
         return _views(encoder, skeletons, output)
     return OUTPUTS[output](encoder, skeletons)
