@@ -31,33 +31,11 @@ if TYPE_CHECKING:
     from skelfew.training.stages.byol import byol_loss as transfer_loss
 
 __all__ = [
-    "Manifest",
-    "Model",
-    "Pipeline",
-    "Prediction",
-    "Recogniser",
-    "Run",
-    "SkeletonBank",
-    "SkeletonStore",
-    "SkelfewError",
-    "Stream",
-    "TeacherCache",
-    "TrainConfig",
-    "TransferModel",
-    "build_classifier",
-    "build_encoder",
-    "evaluate",
-    "generator",
-    "load_encoder",
-    "load_layout",
-    "load_protocol",
-    "override",
-    "preset",
-    "sample_episodes",
-    "seeded",
-    "train",
-    "transfer_loss",
-]
+    "Manifest", "Model", "Pipeline", "Prediction", "Recogniser", "Run", "SkeletonBank",
+    "SkeletonStore", "SkelfewError", "Stream", "TeacherCache", "TrainConfig", "TransferModel",
+    "build_classifier", "build_encoder", "evaluate", "generator", "load_encoder", "load_layout",
+    "load_protocol", "override", "preset", "sample_episodes", "seeded", "train", "transfer_loss",
+]  # fmt: skip
 
 _HOMES = {
     "Manifest": "skelfew.data.manifest:Manifest",

@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Any
 
 MODELS = {
-    "clip": "ViT-B-16-quickgelu",
-    "pe-core": "PE-Core-L-14-336",
-    "siglip2": "ViT-SO400M-14-SigLIP2-378",
-    "dfn": "ViT-H-14-quickgelu",
-    "metaclip": "ViT-H-14-quickgelu",
-    "eva": "EVA02-L-14-336",
-}
+    "clip": "ViT-B-16-quickgelu", "pe-core": "PE-Core-L-14-336",
+    "siglip2": "ViT-SO400M-14-SigLIP2-378", "dfn": "ViT-H-14-quickgelu",
+    "metaclip": "ViT-H-14-quickgelu", "eva": "EVA02-L-14-336",
+}  # fmt: skip
 # Towers of timm come as they are: of each family the smallest, with the side of its pictures.
 _SMALLEST = {
     "vit_pe_core": ("vit_pe_core_tiny_patch16_384", 384),

@@ -15,17 +15,9 @@ from skelfew.encoders.graph import SUBSETS, adjacency
 
 # Input channels, output channels and temporal stride of the ten blocks.
 BLOCKS = (
-    (3, 64, 1),
-    (64, 64, 1),
-    (64, 64, 1),
-    (64, 64, 1),
-    (64, 128, 2),
-    (128, 128, 1),
-    (128, 128, 1),
-    (128, 256, 2),
-    (256, 256, 1),
-    (256, 256, 1),
-)
+    (3, 64, 1), (64, 64, 1), (64, 64, 1), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 128, 1),
+    (128, 256, 2), (256, 256, 1), (256, 256, 1),
+)  # fmt: skip
 
 
 def conv_bn(before: int, after: int, stride: int = 1) -> nn.Sequential:

@@ -53,10 +53,5 @@ if not VERSION.startswith(EXAMINED):
     )
 
 __all__ = [
-    "CLIP",
-    "VERSION",
-    "QuickGELU",
-    "ResidualAttentionBlock",
-    "SimpleTokenizer",
-    "open_clip",
-]
+    "CLIP", "VERSION", "QuickGELU", "ResidualAttentionBlock", "SimpleTokenizer", "open_clip",
+]  # fmt: skip

@@ -30,12 +30,9 @@ __all__ = [
 ]  # fmt: skip
 
 DEFAULTS: Options = {
-    "pose_model": "lite",
-    "people": MOST_PEOPLE,
-    "visibility": VISIBLE,
-    "coordinates": 3,
+    "pose_model": "lite", "people": MOST_PEOPLE, "visibility": VISIBLE, "coordinates": 3,
     "table": "",
-}
+}  # fmt: skip
 _SHAPE = "the folder holds a folder for each action, and in that the videos of it"
 
 

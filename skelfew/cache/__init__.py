@@ -8,15 +8,6 @@ from skelfew.cache.reader import REPRESENTATIONS, TeacherCache
 from skelfew.cache.writer import CacheWriter
 
 __all__ = [
-    "DONE",
-    "FAILED",
-    "IDENTITY",
-    "PENDING",
-    "REPRESENTATIONS",
-    "CacheError",
-    "CacheWriter",
-    "JoinedCache",
-    "TeacherCache",
-    "content_digest",
-    "join",
-]
+    "DONE", "FAILED", "IDENTITY", "PENDING", "REPRESENTATIONS", "CacheError", "CacheWriter",
+    "JoinedCache", "TeacherCache", "content_digest", "join",
+]  # fmt: skip

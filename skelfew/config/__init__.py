@@ -35,20 +35,10 @@ from skelfew.io.files import Document, Values, shown
 from skelfew.training.stages import STAGES
 
 __all__ = [
-    "PRESETS",
-    "ConfigError",
-    "DataConfig",
-    "EncoderConfig",
-    "InputConfig",
-    "OptimizerConfig",
-    "PassesConfig",
-    "TeacherConfig",
-    "TrainConfig",
-    "learns_from_teacher",
-    "override",
-    "preset",
+    "PRESETS", "ConfigError", "DataConfig", "EncoderConfig", "InputConfig", "OptimizerConfig",
+    "PassesConfig", "TeacherConfig", "TrainConfig", "learns_from_teacher", "override", "preset",
     "stage_settings",
-]
+]  # fmt: skip
 
 # The presets, as what differs from the values that the fields start with.
 PRESETS: dict[str, Document] = {

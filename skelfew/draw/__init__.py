@@ -13,15 +13,6 @@ from skelfew.draw.sheets import Heading, Panel, animation, save_animation, strip
 from skelfew.draw.stage import PALETTES, UPS, VIEWS, Scene, draw_body, evenly
 
 __all__ = [
-    "PALETTES",
-    "UPS",
-    "VIEWS",
-    "Heading",
-    "Panel",
-    "Scene",
-    "animation",
-    "draw_body",
-    "evenly",
-    "save_animation",
-    "strip",
-]
+    "PALETTES", "UPS", "VIEWS", "Heading", "Panel", "Scene", "animation", "draw_body", "evenly",
+    "save_animation", "strip",
+]  # fmt: skip

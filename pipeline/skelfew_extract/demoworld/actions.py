@@ -160,27 +160,15 @@ REVERSED_PAIRS: tuple[tuple[str, str], ...] = (
 
 # The split of manifests/protocols/demo.json; everything else is a base class.
 NOVEL = (
-    "wave right hand",
-    "wave left hand",
-    "raise left arm",
-    "lower left arm",
-    "push forward with both hands",
-    "pull back with both hands",
-    "kick forward with left leg",
-    "kick sideways with left leg",
-    "lean to the right",
-    "twist to the left",
-    "kick other person",
+    "wave right hand", "wave left hand", "raise left arm", "lower left arm",
+    "push forward with both hands", "pull back with both hands", "kick forward with left leg",
+    "kick sideways with left leg", "lean to the right", "twist to the left", "kick other person",
     "bow to each other",
-)
+)  # fmt: skip
 VALIDATION = (
-    "stretch left arm sideways",
-    "circle both arms",
-    "throw overhand with left hand",
-    "lift left knee",
-    "squat and raise both arms",
-    "wave to each other",
-)
+    "stretch left arm sideways", "circle both arms", "throw overhand with left hand",
+    "lift left knee", "squat and raise both arms", "wave to each other",
+)  # fmt: skip
 
 
 def describe(action: Action) -> list[str]:

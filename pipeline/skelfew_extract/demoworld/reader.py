@@ -20,15 +20,9 @@ from skelfew_extract.demoworld.video import NO_PYAV, is_complete, write_video
 # Counts up when the same seed gives other samples than before.
 VERSION = 1
 DEFAULTS: Options = {
-    "classes": 0,
-    "subjects": 8,
-    "views": 2,
-    "replications": 1,
-    "seed": 0,
-    "size": 160,
-    "fps": 15,
+    "classes": 0, "subjects": 8, "views": 2, "replications": 1, "seed": 0, "size": 160, "fps": 15,
     "video": True,
-}
+}  # fmt: skip
 _ID = re.compile(r"A(\d{3})P(\d{3})C(\d)R(\d{3})")
 
 

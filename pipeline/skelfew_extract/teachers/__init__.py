@@ -20,18 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "FAMILIES",
-    "PAPER_TEACHER",
-    "TEACHERS",
-    "TEXT",
-    "Precision",
-    "Shape",
-    "Teacher",
-    "TextTeacher",
-    "build_teacher",
-    "build_text_teacher",
-    "shape_of",
-]
+    "FAMILIES", "PAPER_TEACHER", "TEACHERS", "TEXT", "Precision", "Shape", "Teacher",
+    "TextTeacher", "build_teacher", "build_text_teacher", "shape_of",
+]  # fmt: skip
 
 TEXT = "text"  # on the command line: a teacher that reads and sees nothing
 

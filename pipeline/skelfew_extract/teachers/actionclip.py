@@ -30,23 +30,12 @@ from skelfew_extract.weights import state_sha256
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 TEMPLATES = (
-    "a photo of action {}",
-    "a picture of action {}",
-    "Human action of {}",
-    "{}, an action",
-    "{} this is an action",
-    "{}, a video of action",
-    "Playing action of {}",
-    "{}",
-    "Playing a kind of action, {}",
-    "Doing a kind of action, {}",
-    "Look, the human is {}",
-    "Can you recognize the action of {}?",
-    "Video classification of {}",
-    "A video of {}",
-    "The man is {}",
-    "The woman is {}",
-)
+    "a photo of action {}", "a picture of action {}", "Human action of {}", "{}, an action",
+    "{} this is an action", "{}, a video of action", "Playing action of {}", "{}",
+    "Playing a kind of action, {}", "Doing a kind of action, {}", "Look, the human is {}",
+    "Can you recognize the action of {}?", "Video classification of {}", "A video of {}",
+    "The man is {}", "The woman is {}",
+)  # fmt: skip
 _HEAD_WIDTH = 64
 
 

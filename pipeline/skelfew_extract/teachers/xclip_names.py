@@ -34,13 +34,9 @@ _PREFIXES = {
 }
 # Inside a block, between the block's number and the last word.
 _MODULES = {
-    "ln_1": "layer_norm1",
-    "ln_2": "layer_norm2",
-    "attn": "self_attn",
-    "attn.out_proj": "self_attn.out_proj",
-    "mlp.c_fc": "mlp.fc1",
-    "mlp.c_proj": "mlp.fc2",
-}
+    "ln_1": "layer_norm1", "ln_2": "layer_norm2", "attn": "self_attn",
+    "attn.out_proj": "self_attn.out_proj", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2",
+}  # fmt: skip
 _TRANSPOSED = {"text_projection", "visual.proj"}
 _FUSED = re.compile(r"(.+attn)\.in_proj_(weight|bias)")
 _SPLIT = re.compile(r"((?!prompts_generator).+attn)\.([qkv])_proj\.(weight|bias)")

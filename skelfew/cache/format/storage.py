@@ -44,15 +44,9 @@ _CHUNK_ROWS = 1024
 _OPENING = threading.Lock()
 # What zarr, numpy and json raise on metadata or chunks that are not what they should be.
 DAMAGE = (
-    ValueError,
-    KeyError,
-    TypeError,
-    OSError,
-    RuntimeError,
-    AttributeError,
-    OverflowError,
+    ValueError, KeyError, TypeError, OSError, RuntimeError, AttributeError, OverflowError,
     MemoryError,
-)
+)  # fmt: skip
 
 
 class _Guarded(WrapperStore[Any]):
