@@ -9,9 +9,7 @@ _EVERY = 60.0  # seconds between lines where stderr is not a terminal
 
 
 class Progress:
-    """Counts done items (not those ``done`` before) and shows rate, time left and a note, if
-    ``shown``.
-    """
+    """Counts done items (not those ``done`` before); shows rate, time left and a note."""
 
     def __init__(
         self,

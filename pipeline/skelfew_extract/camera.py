@@ -36,8 +36,7 @@ def pyav(what: str) -> Any:
 
 
 def pictures(source: str) -> Iterator[Picture]:
-    """Yield the pictures of a camera (number or name), the newest at any time, or all of a video
-    file.
+    """Yield the newest picture of a camera (number or name), or all of a video file.
 
     Raises SkelfewError: no such camera or file, it is in use, or it stops.
     """

@@ -76,8 +76,7 @@ def fill(
     settings: Settings,
     blocks: Callable[[np.ndarray], Generator[Block, None, None]],
 ) -> ExtractionSummary:
-    """Commit the blocks of an engine to the cache ``out``, as its only writer; raises as
-    ``extract``.
+    """Commit the blocks of an engine to the cache ``out``, as its only writer.
 
     ``blocks`` is asked for the rows that are to be done, ascending int64, and yields each of them
     in one block, in any order of blocks. It is closed when somebody asks to stop.

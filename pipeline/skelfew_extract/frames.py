@@ -27,8 +27,7 @@ def probe(path: str | Path) -> VideoInfo:
 
 
 def all_frames(path: str | Path, first: int = 0, stop: int | None = None) -> Iterator[Picture]:
-    """Yield the frames of a video one after the other, as shown, with times; one is in memory at a
-    time.
+    """Yield the frames of a video in order, as shown, with times; one is in memory at a time.
 
     From ``first`` to before ``stop``. Raises VideoError if the file is missing, empty or damaged.
     """

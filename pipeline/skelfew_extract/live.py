@@ -45,9 +45,7 @@ class Moment:
 
 
 def live(source: str, options: Options) -> Iterator[Moment]:
-    """Yield the moments of a camera or a video file; raises as ``camera.pictures``,
-    ``pose.Estimator``.
-    """
+    """Yield the moments of a camera or a video file."""
     visible = float(options.get("visibility", VISIBLE))
     begun: float | None = None
     with Estimator(find_model(str(options.get("pose_model", "lite"))), people=1) as estimator:

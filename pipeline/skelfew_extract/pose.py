@@ -126,8 +126,7 @@ class Estimator:
             self._landmarker.close()
 
     def find(self, picture: np.ndarray, seconds: float) -> np.ndarray:
-        """Return the people (P, 33, 6) float32 of the next picture, RGB uint8, taken at
-        ``seconds``.
+        """Return the people (P, 33, 6) float32 of the next picture, RGB uint8, at ``seconds``.
 
         x and y in pixels of the picture, y downwards; visibility in [0, 1]; x to the right of the
         picture, y upwards and z away from the camera in metres, the middle of the hips at the

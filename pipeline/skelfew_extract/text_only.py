@@ -75,9 +75,7 @@ def relevance(teacher: TextTeacher, vectors: np.ndarray) -> Document:
 def extract_text(
     manifest: Manifest, teacher: TextTeacher, out: Path, settings: TextSettings
 ) -> ExtractionSummary:
-    """Fill the cache ``out`` with text features only; goes on and raises as ``extract.extract``
-    does.
-    """
+    """Fill the cache ``out`` with text features only, as ``extract.extract`` does."""
     began = time.monotonic()
     texts = settings.texts(manifest)
     vectors = encode_classes(teacher, texts)

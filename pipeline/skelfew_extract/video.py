@@ -68,9 +68,7 @@ class Picture:
 
 
 class Video:
-    """An open video, read with PyAV; a context manager. Raises VideoError if nothing can be
-    decoded.
-    """
+    """An open video, read with PyAV; a context manager. VideoError if it cannot be decoded."""
 
     _container: Any = None
     _scaler: Any = None

@@ -38,8 +38,7 @@ def read_video(
     moments: Sequence[int],
     size: int,
 ) -> DecodedFrames:
-    """Return the frames of a sample's video at moments of its skeleton, with joints (M, T, V, 2) if
-    known.
+    """Return the frames of a sample's video at moments of its skeleton, with its joints.
 
     Raises SkelfewError if there is no such video or it cannot be decoded, ImportError without
     decoder.

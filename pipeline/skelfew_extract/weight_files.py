@@ -29,8 +29,7 @@ SENTENCE_ADVICE = (
 
 
 def find_weights(variant: Variant, weights: str | None = None) -> tuple[Path, str]:
-    """Return the file or folder of the weights (None: in ``weights/``), and how to call it in
-    provenance.
+    """Return the file or folder of the weights (None: in ``weights/``), and its name.
 
     Raises SkelfewError if there is nothing there; says which file to put where.
     """

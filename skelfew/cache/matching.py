@@ -14,8 +14,7 @@ _LONGEST = 200  # characters of an ID that is taken apart
 
 @dataclass(frozen=True)
 class Match:
-    """Mapping of the sample IDs of a cache to those of a manifest: how many match, some that do
-    not.
+    """Mapping of the sample IDs of a cache to those of a manifest.
 
     Attributes:
         rule: A renaming of the cache's IDs, as ``rename`` takes it, that makes more of them match;

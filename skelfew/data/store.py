@@ -184,9 +184,7 @@ class SkeletonStore:
 
     @property
     def joint_layout(self) -> Layout:
-        """The joint layout, in full; stores of earlier versions carry a name or path, which is
-        looked up.
-        """
+        """The joint layout, in full; earlier stores carry a name or path, looked up."""
         described = self.attrs.get("layout_description")
         if described is None:
             return load_layout(self.layout)
@@ -216,9 +214,7 @@ class SkeletonStore:
 
     @property
     def coordinates(self) -> int:
-        """Number of values of a joint that are its position: 3, or 2 in pictures (then a
-        confidence).
-        """
+        """Number of values of a joint that are its position: 3, or 2 in pictures."""
         found = self.attrs.get("coordinates")
         if found is None:  # written by an earlier version
             return 2 if self.attrs.get("units") == "pixels" else min(3, self.channels)

@@ -42,9 +42,7 @@ PALETTES = (
 
 
 def evenly(frames: int, count: int) -> list[int]:
-    """Return ``count`` frame numbers, ``frames`` at most: the middles of equal parts, as the
-    teacher's.
-    """
+    """Return ``count`` frame numbers, the middles of equal parts, as the teacher's."""
     count = min(count, frames)
     return [int((i + 0.5) * frames / count) for i in range(count)]
 

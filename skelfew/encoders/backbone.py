@@ -97,8 +97,7 @@ class SkeletonGCN(SkeletonEncoder):
         return sums / present.sum(dim=1, keepdim=True)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the feature maps (N, M, D, T', V) of skeletons x (N, C, T, V, M), T' = T / 4,
-        rounded up.
+        """Return the feature maps (N, M, D, T / 4, V) of skeletons x (N, C, T, V, M).
 
         Bodies left out by ``masked_mean`` are zero.
         """

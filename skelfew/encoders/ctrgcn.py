@@ -54,9 +54,7 @@ class RefinedGraphConv(nn.Module):
 
 
 class ChannelGraphConv(nn.Module):
-    """Three refined subsets summed, then BatchNorm, residual and ReLU; of coordinates (``first``) r
-    = 8.
-    """
+    """Three refined subsets summed, BatchNorm, residual, ReLU; ``first`` of coordinates: r = 8."""
 
     def __init__(self, in_channels: int, out_channels: int, layout: Layout, first: bool):
         super().__init__()

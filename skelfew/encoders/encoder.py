@@ -80,9 +80,7 @@ class SkeletonEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward_sequence(self, x: Tensor) -> Tensor:
-        """Return features in places (N, T', V', D) of skeletons x, whose mean is ``forward`` where
-        that is one.
-        """
+        """Return features in places (N, T', V', D) of skeletons x, before their mean."""
 
     def present(self, x: Tensor) -> Tensor | None:
         """Return which bodies of x count (N, M), at least one of a clip; None if all do."""

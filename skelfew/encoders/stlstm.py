@@ -46,9 +46,7 @@ class STLSTM(nn.Module):
         nn.init.ones_(self.inputs.bias[hidden : 3 * hidden])  # both forget gates begin open
 
     def forward(self, gates: Tensor, shares: Tensor | None = None) -> Tensor:
-        """Return h (N, J, T, H) of gates (N, J, T, 5 H), made by ``inputs``, and shares r (N, J, T)
-        in 0 to 1.
-        """
+        """Return h (N, J, T, H) of gates (N, J, T, 5 H), made by ``inputs``, and shares r."""
         joints, frames = gates.shape[1:3]
         order, diagonals = _diagonals(joints, frames)
         order = order.to(gates.device)
@@ -99,8 +97,7 @@ def walked(layout: Layout) -> list[int]:
 
 
 def traversal(layout: Layout, joints: Sequence[int] | None = None) -> list[int]:
-    """Return joints (neighbours in this order; None: all) as a walk along the bones meets them, 2 n
-    - 1.
+    """Return joints as a walk along the bones meets them, 2 n - 1; ``joints`` None: all.
 
     From the first, or the centre, and back; others are passed by.
     """

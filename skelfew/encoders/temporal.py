@@ -95,9 +95,7 @@ class SkeletonTemporal(SkeletonEncoder):
         self.register_buffer("whitening", torch.eye(self.feature_dim))
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """Return the features (N, D) of skeletons x; ``other`` is what further branches see in
-        training.
-        """
+        """Return the features (N, D) of skeletons x; in training, branches may see ``other``."""
         return (self._run(x, other).mean(dim=2) - self.centre) @ self.whitening
 
     def forward_features(self, x: Tensor) -> Tensor:

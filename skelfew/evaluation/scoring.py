@@ -100,8 +100,7 @@ def score_medoids(
     seed: int = 0,
     groups: Sequence[str] | None = None,
 ) -> Result:
-    """Score all other samples against the K most central ones of each class, as ``score_draws``
-    does.
+    """Score all other samples against the K most central ones of each class.
 
     That is what well-chosen exemplars would reach: all samples of a class take part in the choice.
     The first is the medoid, the one most similar to the others by the classifier's own measure;

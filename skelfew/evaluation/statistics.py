@@ -10,9 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean accuracy in [0, 1] and its 95 % interval over ``count`` queries, episodes, splits or
-    draws.
-    """
+    """A mean accuracy in [0, 1] and its 95 % interval over ``count`` of something."""
 
     value: float
     low: float | None

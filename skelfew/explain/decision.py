@@ -60,8 +60,7 @@ class NetworkInput:
 
 
 class Decision:
-    """An encoder (a copy) and a classifier fitted to exemplars (N * K, C, T, V, M), in double
-    precision.
+    """An encoder and a classifier fitted to exemplars (N * K, C, T, V, M), in double precision.
 
     Raises SkelfewError for a classifier that looks at all queries before it decides.
     """

@@ -37,9 +37,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Method:
-    """A classifier, with the run's weights if any, on the encoder of a run, with K exemplars a
-    class.
-    """
+    """A classifier, with any weights, on the encoder of a run, with K exemplars a class."""
 
     subject: Subject
     name: str

@@ -82,8 +82,7 @@ class Classifier(Protocol):
 
 
 def build_classifier(name: str, settings: Mapping[str, object] | None = None) -> Classifier:
-    """Return a classifier (of ``CLASSIFIERS`` or ``HEADS``) with those settings, or their text,
-    that it has.
+    """Return a classifier (of ``CLASSIFIERS`` or ``HEADS``) with those settings that it has.
 
     Raises SkelfewError: no such classifier, or an impossible value.
     """
@@ -107,8 +106,7 @@ def build_classifier(name: str, settings: Mapping[str, object] | None = None) ->
 def build_head(
     name: str, settings: Mapping[str, object] | Iterable[str] = (), width: int = 8
 ) -> "Head":
-    """Return a new head for ``width`` channels, with settings by name, or ``KEY=VALUE`` each,
-    changed.
+    """Return a new head for ``width`` channels, with settings (also ``KEY=VALUE``) changed.
 
     Raises SkelfewError: no such head or setting, or an impossible value.
     """

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 
 
 class Relevance(nn.Module):
-    """Cosines (C, P) of the texts of classes (their numbers (C,), ascending) and parts; not
-    learned.
-    """
+    """Cosines (C, P) of the texts of classes (C,), ascending, and of parts; not learned."""
 
     classes: Tensor
     cosines: Tensor
@@ -43,9 +41,7 @@ class Relevance(nn.Module):
         self.register_load_state_dict_pre_hook(_as_large)
 
     def shares(self, classes: Tensor, sharpness: float) -> Tensor:
-        """Return the relevance (..., P), which sums to 1, of the parts to classes (...);
-        SkelfewError if unknown.
-        """
+        """Return the relevance (..., P), of sum 1, of the parts to classes (...)."""
         absent = classes[~torch.isin(classes, self.classes)]
         if absent.numel():
             raise SkelfewError(

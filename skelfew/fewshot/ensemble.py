@@ -19,9 +19,7 @@ _LEAST = 1e-6
 
 @dataclass
 class Joined:
-    """Features of different shapes in one tensor; ``shapes`` (*F) of the members are known after
-    ``join``.
-    """
+    """Features of different shapes in one tensor; ``join`` notes the members' (*F)."""
 
     shapes: tuple[tuple[int, ...], ...] = ()
 
@@ -38,18 +36,14 @@ class Joined:
 
 
 def weighted(units: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
-    """Return the mean of the members' values (..., n, N), each in its own unit (...); weights sum
-    to one.
-    """
+    """Return the mean of the members' values (..., n, N), each in its own unit (...)."""
     shares = torch.stack([1 / unit.clamp(min=_LEAST) for unit in units])
     shares = shares / shares.sum(dim=0)
     return (shares[..., None, None] * torch.stack([*values])).sum(dim=0)
 
 
 def gap(alike: Tensor, own: Tensor) -> Tensor:
-    """Return how much more similar exemplars (..., S, N) are to their own class (S,) than to the
-    others.
-    """
+    """Return how much more similar exemplars (..., S, N) are to their own class (S,)."""
     inside = alike[..., torch.arange(len(own)), own].mean(dim=-1)
     classes = alike.shape[-1]
     return inside - (alike.mean(dim=(-2, -1)) * classes - inside) / (classes - 1)

@@ -7,9 +7,7 @@ from torch import Tensor
 
 
 class Scores(NamedTuple):
-    """Logits (E, M, N) of queries; ``changed`` (E,) are predicted otherwise than before
-    fine-tuning.
-    """
+    """Logits (E, M, N) of queries; ``changed`` (E,) verdicts were others before tuning."""
 
     logits: Tensor
     changed: Tensor

@@ -100,16 +100,13 @@ class _SoftDTW(torch.autograd.Function):
 
 
 def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
-    """Return the soft-DTW (B,) of costs (T, S, B) of matching frames; ``gamma`` towards 0 gives
-    DTW.
-    """
+    """Return the soft-DTW (B,) of costs (T, S, B); ``gamma`` towards 0 gives DTW."""
     values: Tensor = _SoftDTW.apply(costs, gamma)
     return values
 
 
 def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:
-    """Return what matching frames costs (T, S, E * P * Q), of sequences (E, P, T, D) and (E, Q, S,
-    D).
+    """Return what matching frames costs, (T, S, E * P * Q), of (E, P, T, D) and (E, Q, S, D).
 
     ``cosine`` is 1 - cos, ``euclidean`` squared distances.
     """

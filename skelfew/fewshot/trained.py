@@ -31,8 +31,7 @@ def head_name(path: Path | None) -> str | None:
 
 
 def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
-    """Return a classifier as it is scored on the encoder of a run, whose head ``path`` is, if there
-    is one.
+    """Return a classifier as it is scored on the encoder of a run with the head ``path``.
 
     A head takes the settings it was trained with, unless they were given by name, and its weights;
     other classifiers stay what they are. Raises SkelfewError: the head has to be trained, but the

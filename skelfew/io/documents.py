@@ -40,9 +40,7 @@ class Form:
     version: int = 1
 
     def write(self, path: Path, tensors: Mapping[str, "Tensor"], about: Values) -> None:
-        """Write tensors and plain values (exact), replacing an older one only when complete on
-        disk.
-        """
+        """Write tensors and plain values (exact), replacing only when complete on disk."""
         text = json.dumps(dict(about), ensure_ascii=False)
         header = {"format": self.name, "format_version": str(self.version), self.key: text}
         write_tensors(path, tensors, header)

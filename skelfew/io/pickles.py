@@ -252,8 +252,7 @@ class _Counted(dict[int, Any]):
 
 
 def load_arrays(file: IO[bytes], where: str, size: int = 0) -> Any:
-    """Return what a pickle of arrays holds; SkelfewError if it is damaged, too costly, or holds
-    more.
+    """Return what a pickle of arrays holds; SkelfewError if damaged, too costly, or other.
 
     One of a large ``size`` may have more instructions.
     """

@@ -56,9 +56,7 @@ class Portable(nn.Module):
         self.scale = recogniser.scale
 
     def forward(self, joints: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities (N,) and cosines (N,) of joints (M, T, V, C) float32, zero where
-        absent.
-        """
+        """Return probabilities (N,) and cosines (N,) of joints (M, T, V, C) float32."""
         features = self.features(joints)
         if self.warped:
             rule = DTW()

@@ -84,9 +84,7 @@ class Spotter:
         return replace(found, threshold=threshold, scale=fair_scale(-near[rows], labels[rows]))
 
     def to_actions(self, apart: Tensor, frames: Tensor) -> Tensor:
-        """Return distances (n, N) of windows of ``frames`` (n,) to the actions, by those to
-        exemplars.
-        """
+        """Return distances (n, N) of windows to the actions, by those to exemplars."""
         apart, frames = apart.double(), frames.double()
         ratio = (frames[:, None] / self.frames[None]).log().abs()
         weighed = apart * (1 + _LENGTH_WEIGHT * ratio**2)

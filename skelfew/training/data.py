@@ -86,8 +86,7 @@ def admit(
     bodies: int,
     device: torch.device,
 ) -> TrainingData:
-    """Read samples into memory after checking that each is of ``allowed`` classes, none of them
-    novel.
+    """Read samples into memory after checking that each is of ``allowed`` classes.
 
     Raises NovelClassError if one is not, or if a novel class is named as allowed.
     """

@@ -58,9 +58,7 @@ class World:
         self.any(False)
 
     def mine(self, count: int) -> slice:
-        """Return which of ``count`` samples, not fewer than processes, are computed here; even
-        slices.
-        """
+        """Return which of ``count`` samples are computed here; even slices."""
         if count < self.size:
             raise SkelfewError(
                 f"a batch of {count} samples for {self.size} processes; use a larger --batch, or "

@@ -8,9 +8,7 @@ from skelfew.training.data import NovelClassError
 
 
 def classes_seen_by(init: str, inputs: Inputs) -> list[int]:
-    """Return the known classes of this dataset of an initial encoder; NovelClassError if one is
-    novel.
-    """
+    """Return the known classes of an initial encoder; NovelClassError if one is novel here."""
     if not is_own(init):
         return []
     about = read_metadata(init)

@@ -11,9 +11,7 @@ from skelfew.training.stages import STAGES
 
 
 def describe(resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: float) -> Document:
-    """Return what encoder.safetensors says about itself; ``fusion`` is its share where clips are
-    compared.
-    """
+    """Return what encoder.safetensors says about itself; ``fusion`` is its share of clips."""
     inputs, config = resolved.inputs, resolved.config
     protocol, cache = inputs.protocol, inputs.cache
     own = {inputs.manifest[i].class_id for i in resolved.samples}

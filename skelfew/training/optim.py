@@ -147,8 +147,7 @@ class LARS(Optimizer):
 def parameter_groups(
     parts: Sequence[tuple[nn.Module, float]], config: OptimizerConfig
 ) -> list[Document]:
-    """Return optimiser groups of modules and their factors, with ``lr_factor`` and
-    ``weight_decay``.
+    """Return optimiser groups of (module, factor), with ``lr_factor`` and ``weight_decay``.
 
     A parameter belongs to the first module it is met in; those without gradient are left out.
     """
@@ -178,8 +177,7 @@ def build_optimizer(groups: list[Document], config: OptimizerConfig) -> Optimize
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int, epoch_steps: int) -> float:
-    """Return the rate of a step of the stage: linear warm-up, then constant or half a cosine down
-    to 0.
+    """Return the rate of a step: linear warm-up, then constant or half a cosine down to 0.
 
     Warm-up is in epochs, half of the run at most; ``step`` is 0-based.
     """

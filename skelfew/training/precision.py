@@ -13,9 +13,7 @@ _WORTH = 1.1  # of a difference below that nothing is noted
 
 
 def layer_seconds(module: nn.Module, device: str, mixed: bool) -> float:
-    """Return the seconds of a network's largest layers (linear, convolutions), forward and
-    backward.
-    """
+    """Return the seconds of a network's largest layers, forward and backward."""
     shapes = {tuple(p.shape) for p in module.parameters() if p.ndim in (2, 4)}
     total = 0.0
     for shape in sorted(shapes, key=math.prod, reverse=True)[:_SHAPES]:

@@ -62,9 +62,7 @@ def open_inputs(config: TrainConfig) -> Inputs:
 
 
 def resolve(config: TrainConfig, inputs: Inputs) -> ResolvedRun:
-    """Fill in all that depends on inputs and machine; SkelfewError if something is absent or
-    misfits.
-    """
+    """Fill in all that depends on inputs and machine; SkelfewError if something misfits."""
     cache, data, episodic = inputs.cache, config.data, config.episodic
     if config.teacher_stages and cache is None:
         raise SkelfewError(

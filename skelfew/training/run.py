@@ -143,9 +143,7 @@ class Start:
 
 
 def prepare(resolved: ResolvedRun) -> Start:
-    """Read the samples that take part and build the encoder; SkelfewError if something does not
-    fit.
-    """
+    """Read the samples that take part and build the encoder; SkelfewError on a misfit."""
     config, inputs = resolved.config, resolved.inputs
     protocol = inputs.protocol
     torch.set_num_threads(config.threads or 1)

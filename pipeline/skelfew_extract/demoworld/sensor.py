@@ -27,8 +27,7 @@ _TORSO = [JOINT[n] for n in ("spine_base", "spine_mid", "neck", "spine_shoulder"
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera that looks at the middle of the scene, from ``azimuth`` to the right of the
-    front.
+    """A pinhole camera that looks at the middle of the scene, ``azimuth`` to the right.
 
     It looks down by ``elevation`` (radians) at the height ``target`` (metres).
     """

@@ -27,9 +27,7 @@ _KNOCK, _ANSWER = 10.0, 60.0  # seconds for a computer to answer at all, and for
 
 @dataclass(frozen=True)
 class Cluster:
-    """The Ray cluster that this process is connected to, and what Ray may give away of all its
-    nodes.
-    """
+    """The Ray cluster of this process, and what Ray may give away of all its nodes."""
 
     name: str
     nodes: int

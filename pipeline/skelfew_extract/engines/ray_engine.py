@@ -81,9 +81,7 @@ class TeacherFactory:
 
 
 def teacher_card(factory: TeacherFactory, labels: list[str]) -> Card:
-    """Return the card of a teacher, made for this on a node; SkelfewError if it is not to be had
-    there.
-    """
+    """Return the card of a teacher, made for this on a node; SkelfewError if that fails."""
     with _plain_errors():
         card = ray.remote(**factory.place)(_teacher_card).remote(factory, labels)
         while not ray.wait([card], timeout=_PATIENCE)[0]:

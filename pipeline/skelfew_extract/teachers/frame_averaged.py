@@ -76,8 +76,7 @@ def build(
     seed: int = 0,
     **placement: Any,
 ) -> FrameAveraged:
-    """Return the teacher ``open_clip:MODEL/TAG``, ``:MODEL/FILE``, ``:FOLDER``, or ``:MODEL`` with
-    weights.
+    """Return the teacher of an ``open_clip:`` name, see ``open_clip_models.Asked.parse``.
 
     See ``build_teacher`` for the other arguments.
     """

@@ -18,9 +18,7 @@ _SUFFIXES = {".safetensors", ".bin", ".pt", ".pth"}
 
 @dataclass(frozen=True)
 class Asked:
-    """The parts of a name after ``open_clip:``: model (or ``local-dir:FOLDER``), tag or file,
-    folder.
-    """
+    """The parts of a name after ``open_clip:``: model, tag or file, folder."""
 
     model: str
     source: str = ""
@@ -65,9 +63,7 @@ class Asked:
 
 
 def build_model(asked: Asked, *, untrained: bool, seed: int) -> tuple[Any, Document]:
-    """Return a model of open_clip, and what provenance says about its weights; SkelfewError if
-    absent.
-    """
+    """Return a model of open_clip, and what provenance says about its weights."""
     shown = asked.folder.name if asked.folder else asked.model
     if untrained:
         if asked.source:

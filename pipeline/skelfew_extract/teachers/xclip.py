@@ -201,8 +201,7 @@ class XCLIP(CLIP):
         return torch.autocast(device.type, dtype=self.block_dtype)
 
     def encode_video(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the video feature f_v (B, D) and the prompt context (B, P, D) of frames (B, T, 3,
-        S, S).
+        """Return f_v (B, D) and the prompt context (B, P, D) of frames (B, T, 3, S, S).
 
         With ``block_dtype`` set, only the vision blocks compute in it, under autocast; their
         residual stream, the embedding and everything after the blocks stay float32.

@@ -101,9 +101,7 @@ def budget_of(path: Path, needed: int) -> ReadBudget:
 
 
 def stored_bytes(path: Path, enough: int | None = None) -> int:
-    """Return the size of a store, folder or file; or anything from ``enough``. Counts as
-    ``files_of``.
-    """
+    """Return the size of a store, folder or file; or anything from ``enough``."""
     if path.is_file():
         return path.stat().st_size
     total, folders = 0, [str(path)]

@@ -32,9 +32,7 @@ _ZSTD_MAGIC, _ZSTD_SKIPPED, _ZSTD_BLOCK = 0xFD2FB528, 0x184D2A5, 1 << 17
 
 @dataclass(frozen=True)
 class ChunkLimit:
-    """Limits of a chunk of a checked array: its rows; its bytes, None for texts; its codecs in
-    order.
-    """
+    """Limits of a chunk of a checked array: rows; bytes, None for texts; codecs in order."""
 
     rows: int
     size: int | None
@@ -114,9 +112,7 @@ def _blosc(data: bytes) -> int | None:
 
 
 def _zstd(where: str, data: bytes) -> int | None:
-    """Add up the content sizes of all frames (RFC 8878, 3.1.1.1); None if it is not frames
-    throughout.
-    """
+    """Add up the content sizes of all frames (RFC 8878, 3.1.1.1); None if it is no frames."""
     budget = ReadBudget(where, len(data), CacheError)
     at = total = blocks = 0
     known = True

@@ -24,8 +24,7 @@ IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "prepro
 
 
 def identity(attrs: Values) -> str | None:
-    """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``; None without
-    digest.
+    """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``, or None.
 
     The digest covers features and sample IDs alone, whatever teacher they are said to be of.
     """

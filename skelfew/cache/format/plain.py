@@ -57,8 +57,7 @@ class PlainArray:
         self._row = 0 if self._text else math.prod(array.shape[1:]) * array.dtype.itemsize
 
     def read(self, start: int, stop: int, out: np.ndarray | None = None) -> np.ndarray:
-        """Return rows ``start`` to ``stop`` as stored, (n, ...), in ``out`` if given; strings are
-        objects.
+        """Return rows ``start`` to ``stop`` as stored, (n, ...); strings are objects.
 
         Raises ValueError for a chunk of another size or checksum, OSError if it cannot be read.
         """

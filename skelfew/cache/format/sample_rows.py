@@ -15,8 +15,7 @@ _SMALL = 16  # a dictionary pays once more than this part of the rows has been l
 
 
 class SampleRows(Mapping[str, int]):
-    """A mapping from sample ID (strings; or ASCII of one length, uint8 (n, L), ascending) to row
-    number.
+    """A mapping from sample ID to row number; IDs are strings, or uint8 (n, L), ascending.
 
     IDs of one length that ascend, as those of NTU RGB+D do, stay the bytes they are on disk and are
     found by bisection; a dictionary of strings, which takes as long to make as a third of the

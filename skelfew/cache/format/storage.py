@@ -244,9 +244,7 @@ def chunks_of(array: Array) -> PlainArray:
 
 
 def read(array: Array, rows: slice = slice(None)) -> np.ndarray:
-    """Return rows of an array as stored; CacheError if a chunk unpacks to too much, DAMAGE if
-    unreadable.
-    """
+    """Return rows of an array as stored; CacheError if a chunk is too large, or DAMAGE."""
     start, stop, _ = rows.indices(array.shape[0])
     return chunks_of(array).read(start, stop)
 
@@ -330,9 +328,7 @@ class DoneRows:
 
 
 def content_digest(path: str | Path) -> str:
-    """Recompute the digest of a cache from its content: the same for folder and zip, chunks and
-    codecs.
-    """
+    """Recompute the digest of a cache from its content, of folder and zip alike."""
     path = Path(path)
     group = open_group(path)
     check_format(path, dict(group.attrs))

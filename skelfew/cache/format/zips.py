@@ -69,9 +69,7 @@ def _folder(path: Path, files: list[zipfile.ZipInfo]) -> str:
 
 
 def write_zip(folder: Path, target: Path) -> None:
-    """Write the files of ``folder`` to a zip, stored, sorted, undated; CacheError for a symbolic
-    link.
-    """
+    """Write the files of ``folder`` to a zip, stored, sorted, undated; CacheError for a link."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() or p.is_symlink())
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for file in files:

@@ -8,9 +8,7 @@ from skelfew.io.files import Document
 
 
 def card(path: str | Path) -> Document:
-    """Return what a receiver wants to know, from metadata and status; the digest is the recorded
-    one.
-    """
+    """Return what a receiver wants to know, from metadata and status; the recorded digest."""
     cache = StoredCache.open(path)
     attrs = cache.attrs
     samples, views, width = cache.shape

@@ -17,8 +17,7 @@ from skelfew.io.files import Document
 def class_mean(
     path: str | Path, out: Path, manifest: Manifest, overwrite: bool = False
 ) -> Document:
-    """Write the finished samples of a cache with the mean direction of their class, one view a
-    sample.
+    """Write the finished samples of a cache with the mean direction of their class.
 
     f_v and f_t are scaled to length 1, averaged over samples and views of the class, and scaled to
     length 1 again. Raises CacheError for a sample not in the manifest, or if none is finished.

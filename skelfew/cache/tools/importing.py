@@ -22,8 +22,7 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """The npz, npy or HDF5 file of an import, and the names of its arrays; None where there is
-    none.
+    """The npz, npy or HDF5 file of an import, and the names of its arrays, or None.
 
     ``ids`` may also be a text file with one ID a line.
     """
@@ -37,9 +36,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Origin:
-    """Provenance of imported features: model, weights (file, address or words), what clips went
-    through.
-    """
+    """Provenance of imported features: model, weights, what clips went through."""
 
     teacher: str
     weights: str

@@ -24,9 +24,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class _Source:
-    """A cache that is merged, and the row in the result of each of its rows, (N,) int64; -1 for
-    none.
-    """
+    """A cache that is merged, and the row in the result of each row, (N,) int64; -1: none."""
 
     cache: StoredCache
     places: np.ndarray
@@ -155,8 +153,7 @@ def _check_alike(a: StoredCache, b: StoredCache, by_manifest: bool) -> None:
 def _owners(
     sources: Sequence[_Source], rows: int
 ) -> tuple[np.ndarray, np.ndarray, list[tuple[int, int, int]]]:
-    """Return which source gives each row (-1: none), the status, and the conflicts: both done,
-    unlike.
+    """Return which source gives each row (-1: none), the status, and the conflicts.
 
     A conflict is (row of the result, earlier source, later source).
     """

@@ -10,8 +10,7 @@ from skelfew.io.files import Document
 
 
 def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
-    """Make a zip of a cache folder, ``NAME.zarr.zip`` beside it by default; equal for equal
-    content.
+    """Make a zip of a cache folder, ``NAME.zarr.zip`` beside it; equal for equal content.
 
     Raises CacheError if the content is not what its digest says, or holds a link.
     """
@@ -48,8 +47,7 @@ def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docu
 
 
 def checked(path: Path, digest: str | None = None) -> StoredCache:
-    """Open a cache; CacheError if its content has another digest than ``digest``, else the recorded
-    one.
+    """Open a cache; CacheError if its content has not ``digest``, else the recorded one.
 
     A cache whose extraction goes on records none and passes.
     """

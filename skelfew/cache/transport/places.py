@@ -259,9 +259,7 @@ def read_small(fs: FileSystem, place: Place, key: str, limit: int) -> bytes | No
 
 
 def get_file(fs: FileSystem, place: Place, key: str, target: Path, limit: int | None) -> bool:
-    """Fetch a file below a place ("" is the place), whole, of ``limit`` bytes at most; is there
-    one?
-    """
+    """Fetch a file below a place ("" is the place), ``limit`` bytes at most; is there one?"""
     with reached(place):
         try:
             with writing(target) as sink:

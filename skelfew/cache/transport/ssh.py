@@ -31,8 +31,7 @@ class _KnownHosts(SFTPFileSystem):
 
 
 def open_ssh(address: str) -> Any:
-    """Return the file system of ``ssh://[user@]host[:port]/path``; CacheError if unknown or
-    refused.
+    """Return the file system of ``ssh://[user@]host[:port]/path``; CacheError if refused.
 
     Host may be an alias of ~/.ssh/config, whose HostName, User, Port and IdentityFile count; keys
     come from there, the usual files and the agent. A password is never asked for.

@@ -41,8 +41,7 @@ def picture_matrix(angle: Tensor, factors: Tensor) -> Tensor:
 
 
 def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
-    """Return Ry(b) Rx(a) scale (..., 3, 3) of degrees a and b, for row vectors
-    (feeders/feeder_ucla.py).
+    """Return Ry(b) Rx(a) scale (..., 3, 3) of degrees a and b (feeders/feeder_ucla.py).
 
     The reference also draws the scale, which the min-max normalisation that follows undoes.
     """
@@ -51,8 +50,7 @@ def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
-    """Return mirror images of skeletons (N, C, T, V, M): x changes sign, left and right change
-    places.
+    """Return mirror images of skeletons (N, C, T, V, M): -x, left and right change places.
 
     Raises SkelfewError if the layout does not say which joints are left and right.
     """
@@ -86,9 +84,7 @@ def turned(skeletons: Tensor, yaws: int, pitches: int, degrees: float) -> Tensor
 
 
 def sorted_draw(total: Tensor, size: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw ``size`` different numbers below each total (B,), ascending (B, size), by Floyd's
-    algorithm.
-    """
+    """Draw ``size`` different numbers below each total (B,), ascending (B, size) (Floyd)."""
     drawn = torch.full((len(total), size), -1, dtype=torch.int64, device=total.device)
     for i in range(size):
         last = total - size + i

@@ -196,9 +196,7 @@ class SkeletonBank:
         return values.unflatten(-1, (len(self.layout), self.channels))
 
     def source_frames(self, row: int) -> Tensor:
-        """Return which frame of a sample each frame of a test batch shows, (T,) float64, or between
-        which.
-        """
+        """Return which frame of a sample each frame of a test batch shows, (T,) float64."""
         length = self.pipeline.length
         if self.pipeline.kind == "ucla":
             shown = preprocess.spread_frames(self.frames[row], length).double()

@@ -152,9 +152,7 @@ def without_joints(x: Tensor, share: float, generator: torch.Generator | None) -
 
 
 def without_frames(x: Tensor, share: float, place: Tensor) -> Tensor:
-    """Set ``share`` of the frames in a row to zero; ``place`` (B,) is 0 for the first, 1 for the
-    last.
-    """
+    """Set ``share`` of the frames in a row to zero, at ``place`` (B,), 0 first to 1 last."""
     frames = x.shape[2]
     gone = round(share * frames)
     first = (place * (frames - gone)).round()[:, None]

@@ -87,9 +87,7 @@ class JointMap:
     weights: np.ndarray
 
     def apply(self, positions: np.ndarray, coordinates: int) -> np.ndarray:
-        """Return joints (M, T, V_target, C); a confidence is the smallest of those a joint is made
-        of.
-        """
+        """Return joints (M, T, V_target, C); a confidence is the smallest of its sources."""
         mapped = np.einsum("uv,mtvc->mtuc", self.weights, positions)
         for channel in range(coordinates, positions.shape[-1]):
             used = self.weights > 0

@@ -74,9 +74,7 @@ class Protocol:
         return bool(self._listed) or self._rule is not None
 
     def exemplars(self, shots: int) -> dict[int, tuple[str, ...]]:
-        """Return the exemplars of each novel class, ``shots`` sample IDs each: the first of a
-        larger set.
-        """
+        """Return the exemplars of each novel class, ``shots`` sample IDs each."""
         if shots < 1:
             raise ProtocolError(f"shots must be 1 or more, got {shots}")
         if self._rule is not None:
@@ -95,9 +93,7 @@ class Protocol:
         return {c: self._listed[larger[0]][c][:shots] for c in self.novel}
 
     def queries(self, shots: int, exclude: Sequence[str] = ()) -> list[str]:
-        """Return all samples of the novel classes, by class, but exemplars and sets of
-        ``exclude_queries``.
-        """
+        """Return all samples of the novel classes but exemplars and ``exclude_queries``."""
         out = {i for ids in self.exemplars(shots).values() for i in ids}
         for name in exclude:
             if name not in self.exclude_queries:

@@ -15,8 +15,7 @@ def make_split(
     seed: int = 0,
     shots: int = 5,
 ) -> Document:
-    """Return the document of a protocol; ``novel`` and ``validation`` are classes, or how many to
-    draw.
+    """Return the document of a protocol; of classes, or of how many to draw.
 
     Up to ``shots`` nested exemplars a class are drawn.
     """

@@ -58,8 +58,7 @@ def open_npy(path: Path) -> np.ndarray:
 
 
 def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarray, int | None]:
-    """Return the skeletons of an ``.npz`` file (M, T, V, C) float32, and how many C are position if
-    known.
+    """Return the skeletons of an ``.npz`` file (M, T, V, C), and the coordinates, if known.
 
     Its only array, or the one called ``keypoints``, ``positions``, ``joints`` or ``skeleton``; an
     array ``keypoint_scores``, ``scores`` or ``confidence`` of the same shape without the
@@ -94,9 +93,7 @@ def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarra
 
 
 def _check_header(file: IO[bytes], size: int) -> None:
-    """Raise ValueError, before it is read, if an array is not of numbers, cut off or absurdly
-    large.
-    """
+    """Raise ValueError if an array is not of numbers, cut off or absurdly large."""
     version = np.lib.format.read_magic(file)
     older = version == (1, 0)
     read = np.lib.format.read_array_header_1_0 if older else np.lib.format.read_array_header_2_0
@@ -179,8 +176,7 @@ def _sorted(values: np.ndarray, order: str) -> np.ndarray:
 
 
 def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
-    """Return the skeleton of a text, a row a frame, (1, T, V, C) float32, and its coordinates if
-    known.
+    """Return the skeleton of a text, a row a frame, (1, T, V, C), and coordinates, if known.
 
     Fields are separated by commas, semicolons, tabs or spaces. With a header, columns are found by
     the names of joints, ``JOINT_x`` or ``Joint.X``, or by their numbers, ``x0`` or ``joint_1_x``,

@@ -26,9 +26,7 @@ UPS = {
 
 @dataclass(frozen=True)
 class Person:
-    """A person in one frame: joints (V, 3) of x, y, confidence (zero: not found), a tracker's
-    number.
-    """
+    """A person in one frame: joints (V, 3) of x, y, confidence, and a tracker's number."""
 
     joints: np.ndarray
     track: int | None = None

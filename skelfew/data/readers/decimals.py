@@ -68,9 +68,7 @@ def _block(text: bytes, start: np.ndarray, end: np.ndarray) -> np.ndarray:
 def _head(
     words: np.ndarray, length: np.ndarray, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the digits before the last eight as a number, the true places, and whether all is
-    right.
-    """
+    """Return the digits before the last eight, the true places, and whether all is right."""
     inside = _places(words, length - 8) + 8
     places = np.where(places < 8, places, inside)
     digits = words << _BYTE

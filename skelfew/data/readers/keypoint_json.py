@@ -52,9 +52,7 @@ class Frames:
 
 
 def read_folder(path: Path, joints: int, least: float | None = None) -> Frames:
-    """Read a folder of JSON files by the last numbers in their names; ``least`` confidence is
-    found.
-    """
+    """Read a folder of JSON files, by number; ``least`` is the confidence of a found joint."""
     files = sorted(p for p in path.glob("*.json") if not p.name.startswith("._"))
     if not files:
         raise SkelfewError("a folder without any JSON file")

@@ -20,8 +20,7 @@ def upright(world: np.ndarray) -> np.ndarray:
 
 
 def from_mediapipe(values: np.ndarray, asked: str) -> tuple[np.ndarray, int, tuple[str, ...]]:
-    """Return joints (M, T, 33, C), with a confidence where there is one, and how many C are
-    position.
+    """Return joints (M, T, 33, C), with any confidence, and how many C are position.
 
     ``asked`` is 2, 3, or auto: world landmarks are those around the middle of the hips. Raises
     SkelfewError for three values that are neither pixels nor world landmarks.

@@ -86,9 +86,7 @@ def parse(text: bytes) -> SkeletonText:
 
 
 class _Lines:
-    """The lines of a text, found at once: places of its gaps (spaces and line ends) and of line
-    ends.
-    """
+    """The lines of a text, found at once: places of gaps (also line ends) and line ends."""
 
     def __init__(self, text: bytes):
         self.text = text

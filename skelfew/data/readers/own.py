@@ -52,9 +52,7 @@ _NO_PIXELS = 2  # coordinates that are all smaller than this are shares of the p
 
 @dataclass(frozen=True)
 class JointKind:
-    """Format of the joints of a data set, the same for all recordings; ``coordinates`` are
-    position.
-    """
+    """Format of the joints of a data set, the same for all recordings."""
 
     channels: int
     coordinates: int

@@ -132,9 +132,7 @@ def _check_size(content: bytes) -> None:
 
 
 def project(positions: np.ndarray) -> np.ndarray:
-    """Return where joints (..., 3) in metres are in the depth video (..., 2); NaN behind the
-    camera.
-    """
+    """Return where joints (..., 3) in metres are in the depth video (..., 2), or NaN."""
     depth = np.where(positions[..., 2] > 0, positions[..., 2], np.nan)
     u = _CENTRE[0] + _FOCAL * positions[..., 0] / depth
     v = _CENTRE[1] - _FOCAL * positions[..., 1] / depth

@@ -55,8 +55,7 @@ def transforms(taps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def temporal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 1) -> Tensor:
-    """Return what a convolution along time makes of x (T, N, V, C), on the processor: (T', N, V,
-    C').
+    """Return what a convolution along time makes of x (T, N, V, C): (T', N, V, C').
 
     To rounding, ``torch.conv2d`` of x as (N, C, T, V) with as much padding as leaves all frames.
     Weight (C', C, r, 1), r odd and, for a stride of 2, r = 1 modulo 4; T' = T / stride, rounded up.

@@ -78,16 +78,13 @@ def attention_drop(maps: Tensor, keep: float) -> Tensor:
 
 
 def contrast_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """Return cosines of unit queries (N, D) with own keys (N, D) and a queue (K, D), by
-    temperature.
-    """
+    """Return cosines of unit queries (N, D) with own keys (N, D) and a queue (K, D)."""
     own = (queries * keys).sum(dim=-1, keepdim=True)
     return torch.cat([own, queries @ queue.T], dim=1) / temperature
 
 
 def positives(plain: Tensor, others: Sequence[Tensor], mining: bool) -> Tensor:
-    """Return which candidates are positives (N, 1 + K) bool, by the logits of plain and other
-    views.
+    """Return which candidates are positives (N, 1 + K) bool, by the logits of all views.
 
     The own key and, with mining, what of the queue is nearest by any of the logits.
     """

@@ -72,9 +72,7 @@ def text_shift(data: TrainingData, texts: Mapping[int, np.ndarray]) -> Tensor | 
 
 
 def bridge_of(stage: Bridging, cache: TeacherCache, settings: PassesConfig) -> Bridge | None:
-    """Return what a stage learned of the way from skeletons to the teacher's texts; None without
-    them.
-    """
+    """Return what a stage learned of the way from skeletons to texts; None without texts."""
     about = {"teacher": cache.attrs.get("teacher"), "width": cache.dim}
     if isinstance(settings, TeacherConfig):
         about["representation"] = settings.representation

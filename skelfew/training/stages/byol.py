@@ -42,9 +42,7 @@ class ZeroPad(nn.Module):
 
 
 class Orthonormal(nn.Module):
-    """A fixed random projection (N, in_dim) to (N, out_dim) with orthonormal rows, in the state
-    dict.
-    """
+    """A fixed random projection (N, in_dim) to (N, out_dim) with orthonormal rows."""
 
     matrix: Tensor
 

@@ -140,8 +140,7 @@ class Classify(Passes):
 
 
 def text_map(texts: Tensor, means: Tensor, ridge: float) -> nn.Linear:
-    """Return the ridge regression from texts (K, D) of classes to their mean features (K, d),
-    float64.
+    """Return the ridge regression from texts (K, D) to mean features (K, d), float64.
 
     ``ridge`` is a multiple of the mean squared length of the centred texts.
     """

@@ -39,9 +39,7 @@ def effective_rank(vectors: Tensor) -> float:
 def check_collapse(
     target_spread: float, initial: float, share: float, epoch: int, stage: str = "transfer"
 ) -> None:
-    """Raise CollapseError if the targets' spread fell below ``share`` (``STAGE.collapse``) of
-    ``initial``.
-    """
+    """Raise CollapseError if the targets' spread fell below ``share`` of ``initial``."""
     if target_spread < share * initial:
         raise CollapseError(
             f"{stage} collapsed in epoch {epoch}: the spread of the targets fell from "

@@ -16,9 +16,7 @@ from skelfew.training.stages.projected import Projected
 
 
 def regression_loss(prediction: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Return the loss (N,) of predictions and targets (N, D): ``cosine`` 2 - 2 cos, ``l2`` squared
-    distance.
-    """
+    """Return the loss (N,) of predictions and targets (N, D), ``cosine`` or ``l2`` squared."""
     if kind == "cosine":
         return byol_loss(F.normalize(prediction, dim=-1), F.normalize(target, dim=-1))
     return (prediction - target).square().sum(dim=-1)
