@@ -27,7 +27,7 @@ class Perceptron(nn.Sequential):
         super().__init__(nn.Linear(32, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, width))
 
 
-def collapsed_at(name: str, bias: bool, seed: int) -> int | None:
+def collapsed_at(name: str, bias: bool, seed: int, steps: int = STEPS) -> int | None:
     """Return the step at which the toy collapses with a preset's optimiser, None if it does not."""
     settings = preset(name).transfer
     torch.manual_seed(seed)
@@ -44,7 +44,7 @@ def collapsed_at(name: str, bias: bool, seed: int) -> int | None:
 
     centres, teacher = torch.randn(8, 32, generator=draw), torch.randn(8, 32, generator=draw)
     first = 0.0
-    for step in range(STEPS):
+    for step in range(steps):
         y = torch.randint(8, (64,), generator=draw)
         prediction, projection = byol(noisy(centres[y]), noisy(teacher[y]))
         now = float(spread(projection.detach()))

@@ -40,6 +40,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["SKELFEW_WARM"] = str(started.folder)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests, dealt to the workers, which get equal parts."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    slow = [f for f in files if any(i.get_closest_marker("slow") for i in files[f])]
+    rest = [i for f in files if f not in slow for i in files[f]]
+    items.clear()
+    for worker in range(workers):
+        items += [i for f in slow[worker::workers] for i in files[f]]
+        items += rest[len(rest) * worker // workers : len(rest) * (worker + 1) // workers]
+
+
 @pytest.fixture(scope="session")
 def warm() -> Iterator[Warm]:
     """A Python, and the commands of skelfew, that start at once."""

@@ -117,6 +117,7 @@ def test_help_lists_them(command: Command) -> None:
     assert "manhattan" in command("skelfew-eval", "--help")
 
 
+@pytest.mark.slow
 def test_all_the_way(command: Command) -> None:
     """Prepare, extract, train, evaluate, reload, reproduce, report; settings are checked early."""
     root: Path = command.root  # type: ignore[attr-defined]

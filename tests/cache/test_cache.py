@@ -320,6 +320,7 @@ with writer(Path(sys.argv[1]), 3000) as cache:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_in_the_same_content(warm: Warm, tmp_path: Path) -> None:
     code = KILLED.format(tests=str(Path(__file__).parents[0]))
     command = [warm.python, "-c", code, str(tmp_path / "killed.zarr")]

@@ -29,6 +29,7 @@ def run(world: Path, *arguments: str) -> Result:
         return CliRunner().invoke(main, list(arguments), prog_name="skelfew-extract")
 
 
+@pytest.mark.slow
 def test_the_whole_way(world: Path) -> None:
     """Its first command in a process of its own: what goes to which stream, as a shell sees it."""
     options = ["spots", "--teacher", "xclip-demo", "--untrained", "--workers", "1"]

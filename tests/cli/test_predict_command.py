@@ -228,6 +228,7 @@ def test_errors_are_one_line(
         assert sum(line.startswith("error:") for line in done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_an_export_runs_without_skelfew(world: Path) -> None:
     arguments = ("--raw", "--layout", "kinect-v1", "--support", "my-actions")
     done = run(world, *arguments, "--export", "out/mine.pt2", "others/c3/take8.npy")

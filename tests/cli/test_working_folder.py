@@ -43,6 +43,7 @@ def test_the_trap_is_live(trapped: Path) -> None:
     (trapped / "SPRUNG").unlink()
 
 
+@pytest.mark.slow
 def test_commands_and_their_processes(trapped: Path) -> None:
     """Preparing and extracting start processes; the others must do so with the same context."""
     small = ["--option", "subjects=1", "--option", "views=1", "--workers", "2"]

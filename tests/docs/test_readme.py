@@ -108,6 +108,7 @@ def utd(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
     return raw
 
 
+@pytest.mark.slow
 def test_demo(run: Run, folder: Path) -> None:
     """The whole path, and once more: then nothing is made, and each run is gone on with."""
     (line,) = blocks()["demo"]
@@ -169,6 +170,7 @@ def test_own_actions(run: Run, folder: Path) -> None:
     assert run(reject, folder).startswith("new-recording.npy  ")
 
 
+@pytest.mark.slow
 def test_videos_of_your_own(run: Run, folder: Path, shared: Path) -> None:
     pytest.importorskip("mediapipe")
     model, clips = shared / "models" / "pose_landmarker_lite.task", shared / "data" / "rgb"

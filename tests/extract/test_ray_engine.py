@@ -49,6 +49,7 @@ def cluster() -> Iterator[Cluster]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("RAY_ADDRESS", raising=False)
         patch.setenv("RAY_TMPDIR", room)
+        patch.setenv("RAY_worker_niceness", "0")  # else all other tests come first
         patch.setenv("RAY_AUTH_TOKEN_PATH", f"{room}/token")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), *sys.path]))
         patch.setattr(os, "cpu_count", lambda: 2)

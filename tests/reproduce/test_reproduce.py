@@ -149,6 +149,7 @@ def test_a_missing_cache_leaves_out_its_rows(world: Path) -> None:
     assert set(work.by_row) == {"episodic", "traditional", "raw"}
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_to_the_same_numbers(warm: Warm, world: Path) -> None:
     """The parent is killed; its worker saves and ends; the next start goes on, past a failure."""
     broken = '[[rows]]\nkey = "broken"\nlabel = "x"\nstages = ["episodic"]\n'

@@ -20,6 +20,7 @@ from skelfew.reproduce.tables import load_table
 SCRIPT = Path(run_tables.__file__)
 
 
+@pytest.mark.slow
 def test_a_table_runs_to_its_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm, commands: dict[str, str]
 ) -> None:

@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small_world import FAST, make_world
+from warm import Warm
 
 from skelfew.encoders import build_encoder
 from skelfew.errors import SkelfewError
@@ -28,22 +28,24 @@ PLAN += ["--set=episodic.episodes=2", "--set=episodic.epoch_episodes=1"]
 KEYS = ("loss", "accuracy", "target_spread", "prediction_rank")
 
 
-def processes(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+def processes(warm: Warm, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [warm.python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [*command, *arguments], capture_output=True, text=True, timeout=300, env=environment
     )
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return processes("-m", "--", "skelfew.cli.train", *arguments)  # else --run is its own option
+def torchrun(warm: Warm, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return processes(
+        warm, "-m", "--", "skelfew.cli.train", *arguments
+    )  # else --run is its own option
 
 
 @pytest.mark.slow
-def test_steps_of_two_processes_are_those_of_one() -> None:
+def test_steps_of_two_processes_are_those_of_one(warm: Warm) -> None:
     """Losses, weights and running statistics, with slices of 3 and 4, at a rate of 0.1."""
-    done = processes(str(Path(__file__).with_name("world_steps.py")), "agcn")
+    done = processes(warm, str(Path(__file__).with_name("world_steps.py")), "agcn")
     assert done.returncode == 0, done.stderr
     trained = json.loads(done.stdout)
     assert trained["many"] == pytest.approx(trained["one"], rel=1e-11)
@@ -92,10 +94,10 @@ def assert_same_curve(one: Path, other: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_have_the_loss_curve_of_one(
-    plan: list[str], single: Path, tmp_path: Path
+    warm: Warm, plan: list[str], single: Path, tmp_path: Path
 ) -> None:
     double = tmp_path / "double"
-    done = torchrun(*plan, f"--run={double}")
+    done = torchrun(warm, *plan, f"--run={double}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(double)], "the first process alone reports"
     assert "2 processes" in (double / "log.txt").read_text()
@@ -105,7 +107,7 @@ def test_two_processes_have_the_loss_curve_of_one(
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(
-    plan: list[str], single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    warm: Warm, plan: list[str], single: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, step = tmp_path / "run", StageLoop._step
 
@@ -117,7 +119,7 @@ def test_a_run_goes_on_with_another_number_of_processes(
         patch.setattr(StageLoop, "_step", stop_in_second_epoch)
         assert alone(*plan, f"--run={run}") == 130
     assert len(curve(run)) == 1, "stopped in the middle of the second epoch"
-    done = torchrun(f"--resume={run}")
+    done = torchrun(warm, f"--resume={run}")
     assert done.returncode == 0, done.stderr
     assert_same_curve(single, run)
 
