@@ -16,7 +16,7 @@ from skelfew.encoders.checkpoints import (
     load_public,
     save_encoder,
 )
-from skelfew.encoders.images import SkeletonImage, stretching
+from skelfew.encoders.images import SkeletonImage
 from skelfew.encoders.outputs import read
 from skelfew.encoders.resnet18 import SkeletonResNet
 from skelfew.errors import SkelfewError
@@ -134,13 +134,6 @@ def test_images_of_a_batch_equal_those_of_single_clips(
     expected = torch.stack([plain_image(clip, kind, 32) for clip in x])
     torch.testing.assert_close(images, expected, atol=1e-6, rtol=1e-6)
     assert images[0].std() > 0.05
-
-
-def test_stretching_is_linear_interpolation() -> None:
-    for size, length in ((32, 5), (5, 32), (7, 7), (4, 1)):
-        x = torch.randn(1, 1, length)
-        expected = torch.nn.functional.interpolate(x, size, mode="linear")
-        torch.testing.assert_close(x @ stretching(size, length).T, expected)
 
 
 # Like other encoders

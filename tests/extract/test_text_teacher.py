@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from skelfew_extract import text_only
 from skelfew_extract.cli import main
 from skelfew_extract.descriptions import read_descriptions
-from skelfew_extract.teachers import build_teacher, build_text_teacher
+from skelfew_extract.teachers import build_text_teacher
 from skelfew_extract.teachers.sentence import SentenceEncoder
 from skelfew_extract.text_only import TextSettings, extract_text
 from small_world import BASE, FAST, make_world
@@ -264,11 +264,6 @@ def test_descriptions_are_for_text(folder: Path) -> None:
 def test_without_videos_the_error_says_so(folder: Path) -> None:
     status, out, err = extract("plain")
     assert (status, out) == (1, "") and "no sample has a video" in err and "--teacher text" in err
-
-
-def test_text_is_found_by_its_name() -> None:
-    with pytest.raises(SkelfewError, match="did you mean text"):
-        build_teacher("texts")
 
 
 # Descriptions

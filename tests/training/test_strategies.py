@@ -167,13 +167,10 @@ def interrupt(settings: TrainConfig, stage: str, after: int, path: Path) -> None
             if Stopped.done == after:
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    real, globals()["_Stopped"] = STAGES[stage], Stopped
-    STAGES[stage] = f"{__name__}:_Stopped"
-    try:
-        with pytest.raises(Interrupted):
-            train(settings, run_path=path)
-    finally:
-        STAGES[stage] = real
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setitem(globals(), "_Stopped", Stopped)
+        patch.setitem(STAGES, stage, f"{__name__}:_Stopped")
+        train(settings, run_path=path)
 
 
 @pytest.mark.parametrize("stage", SMALL)
