@@ -62,9 +62,7 @@ def test_labels_for_people_and_for_machines(world: Path) -> None:
     document = json.loads(done.stdout)
     assert [p["name"] for p in document["predictions"]] == recordings
     assert document["support"] == {"c3": 3, "c4": 3, "c5": 3}
-    assert document["failed"] == [
-        {"recording": "empty.csv", "error": "empty.csv: no frames"},
-    ]
+    assert document["failed"] == [{"recording": "empty.csv", "error": "empty.csv: no frames"}]
     assert "error: empty.csv: no frames" in done.stderr
 
 

@@ -6,13 +6,7 @@ import sys
 
 import pytest
 
-from skelfew.config import (
-    PRESETS,
-    ConfigError,
-    TrainConfig,
-    override,
-    preset,
-)
+from skelfew.config import PRESETS, ConfigError, TrainConfig, override, preset
 from skelfew.training.stages.episodic import EpisodicConfig
 
 

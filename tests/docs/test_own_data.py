@@ -24,11 +24,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, commands: dict[str, str]) 
     printed = {}
     for name, block in blocks().items():
         result = subprocess.run(
-            ["bash", "-e", "-c", block],
-            cwd=folder,
-            env=commands,
-            capture_output=True,
-            text=True,
+            ["bash", "-e", "-c", block], cwd=folder, env=commands, capture_output=True, text=True
         )
         assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
         printed[name] = result.stdout

@@ -73,9 +73,7 @@ def test_from_three_clips_an_action_to_a_live_label(
 
 
 @pytest.mark.slow
-def test_from_videos_to_a_score(
-    walk: Callable[[str], subprocess.CompletedProcess[str]],
-) -> None:
+def test_from_videos_to_a_score(walk: Callable[[str], subprocess.CompletedProcess[str]]) -> None:
     walk("table")
     trained = walk("train")
     assert "2-way 1-shot" in trained.stdout

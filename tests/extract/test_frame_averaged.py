@@ -24,12 +24,7 @@ from skelfew.io.files import file_sha256
 CONFIG = {
     "model_cfg": {
         "embed_dim": 24,
-        "vision_cfg": {
-            "image_size": 32,
-            "layers": 1,
-            "width": 64,
-            "patch_size": 16,
-        },
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
         "text_cfg": {
             "context_length": 77,
             "vocab_size": 49408,

@@ -72,10 +72,7 @@ def read(video: Path, lite: str, **options: Any) -> Any:
 
 
 def test_a_folder_of_videos_becomes_manifest_store_and_pixels(
-    lite: str,
-    person: list[np.ndarray],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    lite: str, person: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Metres upright, pixels on the person, a broken video in the table, nothing done twice."""
     monkeypatch.chdir(tmp_path)

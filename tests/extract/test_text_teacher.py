@@ -207,10 +207,7 @@ def test_the_whole_way(folder: Path, manifest: Manifest, teacher: SentenceEncode
 
 
 def test_limit_and_interruption_change_nothing(
-    tmp_path: Path,
-    manifest: Manifest,
-    teacher: SentenceEncoder,
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, manifest: Manifest, teacher: SentenceEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = extract_text(manifest, teacher, tmp_path / "whole.zarr", TextSettings())
     part = extract_text(manifest, teacher, tmp_path / "part.zarr", TextSettings(limit=7))

@@ -20,9 +20,7 @@ GROUPS = {  # few, for each is a process that imports everything
 def test_hostile_files_are_read_or_refused(warm: Warm, group: str) -> None:
     targets = [f"--target={name}" for name in GROUPS[group].split()]
     done = subprocess.run(
-        [warm.python, str(SCRIPT), "--inputs=4", "--json", *targets],
-        capture_output=True,
-        text=True,
+        [warm.python, str(SCRIPT), "--inputs=4", "--json", *targets], capture_output=True, text=True
     )
     assert done.returncode in (0, 1), done.stderr[-2000:]
     tried = json.loads(done.stdout)["targets"]

@@ -56,8 +56,7 @@ def predicted(root: Path, _: pytest.MonkeyPatch) -> tuple[list[str], Path]:
 
 
 @pytest.mark.parametrize(
-    ("module", "make"),
-    [("evaluate", evaluated), ("reproduce", reproduced), ("predict", predicted)],
+    ("module", "make"), [("evaluate", evaluated), ("reproduce", reproduced), ("predict", predicted)]
 )
 def test_what_is_known_is_answered_without_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, make: object
