@@ -6,13 +6,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
-from importlib.metadata import entry_points
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
+from warm import Warm
 
 sys.path.insert(0, str(Path(__file__).parent / "extract"))
 from video_files import write_video
@@ -74,7 +74,7 @@ def raw_recordings(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]:
     """Run skelfew's commands where the package is installed, in one folder."""
     root = tmp_path_factory.mktemp("more")
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
@@ -89,24 +89,19 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
     raw_recordings(root / "raw")
     (root / "more.toml").write_text(TABLE)
     path = [str(root / "site"), str(PACKAGE), os.environ.get("PYTHONPATH", "")]
-    scripts = {e.name: e.value for e in entry_points(group="console_scripts")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
+        warm = Warm()
 
-    def run(name: str, *arguments: str, status: int = 0) -> str:
-        module = scripts[name].split(":")[0]
-        code = f"import sys; from {module} import main; sys.argv[0] = {name!r}; main()"
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
-            cwd=root,
-            env=environment,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        def run(name: str, *arguments: str, status: int = 0) -> str:
+            line = [f"{warm.folder}/{name}", *arguments]
+            done = subprocess.run(line, cwd=root, capture_output=True, text=True)
+            assert done.returncode == status, done.stdout + done.stderr
+            return done.stdout + done.stderr
 
-    run.root = root  # type: ignore[attr-defined]
-    return run
+        run.root = root  # type: ignore[attr-defined]
+        yield run
+        warm.close()
 
 
 def test_help_lists_them(command: Command) -> None:

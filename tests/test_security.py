@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import os
-import pickle
 import shutil
 import tracemalloc
 import zipfile
@@ -21,7 +20,7 @@ import zarr
 from numcodecs import Blosc, GZip, Zstd
 from safetensors.torch import save_file
 from skelfew_extract.failures import Failures
-from test_cache import filled
+from small_caches import filled
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from skelfew.cache import CacheError, TeacherCache
@@ -42,7 +41,6 @@ from skelfew.fewshot import build_classifier
 from skelfew.fewshot.trained import bind
 from skelfew.io.budget import gunzip
 from skelfew.io.files import brief, parse_json, read_text, shown
-from skelfew.io.pickles import load_arrays
 from skelfew.training.stages.bridge import load_bridge
 
 BOMB = 60_000_000
@@ -275,49 +273,6 @@ def test_a_matlab_file_that_unpacks_to_too_much(tmp_path: Path) -> None:
     assert isinstance(item, Dropped) and "unpacks to more than" in item.reason
 
 
-def array_pickle(shape: tuple[int, ...], code: str = "<f4") -> bytes:
-    """Pickle an array of two numbers that claims another shape."""
-    whole = pickle.dumps(np.zeros((2, 1), code), 2)
-    assert b"K\x02K\x01\x86" in whole
-    return whole.replace(b"K\x02K\x01\x86", pickle.dumps(shape, 2)[2:-1].replace(b"q\x00", b""))
-
-
-@pytest.mark.parametrize(
-    ("program", "message"),
-    [
-        (b"\x80\x02Nr\xff\xff\xff\x7f.", None),  # the unpickler in C takes 32 GiB for this
-        (b"\x80\x02)q\x000" + b"h\x00h\x00\x86q\x000" * 60 + b"}h\x00Ns.", "odd keys"),
-        (array_pickle((10**9, 10**3)), "claims shape"),
-        (pickle.dumps(np.array([None, 1], object)), "type O8"),
-        (pickle.dumps(np.dtype([("a", "f4")])), "type V4"),
-        (b"\x80\x02cnumpy\nndarray\nJ\xff\xff\xff\x7f\x85R.", "array of no data"),
-        (b"\x80\x02]NR.", "calls something"),
-        (b"c_codecs\nencode\n}b.", "gives a state"),
-        (b"cos\nsystem\n.", "names os.system"),
-        (b"(S'x'\nios\nsystem\n.", "not a readable pickle"),
-        (b"\x80\x04\x8d" + b"\xff" * 8 + b".", "exceeds"),
-    ],
-)
-def test_pickles_that_ask_for_too_much(program: bytes, message: str | None) -> None:
-    if message is None:
-        assert load_arrays(io.BytesIO(program), "x.pkl") is None
-        return
-    with pytest.raises(SkelfewError, match=message):
-        load_arrays(io.BytesIO(program), "x.pkl")
-
-
-@pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_honest_pickles_are_read(protocol: int) -> None:
-    value = {"a": [np.arange(6, dtype=np.float16).reshape(2, 3), np.float32(2.5)], "b": (1, "x")}
-    value["f"] = np.asfortranarray(np.arange(6.0).reshape(2, 3))  # type: ignore[assignment]
-    value["again"] = value["a"]
-    found = load_arrays(io.BytesIO(pickle.dumps(value, protocol)), "x.pkl")
-    np.testing.assert_array_equal(found["a"][0], value["a"][0])
-    np.testing.assert_array_equal(found["f"], value["f"])
-    assert found["a"][1] == 2.5 and found["b"] == (1, "x") and found["again"] is found["a"]
-    assert found["a"][0].dtype == np.float16
-
-
 # Skeleton stores
 
 
@@ -384,11 +339,6 @@ def test_patterns_that_run_for_ever(pattern: object) -> None:
         compiled(pattern)
 
 
-def test_patterns_of_the_repository_are_fine() -> None:
-    for path in (Path(__file__).parents[1] / "manifests" / "protocols").glob("*.json"):
-        read_protocol(path)
-
-
 def test_splits_by_the_million(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"dataset": "m", "splits": {"of": list(range(60)), "choose": 30}}))
@@ -428,12 +378,9 @@ def test_lists_of_failures(tmp_path: Path) -> None:
     '{"layers": {"skeleton": [[]], "teacher": []}}', '{"layers": {"skeleton": 1, "teacher": 2}}',
 ])  # fmt: skip
 def test_bridges_of_others(tmp_path: Path, about: str | None) -> None:
-    header = {"format": "skelfew-bridge", "format_version": "1"}
-    save_file(
-        {"skeleton.0.weight": torch.ones(2, 2)},
-        path := tmp_path / "b.safetensors",
-        header if about is None else {**header, "about": about},
-    )
+    path, about_it = tmp_path / "b.safetensors", {} if about is None else {"about": about}
+    header = {"format": "skelfew-bridge", "format_version": "1", **about_it}
+    save_file({"skeleton.0.weight": torch.ones(2, 2)}, path, header)
     with pytest.raises(SkelfewError, match=r"b\.safetensors: damaged"):
         load_bridge(path)
     for number in ("", "x", "2", "²", "1" * 10):

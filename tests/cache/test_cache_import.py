@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from test_cache import DIM, features, filled, ids
+from small_caches import DIM, features, filled, ids
 
 from skelfew.cache import CacheError, TeacherCache, content_digest
 from skelfew.cache.tools.card import card
@@ -205,8 +205,9 @@ def test_numpy_lies_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["npz", "h5"])
-def test_exported_and_imported_again(tmp_path: Path, manifest: Manifest, kind: str) -> None:
-    path = tmp_path / "c.zarr"
+def test_exported_and_imported_again(
+    path: Path, tmp_path: Path, manifest: Manifest, kind: str
+) -> None:
     filled(path, class_text=np.eye(2, DIM))
     assert run("export", path, "--out", tmp_path / f"x.{kind}")[0] == 0
     few = Manifest("world", manifest.samples[:10])
@@ -232,8 +233,7 @@ def test_another_teacher_has_another_identity(tmp_path: Path, manifest: Manifest
     assert len({digest for digest, _ in cards}) == 1 and cards[0] == cards[2] != cards[1]
 
 
-def test_export_for_numpy(tmp_path: Path) -> None:
-    path = tmp_path / "c.zarr"
+def test_export_for_numpy(path: Path, tmp_path: Path) -> None:
     filled(path, failed=(3,))
     assert run("export", path, "--out", tmp_path / "x.npz")[0] == 0
     with np.load(tmp_path / "x.npz", allow_pickle=False) as loaded:

@@ -16,7 +16,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from servers import HttpServer, http_server, s3_server, ssh_server
-from test_cache import features, filled, writer
+from small_caches import features, filled, writer
 
 from skelfew.cache import DONE, CacheError, TeacherCache, content_digest
 from skelfew.cache.tools.pack import pack

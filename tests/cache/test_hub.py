@@ -16,7 +16,7 @@ import pytest
 import torch
 import zarr
 from hub_server import LARGE, TOKEN, Hub, hub_server
-from test_cache import filled
+from small_caches import filled
 
 from skelfew.cache import content_digest
 from skelfew.cache.format.licence import convention

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from test_cache import DIM, PROVENANCE, features, ids
+from small_caches import DIM, PROVENANCE, features, ids
 
 from skelfew.cache import DONE, FAILED, CacheError, CacheWriter, TeacherCache, content_digest
 from skelfew.cache.format.history import steps_of

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from test_cache import DIM, GOLDEN, GOLDEN_DIGEST, PROVENANCE, features, filled, ids, writer
+from small_caches import DIM, GOLDEN, GOLDEN_DIGEST, PROVENANCE, features, filled, ids, writer
 
 from skelfew.cache import DONE, FAILED, CacheWriter, TeacherCache, content_digest
 from skelfew.cache.format.history import CONVENTIONS, STEPS, steps_of

@@ -19,7 +19,6 @@ from skelfew.cli.prepare import main as prepare
 from skelfew.cli.report import main as report
 from skelfew.cli.reproduce import main as reproduce
 from skelfew.cli.train import main as train
-from skelfew.predict.model import Model
 
 
 @pytest.mark.parametrize(
@@ -135,10 +134,6 @@ def test_the_name_of_a_run_is_read_in_narrow_terminals(
     assert "nw-ucla-20261130" in lines and "50.0 % [25.0, 75.0]" in lines
     assert ("mean over classes" in lines) == (width >= 96)
     assert ("27.5 to 72.5" in lines) == (width >= 80)
-
-
-def test_a_model_says_what_it_is_in_a_line() -> None:
-    assert len(repr(Model.raw("coco", 2))) < 120
 
 
 def test_2d_keypoints_are_recognised_without_a_run(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def test_errors_are_one_line(
 
 @pytest.mark.slow
 def test_an_export_runs_without_skelfew(world: Path) -> None:
-    arguments = ("--raw", "--layout", "kinect-v1", "--support", "my-actions")
+    arguments = ("--raw=joints", "--layout", "kinect-v1", "--support", "my-actions")
     done = run(world, *arguments, "--export", "out/mine.pt2", "others/c3/take8.npy")
     assert done.exit_code == 0 and "out/mine.pt2: c3, c4, c5" in done.stderr, done.stderr
     assert done.stdout.startswith("others/c3/take8.npy  c3")

@@ -46,7 +46,16 @@ def test_the_trap_is_live(trapped: Path) -> None:
 @pytest.mark.slow
 def test_commands_and_their_processes(trapped: Path) -> None:
     """Preparing and extracting start processes; the others must do so with the same context."""
-    small = ["--option", "subjects=1", "--option", "views=1", "--workers", "2"]
+    small = [
+        "--option",
+        "classes=3",
+        "--option",
+        "subjects=1",
+        "--option",
+        "views=1",
+        "--workers",
+        "2",
+    ]
     extract = ["demo", "--teacher", "xclip-demo", "--limit", "2", "--workers", "1", "--batch", "2"]
     for command in (["skelfew-prepare", "demo", *small], ["skelfew-extract", *extract]):
         done = run(trapped, *command)

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skelfew.data.episodes import episode_labels, sample_episodes
+from skelfew.data.episodes import sample_episodes
 from skelfew.errors import SkelfewError
 
 
@@ -34,10 +34,6 @@ def test_every_episode_is_n_way_k_shot(
     assert (by_class == by_class[..., :1]).all(), "support is class by class"
     assert (labels[query].view(20, ways, queries) == by_class[..., :1]).all()
     assert all(len(set(row)) == ways for row in by_class[..., 0].tolist())
-
-
-def test_labels_go_with_the_order() -> None:
-    assert episode_labels(3, 2).tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_seed_decides() -> None:

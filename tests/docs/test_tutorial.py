@@ -8,7 +8,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from predict_world import make_predict_world
 
 import skelfew
 
@@ -41,20 +40,6 @@ def test_the_tutorial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "an array: wave" in printed
     assert re.findall(r"^frame \d+: (\w+)$", printed, re.MULTILINE) == ["circle", "wave"]
     assert len(blocks()[1].strip().splitlines()) <= 20
-
-
-def test_the_same_with_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the comment in it says; an encoder as it is drawn can tell less, but it answers."""
-    make_predict_world(tmp_path)
-    (tmp_path / "runs" / "tiny").rename(tmp_path / "runs" / "utd")
-    teach = blocks()[1]
-    shorter = re.sub(r"skelfew\.Model\.raw.*# or ", "", teach)
-    assert 'model = skelfew.Model.from_run("runs/utd")\n' in shorter
-    walk = tmp_path / "walk"
-    walk.mkdir()
-    (walk / "runs").symlink_to(tmp_path / "runs")
-    printed = execute(walk, [blocks()[0], shorter], monkeypatch)
-    assert len(re.findall(r"^new/\w+/take\d\.npy: ", printed, re.MULTILINE)) == 11
 
 
 def test_the_public_names_are_listed_and_lazy() -> None:

@@ -14,7 +14,7 @@ from skelfew.errors import SkelfewError
 GCNS = [name for name in ENCODERS if name.startswith(("agcn", "ctrgcn", "stgcn"))]
 
 
-@pytest.mark.parametrize(("layout", "channels"), zip(LAYOUTS, cycle((2, 3)), strict=False))
+@pytest.mark.parametrize(("layout", "channels"), list(zip(LAYOUTS, cycle((2, 3)), strict=False)))
 @pytest.mark.parametrize("name", GCNS)
 def test_every_layout(name: str, layout: str, channels: int) -> None:
     encoder = build_encoder(name, layout, channels=channels, bodies=1, width=0.125)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from evaluation_world import make_data, make_run
 from reproduce_world import make_table_world
+from warm import Warm
 
 from skelfew import registry
 from skelfew.io.known import Known
@@ -16,7 +17,7 @@ from skelfew.io.known import Known
 HEAVY = {"torch", "zarr", "pandas", "scipy"}
 
 
-def run(root: Path, module: str, arguments: list[str]) -> tuple[str, str, set[str]]:
+def run(python: str, root: Path, module: str, arguments: list[str]) -> tuple[str, str, set[str]]:
     """Return stdout, stderr and which heavy modules a command has loaded."""
     code = (
         f"import sys\nfrom skelfew.cli.{module} import main\n"
@@ -24,7 +25,7 @@ def run(root: Path, module: str, arguments: list[str]) -> tuple[str, str, set[st
         f"finally: print(*sorted({HEAVY!r} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True,
+        [python, "-c", code], cwd=root, capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -59,17 +60,17 @@ def predicted(root: Path, _: pytest.MonkeyPatch) -> tuple[list[str], Path]:
     ("module", "make"), [("evaluate", evaluated), ("reproduce", reproduced), ("predict", predicted)]
 )
 def test_what_is_known_is_answered_without_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, make: object
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: Warm, module: str, make: object
 ) -> None:
     assert callable(make)
     arguments, file = make(tmp_path, monkeypatch)
-    first, output, _ = run(tmp_path, module, arguments)
+    first, output, _ = run(warm.python, tmp_path, module, arguments)
     assert "nothing has changed" not in output
-    again, output, loaded = run(tmp_path, module, arguments)
+    again, output, loaded = run(sys.executable, tmp_path, module, arguments)
     assert again == first and not loaded, loaded
     assert "nothing has changed" in output
     os.utime(file, (1, 1))
-    again, output, _ = run(tmp_path, module, arguments)
+    again, output, _ = run(warm.python, tmp_path, module, arguments)
     assert "nothing has changed" not in output
 
 

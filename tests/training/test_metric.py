@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_world import BASE, make_world
+from small_runs import assert_same_weights, config, numbers
+from small_world import BASE
 from test_strategies import interrupt, started
-from test_training import assert_same_weights, config, numbers
 
 from skelfew.config import ConfigError, TrainConfig, override
 from skelfew.encoders.checkpoints import read_metadata
@@ -19,11 +19,6 @@ from skelfew.evaluation.subjects import run_subject
 from skelfew.runs.folder import Run
 from skelfew.training.run import resume, train
 from skelfew.training.stages.metric import Metric, grouped, objectives
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
 
 
 def small(cache: Path, **changes: Any) -> TrainConfig:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_world import BASE, DIM, make_world
-from test_training import assert_same_weights, config, numbers
+from small_runs import assert_same_weights, config, numbers
+from small_world import BASE, DIM
 
 from skelfew.config import ConfigError, TrainConfig, learns_from_teacher, override
 from skelfew.encoders.checkpoints import read_metadata
@@ -37,11 +37,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "skeleton_byol": {"hidden_dim": 32, "projection_dim": 16},
     "aimclr": {"projection_dim": 16, "queue": 32},
 }
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
 
 
 def small(cache: Path, stage: str, **changes: Any) -> TrainConfig:

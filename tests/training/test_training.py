@@ -1,25 +1,16 @@
 """Training runs on a small world: what they leave, what they refuse, how they go on."""
 
 import json
-import os
-import resource
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from click.testing import CliRunner
-from small_world import BASE, FAST, NOVEL, VALIDATION, make_world
-from warm import Warm
+from small_runs import assert_same_weights, config, numbers
+from small_world import BASE, NOVEL, VALIDATION, make_world
 
-from skelfew.cli.train import main as train_command
-from skelfew.config import TrainConfig, override, preset
+from skelfew.config import TrainConfig, override
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.encoders.checkpoints import load_encoder, read_metadata
 from skelfew.errors import SkelfewError
@@ -27,62 +18,13 @@ from skelfew.fewshot import build_classifier
 from skelfew.fewshot.cosine import episode_cosines
 from skelfew.runs.folder import Run, newest_run
 from skelfew.training.data import NovelClassError, TrainingData, admit, refuse_foreign
-from skelfew.training.loop import Interrupted, NotFiniteError, StageLoop, StopRequest
+from skelfew.training.loop import NotFiniteError, StageLoop, StopRequest
 from skelfew.training.resolve import open_inputs
 from skelfew.training.run import resume, train
 from skelfew.training.stages import STAGES
 from skelfew.training.stages.collapse import CollapseError
 from skelfew.training.stages.episodic import Episodic
 from skelfew.training.stages.transfer import Transfer
-
-TIMING = ("seconds", "samples_per_second", "waiting_share")
-SMALL = {
-    "encoder.name": "agcn",
-    "encoder.width": 0.125,
-    "data.frames": 8,
-    "threads": 1,
-    "transfer.hidden_dim": 32,
-    "transfer.projection_dim": 16,
-    "transfer.epochs": 2,
-    "transfer.batch": 16,
-    "traditional.epochs": 2,
-    "episodic.episodes": 4,
-    "episodic.epoch_episodes": 2,
-}
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_world(tmp_path_factory.mktemp("world"))
-
-
-def config(cache: Path, base: str = "recommended", **changes: Any) -> TrainConfig:
-    """``changes`` by dotted name, with ``__`` for the dots."""
-    root = cache.parent.parent
-    settings = {
-        **SMALL,
-        "inputs.cache": str(cache),
-        "protocol": str(root / "manifests" / "protocols" / "tiny.json"),
-        **{key.replace("__", "."): value for key, value in changes.items()},
-    }
-    built = preset(base)
-    for key, value in settings.items():
-        built = override(built, key, value)
-    return built
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_encoder(run / "encoder.safetensors")[0].state_dict()
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    left, right = weights(one), weights(other)
-    assert [k for k in left if not torch.equal(left[k], right[k])] == []
-
-
-def numbers(run: Path) -> list[dict[str, Any]]:
-    rows = Run.open(run).rows()
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -227,17 +169,6 @@ def test_width_alignment(tmp_path: Path, world: Path, width_align: str) -> None:
     assert dim == (24 if width_align == "encoder_512" else 32)
 
 
-def test_the_representation_decides_the_target(world: Path, tmp_path: Path) -> None:
-    losses = set()
-    for representation in ("f_v", "f_t", "f_v+f_t"):
-        changes = {"transfer__representation": representation, "transfer__epochs": 1}
-        run = train(config(world, stages="transfer", **changes), tmp_path)
-        about = read_metadata(run / "encoder.safetensors")
-        assert about["teacher"]["representation"] == representation
-        losses.add(numbers(run)[0]["loss"])
-    assert len(losses) == 3
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "lars"])
 def test_other_optimisers_and_no_predictor(world: Path, tmp_path: Path, optimizer: str) -> None:
     changes = {"transfer__optimizer__name": optimizer, "transfer__predictor": False}
@@ -361,22 +292,6 @@ def test_weights_that_are_no_numbers_end_the_run(
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
-def test_a_full_disk_ends_a_run_that_can_go_on(world: Path, tmp_path: Path) -> None:
-    settings = config(world, stages="transfer")
-    whole = train(settings, tmp_path)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-    try:
-        with pytest.raises(SkelfewError, match=r"checkpoint.safetensors: cannot be written .*room"):
-            train(settings, run_path=tmp_path / "full")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert not list((tmp_path / "full").glob("*.partial"))
-    resume(tmp_path / "full")
-    assert numbers(tmp_path / "full") == numbers(whole)
-    assert_same_weights(tmp_path / "full", whole)
-
-
 def test_failed_samples_are_left_out_and_pending_ones_are_an_error(tmp_path: Path) -> None:
     cache = make_world(tmp_path / "failed", failed=("c1n0", "c3n4", "c7n0"))
     run = train(config(cache, stages="transfer"), tmp_path)
@@ -409,15 +324,6 @@ def test_inputs_that_do_not_belong_together(tmp_path: Path) -> None:
         resume(run)
 
 
-def test_transfer_needs_a_cache(world: Path) -> None:
-    root = world.parent.parent
-    settings = config(world, inputs__cache=None)
-    settings = override(settings, "inputs.manifest", str(root / "manifests" / "tiny.csv"))
-    settings = override(settings, "inputs.store", str(root / "data" / "tiny.h5"))
-    with pytest.raises(SkelfewError, match="needs a teacher cache"):
-        train(settings)
-
-
 def test_impossible_episodes_and_devices(world: Path) -> None:
     with pytest.raises(SkelfewError, match="9-way episodes with 6 samples a class"):
         train(config(world, episodic__ways=9))
@@ -428,109 +334,6 @@ def test_impossible_episodes_and_devices(world: Path) -> None:
 
 
 # Going on
-
-
-def command(python: str, world: Path, *options: str) -> list[str]:
-    protocol = world.parent.parent / "manifests" / "protocols" / "tiny.json"
-    fixed = [f"--cache={world}", f"--protocol={protocol}", "--batch=8", *FAST]
-    fixed.append("--set=episodic.epoch_episodes=5")
-    return [python, "-m", "skelfew.cli.train", *fixed, *options]
-
-
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def stop(process: subprocess.Popen[str], how: signal.Signals) -> int:
-    process.send_signal(how)
-    process.communicate(timeout=60)
-    return process.returncode
-
-
-def start(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
-
-
-@pytest.mark.slow
-def test_killed_and_interrupted_runs_end_like_an_undisturbed_one(
-    warm: Warm, world: Path, tmp_path: Path
-) -> None:
-    options = ["--epochs=3", "--episodes=20", "--select=validation"]
-    whole, run = tmp_path / "whole", tmp_path / "stopped"
-    done = CliRunner().invoke(train_command, command("", world, *options, f"--run={whole}")[3:])
-    assert done.exit_code == 0, done.output
-    metrics = run / "metrics.jsonl"
-
-    def rows() -> int:
-        return len(metrics.read_text().splitlines()) if metrics.exists() else 0
-
-    process = start(command(warm.python, world, *options, f"--run={run}"))
-    wait_for(lambda: rows() >= 1, process)
-    assert stop(process, signal.SIGKILL) == -signal.SIGKILL
-    again = [warm.python, "-m", "skelfew.cli.train", f"--resume={run}"]
-    for enough, how in ((2, signal.SIGTERM), (4, signal.SIGINT)):
-        process = start(again)
-        wait_for(lambda enough=enough: rows() >= enough, process)
-        assert stop(process, how) == 130
-    final = subprocess.run(again, capture_output=True, text=True, check=False)
-    assert final.returncode == 0, final.stderr
-    assert final.stdout.strip() == str(run)
-    assert numbers(run) == numbers(whole)
-    assert_same_weights(run, whole)
-    sessions = json.loads((run / "environment.json").read_text())["sessions"]
-    assert len(sessions) == 4
-
-
-def test_interrupted_in_the_middle_of_an_epoch(
-    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    changes = {"transfer__batch": 4, "stages": "transfer", "encoder__name": "stgcn"}  # has dropout
-    whole = train(config(world, **changes), tmp_path)
-    # A checkpoint after every step, and a signal after the first.
-    settings = config(world, checkpoint_minutes=0, **changes)
-
-    class Once(Transfer):
-        def after_step(self) -> None:
-            super().after_step()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setitem(STAGES, "transfer", f"{__name__}:_Once")
-    monkeypatch.setitem(globals(), "_Once", Once)
-    with pytest.raises(Interrupted):
-        train(settings, run_path=tmp_path / "stopped")
-    assert not numbers(tmp_path / "stopped")
-    assert resume(tmp_path / "stopped") == tmp_path / "stopped"
-    assert numbers(tmp_path / "stopped") == numbers(whole)
-    assert_same_weights(tmp_path / "stopped", whole)
-    assert resume(tmp_path / "stopped") == tmp_path / "stopped"
-
-
-def test_trains_where_nothing_of_the_video_side_is_installed(world: Path, tmp_path: Path) -> None:
-    blocker = """
-import sys
-class Blocker:
-    names = {"decord", "av", "open_clip", "torchvision", "skelfew_extract", "transformers", "PIL"}
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in self.names:
-            raise ImportError(f"{name} is not installed")
-sys.meta_path.insert(0, Blocker())
-from skelfew.cli.train import main
-main()
-"""
-    arguments = command(
-        sys.executable, world, "--epochs=1", "--episodes=2", f"--run={tmp_path / 'run'}"
-    )
-    arguments[1:3] = ["-c", blocker]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert (tmp_path / "run/encoder.safetensors").is_file()
 
 
 def test_long_work_on_a_processor_names_what_is_faster(

@@ -186,29 +186,6 @@ def test_training_form_equals_one_by_one(clips: Clips, kind: str) -> None:
         torch.testing.assert_close(batch[i], y, atol=1e-5, rtol=1e-5, msg=bank.ids[i])
 
 
-def test_training_form_varies_and_repeats(clips: Clips) -> None:
-    bank = SkeletonBank.from_clips(clips, load_layout("kinect-v2"), Pipeline())
-    rows = torch.tensor([0, 0])
-    first = bank.batch(rows, train=True, generator=torch.Generator().manual_seed(1))
-    again = bank.batch(rows, train=True, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(first, again)
-    assert not torch.allclose(first[0], first[1])
-    assert not torch.equal(first, bank.batch(rows, train=True))
-
-
-def test_rotation_keeps_distances(clips: Clips) -> None:
-    layout = load_layout("kinect-v2")
-    turned = SkeletonBank.from_clips(clips, layout, Pipeline())
-    straight = SkeletonBank.from_clips(clips, layout, Pipeline(rotation=0))
-    rows = torch.arange(len(clips))
-    a, b = (
-        bank.batch(rows, train=True, generator=torch.Generator().manual_seed(2))
-        for bank in (turned, straight)
-    )
-    torch.testing.assert_close(a.norm(dim=1), b.norm(dim=1))
-    assert (a - b).abs().amax() > 0.1
-
-
 def test_only_positions_are_turned() -> None:
     """With two coordinates and a confidence the latter is resampled and nothing else."""
     layout = load_layout("coco")

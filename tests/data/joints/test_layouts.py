@@ -70,16 +70,6 @@ def test_joint_numbers(layout: str, joints: dict[int, str]) -> None:
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
-def test_every_joint_hangs_from_the_centre(name: str) -> None:
-    layout = load_layout(name)
-    parents = layout.parents
-    for joint in range(len(layout)):
-        for _ in range(len(layout)):
-            joint = parents[joint]
-        assert joint == layout.centre
-
-
-@pytest.mark.parametrize("name", list(LAYOUTS))
 def test_mirroring_keeps_the_bones(name: str) -> None:
     layout = load_layout(name)
     swap = {a: b for left, right in layout.mirror for a, b in ((left, right), (right, left))}

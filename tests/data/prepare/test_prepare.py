@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from filelock import FileLock
+from own_world import solid
 from warm import Warm
 
 from skelfew.data import readers
@@ -299,7 +300,7 @@ def blocks_done(folder: Path, at_least: int) -> Iterator[float]:
     raise AssertionError("no block was done in 30 s")
 
 
-@pytest.mark.parametrize(("workers", "kill"), [(1, "SIGKILL"), (2, "SIGKILL"), (2, "SIGINT")])
+@pytest.mark.parametrize(("workers", "kill"), [(1, "SIGKILL"), (2, "SIGINT")])
 def test_a_killed_process_goes_on_with_equal_result(
     warm: Warm, many: Path, undisturbed: dict[str, bytes], tmp_path: Path, workers: int, kill: str
 ) -> None:
@@ -346,3 +347,37 @@ def _clumsy(raw: RawFolder, source: str, options: Options) -> Iterator[Recording
 
 
 CLUMSY = Reader("clumsy", "kinect-v1", lambda raw, options: ["first", "second", "third"], _clumsy)
+
+
+def test_an_interrupted_run_goes_on_only_with_the_same_table(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abc":
+        np.save(f"mine/{name}.npy", solid())
+    table = Path("mine/t.csv")
+    table.write_text("recording,label\n" + "".join(f"{n}.npy,sit\n" for n in "abc"))
+    options = {**readers.load_reader("own").defaults, "table": "t.csv", "layout": "rig.toml"}
+    outputs = Outputs(home / "t.csv", home / "t.h5")
+    lines: list[str] = []
+    raw = RawFolder(home / "mine")
+    whole = prepare("own", raw, outputs, options).digest
+    outputs.manifest.unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def fails_after_reading() -> None:
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+            patch.setattr("skelfew.data.prepare.walk.Manifest.write", full)
+            prepare("own", raw, outputs, options, log=lines.append)
+
+    fails_after_reading()
+    lines.clear()
+    assert prepare("own", raw, outputs, options, log=lines.append).digest == whole
+    assert any("3 of 3 blocks are done" in line for line in lines)
+    fails_after_reading()
+    table.write_text(table.read_text().replace("a.npy,sit", "a.npy,run"))
+    lines.clear()
+    again = prepare("own", raw, outputs, options, log=lines.append)
+    assert any("starting anew" in line for line in lines)
+    assert again.manifest["a"].label == "run"

@@ -10,7 +10,6 @@ from raw_files import golden_joints, skeleton_text
 
 from skelfew.data.joints.layouts import Layout, load_layout
 from skelfew.data.prepare.walk import _reasons
-from skelfew.data.readers.arrays import to_bodies
 from skelfew.data.readers.bodies import UPS, turned_up
 from skelfew.data.readers.keypoint_json import read_file, read_folder
 from skelfew.data.readers.own import READER, Loaded, fill, load
@@ -27,20 +26,6 @@ def read(path: Path, layout: Layout | str, **options: str) -> Loaded:
 
 def solid(frames: int = 9, joints: int = 20) -> np.ndarray:
     return RNG.normal(size=(frames, joints, 3)).astype(np.float32)
-
-
-@pytest.mark.parametrize("order", ["cvt", "tcv", "vct", "ctv", "vtc", "tvc"])
-def test_every_order_of_three_axes(order: str) -> None:
-    joints = solid()
-    given = joints.transpose(["tvc".index(axis) for axis in order])
-    np.testing.assert_array_equal(to_bodies(given, 20)[0], joints)
-    square = solid(20).transpose(["tvc".index(axis) for axis in order])
-    if order not in ("tvc", "vtc"):
-        with pytest.raises(SkelfewError, match=r"can be read as .*--option order="):
-            to_bodies(square, 20)
-    np.testing.assert_array_equal(
-        to_bodies(square, 20, order)[0], square.transpose([order.index(a) for a in "tvc"])
-    )
 
 
 @pytest.mark.parametrize(
@@ -90,14 +75,6 @@ def test_segments_of_ntu_files_count_frames_without_a_body(tmp_path: Path) -> No
     positions = read(tmp_path / "a.skeleton", "kinect-v2").positions
     assert positions.any(axis=(0, 2, 3)).tolist() == [bool(bodies) for bodies in shown]
     np.testing.assert_allclose(positions[0, 3], golden_joints(1, 3), atol=1e-5)
-
-
-def test_as_many_frames_as_joints() -> None:
-    """The usual order where time runs along the first axis, refused where along the second."""
-    moving = solid(1) + 0.01 * solid(20).cumsum(axis=0)
-    np.testing.assert_array_equal(to_bodies(moving, 20)[0], moving)
-    with pytest.raises(SkelfewError, match="can be read as tvc or vtc"):
-        to_bodies(moving.swapaxes(0, 1), 20)
 
 
 def landmarks(world: bool) -> np.ndarray:
