@@ -2,7 +2,8 @@
 
 from skelfew.cache.format.checks import CacheError
 from skelfew.cache.format.history import IDENTITY
-from skelfew.cache.format.storage import DONE, FAILED, PENDING, content_digest
+from skelfew.cache.format.storage import DONE, FAILED, PENDING
+from skelfew.cache.format.stored import content_digest
 from skelfew.cache.join import JoinedCache, join
 from skelfew.cache.reader import REPRESENTATIONS, TeacherCache
 from skelfew.cache.writer import CacheWriter

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from skelfew.cache import TeacherCache, join
-from skelfew.cache.tools.compare import differences
+from skelfew.cache.format.checks import differences
 from skelfew.config import InputConfig
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
@@ -195,8 +195,8 @@ def _check_teacher(cache: TeacherCache, bridge: Bridge) -> None:
         return {k: about[k] for k in ("weights_sha256",) if about.get(k) is not None}
 
     before, now = marks(bridge.about.get("teacher")), marks(cache.attrs.get("teacher"))
-    if before and now and (found := differences(before, now)):
+    for key, was, value in differences(before, now) if before and now else ():
         raise SkelfewError(
-            f"{cache.path}: texts of another teacher than the run's ({found[0]['key']} was "
-            f"{found[0]['a']}, is {found[0]['b']}); their spaces have nothing in common"
+            f"{cache.path}: texts of another teacher than the run's ({key} was {was}, is {value}); "
+            "their spaces have nothing in common"
         )

@@ -1,8 +1,8 @@
 """Whether a teacher cache is the one for these skeletons; if not, what is different."""
 
 from skelfew.cache import TeacherCache
+from skelfew.cache.format.checks import differences
 from skelfew.cache.matching import match
-from skelfew.cache.tools.compare import differences
 from skelfew.data.manifest import Manifest
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
@@ -110,5 +110,5 @@ def about(cache: TeacherCache) -> str:
 def changes(before: Document, now: Document) -> str:
     """Return what else differs between two entries of inputs.json: the teacher, its width, ..."""
     known = {key: value for key, value in now.items() if key in before}
-    plain = [d for d in differences({k: before[k] for k in known}, known) if d["key"] != "digest"]
-    return "".join(f"; {d['key']} {d['a']}, now {d['b']}" for d in plain)
+    found = differences({key: before[key] for key in known}, known)
+    return "".join(f"; {key} {was}, now {value}" for key, was, value in found if key != "digest")

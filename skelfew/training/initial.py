@@ -1,7 +1,7 @@
 """Training data of the encoder that a run starts from, as far as its file says."""
 
 from skelfew.cache import TeacherCache
-from skelfew.cache.tools.compare import differences
+from skelfew.cache.format.checks import differences
 from skelfew.encoders.checkpoints import is_own, read_metadata
 from skelfew.runs.inputs import Inputs
 from skelfew.training.data import NovelClassError
@@ -37,5 +37,5 @@ def other_teacher(init: str, cache: TeacherCache) -> str | None:
         "preprocessing": cache.attrs.get("preprocessing"),
     }
     found = differences({key: before[key] for key in now if key in before}, now)
-    found = [d for d in found if d["key"].split(".")[0] in before]
-    return "; ".join(f"{d['key']} was {d['a']}, is {d['b']}" for d in found) or None
+    texts = (f"{k} was {was}, is {value}" for k, was, value in found if k.split(".")[0] in before)
+    return "; ".join(texts) or None

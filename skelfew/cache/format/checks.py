@@ -7,6 +7,7 @@ or allocates in proportion to a claimed shape.
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from skelfew.errors import SkelfewError
@@ -148,28 +149,21 @@ def check_budget(path: Path, arrays: Values, done: int) -> None:
 
 def check_same(path: Path, stored: Values, asked: Values) -> None:
     """Raise CacheError naming the first key, with both values, in which the two differ."""
-    difference = first_difference(
-        json.loads(json.dumps(dict(stored))),
-        json.loads(json.dumps({key: asked.get(key) for key in stored})),
-        "",
-    )
-    if difference is not None:
-        key, ours, theirs = difference
+    ours, theirs = dict(stored), {key: asked.get(key) for key in stored}
+    if difference := next(differences(*(json.loads(json.dumps(d)) for d in (ours, theirs))), None):
         raise CacheError(
-            f"{path}: made with {key} = {ours}, but this run has {theirs}; give --out another "
-            "name, or move the old cache away"
+            "{}: made with {} = {}, but this run has {}; give --out another name, or move the old "
+            "cache away".format(path, *difference)
         )
 
 
-def first_difference(stored: object, asked: object, key: str) -> tuple[str, str, str] | None:
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        pairs = [(f"{key}.{k}" if key else k, k) for k in sorted({*stored, *asked})]
-        differences = (first_difference(stored.get(k), asked.get(k), name) for name, k in pairs)
-        return next((d for d in differences if d is not None), None)
-    if isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
-        parts = enumerate(zip(stored, asked, strict=True))
-        differences = (first_difference(a, b, f"{key}[{i}]") for i, (a, b) in parts)
-        return next((d for d in differences if d is not None), None)
-    if stored == asked:
-        return None
-    return key, brief(json.dumps(stored)), brief(json.dumps(asked))
+def differences(a: object, b: object, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Yield every key in which two JSON documents differ, with both values shortened."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        for k in sorted({*a, *b}):
+            yield from differences(a.get(k), b.get(k), f"{key}.{k}" if key else k)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            yield from differences(x, y, f"{key}[{i}]")
+    elif a != b:
+        yield key, brief(json.dumps(a)), brief(json.dumps(b))

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 
 from skelfew.io.files import Document, Values
 
@@ -34,20 +34,12 @@ def identity(attrs: Values) -> str | None:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
-def step(
-    name: str,
-    parameters: Values | None = None,
-    inputs: Iterable[Values] = (),
-) -> Document:
+def step(name: str, parameters: Values | None = None, inputs: Iterable[Values] = ()) -> Document:
     """Return one entry of ``provenance:steps``: what was done, how, and from which inputs."""
-    try:
-        release = version("skelfew")
-    except PackageNotFoundError:
-        release = "unknown"
     return {
         "name": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "software": {"name": "skelfew", "version": release},
+        "software": {"name": "skelfew", "version": version("skelfew")},
         "parameters": dict(parameters or {}),
         "inputs": [dict(entry) for entry in inputs],
     }

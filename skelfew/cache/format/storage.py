@@ -26,7 +26,6 @@ from skelfew.cache.format.checks import (
     CacheError,
     brief,
     check_arrays,
-    check_format,
     files_of,
 )
 from skelfew.cache.format.chunks import ChunkLimit
@@ -166,15 +165,9 @@ def create(
     ids = group.create_array("sample_id", shape=shape[:1], chunks=rows, dtype=str, **common)
     ids[:] = np.array(list(sample_ids), dtype=object)
     group.create_array("status", shape=shape[:1], chunks=rows, dtype="uint8", **common)
+    nan: Document = {"dtype": dtype, "fill_value": float("nan"), **common}
     for name in ("video", "text") if video else ("text",):
-        group.create_array(
-            name,
-            shape=shape,
-            chunks=(_CHUNK_ROWS, *shape[1:]),
-            dtype=dtype,
-            fill_value=float("nan"),
-            **common,
-        )
+        group.create_array(name, shape=shape, chunks=(_CHUNK_ROWS, *shape[1:]), **nan)
     if class_text is not None:
         values = np.asarray(class_text, dtype=np.float32)
         group.create_array("class_text", data=values, chunks=values.shape, **common)
@@ -317,26 +310,11 @@ class DoneRows:
                     continue
             finite = np.isfinite(values).all(axis=(1, 2))  # squares of large numbers overflow too
             if not finite.all():
-                raise CacheError(self._not_finite(int(rows[np.flatnonzero(~finite)[0]])))
-
-    def _not_finite(self, row: int) -> str:
-        bad = ids_of(self._arrays)[row]
-        return (
-            f"{self._path}: {self._name} feature of {bad} is not finite although it is marked "
-            "done; the store is damaged, extract it again"
-        )
-
-
-def content_digest(path: str | Path) -> str:
-    """Recompute the digest of a cache from its content, of folder and zip alike."""
-    path = Path(path)
-    group = open_group(path)
-    check_format(path, dict(group.attrs))
-    arrays = arrays_of(path, group)
-    try:
-        return digest_of(arrays)
-    except DAMAGE as error:
-        raise CacheError(f"{path}: damaged cache ({brief(error)}); extract it again") from None
+                bad = ids_of(self._arrays)[int(rows[np.flatnonzero(~finite)[0]])]
+                raise CacheError(
+                    f"{self._path}: {self._name} feature of {bad} is not finite although it is "
+                    "marked done; the store is damaged, extract it again"
+                )
 
 
 def digest_of(arrays: Mapping[str, Array]) -> str:

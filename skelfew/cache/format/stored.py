@@ -26,6 +26,17 @@ from skelfew.cache.format.storage import (
 from skelfew.io.files import Document
 
 
+def counts(status: np.ndarray) -> dict[str, int]:
+    """Return how many rows have each status."""
+    names = {"done": DONE, "failed": FAILED, "pending": PENDING}
+    return {name: int((status == value).sum()) for name, value in names.items()}
+
+
+def content_digest(path: str | Path) -> str:
+    """Recompute the digest of a cache from its content, of folder and zip alike."""
+    return StoredCache.open(path).digest()
+
+
 @dataclass(frozen=True)
 class StoredCache:
     """An opened cache: provenance and arrays; only metadata is in memory until asked for more."""
@@ -78,10 +89,7 @@ class StoredCache:
     @property
     def counts(self) -> dict[str, int]:
         """Rows by status."""
-        return {
-            name: int((self.status == value).sum())
-            for name, value in (("done", DONE), ("failed", FAILED), ("pending", PENDING))
-        }
+        return counts(self.status)
 
     @property
     def bytes(self) -> int:

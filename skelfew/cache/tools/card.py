@@ -26,9 +26,10 @@ def card(path: str | Path) -> Document:
         "views": views,
         "width": width,
         "dtype": cache.dtype,
-        "classes": _count(attrs.get("classes")),
+        "classes": len(classes) if isinstance(classes := attrs.get("classes"), list) else None,
         "teacher": attrs.get("teacher"),
-        "untrained": _untrained(attrs),
+        "untrained": bool(attrs.get("untrained"))
+        or _object(attrs.get("teacher")).get("trained") is False,
         "preprocessing": attrs.get("preprocessing"),
         "software": attrs.get("software"),
         "created": attrs.get("created"),
@@ -40,20 +41,13 @@ def card(path: str | Path) -> Document:
     }
 
 
-def _untrained(attrs: Document) -> bool:
-    return bool(attrs.get("untrained")) or _object(attrs.get("teacher")).get("trained") is False
-
-
-def _count(classes: object) -> int | None:
-    return len(classes) if isinstance(classes, list) else None
-
-
 def lines(document: Document) -> list[tuple[str, str]]:
     """Return a card as names and texts."""
     teacher, made = _object(document["teacher"]), _object(document["preprocessing"])
     weights = str(teacher.get("weights_sha256") or "unknown")
     state = "UNTRAINED, its features are random" if document["untrained"] else "trained"
     views = f", {document['views']} views" if document["views"] > 1 else ""
+    symbols = [{"video": "f_v", "text": "f_t"}[name] for name in document["features"]]
     return [
         ("cache", document["path"]),
         ("data set", f"{document['dataset']}, {document['classes']} classes"),
@@ -61,7 +55,7 @@ def lines(document: Document) -> list[tuple[str, str]]:
         ("samples", _samples(document)),
         ("teacher", f"{teacher.get('name')} ({state})"),
         ("weights", f"{teacher.get('weights') or 'unknown'}, SHA-256 {weights}"),
-        ("features", f"{', '.join(map(_symbol, document['features']))}, width {document['width']}, "
+        ("features", f"{', '.join(symbols)}, width {document['width']}, "
                      f"{document['dtype']}{views}"),
         ("preprocessing", ", ".join(f"{k} {_short(v)}" for k, v in made.items()) or "unknown"),
         ("size", f"{document['bytes'] / 1e6:,.1f} MB"),
@@ -78,17 +72,9 @@ def _samples(document: Document) -> str:
     text += f", {document['failed']:,} failed" if document["failed"] else ""
     text += f", {document['pending']:,} pending" if document["pending"] else ""
     shard = document["shard"]
-    if document["pending"] and _is_shard(shard):
+    if document["pending"] and isinstance(shard, dict) and {"index", "of"} <= set(shard):
         text += f"; shard {shard['index']} of {shard['of']}"
     return text
-
-
-def _is_shard(shard: object) -> bool:
-    return isinstance(shard, dict) and {"index", "of"} <= set(shard)
-
-
-def _symbol(name: str) -> str:
-    return {"video": "f_v", "text": "f_t"}[name]
 
 
 def _object(value: object) -> Document:

@@ -26,12 +26,12 @@ def class_mean(
     class_of = {sample.sample_id: sample.class_id for sample in manifest}
     ids = list(source.row)
     unknown = [sample_id for sample_id in ids if sample_id not in class_of]
-    if unknown or not ids:
-        what = f"{len(unknown)} of its {len(ids)} finished samples are not in the manifest"
+    if not ids:
+        raise CacheError(f"{path}: no sample is finished; run skelfew-extract again")
+    if unknown:
         raise CacheError(
-            f"{path}: {what}, first {unknown[0]}; give the manifest of its data set"
-            if unknown
-            else f"{path}: no sample is finished; run skelfew-extract again"
+            f"{path}: {len(unknown)} of its {len(ids)} finished samples are not in the manifest, "
+            f"first {unknown[0]}; give the manifest of its data set"
         )
     classes = np.array([class_of[sample_id] for sample_id in ids])
     kinds = [kind for kind in ("f_v", "f_t") if kind in source.representations]

@@ -1,12 +1,11 @@
 """Differences of two caches: sample by sample, and in provenance."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skelfew.cache.format.checks import brief
+from skelfew.cache.format.checks import differences
 from skelfew.cache.format.history import MANAGED
 from skelfew.cache.format.storage import DONE
 from skelfew.cache.format.stored import StoredCache
@@ -42,7 +41,11 @@ def compare(a: str | Path, b: str | Path, table: Path | None = None) -> Document
                 found = _cosines(first, second, name, common, matched)
                 features[symbol], every[symbol] = found
     if table is not None:
-        _write_table(table, [first.ids[int(i)] for i in common], every)
+        header = ["sample_id", *(f"cosine_{symbol}" for symbol in every)]
+        rows = (
+            [first.ids[i], *(f"{v[n]:.6f}" for v in every.values())] for n, i in enumerate(common)
+        )
+        write_csv(table, header, rows)
     return {
         "a": str(first.path),
         "b": str(second.path),
@@ -52,7 +55,10 @@ def compare(a: str | Path, b: str | Path, table: Path | None = None) -> Document
         "features": features,
         "same_digest": first.attrs.get("digest") is not None
         and first.attrs.get("digest") == second.attrs.get("digest"),
-        "provenance": differences(about(first), about(second)),
+        "provenance": [
+            dict(zip(("key", "a", "b"), found, strict=True))
+            for found in differences(about(first), about(second))
+        ],
     }
 
 
@@ -62,22 +68,6 @@ def about(cache: StoredCache) -> Document:
     kept = {k: v for k, v in cache.attrs.items() if k not in MANAGED}
     arrays = {"samples": samples, "views": views, "width": width, "dtype": cache.dtype}
     return {**kept, **arrays, "features": list(cache.features)}
-
-
-def differences(a: Any, b: Any, key: str = "") -> list[dict[str, str]]:
-    """Return every key in which two JSON documents differ, with both values shortened."""
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            entry
-            for k in sorted({*a, *b})
-            for entry in differences(a.get(k), b.get(k), f"{key}.{k}" if key else k)
-        ]
-    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
-        pairs = enumerate(zip(a, b, strict=True))
-        return [entry for i, (x, y) in pairs for entry in differences(x, y, f"{key}[{i}]")]
-    if a == b:
-        return []
-    return [{"key": key, "a": brief(json.dumps(a)), "b": brief(json.dumps(b))}]
 
 
 def _cosines(
@@ -111,11 +101,6 @@ def _cosines(
         ],
     }
     return summary, cosines
-
-
-def _write_table(path: Path, ids: list[str], cosines: dict[str, np.ndarray]) -> None:
-    rows = ([sid, *(f"{v[i]:.6f}" for v in cosines.values())] for i, sid in enumerate(ids))
-    write_csv(path, ["sample_id", *(f"cosine_{symbol}" for symbol in cosines)], rows)
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import IO, Protocol
 
 import numpy as np
-from numpy.lib import format as npy
 
 from skelfew.cache.format.checks import CacheError, brief
 from skelfew.io.budget import ReadBudget, open_zip
 from skelfew.io.files import BROKEN, Document
+from skelfew.io.headers import read_header
 
 BLOCK_BYTES = 1 << 24
 _MAX_EXPANSION, _SLACK = 256, 1 << 20
@@ -54,15 +54,9 @@ class NumpyColumn:
         where = f"{path}: {name}" if member else str(path)
         with _opened(path, member) as (file, size):
             try:
-                version = npy.read_magic(file)
-                if version == (1, 0):
-                    shape, fortran, dtype = npy.read_array_header_1_0(file)
-                elif version == (2, 0):
-                    shape, fortran, dtype = npy.read_array_header_2_0(file)
-                else:
-                    raise ValueError(f"format version {version}")
+                shape, fortran, dtype = read_header(file)
                 offset = file.tell()
-            except Exception as error:  # the header is a Python literal, and anything can be in it
+            except BROKEN as error:
                 raise CacheError(f"{where} is not a NumPy array ({brief(error)})") from None
         if dtype.hasobject:
             raise CacheError(
@@ -84,9 +78,7 @@ class NumpyColumn:
         row = math.prod(self.shape[1:]) * self.dtype.itemsize
         step = max(BLOCK_BYTES // max(row, 1), 1)
         with _opened(self.path, self.member) as (file, _):
-            version = npy.read_magic(file)
-            header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            header(file)
+            read_header(file)
             for start in range(0, self.shape[0], step):
                 count = min(step, self.shape[0] - start)
                 try:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from skelfew.cache.building import building
-from skelfew.cache.format.checks import CacheError, first_difference
+from skelfew.cache.format.checks import CacheError, differences
 from skelfew.cache.format.history import IDENTITY, carried, step
 from skelfew.cache.format.licence import convention
 from skelfew.cache.format.storage import DONE, FAILED, PENDING
-from skelfew.cache.format.stored import StoredCache
+from skelfew.cache.format.stored import StoredCache, counts
 from skelfew.cache.tools.compare import cosine
 from skelfew.cache.writer import CacheWriter
 from skelfew.data.manifest import Manifest
@@ -66,9 +66,7 @@ def merge(
     return {
         "cache": str(out),
         "samples": len(ids),
-        "done": int((status == DONE).sum()),
-        "failed": int((status == FAILED).sum()),
-        "pending": int((status == PENDING).sum()),
+        **counts(status),
         "conflicts": len(conflicts),
         "digest": digest,
     }
@@ -112,9 +110,7 @@ def subset(
         "cache": str(out),
         "samples": len(ids),
         "left_out": len(known) - len(ids),
-        "done": int((status == DONE).sum()),
-        "failed": int((status == FAILED).sum()),
-        "pending": int((status == PENDING).sum()),
+        **counts(status),
         "digest": digest,
     }
 
@@ -138,9 +134,7 @@ def _check_alike(a: StoredCache, b: StoredCache, by_manifest: bool) -> None:
         entry |= {"views": views, "width": width, "dtype": cache.dtype}
         entry["features"] = list(cache.features)
         entry["class_text"] = None if cache.class_text is None else cache.class_text.tolist()
-    difference = first_difference(ours, theirs, "")
-    if difference is not None:
-        key, first, second = difference
+    for key, first, second in differences(ours, theirs):
         hint = ""
         if key.split(".")[0] in _BY_MANIFEST:
             hint = "; --manifest CSV makes one for that manifest of both"

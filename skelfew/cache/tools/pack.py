@@ -20,11 +20,8 @@ def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docume
     target = out or path.with_name(path.name + ".zip")
     with building(target, overwrite) as place:
         write_zip(path, place)
-    return {
-        "cache": str(target),
-        "bytes": target.stat().st_size,
-        "digest": cache.attrs.get("digest"),
-    }
+    size, digest = target.stat().st_size, cache.attrs.get("digest")
+    return {"cache": str(target), "bytes": size, "digest": digest}
 
 
 def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
@@ -39,11 +36,8 @@ def unpack(path: Path, out: Path | None = None, overwrite: bool = False) -> Docu
     with building(target, overwrite) as place:
         read_zip(path, place)
         cache = checked(place)
-    return {
-        "cache": str(target),
-        "bytes": StoredCache.open(target).bytes,
-        "digest": cache.attrs.get("digest"),
-    }
+    size, digest = StoredCache.open(target).bytes, cache.attrs.get("digest")
+    return {"cache": str(target), "bytes": size, "digest": digest}
 
 
 def checked(path: Path, digest: str | None = None) -> StoredCache:

@@ -131,15 +131,11 @@ def _norms(
         return _entry("norms", True, f"{symbol}: no row to measure")
     values = norms[sound]
     middle = float(np.median(values))
-    report[f"norm_{symbol}"] = {
-        "min": float(values.min()),
-        "median": middle,
-        "max": float(values.max()),
-    }
+    low, high = float(values.min()), float(values.max())
+    report[f"norm_{symbol}"] = {"min": low, "median": middle, "max": high}
     far = sound[(values * _FAR < middle) | (values > _FAR * middle) | (values == 0)]
     named = [cache.ids[i] for i in far]
-    span = f"{values.min():.4g} to {values.max():.4g}, median {middle:.4g}"
-    text = f"{symbol}: norms {span}"
+    text = f"{symbol}: norms {low:.4g} to {high:.4g}, median {middle:.4g}"
     if named:
         text += f"; {len(named)} are zero or {_FAR:.0f} times from the median, {_some(named)}"
     return _entry("norms", not named, text, named)

@@ -4,9 +4,10 @@ import math
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 from skelfew.cache.building import building, remove
@@ -247,17 +248,6 @@ def _chunks(fs: FileSystem, place: Place, name: str, array: Array, new: Path, ro
             raise CacheError(f"{place.shown}: {name}/{key} is missing; the cache is not whole")
 
     with ThreadPoolExecutor(_THREADS if fs.async_impl else 1) as pool:
-        for keys in _batches(chunk_keys(array), 64):
-            for _ in pool.map(fetch, keys):
-                pass
-
-
-def _batches(items: Iterator[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        keys = chunk_keys(array)
+        while batch := list(islice(keys, 64)):
+            list(pool.map(fetch, batch))

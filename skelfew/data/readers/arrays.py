@@ -16,6 +16,7 @@ from skelfew.data.joints.layouts import Layout
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import ReadBudget, check_table, open_zip
 from skelfew.io.files import BROKEN, brief, check_file, check_member, duplicates, shown
+from skelfew.io.headers import read_header
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,13 +95,7 @@ def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarra
 
 def _check_header(file: IO[bytes], size: int) -> None:
     """Raise ValueError if an array is not of numbers, cut off or absurdly large."""
-    version = np.lib.format.read_magic(file)
-    older = version == (1, 0)
-    read = np.lib.format.read_array_header_1_0 if older else np.lib.format.read_array_header_2_0
-    try:
-        shape, _, dtype = read(file)
-    except Exception as error:  # the header is a Python literal, and anything can be in it
-        raise ValueError(f"damaged header ({brief(error)})") from None
+    shape, _, dtype = read_header(file)
     if shape and min(shape) < 0:
         raise ValueError(f"shape {shape}")
     if dtype.hasobject:
@@ -192,7 +187,7 @@ def read_csv(path: Path, layout: Layout) -> tuple[np.ndarray, int | None]:
         separator = next((s for s in ";,\t" if s in first), r"\s+")
         names = re.split(separator, first.strip())
         decimal = "," if separator == ";" and "." not in first else "."
-        words = sum(not _is_number(text.strip(' \t"').replace(decimal, ".")) for text in names)
+        words = sum(not is_number(text.strip(' \t"').replace(decimal, ".")) for text in names)
         named = 2 * words > len(names)  # a row of a frame may begin with a date
         # Without pandas' own header: a row longer than that would become an index and shift all.
         table = pd.read_csv(
@@ -308,7 +303,8 @@ def _key(name: str) -> str:
     return re.sub(r"[\W_]+", "", without_units)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a text, if there is one, is a number."""
     try:
         float(text or "nan")
     except ValueError:

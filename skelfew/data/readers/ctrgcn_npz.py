@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from numpy.lib import format as npy
 
 from skelfew.data.facts import name_of, names_from
 from skelfew.data.manifest import Sample
@@ -21,6 +20,7 @@ from skelfew.data.readers.ntu import preprocessing
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.files import BROKEN, brief, check_file, check_member
+from skelfew.io.headers import read_header
 
 _SLICE = 64  # samples read at a time, fewer if they are large
 _SLICE_BYTES = 1 << 25
@@ -84,14 +84,7 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
 
 def _open(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
     """Read an array's header; arrays of objects, which would be pickles, are refused."""
-    try:
-        version = npy.read_magic(file)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = header(file)
-    except BROKEN:
-        raise
-    except Exception as error:  # the header is a Python literal, and anything can be in it
-        raise SkelfewError(f"{name}: damaged header ({brief(error)})") from None
+    shape, fortran, dtype = read_header(file)
     if dtype.hasobject or fortran or dtype.kind not in "fiub":
         raise SkelfewError(f"{name} is an array of {dtype}, expected plain numbers in C order")
     return shape, dtype

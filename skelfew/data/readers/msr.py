@@ -17,11 +17,12 @@ import numpy as np
 from skelfew.data.facts import class_names
 from skelfew.data.manifest import Sample
 from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
+from skelfew.data.readers.pku import finite_row
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
 from skelfew.io.budget import check_lines
-from skelfew.io.files import brief, shown
+from skelfew.io.files import shown
 
 _NAME = re.compile(r"(a(\d+)_s(\d+)_e(\d+))(_.*)?", re.IGNORECASE)
 _JOINTS = 20
@@ -143,18 +144,7 @@ def _uncounted(lines: list[tuple[int, list[bytes]]], declared: list[int] | None)
 def _numbers(lines: list[tuple[int, list[bytes]]]) -> np.ndarray:
     """Return rows of equal width as an array."""
     width = len(lines[0][1]) if lines else 4
-    values = []
-    for number, tokens in lines:
-        if len(tokens) != width:
-            raise SkelfewError(f"line {number}: {len(tokens)} numbers, expected {width}")
-        try:
-            row = [float(token) for token in tokens]
-        except ValueError as error:
-            raise SkelfewError(f"line {number}: {brief(error)}") from None
-        if not np.isfinite(row).all():
-            raise SkelfewError(f"line {number}: NaN or infinity")
-        values.append(row)
-    return np.array(values).reshape(-1, width)
+    return np.array([finite_row(*line, width) for line in lines]).reshape(-1, width)
 
 
 def _alternates(rows: np.ndarray) -> bool:

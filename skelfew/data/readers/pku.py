@@ -10,7 +10,7 @@ import contextlib
 import functools
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -128,18 +128,17 @@ def parse(text: bytes) -> np.ndarray:
                 engine="c",
             ).to_numpy()
     if len(table) != rows or not np.isfinite(table).all():
-        table = np.array(
-            [_row(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
-        )
+        lines = [line.split() for line in text.splitlines()]
+        table = np.array([finite_row(i, row, _COLUMNS) for i, row in enumerate(lines, 1) if row])
     if not len(table):
         raise SkelfewError("no frames")
     return table.reshape(-1, 2, 25, 3).astype(np.float32)
 
 
-def _row(number: int, line: bytes) -> list[float]:
-    tokens = line.split()
-    if len(tokens) != _COLUMNS:
-        raise SkelfewError(f"line {number}: {len(tokens)} numbers, expected {_COLUMNS}")
+def finite_row(number: int, tokens: Sequence[bytes], width: int) -> list[float]:
+    """Return the numbers of a line; SkelfewError, which names the line, if they are not so many."""
+    if len(tokens) != width:
+        raise SkelfewError(f"line {number}: {len(tokens)} numbers, expected {width}")
     try:
         values = [float(token) for token in tokens]
     except ValueError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from skelfew.data.joints.layouts import Layout, load_layout
-from skelfew.data.readers.arrays import VALUES, to_bodies
+from skelfew.data.readers.arrays import VALUES, is_number, to_bodies
 from skelfew.errors import SkelfewError
 from skelfew.io.files import BROKEN, brief, check_file, parse_json, read_bytes
 
@@ -70,17 +70,14 @@ def _text(content: bytes, layout: Layout) -> tuple[np.ndarray, str] | None:
     if own and columns in _MSR_COLUMNS and layout.same_graph(load_layout("kinect-v1")):
         with contextlib.suppress(SkelfewError):  # of another unit, or around the body
             return msr.parse(content)[None], "kinect-v1"
-    if own or b"," in first or b";" in first or not _numbers(first):
+    if (
+        own
+        or b"," in first
+        or b";" in first
+        or not all(map(is_number, first.decode("latin-1").split()))
+    ):
         return None
     return msr.parse(content)[None], "kinect-v1"
-
-
-def _numbers(line: bytes) -> bool:
-    try:
-        [float(word) for word in line.split()]
-    except ValueError:
-        return False
-    return True
 
 
 def _ucla(content: bytes) -> np.ndarray:
