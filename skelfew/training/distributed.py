@@ -150,13 +150,8 @@ def sum_gradients(module: nn.Module, encoder: nn.Module, world: World) -> None:
         return
     shared = {id(p) for p in encoder.parameters()}
     parameters = [p for p in module.parameters() if p.grad is not None]
-    flat = torch.cat(
-        [
-            (p.grad if id(p) in shared else p.grad / world.size).flatten()
-            for p in parameters
-            if p.grad is not None
-        ]
-    )
+    own = [p.grad if id(p) in shared or p.grad is None else p.grad / world.size for p in parameters]
+    flat = torch.cat([gradient.flatten() for gradient in own if gradient is not None])
     parts = world.sum(flat).split([p.numel() for p in parameters])
     for p, part in zip(parameters, parts, strict=True):
         p.grad = part.view_as(p)
@@ -224,24 +219,13 @@ class GlobalBatchNorm(_BatchNorm):
         new.train(layer.training)
         return new
 
-    def _check_input_dim(self, input: Tensor) -> None:
-        if input.ndim < 2:
-            raise ValueError(f"expected (n, C, *), got {tuple(input.shape)}")
-
     def forward(self, input: Tensor) -> Tensor:
         """Return the normalised input; in evaluation that of the running statistics."""
-        self._check_input_dim(input)
+        if input.ndim < 2:
+            raise ValueError(f"expected (n, C, *), got {tuple(input.shape)}")
         if not self.training:
-            return F.batch_norm(
-                input,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                False,
-                0.0,
-                self.eps,
-            )
+            kept = (self.running_mean, self.running_var, self.weight, self.bias)
+            return F.batch_norm(input, *kept, False, 0.0, self.eps)
         y, mean, variance, count = _Normalise.apply(input, self.eps, self.world)
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None

@@ -15,6 +15,7 @@ def describe(resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: flo
     inputs, config = resolved.inputs, resolved.config
     protocol, cache = inputs.protocol, inputs.cache
     own = {inputs.manifest[i].class_id for i in resolved.samples}
+    unverified = [stage for stage in stages if STAGES.load(stage).unverified]
     document: Document = {
         "run": run,
         "dataset": inputs.dataset,
@@ -26,11 +27,7 @@ def describe(resolved: ResolvedRun, run: str, stages: Sequence[str], fusion: flo
         "novel": list(protocol.novel),
         "preset": config.preset,
         "stages": list(stages),
-        **(
-            {"unverified": found}
-            if (found := [s for s in stages if STAGES.load(s).unverified])
-            else {}
-        ),
+        **({"unverified": unverified} if unverified else {}),
         "seed": config.seed,
         "init": config.inputs.init,
         "pipeline": resolved.pipeline.to_dict(),

@@ -149,12 +149,10 @@ class StageLoop:
         if not self.world.is_main_process:
             return
         self.run_folder.check()
+        weights, moments = self.stage.module.state_dict(), optimizer_tensors(self.optimizer)
         save_checkpoint(
             self.run_folder.checkpoint,
-            {
-                "module": self.stage.module.state_dict(),
-                "optimizer": optimizer_tensors(self.optimizer),
-            },
+            {"module": weights, "optimizer": moments},
             {"position": vars(self.position), "memory": self.stage.memory},
         )
 
@@ -167,15 +165,13 @@ class StageLoop:
         """
         stage, here = self.stage, self.position
         total = sum(stage.samples(epoch) for epoch in range(stage.epochs))
-        done = sum(stage.samples(epoch) for epoch in range(here.epoch)) + int(
-            here.sums.get("samples", 0)
-        )
+        done = sum(stage.samples(epoch) for epoch in range(here.epoch))
+        done += int(here.sums.get("samples", 0))
+        shown = self.world.is_main_process
         stage.module.train()
         with (
             ThreadPoolExecutor(1, thread_name_prefix="batches") as worker,
-            Progress(
-                stage.name, total, "samples", done, shown=self.world.is_main_process
-            ) as progress,
+            Progress(stage.name, total, "samples", done, shown=shown) as progress,
         ):
             while here.epoch < stage.epochs:
                 self._epoch(worker, progress)
@@ -207,7 +203,8 @@ class StageLoop:
                     raise Interrupted
                 if time.monotonic() - self._saved > 60 * self.checkpoint_minutes:
                     self.save()
-            elif not self._finite_weights():  # the next loss, if there is one, would come too late
+            elif not all(bool(t.isfinite().all()) for t in stage.module.state_dict().values()):
+                # The next loss, if there is one, would come too late.
                 raise NotFiniteError(self._explain(batch, "a weight is not finite after"))
         self._end_epoch()
 
@@ -236,7 +233,7 @@ class StageLoop:
         values = dict(zip(stats, torch.stack(list(stats.values())).tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise NotFiniteError(self._explain(batch))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         result.loss.backward()
         sum_gradients(stage.module, stage.encoder, self.world)
         if stage.optimizer.clip:
@@ -247,10 +244,6 @@ class StageLoop:
         for name, value in values.items():
             here.sums[name] = here.sums.get(name, 0.0) + value * count
         here.sums["samples"] = here.sums.get("samples", 0) + count
-
-    def _finite_weights(self) -> bool:
-        tensors = self.stage.module.state_dict().values()
-        return all(bool(t.isfinite().all()) for t in tensors)
 
     def _means(self) -> dict[str, float]:
         sums = self.position.sums

@@ -19,8 +19,7 @@ from skelfew.encoders.encoder import SkeletonEncoder
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
-from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
-from skelfew.training.stages.passes import Passes
+from skelfew.training.stages.passes import Bootstrap
 
 _SHEAR = 0.5
 _MAIN, _OTHER = 30.0, 1.0  # largest angles, degrees
@@ -157,24 +156,24 @@ class MomentumContrast(nn.Module):
         self.place.copy_((self.place + len(keys)) % len(self.queue))
 
 
-class AimCLR(Passes):
+class AimCLR(Bootstrap):
     """Trains an encoder to tell a sample's key from those of the queue, in three kinds of views."""
 
     name = "aimclr"
     Config = AimCLRConfig
     one_process = True  # its network is a copy of the encoder, or sees several views
+    ranked = ("target",)
+    config: AimCLRConfig
     module: MomentumContrast
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: AimCLRConfig, seed: int
     ):
         super().__init__(data, config, seed)
-        self.config = config
         with seeded(seed, self.name, "heads"):
             self.module = MomentumContrast(
                 encoder, config.projection_dim, config.queue, config.decay
             ).to(data.device)
-        self._last: Tensor | None = None
 
     def draw(self, epoch: int, step: int) -> Batch:
         """Return a normal view of a batch, an extreme one, and a normal one for the keys."""
@@ -203,21 +202,10 @@ class AimCLR(Passes):
         info = contrast_loss(plain, positives(plain, (far, further), mining))
         agreement = (agreement_loss(far, plain) + agreement_loss(further, plain)) / 2
         module.remember(keys)
-        self._last = keys
-        stats = {
-            "contrast": info.detach(),
-            "agreement": agreement.detach(),
-            "prediction_spread": spread(query),
-            "target_spread": spread(keys),
-        }
-        if "initial_target_spread" not in self.memory:
-            self.memory["initial_target_spread"] = float(stats["target_spread"])
-        return Step(info + agreement, stats)
+        stats = {"contrast": info.detach(), "agreement": agreement.detach()}
+        return Step(info + agreement, {**stats, **self.watched(prediction=query, target=keys)})
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Return the keys' rank; raise CollapseError if they have become the same."""
         self.memory["epochs"] = epoch + 1
-        extra = {} if self._last is None else {"target_rank": effective_rank(self._last)}
-        initial = self.memory["initial_target_spread"]
-        check_collapse(means["target_spread"], initial, self.config.collapse, epoch + 1, self.name)
-        return extra
+        return super().end_epoch(epoch, means)

@@ -60,12 +60,13 @@ class Classify(Passes):
 
     name = "classify"
     Config = ClassifyConfig
+    config: ClassifyConfig
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: ClassifyConfig, seed: int
     ):
         super().__init__(data, config, seed)
-        self.config, self.layout = config, data.bank.layout
+        self.layout = data.bank.layout
         self.epochs = config.passes(len(data))
         self.mirrored = config.mirrored and bool(self.layout.mirror)
         if config.whiten and not isinstance(encoder, SkeletonTemporal):

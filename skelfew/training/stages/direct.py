@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.config.stages import DirectConfig
-from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.training.data import TrainingData
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_loss
 from skelfew.training.stages.projected import Projected
@@ -27,14 +25,9 @@ class Direct(Projected):
 
     name = "direct"
     Config = DirectConfig
-
-    def __init__(
-        self, encoder: SkeletonEncoder, data: TrainingData, config: DirectConfig, seed: int
-    ):
-        super().__init__(encoder, data, config, seed)
-        self._kind = config.loss
+    config: DirectConfig
 
     def loss(self, prediction: Tensor, batch: Batch) -> Step:
         """Return the mean regression loss."""
         assert batch.targets is not None
-        return Step(regression_loss(prediction, batch.targets, self._kind).mean())
+        return Step(regression_loss(prediction, batch.targets, self.config.loss).mean())

@@ -118,14 +118,8 @@ class Episodic(Stage):
         c = self.config
         if self._plan is None or self._plan[0] != epoch:
             draw = generator(self.seed, self.name, epoch)
-            support, query = sample_episodes(
-                self.data.labels[self.rows],
-                self.ways,
-                c.shots,
-                c.queries,
-                self._episodes(epoch),
-                draw,
-            )
+            numbers = (self.ways, c.shots, c.queries, self._episodes(epoch))
+            support, query = sample_episodes(self.data.labels[self.rows], *numbers, draw)
             self._plan = (epoch, self.rows[support], self.rows[query])
         mine = slice(step * c.episodes_per_step, (step + 1) * c.episodes_per_step)
         support, query = self._plan[1][mine], self._plan[2][mine]

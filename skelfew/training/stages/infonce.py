@@ -12,8 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skelfew.config.stages import InfoNCEConfig
-from skelfew.encoders.encoder import SkeletonEncoder
-from skelfew.training.data import TrainingData
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.projected import Projected
 
@@ -40,12 +38,7 @@ class InfoNCE(Projected):
 
     name = "infonce"
     Config = InfoNCEConfig
-
-    def __init__(
-        self, encoder: SkeletonEncoder, data: TrainingData, config: InfoNCEConfig, seed: int
-    ):
-        super().__init__(encoder, data, config, seed)
-        self.config = config
+    config: InfoNCEConfig
 
     def loss(self, prediction: Tensor, batch: Batch) -> Step:
         """Return the mean loss and how often the nearest target is of the right class."""

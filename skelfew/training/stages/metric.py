@@ -24,12 +24,12 @@ class Metric(Passes):
 
     name = "metric"
     Config = MetricConfig
+    config: MetricConfig
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: MetricConfig, seed: int
     ):
         super().__init__(data, config, seed)
-        self.config = config
         self._triplets, self._miner = objectives(config)
         with seeded(seed, self.name, "head"):
             head = nn.Linear(encoder.feature_dim, len(data.classes))
@@ -38,13 +38,10 @@ class Metric(Passes):
     def rows(self, epoch: int, step: int) -> Tensor:
         """Return the rows of a batch (B,): mostly ``per_class`` of each class in it."""
         if self._order[0] != epoch:
-            order = grouped(self.data.labels, self.config.per_class, self.generator(epoch))
+            draw = generator(self.seed, self.name, epoch)
+            order = grouped(self.data.labels, self.config.per_class, draw)
             self._order = (epoch, order.tensor_split(self.steps(epoch)))
         return self._order[1][step]
-
-    def generator(self, epoch: int) -> torch.Generator:
-        """Return the source of the order of an epoch."""
-        return generator(self.seed, self.name, epoch)
 
     def forward(self, batch: Batch) -> Step:
         """Return the weighted mean of triplet loss and cross-entropy, and both."""

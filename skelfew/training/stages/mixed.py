@@ -24,12 +24,12 @@ class Mixed(Transfer):
 
     name = "mixed"
     Config = MixedConfig
+    config: MixedConfig
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: MixedConfig, seed: int
     ):
         super().__init__(encoder, data, config, seed)
-        self.weight = config.weight
         with seeded(seed, self.name, "classifier"):
             classifier = nn.Linear(encoder.feature_dim, len(data.classes))
         self.classifier = classifier.to(data.device)
@@ -49,4 +49,5 @@ class Mixed(Transfer):
             "cross_entropy": entropy.detach(),
             "accuracy": (logits.argmax(dim=-1) == labels).float().mean(),
         }
-        return Step(self.weight * transfer.loss + (1 - self.weight) * entropy, stats)
+        weight = self.config.weight
+        return Step(weight * transfer.loss + (1 - weight) * entropy, stats)

@@ -1,12 +1,15 @@
 """Common code of stages that pass over all base samples: order, views, batches."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
-from skelfew.config.stages import PassesConfig
+from skelfew.config.stages import AimCLRConfig, PassesConfig, SkeletonBYOLConfig, TransferConfig
 from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator
 from skelfew.training.stages.base import Batch, Stage
+from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
 
 
 class Passes(Stage):
@@ -16,8 +19,10 @@ class Passes(Stage):
     D) a random view goes along.
     """
 
+    config: PassesConfig
+
     def __init__(self, data: TrainingData, config: PassesConfig, seed: int):
-        self.data, self.seed = data, seed
+        self.data, self.config, self.seed = data, config, seed
         self.optimizer, self.epochs = config.optimizer, config.epochs
         self.memory: dict[str, float] = {}
         self._batch = config.batch
@@ -48,3 +53,27 @@ class Passes(Stage):
             return Batch(rows, skeletons)
         view = torch.randint(features.shape[1], (len(rows),), generator=draw)
         return Batch(rows, skeletons, features[rows.to(features.device), view.to(features.device)])
+
+
+class Bootstrap(Passes):
+    """A stage that predicts targets which move, and so can become the same for all samples."""
+
+    config: TransferConfig | SkeletonBYOLConfig | AimCLRConfig
+    ranked: ClassVar[tuple[str, ...]] = ("prediction", "target")
+    _last: dict[str, Tensor] | None = None
+
+    def watched(self, **vectors: Tensor) -> dict[str, Tensor]:
+        """Return the spreads of unit vectors (N, D), ``target`` among them, and remember these."""
+        self._last = {name: value.detach() for name, value in vectors.items()}
+        found = {f"{name}_spread": spread(value) for name, value in self._last.items()}
+        if "initial_target_spread" not in self.memory:
+            self.memory["initial_target_spread"] = float(found["target_spread"])
+        return found
+
+    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
+        """Return the ranks; raise CollapseError if the targets have become the same."""
+        initial, share = self.memory["initial_target_spread"], self.config.collapse
+        last = self._last or {}
+        ranks = {f"{name}_rank": effective_rank(last[name]) for name in self.ranked if last}
+        check_collapse(means["target_spread"], initial, share, epoch + 1, self.name)
+        return ranks

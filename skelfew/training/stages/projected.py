@@ -22,13 +22,14 @@ class Projected(Passes, ABC):
     Subclasses set ``name`` and say the ``loss``.
     """
 
+    config: ProjectorConfig
+
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: ProjectorConfig, seed: int
     ):
         if data.targets is None:
             raise ValueError(f"the {self.name} stage needs targets")
         super().__init__(data, config, seed)
-        self._collapse = config.collapse
         width = data.targets.shape[-1]
         with seeded(seed, self.name, "heads"):
             projector: nn.Module = (
@@ -65,11 +66,6 @@ class Projected(Passes, ABC):
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Return the predictions' rank; raise CollapseError if they have become the same."""
         rank = {} if self._last is None else {"prediction_rank": effective_rank(self._last)}
-        check_predictions(
-            means["prediction_spread"],
-            means["target_spread"],
-            self._collapse,
-            epoch + 1,
-            self.name,
-        )
+        spreads = means["prediction_spread"], means["target_spread"]
+        check_predictions(*spreads, self.config.collapse, epoch + 1, self.name)
         return rank

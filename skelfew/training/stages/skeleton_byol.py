@@ -21,8 +21,7 @@ from skelfew.training.data import TrainingData
 from skelfew.training.seeding import generator, seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import byol_loss, byol_mlp
-from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
-from skelfew.training.stages.passes import Passes
+from skelfew.training.stages.passes import Bootstrap
 
 Pairs = tuple[tuple[int, int], ...]
 
@@ -100,7 +99,7 @@ def rising_decay(base: float, step: int, steps: int) -> float:
     return 1 - (1 - base) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
-class SkeletonBYOL(Passes):
+class SkeletonBYOL(Bootstrap):
     """Trains an encoder to predict what its slow copy makes of another view, in both directions."""
 
     name = "skeleton_byol"
@@ -110,13 +109,13 @@ class SkeletonBYOL(Passes):
         "a reconstruction from an abstract: transformations, widths, decay and optimiser are not "
         "Moliner et al.'s"
     )
+    config: SkeletonBYOLConfig
     module: TwoViewBYOL
 
     def __init__(
         self, encoder: SkeletonEncoder, data: TrainingData, config: SkeletonBYOLConfig, seed: int
     ):
         super().__init__(data, config, seed)
-        self.config = config
         with seeded(seed, self.name, "heads"):
             self.module = TwoViewBYOL(
                 encoder,
@@ -130,7 +129,6 @@ class SkeletonBYOL(Passes):
         counts = data.performances.bincount()
         self._count = counts[data.performances]
         self._start = (counts.cumsum(0) - counts)[data.performances]
-        self._last: tuple[Tensor, Tensor] | None = None
 
     def draw(self, epoch: int, step: int) -> Batch:
         """Return a conservative view of a batch and an aggressive one, maybe by other cameras."""
@@ -157,10 +155,7 @@ class SkeletonBYOL(Passes):
         predictions = self.module.predict(one), self.module.predict(other)
         targets = self.module.target(other), self.module.target(one)
         losses = [byol_loss(p, t).mean() for p, t in zip(predictions, targets, strict=True)]
-        self._last = (predictions[0].detach(), targets[0])
-        stats = {"prediction_spread": spread(predictions[0]), "target_spread": spread(targets[0])}
-        if "initial_target_spread" not in self.memory:
-            self.memory["initial_target_spread"] = float(stats["target_spread"])
+        stats = self.watched(prediction=predictions[0], target=targets[0])
         return Step((losses[0] + losses[1]) / 2, stats)
 
     def after_step(self) -> None:
@@ -171,13 +166,3 @@ class SkeletonBYOL(Passes):
             decay = rising_decay(decay, int(done), self.epochs * self.steps(0))
         self.module.update_target(decay)
         self.memory["moves"] = done + 1
-
-    def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
-        """Return the ranks; raise CollapseError if the targets have become the same."""
-        extra = {}
-        if self._last is not None:
-            extra["prediction_rank"] = effective_rank(self._last[0])
-            extra["target_rank"] = effective_rank(self._last[1])
-        initial = self.memory["initial_target_spread"]
-        check_collapse(means["target_spread"], initial, self.config.collapse, epoch + 1, self.name)
-        return extra

@@ -9,15 +9,15 @@ from skelfew.training.data import TrainingData
 from skelfew.training.seeding import seeded
 from skelfew.training.stages.base import Batch, Step
 from skelfew.training.stages.byol import CrossModalBYOL, byol_loss
-from skelfew.training.stages.collapse import check_collapse, effective_rank, spread
-from skelfew.training.stages.passes import Passes
+from skelfew.training.stages.passes import Bootstrap
 
 
-class Transfer(Passes):
+class Transfer(Bootstrap):
     """Trains an encoder to predict the projected teacher features of base-class samples."""
 
     name = "transfer"
     Config = TransferConfig
+    config: TransferConfig
     module: CrossModalBYOL
 
     def __init__(
@@ -26,7 +26,6 @@ class Transfer(Passes):
         if data.targets is None:
             raise ValueError(f"the {self.name} stage needs targets")
         super().__init__(data, config, seed)
-        self.config = config
         with seeded(seed, self.name, "heads"):
             self.module = CrossModalBYOL(
                 encoder,
@@ -39,7 +38,6 @@ class Transfer(Passes):
                 projection_dim=config.projection_dim,
                 output_bias=config.output_bias,
             ).to(data.device)
-        self._last: tuple[Tensor, Tensor] | None = None
 
     def bridge(self) -> tuple[nn.Module, nn.Module]:
         """Return the maps of encoder features and of targets to the space of the loss."""
@@ -54,10 +52,7 @@ class Transfer(Passes):
         return self._step(*self.module(batch.skeletons, batch.targets))
 
     def _step(self, prediction: Tensor, projection: Tensor) -> Step:
-        self._last = (prediction.detach(), projection)
-        stats = {"prediction_spread": spread(prediction), "target_spread": spread(projection)}
-        if "initial_target_spread" not in self.memory:
-            self.memory["initial_target_spread"] = float(stats["target_spread"])
+        stats = self.watched(prediction=prediction, target=projection)
         return Step(byol_loss(prediction, projection).mean(), stats)
 
     def after_step(self) -> None:
@@ -66,14 +61,5 @@ class Transfer(Passes):
 
     def end_epoch(self, epoch: int, means: dict[str, float]) -> dict[str, float]:
         """Return rank and norm; raise CollapseError if the targets have become the same."""
-        initial = self.memory["initial_target_spread"]
-        extra = {
-            "theta_norm": float(
-                torch.stack([p.detach().norm() for p in self.module.projector.parameters()]).norm()
-            )
-        }
-        if self._last is not None:
-            extra["prediction_rank"] = effective_rank(self._last[0])
-            extra["target_rank"] = effective_rank(self._last[1])
-        check_collapse(means["target_spread"], initial, self.config.collapse, epoch + 1, self.name)
-        return extra
+        norms = [p.detach().norm() for p in self.module.projector.parameters()]
+        return {"theta_norm": float(torch.stack(norms).norm()), **super().end_epoch(epoch, means)}
