@@ -163,8 +163,7 @@ def damage(world: Extractions, draw: random.Random) -> Iterator[Fault]:
 
 
 def checks(path: Path) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = verify(path)["checks"]
-    return found
+    return verify(path)["checks"]
 
 
 def training_stopped(how: signal.Signals) -> Any:

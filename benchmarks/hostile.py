@@ -135,10 +135,9 @@ def in_run(name: str, content: bytes) -> tuple[Any, Any]:
 
 def links(folder: Path, count: int) -> Path:
     """Write an HDF5 file of attributes that are all one large text."""
-    path = hdf5(
+    return hdf5(
         folder, lambda f: [f.attrs.__setitem__(f"a{i}", "x" * (1 << 15)) for i in range(count)]
     )
-    return path
 
 
 RAW = {
@@ -282,8 +281,7 @@ def measure(make: Callable[[Path], Path], action: Callable[[Path], Any]) -> dict
             _, status = os.waitpid(child, 0)
             if status and step == "make":
                 raise RuntimeError(f"the case cannot be made: {note.read_text()}")
-        found: dict[str, Any] = json.loads(note.read_text())
-        return found
+        return json.loads(note.read_text())
 
 
 def _child(step: str, folder: Path, note: Path, make: Any, action: Any) -> None:

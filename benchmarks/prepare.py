@@ -159,8 +159,7 @@ def run_command(raw: Path, out: Path, workers: int) -> Result:
     process = start_command(raw, out, workers)
     output, _ = process.communicate()
     assert process.returncode == 0, f"the command ended with {process.returncode}"
-    result: Result = json.loads(output)
-    return result
+    return json.loads(output)
 
 
 def killed_and_continued(raw: Path, out: Path, workers: int) -> tuple[Result, int]:

@@ -77,8 +77,7 @@ class JoinedCache(TeacherCache):
     def _combine(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
         if self.how == "concat":
             return np.concatenate(vectors, axis=-1)
-        mean: np.ndarray = np.mean(vectors, axis=0)
-        return mean
+        return np.mean(vectors, axis=0)
 
 
 def join(caches: Sequence[TeacherCache], how: Literal["concat", "mean"] = "concat") -> TeacherCache:

@@ -232,7 +232,4 @@ class TeacherCache:
 
 def unit(vectors: np.ndarray) -> np.ndarray:
     """Return vectors (..., D) scaled to length one."""
-    scaled: np.ndarray = vectors / np.maximum(
-        np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12
-    )
-    return scaled
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

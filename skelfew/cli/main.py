@@ -33,8 +33,7 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         module, attribute = COMMANDS[name].split(":")
-        command: click.Command = getattr(import_module(module), attribute)
-        return command
+        return getattr(import_module(module), attribute)
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)

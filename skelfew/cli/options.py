@@ -37,10 +37,7 @@ def trusting(function: Callable[..., Any]) -> Callable[..., Any]:
             trust_runs()
 
     text = "Open all files and addresses that a run of somebody else names."
-    decorated: Callable[..., Any] = flag("--trust-run", text, expose_value=False, callback=trust)(
-        function
-    )
-    return decorated
+    return flag("--trust-run", text, expose_value=False, callback=trust)(function)
 
 
 version_option = click.version_option(

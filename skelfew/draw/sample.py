@@ -196,8 +196,7 @@ def _video_panel(
     frames: VideoFrames = read(sample, skeleton.pixels, manifest, videos, moments, height)
 
     def place(points: np.ndarray) -> np.ndarray:
-        moved: np.ndarray = (points - frames.origin) * frames.scale
-        return moved
+        return (points - frames.origin) * frames.scale
 
     pictures = []
     for moment, frame in zip(moments, frames.pictures, strict=True):

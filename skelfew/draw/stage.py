@@ -207,8 +207,7 @@ class Scene:
     def place(self, points: np.ndarray) -> np.ndarray:
         """Return where points (..., 2), to the right and upwards, come to lie, in pixels."""
         moved = (points - self.centre) * (self.scale, -self.scale)
-        placed: np.ndarray = moved + np.array(self.size) / 2
-        return placed
+        return moved + np.array(self.size) / 2
 
     def _place(self, points: np.ndarray) -> np.ndarray:
         """The same in the enlarged picture."""

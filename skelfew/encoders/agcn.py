@@ -62,8 +62,7 @@ class AdaptiveGraphConv(nn.Module):
 
     @staticmethod
     def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        one: Tensor = (product if on_processor(x) else torch.conv2d)(x, weight, bias)
-        return one
+        return (product if on_processor(x) else torch.conv2d)(x, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, C_out, T, V) for x (N, C_in, T, V)."""

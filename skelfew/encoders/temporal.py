@@ -49,8 +49,7 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features by frame (N, dim, T)."""
-        features: Tensor = self.block2(self.block1(self.frame(self.data_bn(x)).relu()))
-        return features
+        return self.block2(self.block1(self.frame(self.data_bn(x)).relu()))
 
 
 class SkeletonTemporal(SkeletonEncoder):

@@ -97,9 +97,5 @@ class Decision:
         """Return the logits (B, N) of network input (B, C, T, V, M) float64."""
         query = self._features(x)[None]
         if isinstance(self._classifier, HeadClassifier):
-            found: Tensor = self._classifier.head(self._support, query, self._ways, self._classes)[
-                0
-            ]
-            return found
-        logits: Tensor = self._classifier.scores(self._support, query, self._ways).logits[0]
-        return logits
+            return self._classifier.head(self._support, query, self._ways, self._classes)[0]
+        return self._classifier.scores(self._support, query, self._ways).logits[0]

@@ -56,22 +56,19 @@ class HeatmapStyle:
 
 def edges(frames: int, parts: int) -> np.ndarray:
     """Return where ``parts`` parts of ``frames`` begin and end, (parts + 1,); none is empty."""
-    bounds: np.ndarray = np.linspace(0, frames, min(parts, frames) + 1).round().astype(int)
-    return bounds
+    return np.linspace(0, frames, min(parts, frames) + 1).round().astype(int)
 
 
 def averaged(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Return the means of values (T, ...) over parts of their first axis, (parts, ...)."""
     counts = np.diff(bounds).reshape(-1, *[1] * (values.ndim - 1))
-    means: np.ndarray = np.add.reduceat(values, bounds[:-1], axis=0) / counts
-    return means
+    return np.add.reduceat(values, bounds[:-1], axis=0) / counts
 
 
 def scaled(values: np.ndarray) -> np.ndarray:
     """Divide by the largest absolute value, unless all are zero."""
     most = np.abs(values).max()
-    result: np.ndarray = values / most if most > 0 else values
-    return result
+    return values / most if most > 0 else values
 
 
 def draw(

@@ -99,8 +99,7 @@ def build_classifier(name: str, settings: Mapping[str, object] | None = None) ->
         raise SkelfewError(f"no classifier {name!r}; there are {', '.join(scored_by())}")
     build = CLASSIFIERS.load(name)
     changed = {k: v for k, v in given.items() if k in settings_known(name)}
-    classifier: Classifier = build(**filled(build, changed, name))
-    return classifier
+    return build(**filled(build, changed, name))
 
 
 def build_head(

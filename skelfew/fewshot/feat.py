@@ -39,8 +39,7 @@ class SetAttention(nn.Module):
         scores = self.w_qs(x) @ self.w_ks(x).transpose(-1, -2) / math.sqrt(x.shape[-1])
         weights = F.dropout(scores.softmax(dim=-1), self.attention_dropout, self.training)
         mixed: Tensor = self.fc(weights @ self.w_vs(x))
-        adapted: Tensor = self.layer_norm(F.dropout(mixed, self.dropout, self.training) + x)
-        return adapted
+        return self.layer_norm(F.dropout(mixed, self.dropout, self.training) + x)
 
 
 class FEAT(Head):

@@ -101,8 +101,7 @@ class _SoftDTW(torch.autograd.Function):
 
 def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
     """Return the soft-DTW (B,) of costs (T, S, B); ``gamma`` towards 0 gives DTW."""
-    values: Tensor = _SoftDTW.apply(costs, gamma)
-    return values
+    return _SoftDTW.apply(costs, gamma)
 
 
 def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:

@@ -116,8 +116,7 @@ def _ndarray(*_: object) -> None:
 
 
 def _scalar(kind: object, data: object = None) -> int | float | bool:
-    value: int | float | bool = _array(data, kind, (), "C").item()
-    return value
+    return _array(data, kind, (), "C").item()
 
 
 def _frombuffer(data: object, kind: object, shape: object, order: object) -> np.ndarray:

@@ -203,8 +203,7 @@ def _number(scores: Values, classes: str, shots: str, classifier: str, mode: str
             return None
         classes, mode = "validation", "draws" if shots != "0" else TEXTS
     cells = scores.get(classes, {}).get(shots, {}).get(scored_by(classifier, shots), {})
-    number: float | None = cells.get(mode, {}).get("micro")
-    return number
+    return cells.get(mode, {}).get("micro")
 
 
 def scored_by(classifier: str, shots: str) -> str:

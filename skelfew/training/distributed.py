@@ -134,8 +134,7 @@ def share(encoder: nn.Module, world: World) -> list[Any]:
     def after(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         if not module.training:
             return output
-        gathered: Tensor = _Gather.apply(output, whole[0], world)
-        return gathered
+        return _Gather.apply(output, whole[0], world)
 
     return [encoder.register_forward_pre_hook(before), encoder.register_forward_hook(after)]
 

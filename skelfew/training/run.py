@@ -307,8 +307,7 @@ def make_stage(name: str, resolved: ResolvedRun, start: Start) -> Stage:
     settings = getattr(config, name)
     if name in config.teacher_stages:
         data = data.with_targets(settings.representation, settings.target_form)
-    stage: Stage = STAGES.load(name)(start.encoder, data, settings, config.seed)
-    return stage
+    return STAGES.load(name)(start.encoder, data, settings, config.seed)
 
 
 def _save(

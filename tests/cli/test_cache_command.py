@@ -28,8 +28,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
 def document(*arguments: object, status: int = 0) -> dict[str, Any]:
     code, out, err = run(*arguments, "--json")
     assert code == status, err
-    loaded: dict[str, Any] = json.loads(out)
-    return loaded
+    return json.loads(out)
 
 
 def manifest(path: Path, names: list[str]) -> Manifest:

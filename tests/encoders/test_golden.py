@@ -21,8 +21,7 @@ NAMES = ("agcn", "ctrgcn", "stgcn")
 
 @cache
 def read(path: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(path.read_text())
-    return content
+    return json.loads(path.read_text())
 
 
 def fill(key: str, value: Tensor) -> Tensor:

@@ -86,8 +86,7 @@ def teacher_card(factory: TeacherFactory, labels: list[str]) -> Card:
         card = ray.remote(**factory.place)(_teacher_card).remote(factory, labels)
         while not ray.wait([card], timeout=_PATIENCE)[0]:
             log("waiting for Ray to find a place for the teacher, and for it to be loaded")
-        found: Card = ray.get(card)
-        return found
+        return ray.get(card)
 
 
 def _teacher_card(factory: TeacherFactory, labels: list[str]) -> Card:
@@ -294,8 +293,7 @@ def _notes(found: Window | Block) -> Document:
 
 
 def _read(columns: Columns) -> Document:
-    notes: Document = json.loads(columns["notes"][0])
-    return notes
+    return json.loads(columns["notes"][0])
 
 
 def _of_notes(notes: Document) -> tuple[list[int], dict[int, tuple[str, str]], int]:

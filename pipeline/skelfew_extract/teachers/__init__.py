@@ -143,7 +143,7 @@ def build_teacher(
     module = _module(name)
     if untrained and weights is not None:
         raise SkelfewError(f"--untrained and the weights {weights} contradict each other; drop one")
-    teacher: Teacher = module.build(
+    return module.build(
         name,
         weights=weights,
         untrained=untrained,
@@ -152,7 +152,6 @@ def build_teacher(
         precision=precision,
         compile=compile,
     )
-    return teacher
 
 
 def shape_of(name: str) -> Shape:
@@ -160,8 +159,7 @@ def shape_of(name: str) -> Shape:
     if name in VARIANTS:  # known without loading torch
         variant = VARIANTS[name]
         return Shape(variant.frames, variant.image_size, variant.width)
-    shape: Shape = _module(name).shape_of(name)
-    return shape
+    return _module(name).shape_of(name)
 
 
 def _module(name: str) -> Any:

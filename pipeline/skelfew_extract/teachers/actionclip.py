@@ -59,8 +59,7 @@ class Fusion(nn.Module):
         """Return the video feature (B, D) of frame features (B, T, D)."""
         x = frames + self.frame_position_embeddings.weight[: frames.shape[1]]
         x = self.transformer.resblocks(x)  # type: ignore[operator]
-        fused: Tensor = (x + frames).mean(dim=1)
-        return fused
+        return (x + frames).mean(dim=1)
 
 
 class ActionCLIP(nn.Module):

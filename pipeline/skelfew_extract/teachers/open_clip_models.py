@@ -51,8 +51,7 @@ class Asked:
         from skelfew_extract.open_clip_door import open_clip
 
         if self.folder is None:
-            found: Document = open_clip.get_model_config(self.model)
-            return found
+            return open_clip.get_model_config(self.model)
         import json
 
         try:

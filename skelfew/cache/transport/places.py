@@ -323,8 +323,7 @@ def stalled(place: Place) -> CacheError:
 
 
 def _info(fs: FileSystem, place: Place) -> Document:
-    found: Document = with_progress(lambda _: fs.info(place.file()), stalled(place))
-    return found
+    return with_progress(lambda _: fs.info(place.file()), stalled(place))
 
 
 def size_of(fs: FileSystem, place: Place) -> str | None:

@@ -124,8 +124,7 @@ class Reader:
 
 def load_reader(name: str) -> Reader:
     """Import and return the reader called ``name``; raise SkelfewError listing what there is."""
-    reader: Reader = READERS.load(name)
-    return reader
+    return READERS.load(name)
 
 
 def parse_options(reader: Reader, given: Iterable[str]) -> dict[str, str | int | float | bool]:

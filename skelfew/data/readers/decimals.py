@@ -85,8 +85,7 @@ def _places(words: np.ndarray, length: np.ndarray) -> np.ndarray:
     points &= _TOP
     points &= _KEEP.take(length, mode="clip")
     # The exponent of a float is the place of its highest bit.
-    places: np.ndarray = _NO_POINT - (points.astype(np.float64).view(np.int64) >> 55)
-    return places
+    return _NO_POINT - (points.astype(np.float64).view(np.int64) >> 55)
 
 
 def _join(digits: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

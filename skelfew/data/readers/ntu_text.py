@@ -156,8 +156,7 @@ def _regular(lines: _Lines, rows: np.ndarray) -> np.ndarray | None:
     ends = lines.ends[rows[:, None] + np.arange(JOINTS)]
     if (lines.gaps.take(before + _NUMBERS) != ends).any():
         return None
-    found: np.ndarray = before[..., None] + _USED
-    return found
+    return before[..., None] + _USED
 
 
 def _numbers_one_by_one(lines: _Lines, rows: list[int]) -> np.ndarray:

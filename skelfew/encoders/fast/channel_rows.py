@@ -36,8 +36,7 @@ def pointwise_rows(x: Tensor, *convolutions: nn.Module) -> tuple[Tensor, ...]:
     weight = torch.cat([layer.weight for layer in layers]).flatten(1)
     bias = torch.cat([cast(Tensor, layer.bias) for layer in layers])
     sizes = [layer.out_channels for layer in layers]
-    ys: tuple[Tensor, ...] = _Pointwise.apply(x.to(dtype), weight.to(dtype), bias.to(dtype), sizes)
-    return ys
+    return _Pointwise.apply(x.to(dtype), weight.to(dtype), bias.to(dtype), sizes)
 
 
 class _Pointwise(torch.autograd.Function):
@@ -118,8 +117,7 @@ def refined_rows(x: Tensor, weight: Tensor, bias: Tensor, left: Tensor, right: T
     offset = (bias[..., None] * sums).sum(dim=0).view(-1, *x.shape[1:3], 1)
     dtype = _products_in(x.dtype)
     tensors = (t.to(dtype) for t in (x, weight, left, right, offset))
-    y: Tensor = _Refined.apply(*tensors)
-    return y
+    return _Refined.apply(*tensors)
 
 
 class _Refined(torch.autograd.Function):
@@ -169,8 +167,7 @@ class _Refined(torch.autograd.Function):
 
 def largest_of_three(x: Tensor, stride: int) -> Tensor:
     """Return the largest of a frame and its neighbours, of x (..., T): max-pooling."""
-    y: Tensor = _LargestOfThree.apply(x, stride)
-    return y
+    return _LargestOfThree.apply(x, stride)
 
 
 class _LargestOfThree(torch.autograd.Function):
@@ -210,8 +207,7 @@ class _LargestOfThree(torch.autograd.Function):
 
 def joined_rows(parts: list[Tensor], residual: Tensor | None) -> Tensor:
     """Return ReLU(parts + residual) (C, N, V, T), the parts one after another along C."""
-    y: Tensor = _Joined.apply(residual, *parts)
-    return y
+    return _Joined.apply(residual, *parts)
 
 
 class _Joined(torch.autograd.Function):

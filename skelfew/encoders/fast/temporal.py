@@ -60,8 +60,7 @@ def temporal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int = 
     To rounding, ``torch.conv2d`` of x as (N, C, T, V) with as much padding as leaves all frames.
     Weight (C', C, r, 1), r odd and, for a stride of 2, r = 1 modulo 4; T' = T / stride, rounded up.
     """
-    y: Tensor = _TemporalConvolution.apply(x, weight, bias, stride)
-    return y
+    return _TemporalConvolution.apply(x, weight, bias, stride)
 
 
 class _Plan:

@@ -74,8 +74,7 @@ class Stage(ABC):
         """The part of ``module`` that is kept: the first of a sequence, else its ``encoder``."""
         if isinstance(self.module, nn.Sequential):
             return self.module[0]
-        encoder: nn.Module = self.module.get_submodule("encoder")
-        return encoder
+        return self.module.get_submodule("encoder")
 
     def learning_rates(self) -> list[tuple[nn.Module, float]]:
         """Parts of ``module`` with the factors on their learning rates; the first match counts."""

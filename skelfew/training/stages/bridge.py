@@ -157,5 +157,4 @@ def _build(described: list[Any]) -> nn.Module:
     }
     if kind not in makers:
         raise SkelfewError(f"a bridge with a layer {kind!r} comes from a newer skelfew; upgrade")
-    layer: nn.Module = makers[kind](*numbers)
-    return layer
+    return makers[kind](*numbers)
