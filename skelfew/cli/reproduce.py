@@ -145,7 +145,11 @@ def main(
                     f"{option} {unknown[0]}: table {request.table.id} has "
                     f"{', '.join(known_to) or 'none'}"
                 )
-        return print_plan(request, to_do) if plan else run(request, to_do)
+        if plan:
+            return print_plan(request, to_do)
+        status, text, document = run(request, to_do)
+        say_json(document) if as_json else say(text)
+        return status
     from skelfew.reproduce.everything import PAPER, paper_rows, steps
 
     wanted = steps(dataset)
@@ -208,9 +212,9 @@ def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
     from skelfew.reproduce.outline import SIZES
 
     if not to_do.show:
-        document = plan_all(requests, records_of(to_do), to_do.runs, to_do.jobs)
+        document = plan_all(requests, records_of(to_do), to_do.runs, to_do.jobs, to_do.known)
         log(describe_all(document, to_do.command))
-    status = 0
+    status, documents = 0, []
     for number, request in enumerate(requests, 1):
         log(f"step {number} of {len(requests)}: {request.name} on {request.dataset}")
         if not (here(request) or to_do.show):
@@ -218,10 +222,16 @@ def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
                 f"{SIZES[request.dataset].prepare}")  # fmt: skip
             status = PARTIAL
             continue
-        code = run(request, to_do)
+        code, text, found = run(request, to_do)
+        documents.append(found)
+        if not to_do.as_json:
+            say(text)
         if code == INTERRUPTED:
-            return code
+            status = code
+            break
         status = max(status, code)
+    if to_do.as_json:
+        say_json({"tables": documents})
     return status
 
 
@@ -243,8 +253,7 @@ def plan_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
     from skelfew.reproduce.everything import describe_all, plan_all
 
     records = records_of(to_do)
-    document = plan_all(requests, records, to_do.runs, to_do.jobs)
-
+    document = plan_all(requests, records, to_do.runs, to_do.jobs, to_do.known)
     say_json(document) if to_do.as_json else say(describe_all(document, to_do.command))
     return 0
 
@@ -270,8 +279,8 @@ def adopt_known(records: "Records", work: "Work", to_do: Doing) -> None:
     )
 
 
-def run(request: "Request", to_do: Doing) -> int:
-    """Run, print and write, as the options say; return the exit status."""
+def run(request: "Request", to_do: Doing) -> "tuple[int, str, Document]":
+    """Run and write, as the options say; return the exit status, and what to print."""
     if not to_do.show:
         check_place(to_do.runs / "records.jsonl")
     check_place(to_do.write)
@@ -308,10 +317,9 @@ def run(request: "Request", to_do: Doing) -> int:
         for path in write_results(request, work, found, to_do.write):
             log(f"wrote {path}")
     text, document = terminal(request.table, summary), summary_document(request, work, summary)
-    say_json(document) if to_do.as_json else say(text)
     if outcome.interrupted:
         log("interrupted; run the same command again to go on")
-        return INTERRUPTED
+        return INTERRUPTED, text, document
     accidents = [
         r
         for group in found.values()
@@ -325,7 +333,7 @@ def run(request: "Request", to_do: Doing) -> int:
     if to_do.answers and (to_do.show or all(records.settled(unit.key) for unit in work.units)):
         answer = {"text": text, "document": document, "status": status}
         to_do.answers.keep(answer, _files(request, records, to_do.known))
-    return status
+    return status, text, document
 
 
 def _files(

@@ -6,7 +6,7 @@ from typing import Any
 
 from skelfew.evaluation.statistics import Estimate
 from skelfew.io.files import Values
-from skelfew.report.markup import Safe, percent, tag
+from skelfew.report.markup import Safe, percent, table, tag
 
 _WIDTH, _HEIGHT = 340, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 26
@@ -145,11 +145,8 @@ def scale(estimate: Estimate, chance: float, quoted: Sequence[float] = ()) -> Sa
 def metrics_table(rows: Sequence[Values]) -> Safe:
     """Return rows of metrics.jsonl as a table."""
     columns = [c for c in dict.fromkeys(key for row in rows for key in row) if c != "stage"]
-    head = tag("tr", [tag("th", column.replace("_", " "), scope="col") for column in columns])
-    body = [
-        tag("tr", [tag("td", _cell(row.get(c)), class_="number") for c in columns]) for row in rows
-    ]
-    return tag("table", tag("thead", head), tag("tbody", body))
+    body = [[tag("td", _cell(row.get(c)), class_="number") for c in columns] for row in rows]
+    return table([column.replace("_", " ") for column in columns], body)
 
 
 def _cell(value: Any) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from skelfew.report.collect import Score
-from skelfew.report.markup import Safe, percent, tag
+from skelfew.report.markup import Safe, percent, scrolled, table, tag
 
 _QUERIES = 4  # of a pair that are shown, at most
 
@@ -90,20 +90,9 @@ def matrix(score: Score, pairs: Sequence[Pair], prefix: str) -> Safe | None:
                     title=says if count else None,
                 )
             )
-        rows.append(tag("tr", _row_head(score, true), cells))
-    return tag(
-        "div",
-        tag(
-            "table",
-            tag("thead", tag("tr", tag("td"), columns)),
-            tag("tbody", rows),
-            class_="matrix",
-        ),
-        class_="scroll",
-        tabindex="0",
-        role="region",
-        aria_label="Confusion matrix, scrolls sideways",
-    )
+        rows.append([_row_head(score, true), *cells])
+    whole = table([tag("td"), *columns], rows, class_="matrix")
+    return scrolled("Confusion matrix, scrolls sideways", whole)
 
 
 def _row_head(score: Score, number: int) -> Safe:
@@ -121,14 +110,13 @@ def class_bars(score: Score) -> Safe:
         of = f"{counts.get((number, number), 0):,} of {total:,}" if total else ""
         bar = tag("span", class_="fill", style=f"--share:{value or 0:.4f}")
         rows.append(
-            tag(
-                "tr",
+            [
                 _row_head(score, number),
                 tag("td", tag("span", bar, class_="bar", aria_hidden="true"), class_="wide"),
                 tag("td", "no query" if value is None else f"{percent(value)} %", class_="number"),
                 tag("td", of, class_="number faint"),
-            )
+            ]
         )
     labels = {"class": None, "": "wide", "accuracy": "number", "right": "number"}
-    head = tag("tr", [tag("th", text, scope="col", class_=kind) for text, kind in labels.items()])
-    return tag("table", tag("thead", head), tag("tbody", rows), class_="bars")
+    head = [tag("th", text, scope="col", class_=kind) for text, kind in labels.items()]
+    return table(head, rows, class_="bars")

@@ -8,7 +8,7 @@ import numpy as np
 from skelfew.errors import SkelfewError
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.confusion import name_of
-from skelfew.report.markup import Safe, percent, tag
+from skelfew.report.markup import Safe, percent, table, tag
 from skelfew.runs.recorded import checked
 
 _POINTS = 1500  # drawn at most
@@ -180,14 +180,7 @@ def _shape(shape: str, size: float) -> Safe:
 def neighbours_table(embedding: Embedding, score: Score) -> Safe:
     """Return the nearest class of every class as a table, the closest pairs first."""
     rows = [
-        tag(
-            "tr",
-            tag("th", name_of(score, number), scope="row"),
-            tag("td", name_of(score, other)),
-            tag("td", f"{cosine:.3f}", class_="number"),
-        )
+        [name_of(score, number), name_of(score, other), tag("td", f"{cosine:.3f}", class_="number")]
         for number, (other, cosine) in sorted(embedding.neighbours.items(), key=lambda n: -n[1][1])
     ]
-    labels = ("class", "nearest class", "cosine of the means")
-    head = tag("tr", [tag("th", label, scope="col") for label in labels])
-    return tag("table", tag("thead", head), tag("tbody", rows))
+    return table(("class", "nearest class", "cosine of the means"), rows)

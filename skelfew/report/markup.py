@@ -49,6 +49,26 @@ def tag(name: str, *children: object, **attributes: object) -> Safe:
     return Safe(start if name in _VOID else f"{start}{join(*children)}</{name}>")
 
 
+def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes: object) -> Safe:
+    """Return a table of rows of cells; elements stay as they are, text becomes a cell.
+
+    The first cell of a row is its head.
+    """
+    top = [cell if isinstance(cell, Safe) else tag("th", cell, scope="col") for cell in head]
+    body = [
+        tag("tr", [cell if isinstance(cell, Safe) else
+                   tag("td", cell) if i else tag("th", cell, scope="row")
+                   for i, cell in enumerate(row)])
+        for row in rows
+    ]  # fmt: skip
+    return tag("table", tag("thead", tag("tr", top)), tag("tbody", body), **attributes)
+
+
+def scrolled(label: str, wide: Safe) -> Safe:
+    """Return an element that scrolls sideways by itself, with the keyboard too."""
+    return tag("div", wide, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
 def data_block(name: str, value: object) -> Safe:
     """Return values as JSON in an element that scripts read; no text in it can end the element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)

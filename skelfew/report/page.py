@@ -13,7 +13,7 @@ from skelfew.evaluation.answers import UNTRAINED
 from skelfew.io.files import Document
 from skelfew.report.charts import scale
 from skelfew.report.collect import RunFacts, Score
-from skelfew.report.markup import Safe, data_block, join, percent, tag
+from skelfew.report.markup import Safe, data_block, join, percent, scrolled, table, tag
 from skelfew.report.sections import PageStyle, RunPart, part_of
 from skelfew.report.table import cells_of, head, quotes_of, rows_of
 
@@ -109,25 +109,18 @@ def _scores(runs: Sequence[RunFacts]) -> Safe:
         tag("span", tag("i", class_="key quoted"), "quoted, trained alike") if quoted else None,
         class_="legend",
     )
-    table = [head(), *map(cells_of, rows_of(runs))]
-    cells = [
-        tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]])
-        for row in table[1:]
-    ]
-    top = tag("tr", [tag("th", cell, scope="col") for cell in table[0]])
-    plain = tag("table", tag("thead", top), tag("tbody", cells))
+    plain = table(head(), map(cells_of, rows_of(runs)))
     return tag(
         "section",
         tag("h2", "Scores", id="scores-title"),
         legend if rows else None,
         tag("ul", [_score(facts, score) for facts, score in rows], class_="scores"),
         tag("p", f"Not scored: {', '.join(unscored)}.") if unscored else None,
-        tag("details", tag("summary", "As a table"),
-            tag("div", plain, class_="scroll", tabindex="0", role="region", aria_label="Scores")),
+        tag("details", tag("summary", "As a table"), scrolled("Scores", plain)),
         _quoted(rows),
         id="scores",
         aria_labelledby="scores-title",
-    )  # fmt: skip
+    )
 
 
 def _score(facts: RunFacts, score: Score) -> Safe:
@@ -166,15 +159,11 @@ def _quoted(rows: Sequence[tuple[RunFacts, Score]]) -> Safe | None:
     blocks = []
     for (dataset, shots), known in places.items():
         lines = [
-            tag("tr", tag("th", label, scope="row"), tag("td", where),
-                tag("td", f"{value:.1f} %", class_="number"), tag("td", "yes" if same else ""))
+            [label, where, tag("td", f"{value:.1f} %", class_="number"), "yes" if same else ""]
             for (value, label, where), same in sorted(known.items(), key=lambda e: -e[0][0])
-        ]  # fmt: skip
+        ]
         labels = ("row", "where", "accuracy", "trained alike")
-        top = tag("tr", [tag("th", label, scope="col") for label in labels])
-        table = tag("table", tag("thead", top), tag("tbody", lines))
-        scroll = tag("div", table, class_="scroll", tabindex="0", role="region",
-                     aria_label=f"Quoted numbers for {dataset}")  # fmt: skip
+        scroll = scrolled(f"Quoted numbers for {dataset}", table(labels, lines))
         about = (
             "As printed by Lu et al. Comparable only with the complete data set, the same protocol "
             "and as much training; trained alike means the same stages, and the same in what the "

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from skelfew.report.collect import RunFacts, Score
-from skelfew.report.markup import Safe, join, tag
+from skelfew.report.markup import Safe, join, scrolled, table, tag
 
 
 def provenance(facts: RunFacts, score: Score | None) -> Safe:
@@ -63,17 +63,10 @@ def _changed(facts: RunFacts) -> Safe | None:
     rows = []
     for key, values in facts.changed.items():
         pair = values if isinstance(values, Sequence) and len(values) == 2 else ("", values)
-        cells = [tag("td", _plain(value)) for value in (pair[1], pair[0])]
-        rows.append(tag("tr", tag("th", key, scope="row"), cells))
-    head = tag("tr", [tag("th", text, scope="col") for text in ("setting", "run", "preset")])
-    table = tag("table", tag("thead", head), tag("tbody", rows), class_="changed")
-    scroll = tag("div", table, class_="scroll", tabindex="0", role="region", aria_label="Settings")
+        rows.append([key, *("none" if value is None else str(value) for value in pair[1::-1])])
+    changed = table(("setting", "run", "preset"), rows, class_="changed")
     count = f"{len(rows)} settings differ from the preset {facts.run.recorded().preset}"
-    return tag("details", tag("summary", count), scroll)
-
-
-def _plain(value: object) -> str:
-    return "none" if value is None else str(value)
+    return tag("details", tag("summary", count), scrolled("Settings", changed))
 
 
 def _command(words: object) -> str:

@@ -10,7 +10,7 @@ from skelfew.io.files import Document, brief, check_file, check_picture
 from skelfew.report.charts import curves, metrics_table
 from skelfew.report.collect import RunFacts, Score
 from skelfew.report.confusion import Pair, class_bars, matrix, most_confused, name_of
-from skelfew.report.markup import Safe, join, percent, tag
+from skelfew.report.markup import Safe, join, percent, scrolled, tag
 from skelfew.report.provenance import provenance
 
 _PICTURE_BYTES, _PICTURES_BYTES = 4 << 20, 24 << 20  # of one that is embedded, and of all of a run
@@ -192,13 +192,12 @@ def _map(part: RunPart, score: Score, look: PageStyle) -> None:
     except SkelfewError as error:
         part.missing.append(f"No map of the embeddings: {error}")
         return
-    table = tag("div", embedding.neighbours_table(found, score), class_="scroll", tabindex="0",
-                role="region", aria_label="Nearest classes")  # fmt: skip
+    nearest = scrolled("Nearest classes", embedding.neighbours_table(found, score))
     part.add(
         "map",
         "Map of the embeddings",
         embedding.draw(found, score),
-        tag("details", tag("summary", "Nearest classes as a table"), table),
+        tag("details", tag("summary", "Nearest classes as a table"), nearest),
     )
 
 
@@ -210,12 +209,11 @@ def _training(part: RunPart) -> None:
     body = []
     for stage in dict.fromkeys(str(row.get("stage", "training")) for row in rows):
         own = [row for row in rows if str(row.get("stage", "training")) == stage]
-        table = tag("div", metrics_table(own), class_="scroll", tabindex="0", role="region",
-                    aria_label=f"Numbers of {stage}")  # fmt: skip
+        numbers = scrolled(f"Numbers of {stage}", metrics_table(own))
         body += [
             tag(f"h{part.level + 1}", f"Stage {stage}"),
             tag("div", curves(own), class_="charts"),
-            tag("details", tag("summary", f"All numbers of {stage}"), table),
+            tag("details", tag("summary", f"All numbers of {stage}"), numbers),
         ]
     part.add("training", "Training", body)
 

@@ -10,8 +10,10 @@ from skelfew.reproduce.engine import duration
 from skelfew.reproduce.expand import expand
 from skelfew.reproduce.outline import SIZES, outline
 from skelfew.reproduce.plan import plan_document
+from skelfew.reproduce.published import adopt
 from skelfew.reproduce.records import Records
 from skelfew.reproduce.rows import Table
+from skelfew.reproduce.tables import load_table
 from skelfew.reproduce.text import grid
 from skelfew.reproduce.units import Request, Work
 
@@ -25,13 +27,19 @@ PAPER = {
 
 
 def steps(dataset: str | None) -> list[tuple[str, str]]:
-    """Return the tables and data sets to run, in order; one data set's, or all."""
-    return [(t, d) for t, datasets in PAPER.items() for d in datasets if dataset in (None, d)]
+    """Return the tables and data sets to run, in order: all, or those of one data set.
+
+    On a data set that the paper is not about, such as ``demo``: all tables that can be run on it.
+    """
+    own = [(t, d) for t, datasets in PAPER.items() for d in datasets if dataset in (None, d)]
+    return own or [(t, dataset) for t in PAPER if dataset and dataset in load_table(t).datasets]
 
 
 def paper_rows(table: Table, dataset: str) -> tuple[str, ...]:
     """Return the rows that the paper has numbers of; all where it prints none."""
-    return tuple(row.key for row in table.rows if row.quoted.get(dataset))
+    rows = table.rows_for(dataset)
+    of_set = [row.key for row in rows if row.quoted.get(dataset)]
+    return tuple(of_set or [row.key for row in rows if row.quoted])
 
 
 def expanded(request: Request, known: bool) -> Work:
@@ -55,14 +63,18 @@ def here(request: Request) -> bool:
     return below(Path("manifests"), f"{request.dataset}.csv", links=True).is_file()
 
 
-def plan_all(requests: Sequence[Request], records: Records, folder: Path, workers: int) -> Document:
+def plan_all(
+    requests: Sequence[Request], records: Records, folder: Path, workers: int, known: Path | None
+) -> Document:
     """Return the plans of all requests as plain values; units that they share count once."""
     rates: dict[tuple[object, ...], float] = {}
     seen: set[str] = set()
-    plans = [
-        plan_document(request, expanded(request, known=True), records, folder, rates, seen)
-        for request in requests
-    ]
+    plans = []
+    for request in requests:
+        work = expanded(request, known=True)
+        if known is not None:
+            adopt(records, work.units, known)
+        plans.append(plan_document(request, work, records, folder, rates, seen))
     seconds = [u["seconds"] for plan in plans for u in plan["units"] if u["state"] == "open"]
     return {"steps": plans, "workers": workers, "seconds": sum(seconds),
             "seconds_by_workers": _span(seconds, workers)}  # fmt: skip

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from skelfew.config import InputConfig, override
 from skelfew.encoders import build_encoder
 from skelfew.fewshot import POOLED
 from skelfew.reproduce.budget import layered, within
-from skelfew.reproduce.rows import Row
+from skelfew.reproduce.rows import Row, Table
 from skelfew.reproduce.units import Request, RunPlace, Unit, Work
 from skelfew.training.resolve import MOST_WAYS, pick_device
 
@@ -77,13 +77,13 @@ def outline(request: Request) -> Work:
     return Work([*units.values()], by_row, absent, over, f"of {request.dataset}", count)
 
 
-def needs(request: Request, work: Work) -> Iterator[str]:
-    """Yield the commands that make what the units of an outline read."""
-    yield SIZES[request.dataset].prepare
-    rows = [row for row in request.wanted() if row.key in work.by_row]
-    rules = [request.table.caches[key] for row in rows for key in row.caches]
-    rules += [request.table.inits[row.init] for row in rows if row.init]
-    yield from dict.fromkeys(rule.make.format(dataset=request.dataset) for rule in rules)
+def needs(table: Table, dataset: str, rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the commands that make what rows read: data, caches, weights to start from."""
+    yield SIZES[dataset].prepare
+    rows = list(rows)
+    rules = [table.caches[key] for row in rows for key in row.caches]
+    rules += [table.inits[row.init] for row in rows if row.init]
+    yield from dict.fromkeys(rule.make.format(dataset=dataset) for rule in rules)
 
 
 def _unit(request: Request, row: Row, seed: int, size: Size) -> Unit:

@@ -89,6 +89,7 @@ def plan_document(
             }
         )
     outlined = any(unit.key.startswith("~") for unit in work.units)
+    run = [row for row in request.wanted() if row.key in work.by_row]
     return {
         "table": request.table.id,
         "dataset": request.dataset,
@@ -98,7 +99,7 @@ def plan_document(
         "classes": request.classes,
         "asked": list(request.rows),
         "prepared": not outlined,
-        "needs": [*needs(request, work)] if outlined else [],
+        "needs": [*needs(request.table, request.dataset, run)] if outlined else [],
         "settings": _settings(request, work),
         "units": units,
         "absent": work.absent,

@@ -11,7 +11,7 @@ from skelfew.fewshot import POOLED, build_classifier
 from skelfew.fewshot.trained import settings_of
 from skelfew.reproduce import plan as planning
 from skelfew.reproduce.budget import start
-from skelfew.reproduce.everything import PAPER
+from skelfew.reproduce.everything import PAPER, paper_rows, steps
 from skelfew.reproduce.tables import list_tables, load_table
 
 # "We use the Adam optimizer with an initial learning rate of 0.1 and a target decay rate of 0.99
@@ -158,8 +158,21 @@ def test_all_says_what_runs_and_leaves_out_what_is_not_prepared(
     assert alone.exit_code == 1 and prepare in alone.stderr
     shown = CliRunner().invoke(main, ["V", "--dataset", "nw-ucla", "--show"])
     assert shown.exit_code == 0 and "82.1" in shown.stdout and "not run yet" in shown.stdout
-    result = CliRunner().invoke(main, ["all", "--dataset", "demo"])
-    assert result.exit_code == 2 and "no table of the paper is on demo" in result.stderr
+    shown = CliRunner().invoke(main, ["all", "--dataset", "nw-ucla", "--show", "--json"])
+    assert [t["table"] for t in json.loads(shown.stdout)["tables"]] == ["V"], "one document"
+    result = CliRunner().invoke(main, ["all", "--dataset", "kinetics"])
+    assert result.exit_code == 2 and "no table of the paper is on kinetics" in result.stderr
+    result = CliRunner().invoke(main, ["all", "--dataset", "demo", "--budget", "tiny"])
+    assert result.exit_code == 1 and "make it with skelfew-prepare demo" in result.stderr
+
+
+def test_all_on_a_data_set_of_ours_is_all_that_runs_on_it() -> None:
+    assert [table for table, _ in steps("demo")] == list(PAPER)
+    others = [table for table, _ in steps("utd-mhad")]
+    assert others == ["II", "V", "VII", "VIII", "IX", "X", "XI", "XII", "fig6"]
+    assert steps("nw-ucla") == [("V", "nw-ucla")], "the paper's own set"
+    rows = paper_rows(load_table("V"), "demo")
+    assert rows == paper_rows(load_table("V"), "nw-ucla") and "protonet" in rows
 
 
 def test_paper_rows_are_scored_by_the_tuned_classifier() -> None:

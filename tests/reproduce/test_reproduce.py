@@ -101,7 +101,9 @@ def test_a_table_from_runs_to_page(world: Path) -> None:
     assert files == {p: p.read_bytes() for p in files}
     overview, text = page.read_text(), table.read_text()
     assert "What all tables show." in overview and "(results/small.md)" in overview
-    assert "| nw-ucla | 16 | no | `skelfew-reproduce V --dataset nw-ucla" in overview
+    cells = (world / "docs" / "results" / "paper.md").read_text()
+    assert "- nw-ucla: first `skelfew-prepare nw-ucla --raw PATH`, `skelfew-extract" in cells
+    assert "`skelfew-reproduce V --dataset nw-ucla --budget paper`\n- not measured here" in cells
     assert "    skelfew-reproduce small.toml --dataset tiny --budget tiny --seeds 2" in text
     assert "What a person found." in text and "| 50.0 |" in text
     assert f"| {percent(by_row['transfer'].cells['1', 'draws'].estimate)} |" in text
