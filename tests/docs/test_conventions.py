@@ -19,7 +19,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("conventions")
     (settings,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (root / "small.toml").write_text(settings)
-    line = "demo --option subjects=2 --option views=1"
+    line = "demo --option subjects=2 --option views=1 --option size=64"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         done = CliRunner().invoke(prepare, line.split())

@@ -133,58 +133,43 @@ def test_unknown_pixels_become_nan_and_known_ones_stay() -> None:
     assert np.isfinite(text.positions).all()
 
 
-def broken(what: str) -> bytes:
-    content = skeleton_text([[1]] * 20, golden_joints)
-    lines = content.split(b"\n")
-    row = lines[5].split()
-    match what:
-        case "cut between lines":
-            return b"\n".join(lines[:100])
-        case "cut inside a line":
-            return content[: len(content) // 2].rsplit(b" ", 3)[0]
-        case "cut before the last line's end":
-            return content[:-30]
-        case "empty":
-            return b""
-        case "24 joints declared":
-            return content.replace(b"\n25\n", b"\n24\n", 1)
-        case "24 joints given":
-            return b"\n".join(lines[:5] + lines[6:])
-        case "11 numbers":
-            lines[5] = b" ".join(row[:-1])
-        case "13 numbers":
-            lines[5] = b" ".join([*row, b"0"])
-        case "NaN":
-            lines[5] = b" ".join([row[0], b"nan", *row[2:]])
-        case "text":
-            lines[5] = b" ".join([row[0], b"0,5", *row[2:]])
-        case "no frame count":
-            lines[0] = b"many"
-        case "negative":
-            lines[1] = b"-1"
-    return b"\n".join(lines)
+WHOLE = skeleton_text([[1]] * 20, golden_joints)
+LINES = WHOLE.split(b"\n")
+ROW = LINES[5].split()
+
+
+def with_line(number: int, *tokens: bytes) -> bytes:
+    """Return the text with another line in that place."""
+    return b"\n".join([*LINES[:number], b" ".join(tokens), *LINES[number + 1 :]])
+
+
+NO_NUMBER = with_line(5, ROW[0], b"nan", *ROW[2:])
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("text", "reason"),
     [
-        ("cut between lines", "truncated: a number of bodies should follow line 100, the last"),
-        ("cut inside a line", "truncated"),
-        ("cut before the last line's end", "truncated: line 561: 6 numbers, expected 12"),
-        ("empty", "truncated: the number of frames"),
-        ("24 joints declared", "line 4: 24 joints, expected 25"),
-        ("24 joints given", "is not a number of bodies"),
-        ("11 numbers", "line 6: 11 numbers, expected 12"),
-        ("13 numbers", "line 6: 13 numbers, expected 12"),
-        ("NaN", "line 6: the position '.* nan .*' is not three finite numbers"),
-        ("text", "line 6: the position '.* 0,5 .*' is not three finite numbers"),
-        ("no frame count", "line 1: b'many' is not the number of frames"),
-        ("negative", "line 2: -1 is not a number of bodies"),
+        (b"\n".join(LINES[:100]), "truncated: a number of bodies should follow line 100, the last"),
+        (WHOLE[: len(WHOLE) // 2].rsplit(b" ", 3)[0], "truncated"),
+        (WHOLE[:-30], "truncated: line 561: 6 numbers, expected 12"),
+        (b"", "truncated: the number of frames"),
+        (WHOLE.replace(b"\n25\n", b"\n24\n", 1), "line 4: 24 joints, expected 25"),
+        (b"\n".join(LINES[:5] + LINES[6:]), "is not a number of bodies"),
+        (with_line(5, *ROW[:-1]), "line 6: 11 numbers, expected 12"),
+        (with_line(5, *ROW, b"0"), "line 6: 13 numbers, expected 12"),
+        (NO_NUMBER, "line 6: the position '.* nan .*' is not three finite numbers"),
+        (
+            with_line(5, ROW[0], b"0,5", *ROW[2:]),
+            "line 6: the position '.* 0,5 .*' is not three finite numbers",
+        ),
+        (with_line(0, b"many"), "line 1: b'many' is not the number of frames"),
+        (with_line(1, b"-1"), "line 2: -1 is not a number of bodies"),
     ],
+    ids=range(12),
 )
-def test_damaged_text_is_refused_with_its_line(what: str, reason: str) -> None:
+def test_damaged_text_is_refused_with_its_line(text: bytes, reason: str) -> None:
     with pytest.raises(TextError, match=reason):
-        parse(broken(what))
+        parse(text)
 
 
 def test_every_cut_of_a_file_is_noticed() -> None:
@@ -278,7 +263,7 @@ def test_pixels_stay_with_their_body(tmp_path: Path) -> None:
         ("kitchen", b"0\n", "its name is not like S001C002P003R001A001", False),
         (NAME, skeleton_text([[]] * 30, golden_joints), "no body in any of 30 frames", False),
         (NAME, skeleton_text([[1, 1]], golden_joints), "body 7001 appears twice", False),
-        (NAME, broken("NaN"), "line 6: the position", False),
+        (NAME, NO_NUMBER, "line 6: the position", False),
         ("S001C002P005R002A008", b"", "official list of missing skeletons", True),
     ],
 )

@@ -106,44 +106,34 @@ def test_segments_past_the_end_can_be_clipped(raw: Path) -> None:
     assert clipped.notes == ("5 frames past the end of the recording were cut off",)
 
 
-def broken(what: str) -> bytes:
-    good = text(recording(20))
-    lines = good.splitlines(keepends=True)
-    match what:
-        case "149 numbers":
-            lines[4] = lines[4].split(b" ", 1)[1]
-        case "151 numbers":
-            lines[4] = b"1.0 " + lines[4]
-        case "a number moved":
-            lines[4], lines[7] = b"1.0 " + lines[4], lines[7].split(b" ", 1)[1]
-        case "NaN":
-            lines[4] = b"nan " + lines[4].split(b" ", 1)[1]
-        case "word":
-            lines[4] = b"x " + lines[4].split(b" ", 1)[1]
-        case "cut":
-            return good[:-50]
-        case "empty":
-            return b""
-        case "gzip":
-            return gzip.compress(good)[:-200]
-    return b"".join(lines)
+GOOD = text(recording(20))
+ROWS = GOOD.splitlines(keepends=True)
+
+
+def with_rows(**rows: bytes) -> bytes:
+    """Return the text with other rows: ``row4`` and the like."""
+    return b"".join(rows.get(f"row{i}", row) for i, row in enumerate(ROWS))
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("content", "reason"),
     [
-        ("149 numbers", "line 5: 149 numbers, expected 150"),
-        ("151 numbers", "line 5: 151 numbers, expected 150"),
-        ("a number moved", "line 5: 151 numbers, expected 150"),
-        ("NaN", "line 5: NaN or infinity"),
-        ("word", "line 5: could not convert"),
-        ("cut", "line 20: "),
-        ("empty", "no frames"),
-        ("gzip", "truncated or damaged gzip file"),
+        (with_rows(row4=ROWS[4].split(b" ", 1)[1]), "line 5: 149 numbers, expected 150"),
+        (with_rows(row4=b"1.0 " + ROWS[4]), "line 5: 151 numbers, expected 150"),
+        (
+            with_rows(row4=b"1.0 " + ROWS[4], row7=ROWS[7].split(b" ", 1)[1]),
+            "line 5: 151 numbers, expected 150",
+        ),
+        (with_rows(row4=b"nan " + ROWS[4].split(b" ", 1)[1]), "line 5: NaN or infinity"),
+        (with_rows(row4=b"x " + ROWS[4].split(b" ", 1)[1]), "line 5: could not convert"),
+        (GOOD[:-50], "line 20: "),
+        (b"", "no frames"),
+        (gzip.compress(GOOD)[:-200], "truncated or damaged gzip file"),
     ],
+    ids=range(8),
 )
-def test_a_damaged_recording_is_dropped(raw: Path, what: str, reason: str) -> None:
-    (raw / "PKU_Skeleton_Renew" / "0002-L.txt").write_bytes(broken(what))
+def test_a_damaged_recording_is_dropped(raw: Path, content: bytes, reason: str) -> None:
+    (raw / "PKU_Skeleton_Renew" / "0002-L.txt").write_bytes(content)
     (item,) = read(raw, "0002-L")
     assert isinstance(item, Dropped) and reason in item.reason and item.sample_id == "0002-L"
 
