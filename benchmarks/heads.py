@@ -49,23 +49,14 @@ Task = Callable[[Tensor, Tensor], Tensor]  # supports and queries of an episode 
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier, its rival, and how many episodes of each are timed in a round.
+    """A classifier, its rival, and how many episodes of each are timed in a round."""
 
-    Attributes:
-        name: What is printed.
-        classifier: Ours.
-        episodes: Of ours.
-        rival: One episode at a time, None for none.
-        rival_episodes: Of the rival.
-        goal: Ratio to reach, None for none.
-    """
-
-    name: str
-    classifier: Classifier
-    episodes: int
-    rival: Task | None = None
-    rival_episodes: int = 0
-    goal: int | None = None
+    name: str  # what is printed
+    classifier: Classifier  # ours
+    episodes: int  # of ours
+    rival: Task | None = None  # one episode at a time, None for none
+    rival_episodes: int = 0  # of the rival
+    goal: int | None = None  # ratio to reach, None for none
 
     @property
     def reads(self) -> str:

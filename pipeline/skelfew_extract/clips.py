@@ -10,23 +10,17 @@ from skelfew_extract.crop import Box, CropSettings
 
 @dataclass(frozen=True)
 class ClipTask:
-    """One clip to decode.
+    """One clip to decode."""
 
-    Attributes:
-        row: Its number, which the result repeats.
-        title: What a person reads above its contact sheet.
-        pixels: Joints in the picture (M, T, V, 2), NaN where unknown; or None.
-        sheet: Where to write a contact sheet; None for none.
-    """
-
-    row: int
+    row: int  # its number, which the result repeats
     sample_id: str
-    title: str
+    title: str  # what a person reads above its contact sheet
     video: Path
     start: int
     end: int
+    # Joints in the picture (M, T, V, 2), NaN where unknown; or None
     pixels: np.ndarray | None = None
-    sheet: Path | None = None
+    sheet: Path | None = None  # where to write a contact sheet; None for none
 
 
 @dataclass(frozen=True)
@@ -40,15 +34,10 @@ class DecodeSettings:
 
 @dataclass(frozen=True)
 class ClipReport:
-    """The outcome of one clip; its pictures follow it through the pipe as bytes if it succeeded.
-
-    Attributes:
-        stage: ``decode`` or ``crop`` if that failed, "" if all went well.
-        joints: Whether the box comes from joints (and not from the picture's centre).
-    """
+    """The outcome of one clip; its pictures follow it through the pipe as bytes if it succeeded."""
 
     row: int
-    stage: str = ""
+    stage: str = ""  # ``decode`` or ``crop`` if that failed, "" if all went well
     message: str = ""
     box: Box | None = None
-    joints: bool = True
+    joints: bool = True  # whether the box comes from joints (and not from the picture's centre)

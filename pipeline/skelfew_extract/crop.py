@@ -33,24 +33,17 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class CropSettings:
-    """Settings of frame sampling and cropping.
+    """Settings of frame sampling and cropping."""
 
-    Attributes:
-        frames: T, frames per clip.
-        size: Side of the square that the teacher takes, pixels.
-        margin: Space around the joints, as a fraction of the larger side of their extent.
-        policy: ``joints``: a clip without joints in the picture is an error; ``joints-or-centre``:
-            it is cut to the largest centred square; ``centre``: all clips are.
-        interpolation: ``bilinear`` or ``bicubic``, as the teacher was trained.
-        views: V temporal views of a clip, each of ``frames`` frames of its own.
-    """
-
-    frames: int = 8
-    size: int = 224
+    frames: int = 8  # T, frames per clip
+    size: int = 224  # side of the square that the teacher takes, pixels
+    # Space around the joints, as a fraction of the larger side of their extent
     margin: float = 0.15
+    # ``joints``: a clip without joints in the picture is an error; ``joints-or-centre``: it is cut
+    # to the largest centred square; ``centre``: all clips are
     policy: str = "joints"
-    interpolation: str = "bilinear"
-    views: int = 1
+    interpolation: str = "bilinear"  # ``bilinear`` or ``bicubic``, as the teacher was trained
+    views: int = 1  # V temporal views of a clip, each of ``frames`` frames of its own
 
     @property
     def pictures(self) -> int:

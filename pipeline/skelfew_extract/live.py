@@ -15,18 +15,13 @@ LIVE_SIDE = 320  # pixels of the longer side of the pictures that poses are esti
 
 @dataclass(frozen=True)
 class Moment:
-    """A picture, RGB uint8 (H, W, 3), and the person in it.
+    """A picture, RGB uint8 (H, W, 3), and the person in it."""
 
-    Attributes:
-        time: Seconds since the first picture.
-        person: (33, 6) as ``Estimator.find`` returns, in pixels of the picture; None for no person.
-        visible: Joints of a smaller visibility count as not found.
-    """
-
-    time: float
+    time: float  # seconds since the first picture
     image: np.ndarray
+    # (33, 6) as ``Estimator.find`` returns, in pixels of the picture; None for no person
     person: np.ndarray | None
-    visible: float
+    visible: float  # joints of a smaller visibility count as not found
 
     @property
     def pixels(self) -> np.ndarray | None:

@@ -29,20 +29,14 @@ _MANY_LOST = 0.1  # share of joints that is worth a note
 
 @dataclass(frozen=True)
 class Poses:
-    """The people found in a video.
+    """The people found in a video."""
 
-    Attributes:
-        people: (N, 33, 6) float32 as ``Estimator.find`` returns, in pixels of the upright video.
-        frame: The frame of each, ascending, (N,) int64.
-        fps: Frames a second, 0 if unknown.
-        size: Width and height of the upright video.
-    """
-
+    # (N, 33, 6) float32 as ``Estimator.find`` returns, in pixels of the upright video
     people: np.ndarray
-    frame: np.ndarray
+    frame: np.ndarray  # the frame of each, ascending, (N,) int64
     frames: int
-    fps: float
-    size: tuple[int, int]
+    fps: float  # frames a second, 0 if unknown
+    size: tuple[int, int]  # width and height of the upright video
 
 
 def poses_of(path: Path, model: Path, people: int = MOST_PEOPLE) -> Poses:

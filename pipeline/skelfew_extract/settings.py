@@ -10,24 +10,17 @@ from skelfew_extract.shard import Shard
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of an extraction.
-
-    Attributes:
-        retry_failed: Whether samples that failed earlier are tried again.
-        limit: Only the first so many samples of the manifest; None for all.
-        licence_note: What a receiver of the cache should know about the data's licence.
-        repair: First look for damaged rows in the cache and extract those again.
-    """
+    """Settings of an extraction."""
 
     decode: DecodeSettings
     workers: int = 1
     batch: int = 8
     store_dtype: str = "float16"
-    retry_failed: bool = False
-    limit: int | None = None
+    retry_failed: bool = False  # whether samples that failed earlier are tried again
+    limit: int | None = None  # only the first so many samples of the manifest; None for all
     shard: Shard | None = None
-    licence_note: str = ""
-    repair: bool = False
+    licence_note: str = ""  # what a receiver of the cache should know about the data's licence
+    repair: bool = False  # first look for damaged rows in the cache and extract those again
 
     def rows(self, count: int) -> tuple[int, int]:
         """Return first row and one past the last that are to be done, of ``count`` rows."""

@@ -10,29 +10,21 @@ from skelfew.io.files import Document
 
 @dataclass(frozen=True)
 class ExtractionSummary:
-    """Counts of an extraction and of its cache, earlier runs included.
-
-    Attributes:
-        pending: Rows left over, because of ``limit``.
-        centred: Clips of this run that were cut without joints.
-        seconds: Of this run, without loading the teacher.
-        failures: The file that lists the failed samples, "" if there are none.
-        damaged: Rows that ``--repair`` found damaged.
-        restored: Whether the content is again what it was before; None if nothing tells.
-    """
+    """Counts of an extraction and of its cache, earlier runs included."""
 
     cache: str
     samples: int
     done: int
     failed: int
-    pending: int
+    pending: int  # rows left over, because of ``limit``
     extracted: int
-    centred: int
-    seconds: float
+    centred: int  # clips of this run that were cut without joints
+    seconds: float  # of this run, without loading the teacher
     clips_per_second: float
     digest: str
-    failures: str
-    damaged: int = 0
+    failures: str  # the file that lists the failed samples, "" if there are none
+    damaged: int = 0  # rows that ``--repair`` found damaged
+    # Whether the content is again what it was before; None if nothing tells
     restored: bool | None = None
 
     def as_dict(self) -> Document:

@@ -29,18 +29,12 @@ _BLOCK_ROWS = 1024
 
 @dataclass(frozen=True)
 class TextSettings:
-    """Settings of a run of a text teacher.
-
-    Attributes:
-        limit: Only the first so many samples of the manifest; None for all.
-        licence_note: What a receiver of the cache should know about the data's licence.
-        descriptions: What is read instead of class names.
-    """
+    """Settings of a run of a text teacher."""
 
     store_dtype: str = "float16"
-    limit: int | None = None
-    licence_note: str = ""
-    descriptions: Descriptions | None = None
+    limit: int | None = None  # only the first so many samples of the manifest; None for all
+    licence_note: str = ""  # what a receiver of the cache should know about the data's licence
+    descriptions: Descriptions | None = None  # what is read instead of class names
     repair: bool = False
 
     def texts(self, manifest: Manifest) -> dict[int, list[str]]:

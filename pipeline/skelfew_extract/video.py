@@ -35,22 +35,15 @@ class _MistrustError(Exception):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """Properties of a video, found without decoding all of it.
-
-    Attributes:
-        width: Of a picture as it is shown, pixels.
-        fps: Pictures per second, 0 if unknown.
-        frames: Pictures that the packets promise; a damaged video may hold fewer.
-        turn: How stored pictures become shown ones (turning.py).
-    """
+    """Properties of a video, found without decoding all of it."""
 
     container: str
     codec: str
-    width: int
+    width: int  # of a picture as it is shown, pixels
     height: int
-    fps: float
-    frames: int
-    turn: Turn
+    fps: float  # pictures per second, 0 if unknown
+    frames: int  # pictures that the packets promise; a damaged video may hold fewer
+    turn: Turn  # how stored pictures become shown ones (turning.py)
 
 
 @dataclass(frozen=True)

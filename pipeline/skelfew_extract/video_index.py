@@ -34,28 +34,21 @@ class VideoError(SkelfewError):
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """Positions of the pictures of a video.
-
-    Attributes:
-        fps: Pictures per second, 0 if unknown.
-        frames: Pictures that the packets promise; decoding may find fewer where there is no index.
-        times: Presentation time of each picture, ascending; empty where it proves nothing.
-        safe: Numbers of the pictures at which decoding can start, ascending; ``seek`` their times.
-        intra: Whether every picture is a packet that can be decoded by itself.
-        timed: Whether every picture has a time of presentation in the file.
-        doubt: What decord would not read right of it; empty if nothing is known against it.
-    """
+    """Positions of the pictures of a video."""
 
     container: str
     codec: str
-    fps: float
+    fps: float  # pictures per second, 0 if unknown
+    # Pictures that the packets promise; decoding may find fewer where there is no index
     frames: int
+    # Presentation time of each picture, ascending; empty where it proves nothing
     times: tuple[int, ...] = ()
+    # Numbers of the pictures at which decoding can start, ascending; ``seek`` their times
     safe: tuple[int, ...] = ()
     seek: tuple[int, ...] = ()
-    intra: bool = False
-    timed: bool = False
-    doubt: str = ""
+    intra: bool = False  # whether every picture is a packet that can be decoded by itself
+    timed: bool = False  # whether every picture has a time of presentation in the file
+    doubt: str = ""  # what decord would not read right of it; empty if nothing is known against it
 
     @functools.cached_property
     def number(self) -> dict[int, int]:

@@ -24,18 +24,12 @@ _IS_ACTIONCLIP = "{file}: ActionCLIP, not X-CLIP; ask for --teacher actionclip-b
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened X-CLIP checkpoint.
-
-    Attributes:
-        source: What it was read from, for messages and provenance: file, folder or hub id.
-        sha256: Of the file; for shards, of the lines "sha256 name" in order of name.
-        metadata: Text that the file carries about itself (safetensors only).
-    """
+    """An opened X-CLIP checkpoint."""
 
     state: State = field(repr=False)
-    source: str
-    sha256: str
-    metadata: dict[str, str]
+    source: str  # what it was read from, for messages and provenance: file, folder or hub id
+    sha256: str  # of the file; for shards, of the lines "sha256 name" in order of name
+    metadata: dict[str, str]  # text that the file carries about itself (safetensors only)
 
 
 def open_checkpoint(path: Path, source: str | None = None) -> Checkpoint:

@@ -23,28 +23,17 @@ from skelfew_extract.teachers import Teacher
 
 @dataclass(frozen=True)
 class Card:
-    """A teacher's description and class texts, as a cache keeps them.
+    """A teacher's description and class texts, as a cache keeps them."""
 
-    Attributes:
-        dim: D, channels of both features.
-        frames: T, frames of a clip.
-        image_size: S, side of a frame in pixels.
-        mean: Of the colours, per channel, on the scale 0..1.
-        std: The same for the standard deviation.
-        templates: Texts that are read of a class.
-        description: The teacher's own provenance, as JSON can hold it.
-        class_text: Text features of the classes, in the manifest's order, float32 (C, D).
-    """
-
-    dim: int
-    frames: int
-    image_size: int
+    dim: int  # D, channels of both features
+    frames: int  # T, frames of a clip
+    image_size: int  # S, side of a frame in pixels
     interpolation: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    templates: tuple[str, ...]
-    description: Document
-    class_text: np.ndarray
+    mean: tuple[float, float, float]  # of the colours, per channel, on the scale 0..1
+    std: tuple[float, float, float]  # the same for the standard deviation
+    templates: tuple[str, ...]  # texts that are read of a class
+    description: Document  # the teacher's own provenance, as JSON can hold it
+    class_text: np.ndarray  # text features of the classes, in the manifest's order, float32 (C, D)
 
     @classmethod
     def of(cls, teacher: Teacher, labels: Sequence[str]) -> "Card":
@@ -64,36 +53,25 @@ class Card:
 
 @dataclass(frozen=True)
 class Window:
-    """The decoded clips of a window.
-
-    Attributes:
-        rows: Those that are asked for, ascending.
-        pictures: uint8 (B, T V, 3, S, S), black where a row failed or is not asked for.
-        reasons: Stage and message of the rows that failed.
-        centred: How many clips were cut without joints.
-    """
+    """The decoded clips of a window."""
 
     start: int
-    rows: tuple[int, ...]
-    pictures: np.ndarray
-    reasons: dict[int, tuple[str, str]]
-    centred: int
+    rows: tuple[int, ...]  # those that are asked for, ascending
+    pictures: np.ndarray  # uint8 (B, T V, 3, S, S), black where a row failed or is not asked for
+    reasons: dict[int, tuple[str, str]]  # stage and message of the rows that failed
+    centred: int  # how many clips were cut without joints
 
 
 @dataclass(frozen=True)
 class Block:
-    """Features f_v, f_t (n, V, D) float32 and status of the rows (n,) of a window, to be committed.
-
-    Attributes:
-        reasons: Stage and message of the rows that failed, whose features have no meaning.
-        centred: How many clips were cut without joints.
-    """
+    """Features f_v, f_t (n, V, D) float32 and status of the rows (n,) of a window, to commit."""
 
     rows: np.ndarray
     video: np.ndarray
     text: np.ndarray
+    # Stage and message of the rows that failed, whose features have no meaning
     reasons: dict[int, tuple[str, str]]
-    centred: int
+    centred: int  # how many clips were cut without joints
 
     @property
     def status(self) -> np.ndarray:

@@ -14,18 +14,15 @@ _LONGEST = 200  # characters of an ID that is taken apart
 
 @dataclass(frozen=True)
 class Match:
-    """Mapping of the sample IDs of a cache to those of a manifest.
-
-    Attributes:
-        rule: A renaming of the cache's IDs, as ``rename`` takes it, that makes more of them match;
-            None if none was found.
-    """
+    """Mapping of the sample IDs of a cache to those of a manifest."""
 
     matched: int
     cache: int
     manifest: int
     only_cache: tuple[str, ...]
     only_manifest: tuple[str, ...]
+    # A renaming of the cache's IDs, as ``rename`` takes it, that makes more of them match; None if
+    # none was found
     rule: str | None = None
     matched_by_rule: int = 0
 

@@ -81,19 +81,15 @@ _ONCE_OF_ALL = {"image": "resnet18", "image_size": "resnet18", "embedding": "res
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The skeleton encoder.
+    """The skeleton encoder."""
 
-    Attributes:
-        name: A key of ``skelfew.encoders.ENCODERS``.
-        width: Factor on the number of channels; 0.25 suits a laptop.
-        body_pool: ``mean`` over all body slots (paper), ``masked_mean`` over those present.
-        own: Settings that this encoder has and others do not, by name: the keyword-only parameters
-            of what builds it. ``checked`` looks at them, and a run does before it starts.
-    """
-
-    name: str = "agcn"
+    name: str = "agcn"  # a key of ``skelfew.encoders.ENCODERS``
+    # Factor on the number of channels; 0.25 suits a laptop
     width: Annotated[float, Limit(above=0), Limit(most=8)] = 1.0
+    # ``mean`` over all body slots (paper), ``masked_mean`` over those present
     body_pool: BodyPool = "mean"
+    # Settings that this encoder has and others do not, by name: the keyword-only parameters of what
+    # builds it. ``checked`` looks at them, and a run does before it starts.
     own: Values = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
@@ -113,36 +109,28 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Settings of the network input; the rest follows from the dataset.
+    """Settings of the network input; the rest follows from the dataset."""
 
-    Attributes:
-        frames: T after resampling, None for the dataset's own (64; 52 for NW-UCLA).
-        stream: ``joint`` (paper), ``bone``, or the motion of one of them.
-        missing_body: What fills the slot of an absent second body; ``auto`` follows the
-            reference preparation: zeros for NTU-60, else a copy of the first body.
-        bodies: M, None for the largest number in the dataset (2 at most).
-        base_classes: Train on this many of the base classes only; None for all. Smaller choices
-            are parts of larger ones.
-        samples_per_class: Train on this many samples of each base class only; None for all.
-        subset_seed: Of both choices.
-        kind: ``ntu`` or ``ucla``, None for the dataset's own; this and what follows as in
-            ``skelfew.data.input.pipeline.Pipeline``.
-        root: Where the origin is: of the ``first`` frame, of ``each``, or ``level``.
-        facing: Way that bodies face: as ``recorded``, or to the ``camera``.
-        size: Of bodies: as ``recorded``, or divided out (``body``).
-    """
-
+    # T after resampling, None for the dataset's own (64; 52 for NW-UCLA)
     frames: Annotated[int, Limit(above=0), Limit(most=10_000)] | None = None
-    stream: Stream = "joint"
+    stream: Stream = "joint"  # ``joint`` (paper), ``bone``, or the motion of one of them
+    # What fills the slot of an absent second body; ``auto`` follows the reference preparation:
+    # zeros for NTU-60, else a copy of the first body
     missing_body: Literal["auto", MissingBody] = "duplicate"
+    # M, None for the largest number in the dataset (2 at most)
     bodies: Annotated[int, Limit(most=16)] | None = None
+    # Train on this many of the base classes only; None for all. Smaller choices are parts of larger
+    # ones.
     base_classes: Count | None = None
+    # Train on this many samples of each base class only; None for all
     samples_per_class: Count | None = None
-    subset_seed: Annotated[int, Limit(least=0)] = 0
+    subset_seed: Annotated[int, Limit(least=0)] = 0  # of both choices
+    # ``ntu`` or ``ucla``, None for the dataset's own; this and what follows as in
+    # ``skelfew.data.input.pipeline.Pipeline``
     kind: InputKind | None = None
-    root: Root = "first"
-    facing: Facing = "recorded"
-    size: Size = "recorded"
+    root: Root = "first"  # where the origin is: of the ``first`` frame, of ``each``, or ``level``
+    facing: Facing = "recorded"  # way that bodies face: as ``recorded``, or to the ``camera``
+    size: Size = "recorded"  # of bodies: as ``recorded``, or divided out (``body``)
 
     def __post_init__(self) -> None:
         validate(self)
@@ -150,25 +138,22 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """Paths of the inputs; None is found through the cache or the dataset's name.
-
-    Attributes:
-        match: ``manifest`` wants the cache's manifest and skeletons by hash; ``ids`` is content
-            with the sample IDs and classes, for features that were computed elsewhere.
-        rename_ids: How the IDs of the cache become those of the manifest (PATTERN=REPLACEMENT);
-            implies ``match`` = ``ids``.
-        more_caches: Caches of other teachers, joined with the first by sample ID.
-        join: ``concat`` or ``mean`` of their targets, each scaled to length one.
-    """
+    """Paths of the inputs; None is found through the cache or the dataset's name."""
 
     dataset: str | None = None
     cache: str | None = None
     manifest: str | None = None
     store: str | None = None
     init: str | None = None
+    # ``manifest`` wants the cache's manifest and skeletons by hash; ``ids`` is content with the
+    # sample IDs and classes, for features that were computed elsewhere
     match: Literal["manifest", "ids"] = "manifest"
+    # How the IDs of the cache become those of the manifest (PATTERN=REPLACEMENT); implies ``match``
+    # = ``ids``
     rename_ids: str | None = None
+    # Caches of other teachers, joined with the first by sample ID
     more_caches: tuple[str, ...] = ()
+    # ``concat`` or ``mean`` of their targets, each scaled to length one
     join: Literal["concat", "mean"] = "concat"
 
     def __post_init__(self) -> None:

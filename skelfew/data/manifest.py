@@ -25,34 +25,20 @@ class ManifestError(SkelfewError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One recording of one action.
+    """One recording of one action."""
 
-    Attributes:
-        sample_id: Unique name within the dataset, e.g. ``S001C001P001R001A001``.
-        class_id: The dataset's own class number, 1-based.
-        label: Class name, the text that the teacher reads, e.g. ``drink water``.
-        bodies: Number of skeletons (1 or 2 in the datasets of the paper).
-        video: Path of the video below the dataset's video folder, "" if there is none.
-        start_frame: First video frame of the action, 0-based.
-        end_frame: One past the last video frame; 0 if there is no video.
-        subject: Performer, "" if unknown.
-        view: Camera or view, "" if unknown.
-        replication: Which repetition by this performer, "" if unknown.
-        setup: Arrangement of the cameras (NTU RGB+D's S001, ...), "" if unknown.
-    """
-
-    sample_id: str
-    class_id: int
-    label: str
+    sample_id: str  # unique name within the dataset, e.g. ``S001C001P001R001A001``.
+    class_id: int  # the dataset's own class number, 1-based
+    label: str  # class name, the text that the teacher reads, e.g. ``drink water``.
     frames: int
-    bodies: int = 1
-    video: str = ""
-    start_frame: int = 0
-    end_frame: int = 0
-    subject: str = ""
-    view: str = ""
-    replication: str = ""
-    setup: str = ""
+    bodies: int = 1  # number of skeletons (1 or 2 in the datasets of the paper)
+    video: str = ""  # path of the video below the dataset's video folder, "" if there is none
+    start_frame: int = 0  # first video frame of the action, 0-based
+    end_frame: int = 0  # one past the last video frame; 0 if there is no video
+    subject: str = ""  # performer, "" if unknown
+    view: str = ""  # camera or view, "" if unknown
+    replication: str = ""  # which repetition by this performer, "" if unknown
+    setup: str = ""  # arrangement of the cameras (NTU RGB+D's S001, ...), "" if unknown
 
 
 COLUMNS = tuple(f.name for f in fields(Sample))

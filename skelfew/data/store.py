@@ -33,14 +33,11 @@ class StoreError(SkelfewError):
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The joints of one sample.
+    """The joints of one sample."""
 
-    Attributes:
-        positions: (M, T, V, C) float32 (metres for 3D); zeros where a body is absent in a frame.
-        pixels: (M, T, V, 2) float32 joint positions in the video, NaN where unknown; or None.
-    """
-
+    # (M, T, V, C) float32 (metres for 3D); zeros where a body is absent in a frame
     positions: np.ndarray
+    # (M, T, V, 2) float32 joint positions in the video, NaN where unknown; or None
     pixels: np.ndarray | None = None
 
 

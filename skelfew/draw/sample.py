@@ -26,59 +26,39 @@ _BOX = (255, 200, 0)
 
 
 class VideoFrames(Protocol):
-    """Frames of a video, as ``VIDEO_READER`` returns them.
+    """Frames of a video, as ``VIDEO_READER`` returns them."""
 
-    Attributes:
-        pictures: RGB uint8 (T, h, w, 3), a part of the picture, reduced.
-        origin: Left and top of that part in the full picture.
-        scale: Reduced by so much: a pixel of ``pictures`` is 1 / scale of the full picture.
-        box: Left, top, right, bottom of the teacher's crop in the full picture; None if none.
-        note: Why there is no box; "" if there is one.
-        pixels: Joints (M, T, V, 2) in the full picture as it is shown; or None.
-    """
-
-    pictures: np.ndarray
-    origin: tuple[int, int]
-    scale: float
+    pictures: np.ndarray  # RGB uint8 (T, h, w, 3), a part of the picture, reduced
+    origin: tuple[int, int]  # left and top of that part in the full picture
+    scale: float  # reduced by so much: a pixel of ``pictures`` is 1 / scale of the full picture
+    # Left, top, right, bottom of the teacher's crop in the full picture; None if none
     box: tuple[int, int, int, int] | None
-    note: str
-    pixels: np.ndarray | None
+    note: str  # why there is no box; "" if there is one
+    pixels: np.ndarray | None  # joints (M, T, V, 2) in the full picture as it is shown; or None
 
 
 @dataclass(frozen=True)
 class SampleStyle:
-    """Settings of a drawing.
+    """Settings of a drawing."""
 
-    Attributes:
-        views: Of ``stage.VIEWS``, one panel each.
-        up: One of ``stage.UPS``; None for the data set's own: ``-y`` for pixels, else ``y``.
-        frames: Moments shown, at most.
-        height: Of a picture, pixels.
-    """
-
-    views: tuple[str, ...] = ("front",)
+    views: tuple[str, ...] = ("front",)  # of ``stage.VIEWS``, one panel each
+    # One of ``stage.UPS``; None for the data set's own: ``-y`` for pixels, else ``y``
     up: str | None = None
-    frames: int = 8
-    height: int = 240
+    frames: int = 8  # moments shown, at most
+    height: int = 240  # of a picture, pixels
     video: bool = True
 
 
 @dataclass(frozen=True)
 class Portrait:
-    """A drawn sample.
+    """A drawn sample."""
 
-    Attributes:
-        panels: The video, if it is shown, then the views.
-        moments: Frames of the skeleton that are shown, from 0.
-        box: The teacher's crop in the full video picture, if there is one.
-        notes: What could not be shown, and why.
-    """
-
-    panels: tuple[Panel, ...]
-    moments: tuple[int, ...]
+    panels: tuple[Panel, ...]  # the video, if it is shown, then the views
+    moments: tuple[int, ...]  # frames of the skeleton that are shown, from 0
     heading: Heading
+    # The teacher's crop in the full video picture, if there is one
     box: tuple[int, int, int, int] | None
-    notes: tuple[str, ...]
+    notes: tuple[str, ...]  # what could not be shown, and why
 
     def strip(self) -> Image.Image:
         """Return all moments on one sheet."""

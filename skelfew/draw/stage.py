@@ -99,26 +99,16 @@ def seen_joints(positions: np.ndarray, flat: bool = False) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Scene:
-    """A fixed piece of space in which a recording is shown, so that motion stays visible.
+    """A fixed piece of space in which a recording is shown, so that motion stays visible."""
 
-    Attributes:
-        points: Joints (M, T, V, 3): to the right, upwards, towards the viewer.
-        seen: Which of them are drawn (M, T, V).
-        size: Width and height of a picture, pixels.
-        centre: The point in its middle (2,).
-        scale: Pixels per unit.
-        step: Distance of the grid's lines, in units; 0 for no grid.
-        floor: Height of the floor, None where there is none.
-    """
-
-    points: np.ndarray
-    seen: np.ndarray
+    points: np.ndarray  # joints (M, T, V, 3): to the right, upwards, towards the viewer
+    seen: np.ndarray  # which of them are drawn (M, T, V)
     layout: Layout
-    size: tuple[int, int]
-    centre: tuple[float, float]
-    scale: float
-    step: float
-    floor: float | None
+    size: tuple[int, int]  # width and height of a picture, pixels
+    centre: tuple[float, float]  # the point in its middle (2,)
+    scale: float  # pixels per unit
+    step: float  # distance of the grid's lines, in units; 0 for no grid
+    floor: float | None  # height of the floor, None where there is none
 
     @classmethod
     def around(

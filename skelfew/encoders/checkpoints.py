@@ -113,18 +113,12 @@ def load_encoder(path: str | Path) -> tuple[SkeletonEncoder, Document]:
 
 
 class Opened(NamedTuple):
-    """A trained encoder (in evaluation mode) and how it is used.
-
-    Attributes:
-        about: What its file says about it.
-        pipeline: How skeletons become its input; None if the file does not say.
-        share: Of the encoder beside aligned joints, as ``fusion`` of its run; 0 without these.
-    """
+    """A trained encoder (in evaluation mode) and how it is used."""
 
     encoder: SkeletonEncoder
-    about: Document
-    pipeline: Pipeline | None
-    share: float
+    about: Document  # what its file says about it
+    pipeline: Pipeline | None  # how skeletons become its input; None if the file does not say
+    share: float  # of the encoder beside aligned joints, as ``fusion`` of its run; 0 without these
 
 
 def open_encoder(path: str | Path) -> Opened:

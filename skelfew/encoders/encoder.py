@@ -22,12 +22,11 @@ class SkeletonEncoder(nn.Module, ABC):
         further: What else ``config`` holds.
 
     Attributes:
-        feature_dim: D; set by the encoder.
         config: What ``skelfew.encoders.build_encoder`` needs to build this encoder again.
         base: Channels of the first block, a multiple of 8.
     """
 
-    feature_dim: int
+    feature_dim: int  # D; set by the encoder
 
     def __init__(
         self,

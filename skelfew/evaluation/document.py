@@ -32,40 +32,29 @@ from skelfew.runs.folder import Run, environment
 
 @dataclass(frozen=True)
 class EvaluationPlan:
-    """Settings of an evaluation.
+    """Settings of an evaluation."""
 
-    Attributes:
-        classifiers: By the name that the table shows; none: each subject's own, or zero shots.
-        shots: K; 0 compares with the texts of the classes.
-        protocol: Name or file; None for the subject's or the data set's own.
-        split: One split, ``all``, or None: the subject's own, all for one without training.
-        mode: ``exemplars`` of the protocol, ``draws`` of random ones with all other samples as
-            queries, ``medoids``, the most central ones, or ``episodes``; None for exemplars if the
-            protocol has any.
-        episodes: How many episodes; None for the protocol's number, else 1000.
-        ways: N of episodes; None for the protocol's, else 5 at most.
-        queries: Q of episodes; None for the protocol's, else 15.
-        exclude: Sets of queries that the protocol allows to leave out.
-        seed: Of draws, episodes and bootstrap.
-        average: Give the mean over several runs, usually a split each, instead of a row each.
-        classes: ``novel`` or ``validation``: which classes are scored.
-        within: Column of the manifest: draws and medoids compare a query with
-            exemplars of the same view, performer, ... only.
-    """
-
+    # By the name that the table shows; none: each subject's own, or zero shots
     classifiers: dict[str, Classifier]
-    shots: int = 1
-    protocol: str | None = None
+    shots: int = 1  # K; 0 compares with the texts of the classes
+    protocol: str | None = None  # name or file; None for the subject's or the data set's own
+    # One split, ``all``, or None: the subject's own, all for one without training
     split: str | None = None
+    # ``exemplars`` of the protocol, ``draws`` of random ones with all other samples as queries,
+    # ``medoids``, the most central ones, or ``episodes``; None for exemplars if the protocol has
+    # any
     mode: Mode | None = None
     draws: int = 10
-    episodes: int | None = None
-    ways: int | None = None
-    queries: int | None = None
-    exclude: tuple[str, ...] = ()
-    seed: int = 0
+    episodes: int | None = None  # how many episodes; None for the protocol's number, else 1000
+    ways: int | None = None  # N of episodes; None for the protocol's, else 5 at most
+    queries: int | None = None  # Q of episodes; None for the protocol's, else 15
+    exclude: tuple[str, ...] = ()  # sets of queries that the protocol allows to leave out
+    seed: int = 0  # of draws, episodes and bootstrap
+    # Give the mean over several runs, usually a split each, instead of a row each
     average: bool = False
-    classes: Scored = "novel"
+    classes: Scored = "novel"  # ``novel`` or ``validation``: which classes are scored
+    # Column of the manifest: draws and medoids compare a query with exemplars of the same view,
+    # performer, ... only.
     within: Literal["view", "subject", "replication", "setup"] | None = None
 
     def scored(self, protocol: Protocol) -> tuple[int, ...]:

@@ -54,32 +54,23 @@ class Features:
 
 @dataclass(frozen=True)
 class Result:
-    """Scores of one classifier on one split.
+    """Scores of one classifier on one split."""
 
-    Attributes:
-        micro: Share of all queries classified correctly; the field's "accuracy".
-        macro: Mean over classes of their accuracies.
-        per_class: Accuracy of each, NaN without queries.
-        confusion: Counts (N, N), row = true class; summed over draws, None for episodes.
-        queries: Number of queries, in one draw or one episode.
-        changed: How many predictions fine-tuning changed, in all.
-        exemplars: Sample IDs by class for fixed exemplars, else empty.
-        answers: The queries by true class and by the class that they were taken for, right ones
-            too; each once, however many draws agree. None for episodes.
-        draws: Of random draws, the share of each that is classified correctly.
-    """
-
-    micro: Estimate
-    macro: Estimate
+    micro: Estimate  # share of all queries classified correctly; the field's "accuracy"
+    macro: Estimate  # mean over classes of their accuracies
     classes: tuple[int, ...]
-    per_class: tuple[float, ...]
+    per_class: tuple[float, ...]  # accuracy of each, NaN without queries
+    # Counts (N, N), row = true class; summed over draws, None for episodes
     confusion: np.ndarray | None
     chance: float
-    queries: int
-    changed: int
+    queries: int  # number of queries, in one draw or one episode
+    changed: int  # how many predictions fine-tuning changed, in all
+    # Sample IDs by class for fixed exemplars, else empty
     exemplars: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    # The queries by true class and by the class that they were taken for, right ones too; each
+    # once, however many draws agree. None for episodes.
     answers: Answers | None = None
-    draws: tuple[float, ...] = ()
+    draws: tuple[float, ...] = ()  # of random draws, the share of each that is classified correctly
 
     def to_dict(self, names: Mapping[int, str]) -> Document:
         """Return plain values for JSON; ``names`` are the classes' names."""

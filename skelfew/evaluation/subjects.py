@@ -37,38 +37,28 @@ from skelfew.runs.recorded import checked
 
 @dataclass(frozen=True)
 class Subject:
-    """A source of features to evaluate.
+    """A source of features to evaluate."""
 
-    Attributes:
-        name: Run, encoder file or ``raw skeletons``.
-        features: Returns an output (n, *F) for samples; the pooled features unless another key of
-            ``skelfew.encoders.outputs.OUTPUTS`` is given.
-        manifest: The data set it is evaluated on.
-        trained_on: Classes of this data set that it was trained on; empty if it never saw any,
-            None if that is not known.
-        protocol: Name or file of the protocol it was trained with, if any.
-        notes: What a reader of the score has to know, in words.
-        head: Head that it was trained with, if there is such a file.
-        classifier: By which it is scored where none is named.
-        rule: What alone can compare its features, by the name ``classifier``; None for any.
-        texts: Returns the text vectors (C, D) of classes; None where
-            there are none.
-    """
-
-    name: str
+    name: str  # run, encoder file or ``raw skeletons``
+    # Returns an output (n, *F) for samples; the pooled features unless another key of
+    # ``skelfew.encoders.outputs.OUTPUTS`` is given
     features: Callable[..., Tensor]
-    manifest: Manifest
+    manifest: Manifest  # the data set it is evaluated on
     store: SkeletonStore
+    # Classes of this data set that it was trained on; empty if it never saw any, None if that is
+    # not known
     trained_on: tuple[int, ...] | None = ()
-    protocol: str | None = None
+    protocol: str | None = None  # name or file of the protocol it was trained with, if any
     split: str | None = None
     about: Document = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    head: Path | None = None
+    notes: tuple[str, ...] = ()  # what a reader of the score has to know, in words
+    head: Path | None = None  # head that it was trained with, if there is such a file
+    # Returns the text vectors (C, D) of classes; None where there are none
     texts: Callable[[Sequence[int]], Tensor] | None = None
     encoder: SkeletonEncoder | None = None
     pipeline: Pipeline | None = None
-    classifier: str = "cosine"
+    classifier: str = "cosine"  # by which it is scored where none is named
+    # What alone can compare its features, by the name ``classifier``; None for any
     rule: Classifier | None = None
 
     @property

@@ -16,18 +16,12 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Attribution:
-    """Share of each number of a sample in the rise of the output above the boundary.
-
-    Attributes:
-        rise: Output at the sample minus output at the boundary.
-        error: How far the sum of ``values`` is from ``rise``, as a share of it.
-        points: Points of the path at which gradients were taken.
-    """
+    """Share of each number of a sample in the rise of the output above the boundary."""
 
     values: Tensor
-    rise: float
-    error: float
-    points: int
+    rise: float  # output at the sample minus output at the boundary
+    error: float  # how far the sum of ``values`` is from ``rise``, as a share of it
+    points: int  # points of the path at which gradients were taken
 
     @property
     def complete(self) -> bool:

@@ -32,24 +32,15 @@ class NoBoundary(SkelfewError):
 
 @dataclass(frozen=True)
 class Boundary:
-    """A point just beyond the decision boundary.
+    """A point just beyond the decision boundary."""
 
-    Attributes:
-        point: Network input, of the shape of what it was found from.
-        label: Class of the sample, as it is decided (its position among the N).
-        distance: L2 distance from the sample.
-        size: L2 length of what may move of the sample.
-        margin: Logit of ``label`` minus the largest other one, at the sample.
-        beyond: The same at ``point``: negative, and within a thousandth of ``margin`` of 0.
-    """
-
-    point: Tensor
-    label: int
+    point: Tensor  # network input, of the shape of what it was found from
+    label: int  # class of the sample, as it is decided (its position among the N)
     other: int
-    distance: float
-    size: float
-    margin: float
-    beyond: float
+    distance: float  # L2 distance from the sample
+    size: float  # L2 length of what may move of the sample
+    margin: float  # logit of ``label`` minus the largest other one, at the sample
+    beyond: float  # the same at ``point``: negative, and within a thousandth of ``margin`` of 0
     steps: int
 
     @property

@@ -16,21 +16,15 @@ from skelfew.fewshot.head import HeadClassifier
 
 @dataclass(frozen=True)
 class NetworkInput:
-    """One sample as network input, without the copies that fill slots of absent bodies.
+    """One sample as network input, without the copies that fill slots of absent bodies."""
 
-    Attributes:
-        values: Its bodies (1, C, T, V, P) float64, P of them are there.
-        movable: What of it a search may change, bool of the same shape: positions of joints that
-            are there; not confidences, nor bodies and joints that are zero.
-        bodies: Which body of the recording each of the P is.
-        slots: Which of the P is in each of the encoder's M slots (M,); -1 for none.
-        frames: Frame of the recording that each of the T shows (T,); between two if fractional.
-    """
-
-    values: Tensor
+    values: Tensor  # its bodies (1, C, T, V, P) float64, P of them are there
+    # What of it a search may change, bool of the same shape: positions of joints that are there;
+    # not confidences, nor bodies and joints that are zero
     movable: Tensor
-    bodies: tuple[int, ...]
-    slots: tuple[int, ...]
+    bodies: tuple[int, ...]  # which body of the recording each of the P is
+    slots: tuple[int, ...]  # which of the P is in each of the encoder's M slots (M,); -1 for none
+    # Frame of the recording that each of the T shows (T,); between two if fractional
     frames: Tensor
 
     @classmethod

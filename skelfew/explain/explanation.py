@@ -53,24 +53,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Attribution of a sample's verdict.
-
-    Attributes:
-        names: Names of the classes, by number.
-        boundary: The nearest point at which the verdict changes.
-        attribution: From there to the sample, (1, C, T, V, P) as ``clip.values``.
-        logits: Of the sample (N,).
-        boundary_logits: Of the boundary's point (N,).
-    """
+    """Attribution of a sample's verdict."""
 
     sample: Sample
     method: Method
-    names: dict[int, str]
+    names: dict[int, str]  # names of the classes, by number
     clip: NetworkInput
-    boundary: Boundary
-    attribution: Attribution
-    logits: np.ndarray
-    boundary_logits: np.ndarray
+    boundary: Boundary  # the nearest point at which the verdict changes
+    attribution: Attribution  # from there to the sample, (1, C, T, V, P) as ``clip.values``
+    logits: np.ndarray  # of the sample (N,)
+    boundary_logits: np.ndarray  # of the boundary's point (N,)
     layout: Layout
     search: Search
 

@@ -34,24 +34,15 @@ _INK, _PALE = "#1e1e22", "#66666c"
 
 @dataclass(frozen=True)
 class HeatmapStyle:
-    """Settings of a heatmap.
+    """Settings of a heatmap."""
 
-    Attributes:
-        bins: Columns of the heatmap, at most; the paper's have about 16.
-        moments: Pictures of the strip, at most; each above the columns that it shows.
-        view: Where the skeleton is seen from.
-        up: Its upward axis; None for ``-y`` for pixels, else ``y``.
-        signed: Show what spoke against the verdict too, in blue.
-        videos: Folder of the videos, if moved.
-    """
-
-    bins: int = 16
-    moments: int = 8
-    view: str = "front"
-    up: str | None = None
-    signed: bool = False
+    bins: int = 16  # columns of the heatmap, at most; the paper's have about 16
+    moments: int = 8  # pictures of the strip, at most; each above the columns that it shows
+    view: str = "front"  # where the skeleton is seen from
+    up: str | None = None  # its upward axis; None for ``-y`` for pixels, else ``y``
+    signed: bool = False  # show what spoke against the verdict too, in blue
     video: bool = True
-    videos: Path | None = None
+    videos: Path | None = None  # folder of the videos, if moved
 
 
 def edges(frames: int, parts: int) -> np.ndarray:

@@ -17,16 +17,13 @@ Rule = Literal["class_mean", "mean_raw", "per_sample"]
 
 @dataclass(frozen=True, kw_only=True)
 class CosineClassifier(TunedClassifier):
-    """Softmax over scaled cosines between a query and the weights of each class.
+    """Softmax over scaled cosines between a query and the weights of each class."""
 
-    Attributes:
-        scale: Factor on the cosines; the paper has none (1). It matters only to fine-tuning.
-        rule: What K > 1 exemplars make of a class: ``class_mean`` the mean of the features
-            scaled to length 1, ``mean_raw`` the plain mean, ``per_sample`` K rows of which the
-            best counts. The paper defines K = 1 only.
-    """
-
+    # Factor on the cosines; the paper has none (1). It matters only to fine-tuning.
     scale: Positive = 10.0
+    # What K > 1 exemplars make of a class: ``class_mean`` the mean of the features scaled to length
+    # 1, ``mean_raw`` the plain mean, ``per_sample`` K rows of which the best counts. The paper
+    # defines K = 1 only.
     rule: Rule = "class_mean"
     tune_steps: Annotated[int, Limit(least=0)] = 0
     entropy: float = 0.0

@@ -68,13 +68,10 @@ class DTW:
 
     The similarity of two clips is 1 - d / 2, d the squared distance along the best path; without
     warping it would be their cosine.
-
-    Attributes:
-        band: How far frames that are matched may be apart, as a share of the clip.
-        nearest: Over how many of the K exemplars of a class, the nearest, the mean is taken.
     """
 
-    band: Share = 0.25
+    band: Share = 0.25  # how far frames that are matched may be apart, as a share of the clip
+    # Over how many of the K exemplars of a class, the nearest, the mean is taken
     nearest: Count = 2
 
     reads: ClassVar[str] = "clips"

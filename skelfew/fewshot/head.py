@@ -24,24 +24,18 @@ class Head(nn.Module, ABC):
 
     ``width`` is D, the channels of the encoder. The settings are keyword-only parameters, whose
     annotations say what they may be; what is learned are parameters and buffers as in any module.
-
-    Attributes:
-        reads: What it takes from the encoder, a key of ``skelfew.encoders.outputs.OUTPUTS``; below,
-            F is the shape of that.
-        cosines: Whether the logits are cosines, which training multiplies by ``episodic.scale``.
-        learns: Whether it has weights or tables of its own, which a run must have made before it
-            can score.
-        knows_classes: Whether these are about the classes of one data set.
-        rate: Factor on the learning rate of its weights.
-        settings: All settings by name; set by ``build_head``.
     """
 
+    # What it takes from the encoder, a key of ``skelfew.encoders.outputs.OUTPUTS``; below, F is the
+    # shape of that
     reads: str = "pooled"
+    # Whether the logits are cosines, which training multiplies by ``episodic.scale``
     cosines: bool = False
+    # Whether it has weights or tables of its own, which a run must have made before it can score
     learns: ClassVar[bool] = False
-    knows_classes: ClassVar[bool] = False
-    rate: float = 1.0
-    settings: Document
+    knows_classes: ClassVar[bool] = False  # whether these are about the classes of one data set
+    rate: float = 1.0  # factor on the learning rate of its weights
+    settings: Document  # all settings by name; set by ``build_head``
 
     def __init__(self, width: int = 0):
         super().__init__()
@@ -81,15 +75,11 @@ class Head(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class HeadClassifier:
-    """A head as a classifier: no gradients, queries in blocks that fit into memory.
+    """A head as a classifier: no gradients, queries in blocks that fit into memory."""
 
-    Attributes:
-        head: One that learns is of use after ``skelfew.fewshot.trained.bind`` only.
-        given: Settings that were asked for by name, so that they win over those of a run.
-    """
-
-    head: Head
+    head: Head  # one that learns is of use after ``skelfew.fewshot.trained.bind`` only
     name: str
+    # Settings that were asked for by name, so that they win over those of a run
     given: tuple[str, ...] = ()
 
     @property

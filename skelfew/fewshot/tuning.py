@@ -21,22 +21,14 @@ EntropyOn = Literal["support", "query"]
 
 @dataclass(frozen=True)
 class Tuning:
-    """Full-batch SGD on the support set (Lu et al., Sec. IV-C and Eq. 4).
+    """Full-batch SGD on the support set (Lu et al., Sec. IV-C and Eq. 4)."""
 
-    Attributes:
-        steps: Number of steps, 20 in the paper.
-        lr: 5e-4 in the paper, at which hardly a prediction changes (docs/evaluation.md).
-        momentum: Not stated in the paper; that of its episodic training.
-        weight_decay: Likewise; added to the gradient.
-        entropy: Weight of the mean entropy of the predictions, in nats; 1 in Eq. 4.
-        entropy_on: ``support`` (the paper), or ``query``, which makes a transductive classifier.
-    """
-
-    steps: int = 20
-    lr: float = 5e-4
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    entropy: float = 1.0
+    steps: int = 20  # number of steps, 20 in the paper
+    lr: float = 5e-4  # 5e-4 in the paper, at which hardly a prediction changes (docs/evaluation.md)
+    momentum: float = 0.9  # not stated in the paper; that of its episodic training
+    weight_decay: float = 1e-4  # likewise; added to the gradient
+    entropy: float = 1.0  # weight of the mean entropy of the predictions, in nats; 1 in Eq. 4.
+    # ``support`` (the paper), or ``query``, which makes a transductive classifier
     entropy_on: EntropyOn = "support"
 
     @property
@@ -70,17 +62,12 @@ class TunedClassifier:
 
 @dataclass(frozen=True)
 class Basis:
-    """Points x_1..x_P that a loss is computed at, in terms of a basis b_1..b_R.
+    """Points x_1..x_P that a loss is computed at, in terms of a basis b_1..b_R."""
 
-    Attributes:
-        inner: (E, R, P), inner products of basis vectors and points.
-        points: (E, P, R), the points as combinations of the basis; None if they are the basis.
-        norms: (E, P), lengths of the points.
-    """
-
-    inner: Tensor
+    inner: Tensor  # (E, R, P), inner products of basis vectors and points
+    # (E, P, R), the points as combinations of the basis; None if they are the basis
     points: Tensor | None
-    norms: Tensor
+    norms: Tensor  # (E, P), lengths of the points
 
     @classmethod
     def of(cls, support: Tensor, query: Tensor | None) -> "Basis":

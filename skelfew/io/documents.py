@@ -26,18 +26,15 @@ class Form:
     """One kind of document.
 
     Attributes:
-        name: What its header calls it, e.g. ``skelfew-encoder``.
-        key: Key of the JSON text in the header.
         absent, foreign: What to do if there is no such file, or one of another kind.
-        version: Newest that is read; a file without one is of the first.
     """
 
-    name: str
-    key: str
+    name: str  # what its header calls it, e.g. ``skelfew-encoder``.
+    key: str  # key of the JSON text in the header
     error: type[SkelfewError] = SkelfewError
     absent: str = "no such file"
     foreign: str = ""
-    version: int = 1
+    version: int = 1  # newest that is read; a file without one is of the first
 
     def write(self, path: Path, tensors: Mapping[str, "Tensor"], about: Values) -> None:
         """Write tensors and plain values (exact), replacing only when complete on disk."""

@@ -41,22 +41,16 @@ _OF_VIDEOS = ("pose_model", "people", "visibility")
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording.
+    """One recording."""
 
-    Attributes:
-        name: Its path as given, and which it is of several in one file.
-        positions: (M, T, V, C) float32, finite; a body that is absent in a frame is zero there.
-        coordinates: How many of the C values are a position: 3, or 2 in pictures.
-        fps: Frames a second, where the file says it; else None.
-        pixels: Joints in the pictures of a video (M, T, V, 2), NaN where not found; else None.
-    """
-
-    name: str
+    name: str  # its path as given, and which it is of several in one file
+    # (M, T, V, C) float32, finite; a body that is absent in a frame is zero there
     positions: np.ndarray
     layout: Layout
-    coordinates: int
+    coordinates: int  # how many of the C values are a position: 3, or 2 in pictures
     notes: tuple[str, ...] = ()
-    fps: float | None = None
+    fps: float | None = None  # frames a second, where the file says it; else None
+    # Joints in the pictures of a video (M, T, V, 2), NaN where not found; else None
     pixels: np.ndarray | None = None
 
     @property

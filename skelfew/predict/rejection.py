@@ -11,22 +11,14 @@ from skelfew.predict.similarity import Measure, by_cosine, left_out
 
 @dataclass(frozen=True)
 class Rejection:
-    """Rejects recordings that are less similar than ``threshold`` to every action.
-
-    Attributes:
-        rule: ``leave-one-out`` or ``one-shot``, see ``learn_rejection``.
-        known: How many support recordings were left out to see how similar a known action is.
-        rejected: How many of these the threshold rejects.
-        unknown: How many had their whole action left out, to see how similar an unknown one is.
-        accepted: How many of these the threshold accepts.
-    """
+    """Rejects recordings that are less similar than ``threshold`` to every action."""
 
     threshold: float
-    rule: str
-    known: int
-    rejected: int
-    unknown: int
-    accepted: int
+    rule: str  # ``leave-one-out`` or ``one-shot``, see ``learn_rejection``
+    known: int  # how many support recordings were left out to see how similar a known action is
+    rejected: int  # how many of these the threshold rejects
+    unknown: int  # how many had their whole action left out, to see how similar an unknown one is
+    accepted: int  # how many of these the threshold accepts
 
     def to_dict(self) -> Document:
         """Return plain values for JSON."""

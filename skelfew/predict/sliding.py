@@ -30,21 +30,14 @@ _SHORTEST = 2  # frames
 
 @dataclass(frozen=True)
 class Segment:
-    """An action in a long recording.
+    """An action in a long recording."""
 
-    Attributes:
-        start: Its first frame, from 0.
-        end: One past its last frame; in a stream, one past the frame at which it was sure.
-        confidence: Probability of it among the taught ones.
-        distance: To it; 1 is how far recordings of one action lie apart, see ``spotting``.
-    """
-
-    start: int
-    end: int
+    start: int  # its first frame, from 0
+    end: int  # one past its last frame; in a stream, one past the frame at which it was sure
     label: str
-    confidence: float
+    confidence: float  # probability of it among the taught ones
     runner_up: str
-    distance: float
+    distance: float  # to it; 1 is how far recordings of one action lie apart, see ``spotting``
 
     def to_dict(self, fps: float) -> Document:
         """Return plain values for JSON, with the times in seconds."""

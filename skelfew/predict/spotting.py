@@ -33,21 +33,13 @@ _FAR = 1e3
 
 @dataclass(frozen=True)
 class Spotter:
-    """Thresholds learned from a support set.
+    """Thresholds learned from a support set."""
 
-    Attributes:
-        labels: Action of each exemplar (S,), 0 .. N - 1.
-        frames: Length of each (S,), in frames of the long recording.
-        spread: How far exemplars of each action lie apart (N,).
-        threshold: Windows of a greater distance show none of the actions.
-        scale: Factor on the distances, which makes confidences of them.
-    """
-
-    labels: Tensor
-    frames: Tensor
-    spread: Tensor
-    threshold: float
-    scale: float = 1.0
+    labels: Tensor  # action of each exemplar (S,), 0 .. N - 1.
+    frames: Tensor  # length of each (S,), in frames of the long recording
+    spread: Tensor  # how far exemplars of each action lie apart (N,)
+    threshold: float  # windows of a greater distance show none of the actions
+    scale: float = 1.0  # factor on the distances, which makes confidences of them
 
     @classmethod
     def learn(cls, apart: Tensor, labels: Tensor, frames: Tensor) -> "Spotter":

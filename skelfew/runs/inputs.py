@@ -23,21 +23,17 @@ from skelfew.runs.recorded import remember
 
 @dataclass(frozen=True)
 class Inputs:
-    """The inputs of a training run.
-
-    Attributes:
-        cache_url: Where the cache was fetched from, without secrets; None for a local one.
-        match: How the cache was compared, see ``InputConfig``.
-        rename_ids: How its sample IDs were renamed, None if they were not.
-    """
+    """The inputs of a training run."""
 
     manifest: Manifest
     store: SkeletonStore
     protocol: Protocol
     cache: TeacherCache | None
+    # Where the cache was fetched from, without secrets; None for a local one
     cache_url: str | None = None
+    # How the cache was compared, see ``InputConfig``
     match: Literal["manifest", "ids"] = "manifest"
-    rename_ids: str | None = None
+    rename_ids: str | None = None  # how its sample IDs were renamed, None if they were not
 
     @property
     def dataset(self) -> str:

@@ -37,26 +37,18 @@ def refuse_foreign(manifest: Manifest, ids: Sequence[str], allowed: Sequence[int
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Samples of permitted classes, ready to be drawn from. Made by ``admit``.
+    """Samples of permitted classes, ready to be drawn from. Made by ``admit``."""
 
-    Attributes:
-        ids: Sample IDs (n).
-        classes: The class numbers, ascending.
-        labels: Index into ``classes`` of every sample, (n,) int64, on the processor.
-        bank: The skeletons, in the order of ``ids``, on ``device``.
-        targets: Teacher features (n, V, D) float32 on ``device``, or None.
-        performances: Which samples show the same performance, by different cameras, (n,) int64;
-            all different where the manifest does not say.
-        cache: Where targets came from and a head learns of classes; None without a cache.
-    """
-
-    ids: tuple[str, ...]
-    classes: tuple[int, ...]
-    labels: Tensor
-    bank: SkeletonBank
-    targets: Tensor | None
+    ids: tuple[str, ...]  # sample IDs (n)
+    classes: tuple[int, ...]  # the class numbers, ascending
+    labels: Tensor  # index into ``classes`` of every sample, (n,) int64, on the processor
+    bank: SkeletonBank  # the skeletons, in the order of ``ids``, on ``device``
+    targets: Tensor | None  # teacher features (n, V, D) float32 on ``device``, or None
     device: torch.device
+    # Which samples show the same performance, by different cameras, (n,) int64; all different where
+    # the manifest does not say
     performances: Tensor
+    # Where targets came from and a head learns of classes; None without a cache
     cache: TeacherCache | None = field(default=None, repr=False)
 
     def __len__(self) -> int:

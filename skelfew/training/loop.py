@@ -53,24 +53,17 @@ class NotFiniteError(SkelfewError):
 
 @dataclass
 class Position:
-    """Position of the run in a stage; all of it goes into the checkpoint.
-
-    Attributes:
-        step: Finished steps of the epoch that follows.
-        sums: Sums over those steps, weighted by samples.
-        waiting: How much of it went into waiting for data.
-        rows: Lines of metrics.jsonl that are settled.
-        best: Best validation accuracy and its epoch.
-    """
+    """Position of the run in a stage; all of it goes into the checkpoint."""
 
     stage: int
     epoch: int = 0
-    step: int = 0
+    step: int = 0  # finished steps of the epoch that follows
+    # Sums over those steps, weighted by samples
     sums: dict[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    waiting: float = 0.0
-    rows: int = 0
-    best: tuple[float, int] = (-1.0, 0)
+    waiting: float = 0.0  # how much of it went into waiting for data
+    rows: int = 0  # lines of metrics.jsonl that are settled
+    best: tuple[float, int] = (-1.0, 0)  # best validation accuracy and its epoch
 
 
 class StopRequest:

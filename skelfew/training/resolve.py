@@ -28,22 +28,15 @@ MOST_WAYS = 20
 
 @dataclass(frozen=True)
 class ResolvedRun:
-    """All that a run is made from, found and checked once; every later step takes it from here.
+    """All that a run is made from, found and checked once; every later step takes it from here."""
 
-    Attributes:
-        config: Settings with everything filled in, as config.json records them.
-        inputs: Manifest, skeletons, protocol, and the cache if one is given.
-        samples: IDs of the base samples that ``data.*`` asks for, in the manifest's order.
-        head: What the episodic stage trains, with weights of no meaning.
-        earlier: Base classes that the initial encoder was trained on.
-    """
-
-    config: TrainConfig
-    inputs: Inputs
+    config: TrainConfig  # settings with everything filled in, as config.json records them
+    inputs: Inputs  # manifest, skeletons, protocol, and the cache if one is given
+    # IDs of the base samples that ``data.*`` asks for, in the manifest's order
     samples: tuple[str, ...]
     pipeline: Pipeline
-    head: Head
-    earlier: tuple[int, ...]
+    head: Head  # what the episodic stage trains, with weights of no meaning
+    earlier: tuple[int, ...]  # base classes that the initial encoder was trained on
 
     @property
     def teacher(self) -> TeacherCache | None:

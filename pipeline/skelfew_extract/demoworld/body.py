@@ -64,26 +64,23 @@ class Proportions:
 
 @dataclass
 class Pose:
-    """Pose of a body over T frames; every channel starts at standing idle.
-
-    Attributes:
-        place: (T, 3) position: metres to its right, metres forwards, yaw to the right.
-        hips: (T, 3) pelvis off its standing place: right, up, forwards, in leg lengths.
-        torso: (T, 3) radians: lean forwards, lean to the right, twist to the right.
-        head: (T, 3) radians on top of the torso: nod forwards, tilt right, turn right.
-        hands: By side, (T, 3) wrist seen from the shoulder in the chest's axes: outwards, up,
-            forwards, in arm lengths. A side that is absent hangs down.
-        elbows: By side, (3,) where the elbow points: outwards, up, forwards.
-        feet: By side, (T, 3) ankle off its standing place: outwards, up, forwards, leg lengths.
-    """
+    """Pose of a body over T frames; every channel starts at standing idle."""
 
     frames: int
+    # (T, 3) position: metres to its right, metres forwards, yaw to the right
     place: np.ndarray = field(init=False)
+    # (T, 3) pelvis off its standing place: right, up, forwards, in leg lengths
     hips: np.ndarray = field(init=False)
+    # (T, 3) radians: lean forwards, lean to the right, twist to the right
     torso: np.ndarray = field(init=False)
+    # (T, 3) radians on top of the torso: nod forwards, tilt right, turn right
     head: np.ndarray = field(init=False)
+    # By side, (T, 3) wrist seen from the shoulder in the chest's axes: outwards, up, forwards, in
+    # arm lengths. A side that is absent hangs down.
     hands: dict[str, np.ndarray] = field(default_factory=dict)
+    # By side, (3,) where the elbow points: outwards, up, forwards
     elbows: dict[str, np.ndarray] = field(default_factory=dict)
+    # By side, (T, 3) ankle off its standing place: outwards, up, forwards, leg lengths
     feet: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -15,19 +15,14 @@ from skelfew_extract.demoworld.curves import Curve
 
 @dataclass(frozen=True)
 class Motion:
-    """One motion of one body part.
+    """One motion of one body part."""
 
-    Attributes:
-        part: arm, leg, torso, head or body.
-        curve: From phases (T,) and a number of beats relative to usual to channels: ``hand``,
-            ``foot`` (T, 3) of the part's side, ``elbow`` (3,), and ``place``, ``hips``,
-            ``torso``, ``head`` of Pose, whose sideways components are given for the right side.
-        phrases: What it is called; ``{part}`` becomes e.g. "the right hand".
-    """
-
-    part: str
+    part: str  # arm, leg, torso, head or body
+    # From phases (T,) and a number of beats relative to usual to channels: ``hand``, ``foot`` (T,
+    # 3) of the part's side, ``elbow`` (3,), and ``place``, ``hips``, ``torso``, ``head`` of Pose,
+    # whose sideways components are given for the right side
     curve: Curve
-    phrases: tuple[str, ...]
+    phrases: tuple[str, ...]  # what it is called; ``{part}`` becomes e.g. "the right hand".
 
     def backwards(self, *phrases: str) -> "Motion":
         """Return the same motion reversed in time."""

@@ -10,22 +10,17 @@ from skelfew_extract.demoworld.body import HANGING, SIDES, Pose, Proportions, jo
 
 @dataclass(frozen=True)
 class Performer:
-    """One performer: the same in all of its samples.
-
-    Attributes:
-        amplitude: Reach of arms and legs, by side, relative to usual; ``tempo`` likewise duration.
-        lean: Posture of the torso in radians: forwards, to the right, twisted to the right.
-        stance: Distance between the feet, leg lengths outwards.
-        shirt: RGB, 0 to 1; likewise trousers, shoes, skin, hair.
-    """
+    """One performer: the same in all of its samples."""
 
     proportions: Proportions
     own: str
+    # Reach of arms and legs, by side, relative to usual; ``tempo`` likewise duration
     amplitude: dict[str, float]
     tempo: float
+    # Posture of the torso in radians: forwards, to the right, twisted to the right
     lean: np.ndarray
-    stance: float
-    shirt: np.ndarray
+    stance: float  # distance between the feet, leg lengths outwards
+    shirt: np.ndarray  # RGB, 0 to 1; likewise trousers, shoes, skin, hair
     trousers: np.ndarray
     shoes: np.ndarray
     skin: np.ndarray

@@ -48,19 +48,13 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class TeacherFactory:
-    """Copies of one teacher, and how each of them is made.
+    """Copies of one teacher, and how each of them is made."""
 
-    Attributes:
-        build: Returns the teacher; called on the nodes, so it must be importable there.
-        device: ``cpu`` or ``cuda``.
-        folder: In which relative paths are meant.
-        threads: Of PyTorch, on processors.
-    """
-
+    # Returns the teacher; called on the nodes, so it must be importable there
     build: Callable[[], Teacher]
-    device: str
-    folder: Path
-    threads: int
+    device: str  # ``cpu`` or ``cuda``
+    folder: Path  # in which relative paths are meant
+    threads: int  # of PyTorch, on processors
 
     @classmethod
     def from_here(cls, build: Callable[[], Teacher], device: str) -> "TeacherFactory":

@@ -35,41 +35,31 @@ class Shape:
 
     Attributes:
         frames, image_size: T frames of a clip, of S x S pixels.
-        interpolation: How crops are resized, ``bilinear`` or ``bicubic``.
-        near_in_bfloat16: Whether features in bfloat16 have a cosine of 0.9999 with those in
-            float32, so that ``auto`` may choose it.
     """
 
     frames: int
     image_size: int
     width: int
-    interpolation: str = "bilinear"
+    interpolation: str = "bilinear"  # how crops are resized, ``bilinear`` or ``bicubic``
+    # Whether features in bfloat16 have a cosine of 0.9999 with those in float32, so that ``auto``
+    # may choose it
     near_in_bfloat16: bool = True
 
 
 class Teacher(Protocol):
-    """Interface of a teacher of videos.
-
-    Attributes:
-        dim: D, channels of both features.
-        frames: T, frames of a clip.
-        image_size: S, side of a frame in pixels.
-        mean: Of the colours, per channel, on the scale 0..1; the teacher applies it itself.
-        std: The same for the standard deviation.
-        prompting: "video-conditioned" if the text feature depends on the clip, else "class".
-        templates: Texts that are read of a class, ``{}`` for its name.
-        interpolation: How crops are resized, "bilinear" or "bicubic".
-    """
+    """Interface of a teacher of videos."""
 
     name: str
-    dim: int
-    frames: int
-    image_size: int
+    dim: int  # D, channels of both features
+    frames: int  # T, frames of a clip
+    image_size: int  # S, side of a frame in pixels
+    # Of the colours, per channel, on the scale 0..1; the teacher applies it itself
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[float, float, float]  # the same for the standard deviation
+    # "video-conditioned" if the text feature depends on the clip, else "class"
     prompting: Literal["video-conditioned", "class"]
-    templates: tuple[str, ...]
-    interpolation: str
+    templates: tuple[str, ...]  # texts that are read of a class, ``{}`` for its name
+    interpolation: str  # how crops are resized, "bilinear" or "bicubic"
 
     def encode_text(self, labels: Sequence[str]) -> "Tensor":
         """Return text features (C, D), float32, before any conditioning on a video."""
@@ -89,14 +79,10 @@ class Teacher(Protocol):
 
 
 class TextTeacher(Protocol):
-    """Interface of a teacher that reads sentences and sees no video.
-
-    Attributes:
-        dim: D, channels of its feature.
-    """
+    """Interface of a teacher that reads sentences and sees no video."""
 
     name: str
-    dim: int
+    dim: int  # D, channels of its feature
 
     def encode_text(self, texts: Sequence[str]) -> "Tensor":
         """Return (n, D), float32, of length one, each the same whatever else is asked for."""

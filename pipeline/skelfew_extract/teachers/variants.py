@@ -9,38 +9,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Variant:
-    """Shape and origin of one X-CLIP model. Attention heads are always 64 channels wide.
+    """Shape and origin of one X-CLIP model. Attention heads are always 64 channels wide."""
 
-    Attributes:
-        name: What the user types; also the folder under ``weights/``.
-        clip: open_clip's name of the image-text model it grew from; None for our own.
-        patch: Side of a patch in pixels; the input is ``image_size`` pixels square.
-        frames: T, fixed by the position table of the multi-frame integration.
-        width: W, channels of the vision tower; ``layers`` blocks.
-        text_width: Channels of the text tower; ``text_layers`` blocks.
-        dim: D, channels of f_v and f_t.
-        vocabulary: Rows of the token table. Fewer than CLIP's mean a compact vocabulary (text.py).
-        file: Name of the official release file, if there is one.
-        hub: Hugging Face repository, if there is one.
-    """
-
-    name: str
-    clip: str | None
-    patch: int
-    frames: int
+    name: str  # what the user types; also the folder under ``weights/``
+    clip: str | None  # open_clip's name of the image-text model it grew from; None for our own
+    patch: int  # side of a patch in pixels; the input is ``image_size`` pixels square
+    frames: int  # T, fixed by the position table of the multi-frame integration
     image_size: int = 224
-    width: int = 768
+    width: int = 768  # W, channels of the vision tower; ``layers`` blocks
     layers: int = 12
-    text_width: int = 512
+    text_width: int = 512  # channels of the text tower; ``text_layers`` blocks
     text_layers: int = 12
-    dim: int = 512
+    dim: int = 512  # D, channels of f_v and f_t
+    # Rows of the token table. Fewer than CLIP's mean a compact vocabulary (text.py).
     vocabulary: int = 49408
     context_length: int = 77
     mit_layers: int = 1
     prompt_layers: int = 2
     trained_on: str = ""
-    file: str | None = None
-    hub: str | None = None
+    file: str | None = None  # name of the official release file, if there is one
+    hub: str | None = None  # Hugging Face repository, if there is one
 
     def __post_init__(self) -> None:
         for field in ("width", "text_width", "dim"):
@@ -120,18 +108,12 @@ VARIANTS: dict[str, Variant] = {variant.name: variant for variant in _ALL}
 
 @dataclass(frozen=True)
 class ActionVariant:
-    """Shape and origin of one ActionCLIP model: CLIP, and a transformer over the frames.
-
-    Attributes:
-        patch: Side of a patch in pixels.
-        file: Stem of the file that mmaction2 publishes.
-        fusion_layers: Blocks over the frames, of an untrained model; a checkpoint brings its own.
-    """
+    """Shape and origin of one ActionCLIP model: CLIP, and a transformer over the frames."""
 
     name: str
-    patch: int
+    patch: int  # side of a patch in pixels
     frames: int
-    file: str
+    file: str  # stem of the file that mmaction2 publishes
     image_size: int = 224
     width: int = 768
     layers: int = 12
@@ -139,6 +121,7 @@ class ActionVariant:
     text_layers: int = 12
     dim: int = 512
     vocabulary: int = 49408
+    # Blocks over the frames, of an untrained model; a checkpoint brings its own
     fusion_layers: int = 6
 
 

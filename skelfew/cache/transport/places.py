@@ -41,21 +41,13 @@ def is_url(text: str | Path) -> bool:
 
 @dataclass(frozen=True)
 class Place:
-    """An address, taken apart.
+    """An address, taken apart."""
 
-    Attributes:
-        kind: One of ``KINDS``.
-        base: What the file system calls it, without trailing slash.
-        query: Query string of an http address, to be repeated for every file below it.
-        shown: The address without secrets.
-        digest: Content digest that the address promises (``#digest=HEX``), or None.
-    """
-
-    kind: str
-    base: str
-    query: str
-    shown: str
-    digest: str | None
+    kind: str  # one of ``KINDS``
+    base: str  # what the file system calls it, without trailing slash
+    query: str  # query string of an http address, to be repeated for every file below it
+    shown: str  # the address without secrets
+    digest: str | None  # content digest that the address promises (``#digest=HEX``), or None
 
     @classmethod
     def of(cls, address: str) -> "Place":

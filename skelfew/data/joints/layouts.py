@@ -24,23 +24,15 @@ _MOST_JOINTS = 1000
 
 @dataclass(frozen=True)
 class Layout:
-    """The joints of a skeleton format; all indices are 0-based.
+    """The joints of a skeleton format; all indices are 0-based."""
 
-    Attributes:
-        name: E.g. ``kinect-v2``.
-        joints: Joint names in the order of the arrays (V of them).
-        bones: (child, parent) pairs, V - 1 of them, a tree that hangs from ``centre``.
-        centre: The joint that the graph hangs from.
-        root: The joint that preprocessing moves to the origin.
-        mirror: (left, right) pairs.
-    """
-
-    name: str
-    joints: tuple[str, ...]
+    name: str  # E.g. ``kinect-v2``.
+    joints: tuple[str, ...]  # joint names in the order of the arrays (V of them)
+    # (child, parent) pairs, V - 1 of them, a tree that hangs from ``centre``
     bones: tuple[tuple[int, int], ...]
-    centre: int
-    root: int
-    mirror: tuple[tuple[int, int], ...] = ()
+    centre: int  # the joint that the graph hangs from
+    root: int  # the joint that preprocessing moves to the origin
+    mirror: tuple[tuple[int, int], ...] = ()  # (left, right) pairs
 
     def same_graph(self, other: "Layout") -> bool:
         """Return whether both have the same joints in the same order, bones and centre."""

@@ -72,21 +72,16 @@ def _rows_file(folder: Path, block: int) -> Path:
 
 @dataclass(frozen=True)
 class ReadPlan:
-    """Sources and settings of a preparation; all that the parts depend on.
-
-    Attributes:
-        pixels: Whether joints in the video are stored.
-        depends: What the reader says that the samples depend on besides.
-    """
+    """Sources and settings of a preparation; all that the parts depend on."""
 
     reader: str
     layout: Layout
     channels: int
-    pixels: bool
+    pixels: bool  # whether joints in the video are stored
     options: Options
     raw: RawFolder
     sources: tuple[str, ...]
-    depends: str = ""
+    depends: str = ""  # what the reader says that the samples depend on besides
 
     def blocks(self) -> list[tuple[str, ...]]:
         """Cut the sources into blocks, independently of the number of workers."""

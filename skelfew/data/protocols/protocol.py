@@ -28,31 +28,22 @@ ANY = "any"
 
 @dataclass(frozen=True)
 class Protocol:
-    """One split of a protocol, checked against a manifest.
+    """One split of a protocol, checked against a manifest."""
 
-    Attributes:
-        name: Name of the protocol, the stem of its file.
-        split: Name of the split, "" if the protocol has only one.
-        validation: Classes held out from training for choosing hyper-parameters.
-        novel: Classes to recognise from exemplars; never trained on.
-        sha256: Hash of the protocol's content, independent of formatting.
-        notes: What to know, and what is our choice because it was not published.
-        episodes: Settings of random episodes where the protocol fixes them (ways, queries, ...).
-        exclude_queries: Named sets of novel samples that may be left out of the queries.
-        expected_queries: Number of queries of the complete data set, by shots or option name.
-    """
-
-    name: str
-    split: str
+    name: str  # name of the protocol, the stem of its file
+    split: str  # name of the split, "" if the protocol has only one
     base: tuple[int, ...]
-    validation: tuple[int, ...]
-    novel: tuple[int, ...]
-    sha256: str
+    validation: tuple[int, ...]  # classes held out from training for choosing hyper-parameters
+    novel: tuple[int, ...]  # classes to recognise from exemplars; never trained on
+    sha256: str  # hash of the protocol's content, independent of formatting
     path: Path
     source: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what to know, and what is our choice because it was not published
+    # Settings of random episodes where the protocol fixes them (ways, queries, ...)
     episodes: Mapping[str, int] = field(default_factory=dict)
+    # Named sets of novel samples that may be left out of the queries
     exclude_queries: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # Number of queries of the complete data set, by shots or option name
     expected_queries: Mapping[str, int] = field(default_factory=dict)
     _listed: Mapping[int, Mapping[int, tuple[str, ...]]] = field(default_factory=dict, repr=False)
     _rule: Values | None = field(default=None, repr=False)

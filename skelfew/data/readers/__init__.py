@@ -63,57 +63,42 @@ class Recording:
 
 @dataclass(frozen=True)
 class Dropped:
-    """A sample, or a whole source file, that is left out, and why.
+    """A sample, or a whole source file, that is left out, and why."""
 
-    Attributes:
-        sample_id: Its name, or the stem of the file if it has none.
-        source: The file, as listed by the reader's ``sources``.
-        reason: Why, with the place in the file and the value.
-        expected: True if the data set's authors or the user's options leave it out; False if the
-            recording is damaged, which ends the command with status 3.
-    """
-
-    sample_id: str
-    source: str
-    reason: str
+    sample_id: str  # its name, or the stem of the file if it has none
+    source: str  # the file, as listed by the reader's ``sources``
+    reason: str  # why, with the place in the file and the value
+    # True if the data set's authors or the user's options leave it out; False if the recording is
+    # damaged, which ends the command with status 3
     expected: bool = False
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Reader of one raw format. Its functions are at module level, so that processes can get them.
+    """Reader of one raw format. Its functions are at module level, for other processes."""
 
-    Attributes:
-        name: Data set name as typed on the command line.
-        layout: Joint layout, or the name of one.
-        sources: Lists the source names below the raw folder, cheaply and sorted.
-        read: Turns one source into samples, one after the other; a malformed source is a Dropped.
-            A SkelfewError becomes a Dropped too; any other exception is a bug and ends the run.
-        channels: Coordinates per joint.
-        units: ``metres``, or ``pixels`` (then a third channel is the confidence).
-        pixels: Whether joint positions in the video come with the skeletons.
-        defaults: Options and their default values; ``--option key=value`` overrides them.
-        needs_raw: Whether ``--raw`` must be given (the demo makes its own).
-        detect: For formats that hold more than one kind of skeleton: looks into the recordings
-            and returns this reader with ``layout``, ``channels``, ``units`` as found there.
-        preprocessing: Returns how the skeletons become network input where it is not as for NTU
-            RGB+D: settings of ``skelfew.data.input.pipeline.Pipeline``, kept in the store. Given
-            is the highest class number.
-        depends: What the samples depend on besides the options and the sizes of the sources, as
-            a text; when it has changed, an interrupted run does not go on but starts anew.
-    """
-
-    name: str
-    layout: Layout | str
+    name: str  # data set name as typed on the command line
+    layout: Layout | str  # joint layout, or the name of one
+    # Lists the source names below the raw folder, cheaply and sorted
     sources: Callable[[RawFolder, Options], list[str]]
+    # Turns one source into samples, one after the other; a malformed source is a Dropped. A
+    # SkelfewError becomes a Dropped too; any other exception is a bug and ends the run.
     read: Callable[[RawFolder, str, Options], Iterable[Recording | Dropped]]
-    channels: int = 3
-    units: str = "metres"
-    pixels: bool = False
+    channels: int = 3  # coordinates per joint
+    units: str = "metres"  # ``metres``, or ``pixels`` (then a third channel is the confidence)
+    pixels: bool = False  # whether joint positions in the video come with the skeletons
+    # Options and their default values; ``--option key=value`` overrides them
     defaults: Options = field(default_factory=dict)
-    needs_raw: bool = True
+    needs_raw: bool = True  # whether ``--raw`` must be given (the demo makes its own)
+    # For formats that hold more than one kind of skeleton: looks into the recordings and returns
+    # this reader with ``layout``, ``channels``, ``units`` as found there
     detect: Callable[[Reader, RawFolder, Options], Reader] | None = None
+    # Returns how the skeletons become network input where it is not as for NTU RGB+D: settings of
+    # ``skelfew.data.input.pipeline.Pipeline``, kept in the store. Given is the highest class
+    # number.
     preprocessing: Callable[[int], Mapping[str, str | int]] | None = None
+    # What the samples depend on besides the options and the sizes of the sources, as a text; when
+    # it has changed, an interrupted run does not go on but starts anew
     depends: Callable[[RawFolder, Options], str] | None = None
 
     @property

@@ -38,17 +38,12 @@ _MOST_GAPS = 20
 
 @dataclass(frozen=True)
 class Frames:
-    """The people of a recording, a list a frame.
-
-    Attributes:
-        step: How many frames of the video lie between two of these.
-        first: Frame of the video that the first of these is, by the numbers of the files.
-    """
+    """The people of a recording, a list a frame."""
 
     people: list[list[Person]]
-    step: int = 1
+    step: int = 1  # how many frames of the video lie between two of these
     notes: tuple[str, ...] = ()
-    first: int = 0
+    first: int = 0  # frame of the video that the first of these is, by the numbers of the files
 
 
 def read_folder(path: Path, joints: int, least: float | None = None) -> Frames:

@@ -29,18 +29,12 @@ NOISY_FRAMES = 0.69754  # a body with at least this part of noisy frames is nois
 
 @dataclass(frozen=True)
 class Track:
-    """One body over time, as the field counts it: gaps in which it is unseen are closed.
-
-    Attributes:
-        positions: (T, 25, 3) joints in the frames ``first .. first + T - 1``.
-        pixels: (T, 25, 2) joints in the colour video.
-        motion: Variance of all points, summed over x, y and z; 0 if there is no other body.
-    """
+    """One body over time, as the field counts it: gaps in which it is unseen are closed."""
 
     first: int
-    positions: np.ndarray
-    pixels: np.ndarray
-    motion: float
+    positions: np.ndarray  # (T, 25, 3) joints in the frames ``first .. first + T - 1``.
+    pixels: np.ndarray  # (T, 25, 2) joints in the colour video
+    motion: float  # variance of all points, summed over x, y and z; 0 if there is no other body
 
     @property
     def last(self) -> int:

@@ -27,23 +27,14 @@ class TextError(SkelfewError):
 
 @dataclass(frozen=True)
 class SkeletonText:
-    """The content of one file; frames without a body are left out.
+    """The content of one file; frames without a body are left out."""
 
-    Attributes:
-        declared: Number of frames that the file declares; that of its videos.
-        shown: Frame of the file, 0-based, of each that shows a body.
-        frame: Frame of each of B observed bodies, (B,) int, among those shown.
-        body: Its ID, (B,) bytes: it exceeds what a float64 can tell apart.
-        positions: Joints (B, 25, 3) float32 in metres.
-        pixels: Joints (B, 25, 2) float32 in the colour video, NaN where unknown.
-    """
-
-    declared: int
-    shown: list[int]
-    frame: list[int]
-    body: list[bytes]
-    positions: np.ndarray
-    pixels: np.ndarray
+    declared: int  # number of frames that the file declares; that of its videos
+    shown: list[int]  # frame of the file, 0-based, of each that shows a body
+    frame: list[int]  # frame of each of B observed bodies, (B,) int, among those shown
+    body: list[bytes]  # its ID, (B,) bytes: it exceeds what a float64 can tell apart
+    positions: np.ndarray  # joints (B, 25, 3) float32 in metres
+    pixels: np.ndarray  # joints (B, 25, 2) float32 in the colour video, NaN where unknown
 
     @property
     def frames(self) -> int:

@@ -19,25 +19,19 @@ OPTIONAL = (
 
 @dataclass(frozen=True)
 class ListedClip:
-    """One sample of a table.
-
-    Attributes:
-        class_id: As given, or by the order in which labels appear, from 1.
-        end: One past its last frame, None for the recording's end.
-        video_start: Frame of the video that the recording's first frame is; None if unknown.
-        about: ``subject``, ``view``, ``replication``, ``setup``.
-    """
+    """One sample of a table."""
 
     line: int
     sample_id: str
     recording: str
     label: str
-    class_id: int
+    class_id: int  # as given, or by the order in which labels appear, from 1
     start: int
-    end: int | None
+    end: int | None  # one past its last frame, None for the recording's end
     video: str
+    # Frame of the video that the recording's first frame is; None if unknown
     video_start: int | None
-    about: dict[str, str]
+    about: dict[str, str]  # ``subject``, ``view``, ``replication``, ``setup``
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,11 @@ _INSIDE = "!/"  # between the name of an archive and the name of its member
 
 @dataclass(frozen=True)
 class RawFolder:
-    """Raw recordings; cheap to pickle, archives are opened anew in every process.
+    """Raw recordings; cheap to pickle, archives are opened anew in every process."""
 
-    Attributes:
-        path: A folder or a zip file. Zip files that lie directly in the folder count as folders.
-        videos: Where the videos lie, if not in the folder (or beside the zip file).
-    """
-
+    # A folder or a zip file. Zip files that lie directly in the folder count as folders.
     path: Path
+    # Where the videos lie, if not in the folder (or beside the zip file)
     videos: Path | None = None
     _open: dict[str, zipfile.ZipFile] = field(
         default_factory=dict, repr=False, compare=False, hash=False

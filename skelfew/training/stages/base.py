@@ -17,18 +17,12 @@ from skelfew.training.data import TrainingData
 
 @dataclass(frozen=True)
 class Batch:
-    """Input of one step.
+    """Input of one step."""
 
-    Attributes:
-        rows: Rows of the training data, (B,).
-        skeletons: Network input (B, C, T, V, M).
-        targets: Teacher features (B, D), None where a stage has none.
-        views: Further network input of the same samples, as many as the stage wants.
-    """
-
-    rows: Tensor
-    skeletons: Tensor
-    targets: Tensor | None = None
+    rows: Tensor  # rows of the training data, (B,)
+    skeletons: Tensor  # network input (B, C, T, V, M)
+    targets: Tensor | None = None  # teacher features (B, D), None where a stage has none
+    # Further network input of the same samples, as many as the stage wants
     views: tuple[Tensor, ...] = ()
 
 
@@ -41,28 +35,23 @@ class Step:
 
 
 class Stage(ABC):
-    """One stage of training, made of ``(encoder, data, settings, seed)``.
+    """One stage of training, made of ``(encoder, data, settings, seed)``."""
 
-    Attributes:
-        name: Its key in ``STAGES``.
-        Config: Dataclass of its settings, which ``skelfew.config`` shows under the stage's name.
-            One with ``representation`` and ``target_form`` asks for teacher features as targets.
-        unverified: What of it could not be checked against its source; shown by every run.
-        one_process: Whether several processes would come to other numbers than one.
-        module: All that is learned, the encoder in it; its state dict goes into the checkpoint.
-        memory: Plain numbers that have to survive a restart.
-    """
-
-    name: ClassVar[str]
+    name: ClassVar[str]  # its key in ``STAGES``
+    # Dataclass of its settings, which ``skelfew.config`` shows under the stage's name. One with
+    # ``representation`` and ``target_form`` asks for teacher features as targets.
     Config: ClassVar[type[object]]
+    # What of it could not be checked against its source; shown by every run
     unverified: ClassVar[str] = ""
+    # Whether several processes would come to other numbers than one
     one_process: ClassVar[bool] = False
     data: TrainingData
     seed: int
+    # All that is learned, the encoder in it; its state dict goes into the checkpoint
     module: nn.Module
     optimizer: OptimizerConfig
     epochs: int
-    memory: dict[str, float]
+    memory: dict[str, float]  # plain numbers that have to survive a restart
 
     @property
     def scored_by(self) -> HeadClassifier | None:

@@ -36,19 +36,14 @@ class Bridging(Protocol):
 
 @dataclass(frozen=True)
 class Bridge:
-    """Both maps, in evaluation mode.
+    """Both maps, in evaluation mode."""
 
-    Attributes:
-        skeleton: Encoder features (N, d) to (N, P): predictor and projector.
-        teacher: Teacher features (N, D) to (N, P): the target projector.
-        shift: What to add to a class text (D,) so that texts lie where targets lay, on average
-            over the base samples; None if the cache had no class texts.
-        about: Plain values: stage, teacher, width D, target form, representation.
-    """
-
-    skeleton: nn.Sequential
-    teacher: nn.Sequential
+    skeleton: nn.Sequential  # encoder features (N, d) to (N, P): predictor and projector
+    teacher: nn.Sequential  # teacher features (N, D) to (N, P): the target projector
+    # What to add to a class text (D,) so that texts lie where targets lay, on average over the base
+    # samples; None if the cache had no class texts
     shift: Tensor | None = None
+    # Plain values: stage, teacher, width D, target form, representation
     about: Document = field(default_factory=dict)
 
 
