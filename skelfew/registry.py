@@ -27,10 +27,7 @@ def declared() -> list[tuple[str, str, str, str]]:
 
 
 class Registry(MutableMapping[str, str]):
-    """Names and the import strings (``module:attribute`` or ``module``) of one kind of thing.
-
-    ``group`` is the entry-point group by which other packages add to it; None if they cannot.
-    """
+    """Names and import strings of one kind of thing; packages add to the entry-point ``group``."""
 
     def __init__(self, kind: str, group: str | None, own: Mapping[str, str]):
         self.kind, self.group = kind, group

@@ -36,10 +36,7 @@ def pyav(what: str) -> Any:
 
 
 def pictures(source: str) -> Iterator[Picture]:
-    """Yield the newest picture of a camera (number or name), or all of a video file.
-
-    Raises SkelfewError: no such camera or file, it is in use, or it stops.
-    """
+    """Yield the newest picture of a camera (number, name), or all of a video; else SkelfewError."""
     if Path(source).is_file() and not source.isdigit():
         yield from _ahead(all_frames(source), live=False)
     else:

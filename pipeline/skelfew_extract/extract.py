@@ -205,10 +205,7 @@ def choose_precision(asked: str, device: str, width: int) -> Precision:
 
 
 def build_chosen(name: str, *, device: str, precision: str, **how: Any) -> Teacher:
-    """Return the teacher ``name``, with the precision chosen in the process that calls this.
-
-    ``auto`` is float32 for a teacher whose features bfloat16 changes.
-    """
+    """Return the teacher ``name``, with the precision chosen in the process that calls this."""
     shape = shape_of(name)
     if precision == "auto" and not shape.near_in_bfloat16:
         precision = "float32"

@@ -1,7 +1,4 @@
-"""Reading video frames by number, exactly, as players show them.
-
-PyAV reads (video.py). decord reads only what a look at the container proves it to read right.
-"""
+"""Reading video frames by number, as players show them: PyAV, decord where proved right."""
 
 import importlib.util
 from collections.abc import Iterator, Sequence

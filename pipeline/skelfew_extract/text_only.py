@@ -1,7 +1,4 @@
-"""From class names or descriptions to a cache without f_v: a text teacher needs no video.
-
-Every sample gets the vector of its class, as the format demands one row a sample.
-"""
+"""From class names or descriptions to a cache without f_v: each sample has its class's vector."""
 
 import time
 from collections.abc import Mapping
@@ -45,10 +42,7 @@ class TextSettings:
 
 
 def encode_classes(teacher: TextTeacher, texts: Mapping[int, list[str]]) -> np.ndarray:
-    """Return one vector a class, (C, D) float32 of length one.
-
-    The sentences of a class are scaled to length one, averaged, and the mean is scaled again.
-    """
+    """Return a vector a class, (C, D) float32, the mean of its sentences, all of length one."""
     means = [teacher.encode_text(sentences).mean(0) for sentences in texts.values()]
     vectors = torch.nn.functional.normalize(torch.stack(means).float(), dim=-1).cpu().numpy()
     if not np.isfinite(vectors).all():

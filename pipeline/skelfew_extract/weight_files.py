@@ -29,10 +29,7 @@ SENTENCE_ADVICE = (
 
 
 def find_weights(variant: Variant, weights: str | None = None) -> tuple[Path, str]:
-    """Return the file or folder of the weights (None: in ``weights/``), and its name.
-
-    Raises SkelfewError if there is nothing there; says which file to put where.
-    """
+    """Return the file or folder of the weights and its name; SkelfewError if there is none."""
     if weights is None:
         return _default(variant)
     path = Path(weights)
@@ -120,10 +117,7 @@ def find_action_weights(variant: ActionVariant, weights: str | None) -> Path:
 
 
 def find_sentence_encoder(weights: str | None = None) -> tuple[Path, str]:
-    """Return the folder of a sentence encoder, and how to call it in provenance.
-
-    None looks into ``weights/`` and for the package that carries all-MiniLM-L6-v2.
-    """
+    """Return the folder of a sentence encoder (None: all-MiniLM-L6-v2) and its name."""
     if weights is None:
         if (folder := FOLDER / SENTENCES).is_dir():
             return folder, SENTENCES

@@ -96,9 +96,8 @@ class EncoderConfig:
         validate(self)
 
     def checked(self, shared: bool = False) -> "EncoderConfig":
-        """Return it with all own settings converted, and defaults; SkelfewError if one cannot be.
-
-        With ``shared``, as in a table of runs, what another encoder has is left out.
+        """Return it with own settings converted and defaults; ``shared`` leaves out those of
+        others.
         """
         build, own = ENCODERS.load(self.name), dict(self.own)
         if shared and (foreign := set(own) - set(parameters(build))):

@@ -17,10 +17,7 @@ def find_sample(
     manifest: Path | None = None,
     folder: Path = Path("manifests"),
 ) -> tuple[Manifest, Sample]:
-    """Return a sample and the manifest that lists it: of a data set, a file, or all of a folder.
-
-    Raises SkelfewError: no manifest, no such sample (names similar ones), or several.
-    """
+    """Return a sample and the manifest that lists it; SkelfewError if none or several do."""
     if manifest is not None or dataset is not None:
         paths = [manifest or folder / f"{dataset}.csv"]
         Manifest.read(paths[0])  # for its clear errors

@@ -77,10 +77,7 @@ def portray(
     moments: Sequence[int] | None = None,
     videos: Path | None = None,
 ) -> Portrait:
-    """Draw a sample at moments of its skeleton, ``look.frames`` evenly spaced ones by default.
-
-    Raises SkelfewError if it has no skeleton, or the skeleton has no such view.
-    """
+    """Draw a sample at moments of its skeleton, ``look.frames`` by default; else SkelfewError."""
     skeleton = store[sample.sample_id]
     layout = store.joint_layout
     shown = list(evenly(skeleton.positions.shape[1], look.frames) if moments is None else moments)

@@ -77,10 +77,7 @@ class SkeletonGCN(SkeletonEncoder):
         return names
 
     def compile(self, *args: object, **kwargs: object) -> None:
-        """Hand each block to torch.compile, in its plain form.
-
-        Blocks are small graphs of few shapes; with ``masked_mean`` the number of bodies changes.
-        """
+        """Hand each block, whose shapes are few, to torch.compile, in its plain form."""
         self.fast = False
         for name in self._blocks:
             self.get_submodule(name).compile(*args, **kwargs)
@@ -97,10 +94,7 @@ class SkeletonGCN(SkeletonEncoder):
         return sums / present.sum(dim=1, keepdim=True)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the feature maps (N, M, D, T / 4, V) of skeletons x (N, C, T, V, M).
-
-        Bodies left out by ``masked_mean`` are zero.
-        """
+        """Return the feature maps (N, M, D, T / 4, V) of skeletons x; absent bodies are zero."""
         self.check(x)
         present = self.present(x)
         maps = self._run(x, present)

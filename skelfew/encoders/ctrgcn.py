@@ -103,10 +103,7 @@ class ChannelGraphConv(nn.Module):
 
 
 class MultiScaleTemporalConv(nn.Module):
-    """Four branches of C_out / 4 channels: dilations 1 and 2, max-pooling, and a plain 1x1.
-
-    ``rectify`` ends it by a ReLU: PYSKL has one, the original has not.
-    """
+    """Four branches of C_out / 4 channels; ``rectify`` ends it by a ReLU, as PYSKL's does."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, rectify: bool = False):
         super().__init__()

@@ -69,10 +69,7 @@ def raw_features(
 
 
 def raw_pipeline(coordinates: int, aligned: bool = False) -> Pipeline:
-    """Return how joint positions (3, or 2 in pictures) are prepared that no encoder reads.
-
-    ``aligned`` follows the body to the side, and turns it to the camera.
-    """
+    """Return how joint positions (3, or 2 in pictures) are prepared that no encoder reads."""
     return Pipeline(
         length=ALIGNED_FRAMES if aligned else RAW_FRAMES,
         missing_body="zeros",
@@ -144,10 +141,7 @@ def _resampled(parts: Tensor, length: int) -> Tensor:
 def kept(
     folder: Path | None, about: Document, ids: Sequence[str], make: Callable[[], Tensor]
 ) -> Tensor:
-    """Return features of samples from ``folder``, if they lie there, else make and keep them.
-
-    ``about`` is what they depend on besides the samples: digests of encoder and skeletons, ...
-    """
+    """Return features from ``folder`` if they lie there, of the same ``about``, else make them."""
     if folder is None:
         return make()
     description = json.dumps({**about, "ids": list(ids)}, sort_keys=True)

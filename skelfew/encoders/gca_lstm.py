@@ -112,10 +112,7 @@ class SkeletonGCALSTM(SkeletonEncoder):
         return self.pool(self.forward_features(x), x)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the parts by frame (N, 1, D, T', P), T' a third of T, rounded up.
-
-        Of form ``description`` those of all bodies (N, M, D, T, P).
-        """
+        """Return parts by frame (N, 1, D, T / 3, P), of ``description`` those of all bodies."""
         self.check(x)
         if self.together:
             x = torch.cat([x, x[:, :, -1:].expand(-1, -1, -x.shape[2] % _FRAMES, -1, -1)], dim=2)

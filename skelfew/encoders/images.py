@@ -61,9 +61,8 @@ class SkeletonImage(nn.Module):
         return high @ columns.T
 
     def pixels(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images before resizing (N, 3, M * V, T), and how many bodies count (N,).
-
-        Rows of bodies that do not count come last and are black.
+        """Return images before resizing (N, 3, M * V, T), absent bodies last, and the others'
+        count.
         """
         n, c, t, v, m = x.shape
         present = (x != 0).any(dim=3).any(dim=2).any(dim=1)

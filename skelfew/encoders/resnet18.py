@@ -104,10 +104,7 @@ class SkeletonResNet(SkeletonEncoder):
         return self._embedded(self._run(x).mean(dim=(2, 3)))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the feature maps (N, 1, width of the last layer, S / 32, S / 32), unpooled.
-
-        The image's columns come before its rows, like frames before joints elsewhere.
-        """
+        """Return feature maps (N, 1, width, S / 32, S / 32), columns first, as frames elsewhere."""
         return self._run(x).transpose(2, 3).unsqueeze(1)
 
     def pool(self, maps: Tensor, x: Tensor) -> Tensor:

@@ -97,10 +97,7 @@ def walked(layout: Layout) -> list[int]:
 
 
 def traversal(layout: Layout, joints: Sequence[int] | None = None) -> list[int]:
-    """Return joints as a walk along the bones meets them, 2 n - 1; ``joints`` None: all.
-
-    From the first, or the centre, and back; others are passed by.
-    """
+    """Return joints as a walk along the bones and back meets them, 2 n - 1; None: all."""
     joints = joints or sorted(range(len(layout)), key=lambda joint: joint != layout.centre)
     near: dict[int, list[int]] = {joint: [] for joint in range(len(layout))}
     for bone in layout.bones:

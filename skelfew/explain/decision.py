@@ -54,10 +54,7 @@ class NetworkInput:
 
 
 class Decision:
-    """An encoder and a classifier fitted to exemplars (N * K, C, T, V, M), in double precision.
-
-    Raises SkelfewError for a classifier that looks at all queries before it decides.
-    """
+    """An encoder and a classifier fitted to exemplars (N * K, C, T, V, M), in double precision."""
 
     def __init__(
         self,

@@ -65,10 +65,7 @@ def scaled(values: np.ndarray) -> np.ndarray:
 def draw(
     explanations: Sequence[Explanation], manifest: Path, look: HeatmapStyle
 ) -> "tuple[Figure, list[str]]":
-    """Draw explanations of one sample beside each other; return figure and notes.
-
-    Raises SkelfewError: matplotlib is not installed, or the skeleton has no such view.
-    """
+    """Draw explanations of one sample beside each other; return figure and notes."""
     try:
         from matplotlib import rc_context
     except ModuleNotFoundError as error:

@@ -105,10 +105,7 @@ def build_classifier(name: str, settings: Mapping[str, object] | None = None) ->
 def build_head(
     name: str, settings: Mapping[str, object] | Iterable[str] = (), width: int = 8
 ) -> "Head":
-    """Return a new head for ``width`` channels, with settings (also ``KEY=VALUE``) changed.
-
-    Raises SkelfewError: no such head or setting, or an impossible value.
-    """
+    """Return a new head for ``width`` channels, with settings (also ``KEY=VALUE``) changed."""
     if not isinstance(settings, Mapping):
         settings = dict(pair.split("=", 1) for pair in settings)
     build = HEADS.load(name)

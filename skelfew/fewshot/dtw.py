@@ -21,10 +21,7 @@ _ROWS = 64  # clips that are compared with all later ones at once
 
 
 def dtw(costs: Tensor, band: int) -> Tensor:
-    """Return the least cost (B,) of a path through costs (T, S, B) of matching frames.
-
-    Frames are up to ``band`` apart, or what T and S differ by.
-    """
+    """Return the least cost (B,) of a path through costs (T, S, B), ``band`` frames apart."""
     rows, columns, pairs = costs.shape
     band = max(band, abs(rows - columns), 1)
     costs = costs.contiguous()

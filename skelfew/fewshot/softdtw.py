@@ -105,10 +105,7 @@ def soft_dtw(costs: Tensor, gamma: float) -> Tensor:
 
 
 def frame_costs(one: Tensor, other: Tensor, cost: str = "cosine") -> Tensor:
-    """Return what matching frames costs, (T, S, E * P * Q), of (E, P, T, D) and (E, Q, S, D).
-
-    ``cosine`` is 1 - cos, ``euclidean`` squared distances.
-    """
+    """Return costs (T, S, E * P * Q) of frames (E, P, T, D), (E, Q, S, D): 1 - cos or squared."""
     if cost == "cosine":
         one, other = (F.normalize(x, dim=-1, eps=EPS) for x in (one, other))
     sides = one.flatten(1, 2), other.flatten(1, 2).transpose(1, 2)

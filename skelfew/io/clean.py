@@ -38,10 +38,7 @@ def json_text(value: object, indent: int | None = 1) -> str:
 
 
 def cell(value: object) -> object:
-    """Return a value for a CSV table: a text that a spreadsheet would compute gets a "'" before it.
-
-    ``uncell`` gives the text back.
-    """
+    """Return a value for a CSV table: a text that a spreadsheet would compute gets a "'"."""
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value

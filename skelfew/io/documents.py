@@ -43,10 +43,7 @@ class Form:
         write_tensors(path, tensors, header)
 
     def read(self, path: str | Path, tensors: bool = True) -> tuple[Document, dict[str, "Tensor"]]:
-        """Return the values and, if wanted, the tensors.
-
-        Raises ``error``: no such file, not of this form, of a newer one, or damaged.
-        """
+        """Return the values and, if wanted, tensors; ``error`` if absent, foreign or damaged."""
         try:
             header, found = read_tensors(path, tensors, self.name)
         except FileNotFoundError:

@@ -147,10 +147,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return columns of a table that ``write_csv`` wrote, without rows that were cut off.
-
-    Raises OSError, or ValueError if it is no such table.
-    """
+    """Return columns of a table that ``write_csv`` wrote; OSError, ValueError if it is none."""
     check_file(path)
     check_table(path)
     with path.open(newline="", encoding="utf-8-sig") as file:

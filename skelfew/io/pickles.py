@@ -251,10 +251,7 @@ class _Counted(dict[int, Any]):
 
 
 def load_arrays(file: IO[bytes], where: str, size: int = 0) -> Any:
-    """Return what a pickle of arrays holds; SkelfewError if damaged, too costly, or other.
-
-    One of a large ``size`` may have more instructions.
-    """
+    """Return what a pickle of arrays holds; SkelfewError if damaged, too costly, or other."""
     try:
         unpickler: Any = _Unpickler(file)
         unpickler.dispatch = _Counted(unpickler.dispatch, ReadBudget(where, max(size, 0)))
@@ -335,10 +332,7 @@ def _torch_pickle() -> ModuleType:
 
 
 def load_torch(path: str | Path) -> Any:
-    """Return the content of a file that torch.save wrote, on the CPU, without running code of it.
-
-    Raises SkelfewError: not such a file, damaged, or it names anything outside the table.
-    """
+    """Return what torch.save wrote, on the CPU, running none of it; SkelfewError if it is other."""
     import torch
 
     path = Path(path)

@@ -100,10 +100,7 @@ class Model:
 
     @classmethod
     def untrained(cls, layout: Layout | str, coordinates: int = 3, bodies: int = 2) -> "Model":
-        """Return aligned bodies compared by dynamic time warping: nothing was trained.
-
-        What ``skelfew-eval --raw`` scores; arguments are those of ``raw``.
-        """
+        """Return aligned bodies compared by dynamic time warping, as ``skelfew-eval --raw``."""
         model = cls.raw(layout, coordinates, bodies)
         pipeline = raw_pipeline(coordinates, aligned=True)
         return replace(model, name="aligned joints", pipeline=pipeline, compared_by="dtw")
@@ -195,10 +192,7 @@ class Model:
 
 @dataclass(frozen=True, repr=False, kw_only=True)
 class EnsembleModel(Model):
-    """Several models as one: their similarities are summed, see ``skelfew.fewshot.ensemble``.
-
-    What it takes (layout, channels, bodies) is the first one's.
-    """
+    """Several models as one: similarities are summed; it takes what the first one takes."""
 
     members: tuple[Model, ...]
     joined: Joined

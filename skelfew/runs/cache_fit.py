@@ -16,10 +16,7 @@ class InputError(SkelfewError):
 def check_fit(
     cache: TeacherCache, manifest: Manifest, store: SkeletonStore, by_ids: bool = False
 ) -> None:
-    """Raise InputError if the cache was made from other samples, and say how they differ.
-
-    ``by_ids`` is content with equal sample IDs and classes.
-    """
+    """Raise InputError if the cache was made from other samples (``by_ids``: other IDs)."""
     _check_width(cache)
     where = manifest.path or manifest.name
     recorded, found = cache.attrs.get("manifest_sha256"), manifest.sha256

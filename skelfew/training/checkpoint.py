@@ -65,10 +65,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], Document]:
-    """Return the groups of tensors and the scalars of a checkpoint.
-
-    Raises CheckpointError: no such file, not a checkpoint, or written by a newer skelfew.
-    """
+    """Return the groups of tensors and the scalars of a checkpoint; CheckpointError if none."""
     scalars, tensors = FORM.read(path)
     groups: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():

@@ -78,10 +78,7 @@ def admit(
     bodies: int,
     device: torch.device,
 ) -> TrainingData:
-    """Read samples into memory after checking that each is of ``allowed`` classes.
-
-    Raises NovelClassError if one is not, or if a novel class is named as allowed.
-    """
+    """Read samples of ``allowed`` classes into memory; NovelClassError if one is another."""
     manifest, protocol = inputs.manifest, inputs.protocol
     if not ids:
         raise SkelfewError(f"{manifest.path or manifest.name}: no samples to train on")

@@ -1,7 +1,4 @@
-"""The demo world: people of capsules who perform named actions before three cameras.
-
-It makes a data set out of nothing, so that nothing need be downloaded: docs/demo-world.md.
-"""
+"""The demo world: people of capsules perform named actions before cameras (docs/demo-world.md)."""
 
 from skelfew_extract.demoworld.actions import ACTIONS, NOVEL, VALIDATION, describe
 from skelfew_extract.demoworld.reader import READER, Spec, generate, specs

@@ -1,7 +1,4 @@
-"""A small rasteriser: shaded limbs with a depth buffer before a furnished room.
-
-All frames of a clip are drawn at once, limb by limb, so that numpy has something to chew on.
-"""
+"""A small rasteriser: shaded limbs with a depth buffer; all frames at once, limb by limb."""
 
 from dataclasses import dataclass
 

@@ -27,10 +27,7 @@ _TORSO = [JOINT[n] for n in ("spine_base", "spine_mid", "neck", "spine_shoulder"
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera that looks at the middle of the scene, ``azimuth`` to the right.
-
-    It looks down by ``elevation`` (radians) at the height ``target`` (metres).
-    """
+    """A pinhole camera that looks at the scene's middle, from the right, above (in radians)."""
 
     azimuth: float
     elevation: float

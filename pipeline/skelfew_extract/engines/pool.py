@@ -69,10 +69,7 @@ class DecoderPool:
     def decode(
         self, tasks: Iterable[ClipTask], ahead: int = 16
     ) -> Generator[DecodedClip, None, None]:
-        """Yield the clips of ``tasks`` in their order, as :func:`decode_clips` does.
-
-        Closing the iterator early ends the processes that are at work.
-        """
+        """Yield the clips of ``tasks`` in their order; closed early, it ends processes at work."""
         pump = _Pump(iter(tasks), self, max(ahead, self.count))
         pump.start()
         try:

@@ -65,10 +65,7 @@ class Cluster:
 
 @contextmanager
 def joined() -> Iterator[Cluster]:
-    """Connect to the cluster at RAY_ADDRESS; without that, start one here and end it afterwards.
-
-    Raises SkelfewError if there is no cluster at that address, or it is of another version.
-    """
+    """Connect to the cluster at RAY_ADDRESS, else start one here; SkelfewError if it is another."""
     ours = not ray.is_initialized()
     with redirect_stdout(sys.stderr):  # where Ray's words about processes that died belong
         if ours:

@@ -76,10 +76,7 @@ def build(
     seed: int = 0,
     **placement: Any,
 ) -> FrameAveraged:
-    """Return the teacher of an ``open_clip:`` name, see ``open_clip_models.Asked.parse``.
-
-    See ``build_teacher`` for the other arguments.
-    """
+    """Return the teacher of an ``open_clip:`` name, see ``Asked.parse`` and ``build_teacher``."""
     asked = Asked.parse(name.partition(":")[2], weights)
     tokenizer = _tokenizer(asked)
     model, about = build_model(asked, untrained=untrained, seed=seed)

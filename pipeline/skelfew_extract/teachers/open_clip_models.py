@@ -26,10 +26,7 @@ class Asked:
 
     @classmethod
     def parse(cls, text: str, weights: str | None = None) -> "Asked":
-        """Read ``MODEL``, ``MODEL/TAG``, ``MODEL/FILE`` or ``FOLDER``; weights are a TAG or FILE.
-
-        Raises SkelfewError: there is no such model; says which is nearest.
-        """
+        """Read ``MODEL``, ``MODEL/TAG``, ``MODEL/FILE`` or ``FOLDER``; SkelfewError if unknown."""
         from skelfew_extract.open_clip_door import open_clip
 
         folder = Path(text)

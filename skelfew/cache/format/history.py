@@ -1,7 +1,4 @@
-"""The steps that made a cache: the attributes ``zarr_conventions`` and ``provenance:steps``.
-
-cache/README.md says what of the Zarr provenance convention could be established.
-"""
+"""The steps that made a cache: the attributes ``zarr_conventions`` and ``provenance:steps``."""
 
 import hashlib
 import json
@@ -24,10 +21,7 @@ IDENTITY = ("dataset", "manifest_sha256", "skeletons_digest", "teacher", "prepro
 
 
 def identity(attrs: Values) -> str | None:
-    """Return the SHA-256 of content digest, teacher and the rest of ``IDENTITY``, or None.
-
-    The digest covers features and sample IDs alone, whatever teacher they are said to be of.
-    """
+    """Return the SHA-256 of content digest (features, IDs), teacher and the rest, or None."""
     if attrs.get("digest") is None:
         return None
     known = {key: attrs.get(key) for key in ("digest", *IDENTITY)}

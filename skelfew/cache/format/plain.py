@@ -117,10 +117,7 @@ class PlainArray:
             )
 
     def packed(self, count: int) -> np.ndarray | None:
-        """Return the first ``count`` strings as bytes, uint8 (count, L); None unless all have L.
-
-        Raises as ``read``.
-        """
+        """Return the first ``count`` strings as bytes, uint8 (count, L); None unless all have L."""
         parts: list[np.ndarray] = []
         for first in range(0, count, self.rows):
             content = self._bytes(first // self.rows)

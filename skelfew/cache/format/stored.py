@@ -97,10 +97,7 @@ class StoredCache:
         return stored_bytes(self.path)
 
     def read(self, name: str, rows: np.ndarray | slice) -> np.ndarray:
-        """Return rows (a slice, or numbers in any order) of a feature array as stored, (n, V, D).
-
-        Raises CacheError if a chunk cannot be read.
-        """
+        """Return rows (slice, or any numbers) of features, (n, V, D); CacheError if unreadable."""
         array = self.arrays[name]
         if isinstance(rows, slice):
             return self._guarded(name, lambda: read(array, rows))

@@ -22,10 +22,7 @@ _ROWS = 4096
 
 @dataclass(frozen=True)
 class Source:
-    """The npz, npy or HDF5 file of an import, and the names of its arrays, or None.
-
-    ``ids`` may also be a text file with one ID a line.
-    """
+    """The file of an import, and its arrays by name, or None; IDs may be a text file's."""
 
     path: Path
     ids: str | None = None

@@ -10,10 +10,7 @@ from skelfew.io.files import Document
 
 
 def pack(path: Path, out: Path | None = None, overwrite: bool = False) -> Document:
-    """Make a zip of a cache folder, ``NAME.zarr.zip`` beside it; equal for equal content.
-
-    Raises CacheError if the content is not what its digest says, or holds a link.
-    """
+    """Make a zip of a cache folder; equal for equal content. CacheError if damaged, or a link."""
     if path.is_file():
         raise CacheError(f"{path}: is one file already")
     cache = checked(path)

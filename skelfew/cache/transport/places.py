@@ -138,10 +138,7 @@ def _shown(address: str) -> str:
 
 
 def connect(address: str) -> tuple[FileSystem, Place]:
-    """Return the fsspec file system of an address, and the place in it.
-
-    Raises CacheError: the kind is unknown, its package is missing, or the host refuses.
-    """
+    """Return the fsspec file system of an address, and the place in it; CacheError if refused."""
     place = Place.of(address)
     with reached(place):
         if place.kind in ("http", "https"):

@@ -50,10 +50,7 @@ def view_matrix(degrees: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def mirror(skeletons: Tensor, layout: Layout) -> Tensor:
-    """Return mirror images of skeletons (N, C, T, V, M): -x, left and right change places.
-
-    Raises SkelfewError if the layout does not say which joints are left and right.
-    """
+    """Return mirror images of skeletons (N, C, T, V, M); SkelfewError if sides are unknown."""
     if not layout.mirror:
         raise SkelfewError(
             f"layout {layout.name} names no left_right joints; its skeletons have no mirror image"

@@ -1,7 +1,4 @@
-"""Skeletons in memory, and batches made of them without a loop over samples.
-
-Every step is that of ``skelfew.data.input.preprocess``, which has the plain forms for one clip.
-"""
+"""Skeletons in memory, in batches without a loop over samples; steps are ``preprocess``'s."""
 
 from collections.abc import Mapping, Sequence
 

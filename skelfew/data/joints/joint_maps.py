@@ -106,10 +106,7 @@ class JointMap:
 
 
 def joint_map(source: Layout, target: Layout) -> JointMap:
-    """Return how to make a skeleton of ``target`` from one of ``source``.
-
-    Raises SkelfewError that names all joints with neither a namesake nor anything near.
-    """
+    """Return how to make ``target`` of ``source``; SkelfewError names joints with nothing near."""
     index = {name: i for i, name in enumerate(source.joints)}
     weights: np.ndarray = np.zeros((len(target), len(source)), dtype=np.float32)
     lacking = []

@@ -102,10 +102,7 @@ class ReadPlan:
 
     @contextmanager
     def claimed(self, folder: Path, log: Callable[[str], None]) -> Iterator[None]:
-        """Hold the folder of parts for this run alone, and remove it when all went well.
-
-        Parts of an earlier run with the same plan are kept, others are thrown away.
-        """
+        """Hold the folder of parts for this run alone; parts of another plan are thrown away."""
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder.with_name(f".{folder.stem}.lock"))
         try:

@@ -15,10 +15,7 @@ def make_split(
     seed: int = 0,
     shots: int = 5,
 ) -> Document:
-    """Return the document of a protocol; of classes, or of how many to draw.
-
-    Up to ``shots`` nested exemplars a class are drawn.
-    """
+    """Return the document of a protocol; of classes, or of how many to draw; nested exemplars."""
     rng = random.Random(seed)
     counts: dict[int, list[str]] = {}
     for sample in manifest:

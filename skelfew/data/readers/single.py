@@ -1,7 +1,4 @@
-"""Files that hold one recording and bring joints of their own: formats of known data sets.
-
-``own`` tables and ``skelfew-predict`` read them, so that no format has to be converted first.
-"""
+"""Files that hold one recording, with joints of their own: formats of known data sets."""
 
 import contextlib
 import re

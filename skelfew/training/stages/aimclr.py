@@ -83,10 +83,7 @@ def contrast_logits(queries: Tensor, keys: Tensor, queue: Tensor, temperature: f
 
 
 def positives(plain: Tensor, others: Sequence[Tensor], mining: bool) -> Tensor:
-    """Return which candidates are positives (N, 1 + K) bool, by the logits of all views.
-
-    The own key and, with mining, what of the queue is nearest by any of the logits.
-    """
+    """Return which candidates are positives (N, 1 + K): the own key and, mined, the nearest."""
     positives = torch.zeros_like(plain, dtype=torch.bool)
     positives[:, 0] = True
     for values in (plain, *others) if mining else ():

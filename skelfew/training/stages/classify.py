@@ -141,10 +141,7 @@ class Classify(Passes):
 
 
 def text_map(texts: Tensor, means: Tensor, ridge: float) -> nn.Linear:
-    """Return the ridge regression from texts (K, D) to mean features (K, d), float64.
-
-    ``ridge`` is a multiple of the mean squared length of the centred texts.
-    """
+    """Return the ridge regression from texts (K, D) to mean features (K, d), float64."""
     middle, centre = texts.mean(dim=0), means.mean(dim=0)
     x, y = texts - middle, means - centre
     gram = x @ x.T

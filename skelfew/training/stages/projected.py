@@ -17,10 +17,7 @@ from skelfew.training.stages.passes import Passes
 
 
 class Projected(Passes, ABC):
-    """Trains an encoder through a projector whose output is compared with the teacher's feature.
-
-    Subclasses set ``name`` and say the ``loss``.
-    """
+    """Trains an encoder through a projector, compared with the teacher's feature by ``loss``."""
 
     config: ProjectorConfig
 
