@@ -4,6 +4,7 @@ A motion knows no side: a wave is a wave of the right, the left or both hands. A
 (actions.py) put motions of several parts together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,99 +52,69 @@ def apply(pose: Pose, motion: Motion, side: str, p: np.ndarray, beats: float = 1
             pose.feet[one] = foot
 
 
+def _of(part: str) -> Callable[..., Motion]:
+    """Return what makes a motion of a part from its curve and phrases."""
+    return lambda curve, *phrases: Motion(part, curve, phrases)
+
+
+_arm, _leg, _torso, _body = map(_of, ("arm", "leg", "torso", "body"))
 MOTIONS: dict[str, Motion] = {
-    "wave": Motion(
-        "arm", arms.wave, ("waving {hand}", "moving {hand} from side to side in the air")
+    "wave": _arm(arms.wave, "waving {hand}", "moving {hand} from side to side in the air"),
+    "raise": _arm(arms.raise_, "raising {arm} up above the head", "lifting {arm} up high"),
+    "stretch": _arm(arms.stretch, "stretching {arm} out sideways", "lifting {arm} sideways"),
+    "punch": _arm(arms.punch, "punching with {hand}", "hitting forward with {hand}"),
+    "circle": _arm(arms.circle, "circling {arm}", "swinging {arm} around in big circles"),
+    "push": _arm(
+        arms.push, "pushing forward with {hand}", "stretching {hand} out forward from the chest"
     ),
-    "raise": Motion(
-        "arm", arms.raise_, ("raising {arm} up above the head", "lifting {arm} up high")
-    ),
-    "stretch": Motion(
-        "arm", arms.stretch, ("stretching {arm} out sideways", "lifting {arm} sideways")
-    ),
-    "punch": Motion("arm", arms.punch, ("punching with {hand}", "hitting forward with {hand}")),
-    "circle": Motion(
-        "arm", arms.circle, ("circling {arm}", "swinging {arm} around in big circles")
-    ),
-    "push": Motion(
-        "arm",
-        arms.push,
-        ("pushing forward with {hand}", "stretching {hand} out forward from the chest"),
-    ),
-    "throw": Motion(
-        "arm",
+    "throw": _arm(
         arms.throw,
-        ("throwing overhand with {hand}", "swinging {hand} from behind the head forward and down"),
+        "throwing overhand with {hand}",
+        "swinging {hand} from behind the head forward and down",
     ),
-    "hammer": Motion(
-        "arm", arms.hammer, ("hammering with {hand}", "beating up and down with {hand}")
-    ),
-    "open": Motion(
-        "arm", arms.open_, ("opening {arm}", "spreading {arm} from the front out to the side")
-    ),
-    "clap": Motion(
-        "arm", arms.clap, ("clapping {hand}", "beating the hands together in front of the chest")
-    ),
-    "put on hat": Motion(
-        "arm",
+    "hammer": _arm(arms.hammer, "hammering with {hand}", "beating up and down with {hand}"),
+    "open": _arm(arms.open_, "opening {arm}", "spreading {arm} from the front out to the side"),
+    "clap": _arm(arms.clap, "clapping {hand}", "beating the hands together in front of the chest"),
+    "put on hat": _arm(
         arms.hat,
-        (
-            "putting on a hat",
-            "moving {hand} from the front up to the top of the head and then down",
-        ),
+        "putting on a hat",
+        "moving {hand} from the front up to the top of the head and then down",
     ),
-    "drink": Motion(
-        "arm", arms.drink, ("drinking", "moving {hand} to the mouth and tipping the head back")
+    "drink": _arm(arms.drink, "drinking", "moving {hand} to the mouth and tipping the head back"),
+    "phone": _arm(arms.phone, "answering the phone", "holding {hand} to the ear"),
+    "shake hands": _arm(
+        arms.shake_hand, "shaking hands", "holding out {hand} and moving it up and down"
     ),
-    "phone": Motion("arm", arms.phone, ("answering the phone", "holding {hand} to the ear")),
-    "shake hands": Motion(
-        "arm", arms.shake_hand, ("shaking hands", "holding out {hand} and moving it up and down")
+    "hug": _arm(arms.hug, "hugging", "putting {arm} around the other person"),
+    "kick": _leg(
+        whole.kick_forward, "kicking forward with {leg}", "swinging {leg} up to the front"
     ),
-    "hug": Motion("arm", arms.hug, ("hugging", "putting {arm} around the other person")),
-    "kick": Motion(
-        "leg", whole.kick_forward, ("kicking forward with {leg}", "swinging {leg} up to the front")
+    "kick sideways": _leg(
+        whole.kick_sideways, "kicking sideways with {leg}", "swinging {leg} up to the side"
     ),
-    "kick sideways": Motion(
-        "leg", whole.kick_sideways, ("kicking sideways with {leg}", "swinging {leg} up to the side")
+    "lift": _leg(whole.lift, "lifting {knee}", "raising {knee} up to the waist"),
+    "swing": _leg(whole.swing, "swinging {leg}", "moving {leg} forward and back"),
+    "bow": _torso(whole.bent("x", 68.0), "bowing", "leaning the upper body forward and down"),
+    "lean": _torso(
+        whole.bent("y", 34.0), "leaning to the {side}", "bending the upper body to the {side}"
     ),
-    "lift": Motion("leg", whole.lift, ("lifting {knee}", "raising {knee} up to the waist")),
-    "swing": Motion("leg", whole.swing, ("swinging {leg}", "moving {leg} forward and back")),
-    "bow": Motion(
-        "torso", whole.bent("x", 68.0), ("bowing", "leaning the upper body forward and down")
+    "twist": _torso(
+        whole.bent("z", 68.0), "twisting to the {side}", "turning the upper body to the {side}"
     ),
-    "lean": Motion(
-        "torso",
-        whole.bent("y", 34.0),
-        ("leaning to the {side}", "bending the upper body to the {side}"),
+    "sit down": _body(whole.sit, "sitting down", "lowering the body to a seat"),
+    "squat": _body(whole.squat, "squatting", "bending the knees down low and rising again"),
+    "jump": _body(whole.jump, "jumping", "leaping up from the floor"),
+    "march": _body(
+        whole.march, "marching in place", "lifting one knee after the other on the spot"
     ),
-    "twist": Motion(
-        "torso",
-        whole.bent("z", 68.0),
-        ("twisting to the {side}", "turning the upper body to the {side}"),
-    ),
-    "sit down": Motion("body", whole.sit, ("sitting down", "lowering the body to a seat")),
-    "squat": Motion(
-        "body", whole.squat, ("squatting", "bending the knees down low and rising again")
-    ),
-    "jump": Motion("body", whole.jump, ("jumping", "leaping up from the floor")),
-    "march": Motion(
-        "body", whole.march, ("marching in place", "lifting one knee after the other on the spot")
-    ),
-    "walk forward": Motion(
-        "body", whole.walk, ("walking forward", "stepping ahead with both legs")
-    ),
-    "walk towards": Motion(
-        "body", whole.approach, ("walking towards the other person", "coming nearer")
-    ),
-    "pick up": Motion(
-        "body",
+    "walk forward": _body(whole.walk, "walking forward", "stepping ahead with both legs"),
+    "walk towards": _body(whole.approach, "walking towards the other person", "coming nearer"),
+    "pick up": _body(
         whole.pick,
-        (
-            "picking something up from the floor",
-            "bending down, taking something with both hands and rising",
-        ),
+        "picking something up from the floor",
+        "bending down, taking something with both hands and rising",
     ),
-    "stagger": Motion("body", whole.stagger, ("staggering back", "being knocked backward")),
+    "stagger": _body(whole.stagger, "staggering back", "being knocked backward"),
 }
 MOTIONS |= {
     "lower": MOTIONS["raise"].backwards("lowering {arm} from above the head", "letting {arm} down"),

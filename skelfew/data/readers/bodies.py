@@ -135,7 +135,7 @@ def _nearest(bodies: Sequence[_Track], track: _Track) -> _Track:
 
 
 def most_seen(positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return which bodies (M, T, V, C) to keep: the two most seen, and a note; else SkelfewError."""
+    """Return which bodies (M, T, V, C) to keep: the two most seen, and a note; or SkelfewError."""
     frames_seen = positions.any(axis=(2, 3)).sum(axis=1)
     order = np.argsort(-frames_seen, kind="stable")
     order = order[frames_seen[order] > 0]
