@@ -2,7 +2,7 @@
 
     python benchmarks/hostile.py
     python benchmarks/hostile.py --case zstd --json
-    python benchmarks/hostile.py --commands [--case H7]
+    python benchmarks/hostile.py --commands [--case 'H1[2-5]']
 
 Every file is made anew below a temporary folder and opened as a command would open it. A case
 holds if it ends (read, or refused by one SkelfewError) below 1 GiB above what the process had, and
@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import os
+import re
 import resource
 import struct
 import sys
@@ -330,7 +331,7 @@ def commands(only: str, as_json: bool) -> int:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--case", default="", help="only cases with this in their name")
+    parser.add_argument("--case", default="", help="only cases of this pattern")
     parser.add_argument("--commands", action="store_true", help="commands on spoiled folders")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
@@ -338,7 +339,7 @@ def main() -> int:
         return commands(arguments.case, arguments.json)
     rows, bad = [], 0
     for name, (make, action) in {**CASES, **HONEST}.items():
-        if arguments.case not in name:
+        if not re.search(arguments.case, name):
             continue
         row = {"case": name, **measure(make, action)}
         row["holds"] = row["ends"] == "read" if name in HONEST else (

@@ -29,7 +29,7 @@ from skelfew.cache.format.zips import write_zip
 from skelfew.cache.tools.pack import unpack
 from skelfew.cache.transport import fetch
 from skelfew.cache.transport.push import push
-from skelfew.data.hdf5 import plain_dataset
+from skelfew.data.hdf5 import plain_dataset, read_values
 from skelfew.data.manifest import Manifest, ManifestError, Sample, bad_id, file_name
 from skelfew.data.protocols.files import ProtocolError, read_protocol
 from skelfew.data.protocols.patterns import compiled
@@ -312,20 +312,46 @@ def test_skeleton_stores_lead_nowhere(tmp_path: Path) -> None:
         SkeletonStore(path)
 
 
-@pytest.mark.parametrize(("count", "rows", "size"), [(1, 1 << 18, 6), (8, 1 << 12, 3)])
+@pytest.mark.parametrize("packing", ["gzip", "lzf"])
+@pytest.mark.parametrize(("count", "rows", "size"), [(1, 1 << 18, 6), (24, 1 << 12, 3)])
 def test_chunks_of_hdf5_that_unpack_to_too_much(
-    count: int, rows: int, size: int, tmp_path: Path
+    count: int, rows: int, size: int, packing: str, tmp_path: Path
 ) -> None:
     """One large chunk, and several that are small enough to be read uncounted one by one."""
     path, bomb = tmp_path / "m.h5", deflated(size * BOMB)
+    if packing == "lzf":  # a byte, and copies of 264 bytes in three
+        bomb = b"\0\0" + b"\xe0\xff\0" * (rows * 16 // 3 - 9)
     with h5py.File(path, "w") as file:
         made = file.create_dataset(
-            "x", (count * rows, 4), "<f4", chunks=(rows, 4), compression="gzip"
+            "x", (count * rows, 4), "<f4", chunks=(rows, 4), compression=packing
         )
         for i in range(count):
             made.id.write_direct_chunk((i * rows, 0), bomb)
     with h5py.File(path, "r") as file, pytest.raises(SkelfewError, match=r"made to harm|possible"):
         plain_dataset(path, file, "x")
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("packing", ["gzip", "lzf", None])
+def test_packed_values_of_hdf5_are_read(
+    packing: str | None, checksum: bool, shuffle: bool, tmp_path: Path
+) -> None:
+    """Values that pack well, and ones that lzf leaves as they are."""
+    draw = np.random.default_rng(0).integers(0, 1 << 32, (1 << 14, 8), dtype="u4").view("f4")
+    values = np.concatenate([np.zeros((1 << 15, 8), "f4"), np.nan_to_num(draw)])
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset(
+            "x",
+            data=values,
+            chunks=(1 << 14, 8),
+            compression=packing,
+            fletcher32=checksum,
+            shuffle=shuffle,
+        )
+    with h5py.File(tmp_path / "m.h5") as file:
+        found = read_values(tmp_path / "m.h5", plain_dataset(tmp_path / "m.h5", file, "x"))
+    assert np.array_equal(found, values)
 
 
 # Protocols and other texts

@@ -128,9 +128,9 @@ class Estimator:
     def find(self, picture: np.ndarray, seconds: float) -> np.ndarray:
         """Return the people (P, 33, 6) float32 of the next picture, RGB uint8, at ``seconds``.
 
-        x and y in pixels of the picture, y downwards; visibility in [0, 1]; x to the right of the
-        picture, y upwards and z away from the camera in metres, the middle of the hips at the
-        origin.
+        x and y in pixels of the picture, y downwards; visibility in [0, 1]; then in metres, the
+        middle of the hips at the origin, x to the left of the picture, y upwards and z away from
+        the camera, as ``skelfew.data.readers.mediapipe`` turns them.
         """
         self._time = max(self._time + 1, round(seconds * 1000))
         image = self._image(image_format=self._rgb, data=np.ascontiguousarray(picture))
@@ -141,7 +141,7 @@ class Estimator:
         pairs = zip(result.pose_landmarks, result.pose_world_landmarks, strict=True)
         for person, (seen, world) in zip(people, pairs, strict=True):
             person[:] = [
-                (a.x * width, a.y * height, a.visibility, b.x, -b.y, b.z)
+                (a.x * width, a.y * height, a.visibility, -b.x, -b.y, b.z)
                 for a, b in zip(seen, world, strict=True)
             ]
         return people

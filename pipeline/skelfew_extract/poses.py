@@ -20,7 +20,7 @@ from skelfew_extract.pose import JOINTS, VALUES, Estimator
 KEPT = Path("data/poses")  # below the working directory
 MOST_PEOPLE = 4
 VISIBLE = 0.5  # below it a joint counts as not found; MediaPipe draws none below it either
-_VERSION = 1  # counts up when the same video gives other poses than before
+_VERSION = 2  # counts up when the same video gives other poses than before
 _LONGEST_SIDE = 640  # of the pictures that poses are estimated in
 _SAME = 0.1  # body sizes between two poses of one picture that are one person, at most
 _STEP = 5  # frames over which movement is measured

@@ -20,7 +20,14 @@ from skelfew.io.files import brief, check_file, shown
 _MAX_CHUNK_BYTES = 1 << 28
 _TEXT = 80  # bytes in memory of a text, besides its own
 _DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
-_FILTERS = {_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF}
+_PIPELINES: tuple[list[int], ...] = (
+    [],
+    [_SHUFFLE],
+    [_DEFLATE],
+    [_LZF],
+    [_SHUFFLE, _DEFLATE],
+    [_SHUFFLE, _LZF],
+)
 _SMALL, _MOST_RATIO, _UNSEEN = 64 << 20, 1032, 1 << 30  # bytes; of deflate; that may be uncounted
 _COUNTED = 1 << 18  # stored bytes of a chunk above which it is counted what they unpack to
 
@@ -146,16 +153,20 @@ def _plain(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
 def _check_filters(path: Path, name: str, dataset: h5py.Dataset) -> None:
     properties = dataset.id.get_create_plist()
     found = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
-    if not set(found) <= _FILTERS or len(set(found)) < len(found):
+    if [f for f in found if f != _CHECKSUM] not in _PIPELINES or found.count(_CHECKSUM) > 1:
         raise SkelfewError(
-            f"{path}: {shown(name)} is packed by filters {found}; only gzip, lzf, shuffle and "
-            "fletcher32, each once, are opened; write it again with gzip"
+            f"{path}: {shown(name)} is packed by filters {found}; only gzip or lzf, after shuffle "
+            "if any, and fletcher32 are opened; write it again with gzip"
         )
 
 
 def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> None:
     most = chunk + chunk // 8 + (1 << 16)
-    packed = dataset.compression == "gzip"
+    filters = dataset.id.get_create_plist()
+    packing = next(
+        ((1 << i, code) for i in range(filters.get_nfilters())
+         if (code := filters.get_filter(i)[0]) in (_DEFLATE, _LZF)), None,
+    )  # fmt: skip
     found: list[tuple[int, tuple[int, ...]]] = []
 
     def look(info: Any) -> None:
@@ -164,7 +175,7 @@ def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> N
                 f"{path}: a chunk of {shown(name)} has {info.size} bytes, {most} are possible; "
                 "damaged, or made to harm"
             )
-        if packed:
+        if packing and not info.filter_mask & packing[0]:  # a chunk can be left unpacked
             found.append((info.size, info.chunk_offset))
 
     ReadBudget(path, path.stat().st_size).count("chunks of an array", dataset.id.get_num_chunks())
@@ -174,12 +185,32 @@ def _check_chunks(path: Path, name: str, dataset: h5py.Dataset, chunk: int) -> N
         if size <= _COUNTED and not (small and _MOST_RATIO * left_over > _UNSEEN):
             break
         left_over -= size
-        unpacked = zlib.decompressobj()
-        left, total = dataset.id.read_direct_chunk(offset)[1], 0
-        while left and not unpacked.eof and total <= most:
-            total += len(unpacked.decompress(left, 1 << 20))
-            left = unpacked.unconsumed_tail
-        if total > most:
+        content = dataset.id.read_direct_chunk(offset)[1]
+        unpack = _unpacked_lzf if packing and packing[1] == _LZF else _unpacked_deflate
+        if unpack(content, most) > most:
             raise SkelfewError(
                 f"{path}: a chunk of {shown(name)} unpacks to more than {most} bytes; made to harm"
             )
+
+
+def _unpacked_deflate(content: bytes, most: int) -> int:
+    """Return how many bytes a chunk unpacks to, or more than ``most``."""
+    unpacked, total = zlib.decompressobj(), 0
+    while content and not unpacked.eof and total <= most:
+        total += len(unpacked.decompress(content, 1 << 20))
+        content = unpacked.unconsumed_tail
+    return total
+
+
+def _unpacked_lzf(content: bytes, most: int) -> int:
+    """The same of LZF: runs of up to 32 bytes, or copies of 3 to 264 earlier ones."""
+    at, total, end = 0, 0, len(content) - 2
+    while at < end and total <= most:
+        sign = content[at]
+        if sign < 32:
+            at, total = at + sign + 2, total + sign + 1
+        elif sign < 224:
+            at, total = at + 2, total + (sign >> 5) + 2
+        else:
+            at, total = at + 3, total + content[at + 1] + 9
+    return total

@@ -18,6 +18,7 @@ from skelfew_extract.poses import Poses, skeleton_of
 from skelfew.cli.prepare import main
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.manifest import Manifest
+from skelfew.data.prepare.plausible import Survey
 from skelfew.data.store import SkeletonStore
 from skelfew.errors import SkelfewError
 
@@ -93,7 +94,10 @@ def test_a_folder_of_videos_becomes_manifest_store_and_pixels(
     names = list(load_layout("mediapipe-33").joints)
     head, foot = names.index("nose"), names.index("left_ankle")
     assert (bend.positions[0, 0, head, 1] - bend.positions[0, 0, foot, 1]) > 1.0  # metres, y up
-    assert bend.positions[0, 0, names.index("left_hip"), 0] > 0  # his left is on our right
+    survey = Survey(load_layout("mediapipe-33"), 3)
+    survey.add("bend", bend.positions)
+    assert survey.findings() == []  # his toes and his face are before him: no mirror image
+    assert bend.positions[0, 0, names.index("left_hip"), 0] < 0  # x to the left of the picture
     assert bend.pixels is not None
     assert np.allclose(np.nanmean(bend.pixels[0, 0], axis=0), (176, 105), atol=25)
 

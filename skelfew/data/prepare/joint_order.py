@@ -4,7 +4,7 @@ import numpy as np
 
 from skelfew.data.joints.layouts import LAYOUTS, Layout, layout_from_dict
 
-_BETTER, _KNOWN = 0.985, 0.95  # squared bone lengths under another order, as a share of these
+_BETTER, _KNOWN = 0.97, 0.95  # squared bone lengths under another order, as a share of these
 _NEAR = 0.25  # of a squared bone: joints of the face; a tree of bones does not tell them apart
 
 

@@ -8,6 +8,7 @@ NTU RGB+D, PKU-MMD, NW-UCLA and UTD-MHAD show.
 
 import hashlib
 import importlib
+import math
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -24,16 +25,21 @@ from skelfew.io.paths import below
 _NAMED = 5  # how many samples a finding names
 _LOOKS, _FRAMES = 1000, 8  # samples that geometry is measured on at most, and frames of each
 _NUMBERS = 1 << 22  # squared distances held at a time
-_EMPTY, _EMPTY_SAMPLE = 0.1, 0.5  # share of frames without a body: of all, of one sample
+_EMPTY, _EMPTY_SAMPLE, _FEW = (
+    0.25,
+    0.5,
+    0.1,
+)  # share of frames without a body: of all, of one sample
 _UNFOUND = 0.3  # share of joints that were not found
 _UNSURE = 0.3  # median confidence
 _PROBED = 300  # videos that are looked into
 _EQUAL = 0.2  # share of samples equal to another of their class; NW-UCLA has 6 %
 _STILL = 5  # frames that have to be equal
 _OTHER = 5.0  # times the size of the others
-_UNEVEN, _VARYING = 1.6, 0.25  # left to right; deviation of a bone's length as a share of it
+_UNEVEN, _VARYING = 1.8, 0.35  # left to right; deviation of a bone's length as a share of it
 _LONG = 0.1  # bones of this share of the body are measured
-_UPRIGHT, _MIRRORED = 0.3, 0.7
+_LEAN, _ALONG, _MIRRORED = 35, 0.6, 0.7  # degrees; of NTU RGB+D's cameras up to 19
+_SHUFFLED, _MOVES = 0.75, 0.02  # of the distance of any two frames; of the body's size
 _SIZES = (
     (300, 3000, "millimetres"), (90, 300, "centimetres"), (30, 90, "inches"), (8, 30, "decimetres"),
     (3, 8, "feet"),
@@ -87,6 +93,8 @@ class Survey:
                 self._sure.append(float(np.median(confidence[confidence > 0])))
             points[~(confidence > 0)] = np.nan
         self._move(sample_id, points)
+        if _shuffled(points):
+            self._samples["shuffled"].append(sample_id)
         chosen = np.linspace(0, len(points) - 1, min(_FRAMES, len(points))).astype(int)
         look = points[chosen]
         spread = _extent(look)
@@ -139,6 +147,11 @@ class Survey:
             found.append(f"the median confidence of the joints is {sure:.2f}")
         if names := self._samples["frozen"]:
             found.append(f"nothing moves in {_few(names)}")
+        if len(names := self._samples["shuffled"]) > _FEW * self._count:
+            found.append(
+                "successive frames are no nearer to each other than any two: looks like frames in "
+                f"a wrong order, or different people in turn: {_few(names)}"
+            )
         still = np.flatnonzero(2 * self._rest > max(self._moving, 1))
         if len(still):
             names = [self.layout.joints[j] for j in still]
@@ -232,20 +245,26 @@ class Survey:
             return None
         up = frames[:, head] - frames[:, list(feet)].mean(axis=1)
         with np.errstate(all="ignore"):
-            up = np.nanmedian(up / np.linalg.norm(up, axis=1, keepdims=True), axis=0)
-        if self.coordinates == 2:
-            up[1] = -up[1]
-        axis = int(np.nan_to_num(np.abs(up)).argmax())
-        if up[1] < -_UPRIGHT and axis == 1:
+            up /= np.linalg.norm(up, axis=1, keepdims=True)
+        up = up[np.isfinite(up).all(axis=1)] * (1 if self.coordinates == 3 else [1, -1])
+        if not len(up) or (up[:, 1] > math.cos(math.radians(_LEAN))).mean() > _FEW:
+            return None  # somebody stands
+        middle = np.median(up, axis=0)
+        axis, turn = int(np.abs(middle).argmax()), ""
+        along = f"{'-' if middle[axis] < 0 else ''}{'xyz'[axis]}"
+        if self.coordinates == 3:
+            turn = f"; --option up={along} turns one's own"
+        if along == "-y":
             way = "down, as in pictures" if self.coordinates == 3 else "up, not down"
-            turn = "; --option up=-y turns one's own" if self.coordinates == 3 else ""
             return f"the head is below the feet: looks like a y axis that points {way}{turn}"
-        if axis != 1 and abs(up[axis]) > 2 * _UPRIGHT:
+        if axis != 1 and abs(middle[axis]) > _ALONG:
             cause = "swapped axes" if self.coordinates == 3 else "turned pictures or swapped axes"
-            sign = "-" if up[axis] < 0 else ""
-            along = f"{sign}{'xyz'[axis]}"
-            turn = f"; --option up={along} turns one's own" if self.coordinates == 3 else ""
             return f"the head is not above the feet but along {along}: looks like {cause}{turn}"
+        if axis == 1 and self.coordinates == 3:
+            return (
+                f"bodies lean by {math.degrees(math.acos(middle[1])):.0f} degrees: looks like a "
+                "tilted camera, whose recordings have to be turned, or people who sit or lie"
+            )
         return None
 
     def _mirrored(self, frames: np.ndarray) -> str | None:
@@ -257,8 +276,12 @@ class Survey:
         assert hips and shoulders and toes and heels
         right = sum(frames[:, b] - frames[:, a] for a, b in (hips, shoulders))
         up = sum(frames[:, s] - frames[:, h] for s, h in zip(shoulders, hips, strict=True))
-        ahead = sum(frames[:, t] - frames[:, h] for t, h in zip(toes, heels, strict=True))
-        if (np.sum(np.cross(right, up) * ahead, axis=-1) > 0).mean() > _MIRRORED:
+        ahead = [sum(frames[:, t] - frames[:, h] for t, h in zip(toes, heels, strict=True))]
+        nose, ears = self._joint("nose"), self._pair("ear")
+        if nose is not None and ears is not None:
+            ahead.append(frames[:, nose] - frames[:, list(ears)].mean(axis=1))
+        back = np.cross(right, up)
+        if np.mean([np.sum(back * way, axis=-1) > 0 for way in ahead]) > _MIRRORED:
             return (
                 "the feet point backwards: looks like left and right joints exchanged, or mirrored "
                 "coordinates (two axes swapped, or one with the wrong sign)"
@@ -340,6 +363,19 @@ def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
         f"seems to have {ratio:.3g} frames for one of the skeleton: say so with --option "
         f"video_step={ratio:.3g} (own data), or cut the video"
     ]
+
+
+def _shuffled(points: np.ndarray) -> bool:
+    """Whether the steps of joints (T, V, C) are as large as between any two frames."""
+    if len(points) < _FRAMES:
+        return False
+    order = np.random.default_rng(0).permutation(len(points))
+    with np.errstate(all="ignore"):
+        step, far = (
+            np.median(np.nan_to_num(np.nanmean(np.abs(np.diff(p, axis=0)), axis=(1, 2))))
+            for p in (points, points[order])
+        )
+    return bool(far > _MOVES * np.median(_extent(points)) and step > _SHUFFLED * far)
 
 
 def _extent(frames: np.ndarray) -> np.ndarray:

@@ -66,23 +66,31 @@ def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarra
     coordinates becomes the third value of 2D joints.
     """
     try:
+        axes: dict[str, int] = {}
+        wrong: dict[str, ValueError] = {}
         with open_zip(path) as archive:
             budget = ReadBudget("its arrays", path.stat().st_size)
             for member in archive.infolist():
                 check_member(member)
                 budget.hold(2 * member.file_size, shown(member.filename))
-                with archive.open(member) as file:
-                    _check_header(file, member.file_size)
+                name = member.filename.removesuffix(".npy")
+                try:
+                    with archive.open(member) as file:
+                        axes[name] = _check_header(file, member.file_size)
+                except ValueError as error:
+                    wrong[name] = error
+        scored = [n for n in axes if n in _SCORES]
+        rest = [n for n in axes if n not in _SCORES and axes[n] > 1]  # no numbers, as of a rate
+        chosen = rest if len(rest) == 1 else [n for n in rest if n in VALUES]
+        bad = [n for n in wrong if not chosen or n in (*chosen, *scored, *VALUES, *_SCORES)]
+        if bad:
+            raise wrong[bad[0]]
+        if len(chosen) != 1:
+            raise SkelfewError(
+                f"arrays {brief(', '.join(axes)) if axes else 'none'}; expected a single one of "
+                f"two axes or more, or one that is called {', '.join(VALUES)}"
+            )
         with np.load(path, allow_pickle=False) as content:
-            names = list(content.files)
-            scored = [n for n in names if n in _SCORES]
-            rest = [n for n in names if n not in _SCORES]
-            chosen = rest if len(rest) == 1 else [n for n in rest if n in VALUES]
-            if len(chosen) != 1:
-                raise SkelfewError(
-                    f"arrays {brief(', '.join(names)) or 'none'}; expected a single one, or one "
-                    f"that is called {', '.join(VALUES)}"
-                )
             values = content[chosen[0]]
             if scored:
                 values = _with_scores(values, content[scored[0]], scored[0])
@@ -93,8 +101,8 @@ def read_npz(path: Path, layout: Layout, order: str = "auto") -> tuple[np.ndarra
     return to_bodies(values, len(layout), order), 2 if scored else None
 
 
-def _check_header(file: IO[bytes], size: int) -> None:
-    """Raise ValueError if an array is not of numbers, cut off or absurdly large."""
+def _check_header(file: IO[bytes], size: int) -> int:
+    """Return the number of axes; raise ValueError if not of numbers, cut off or absurdly large."""
     shape, _, dtype = read_header(file)
     if shape and min(shape) < 0:
         raise ValueError(f"shape {shape}")
@@ -107,6 +115,7 @@ def _check_header(file: IO[bytes], size: int) -> None:
         raise ValueError(f"shape {shape} is {expected / 2**30:.0f} GiB; at most 4 are read")
     if size - file.tell() < expected:
         raise ValueError(f"cut off: shape {shape} needs {expected} bytes")
+    return len(shape)
 
 
 def _with_scores(values: np.ndarray, scores: np.ndarray, name: str) -> np.ndarray:

@@ -218,6 +218,11 @@ def _person(entry: Any, joints: int, where: str, least: float | None) -> Iterato
         raise SkelfewError(f"{where}: {key} is not a list of numbers") from None
     if values.size == 2 * joints and scores.shape == (joints,):
         values = np.concatenate([values.reshape(joints, 2), scores[:, None]], axis=1)
+    elif values.size == 3 * joints and scores.shape == (joints,):
+        raise SkelfewError(
+            f"{where}: {key} beside {scored} are x, y, z; save 3D joints as an array (frames, "
+            f"{joints}, 3) in a .npy file"
+        )
     if values.size != 3 * joints:
         raise SkelfewError(
             f"{where}: {key} has {values.size} numbers, expected {3 * joints}: x, y and confidence "

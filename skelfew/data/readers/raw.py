@@ -33,7 +33,9 @@ class RawFolder:
         if self.videos is not None and not self.videos.is_dir():
             raise SkelfewError(f"{self.videos}: no such folder of videos")
         if self.path.is_file() and not zipfile.is_zipfile(self.path):
-            raise SkelfewError(f"{self.path}: neither a folder nor a readable zip file")
+            raise SkelfewError(
+                f"{self.path}: neither a folder nor a readable zip file; name the folder"
+            )
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "videos": self.videos, "_open": {}}

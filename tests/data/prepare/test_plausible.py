@@ -62,6 +62,11 @@ def sides(clip: np.ndarray) -> np.ndarray:
     return clip[:, :, order]
 
 
+def tilted(degrees: float) -> np.ndarray:
+    turn = np.deg2rad(degrees)
+    return np.array([[1, 0, 0], [0, np.cos(turn), np.sin(turn)], [0, -np.sin(turn), np.cos(turn)]])
+
+
 def with_joint(value: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
     def change(clip: np.ndarray) -> np.ndarray:
         clip = clip.copy()
@@ -114,6 +119,12 @@ MSR = ordered(
             "along z: looks like swapped axes; --option up=z",
         ),
         (lambda c: c[..., [1, 0, 2]] * [-1, 1, 1], "--option up=-x"),
+        (lambda c: c @ tilted(-40), "bodies lean by 4"),
+        (lambda c: c @ tilted(42), "bodies lean by"),
+        (
+            lambda c: c[:, np.random.default_rng(0).permutation(c.shape[1])],
+            "frames in a wrong order",
+        ),
         (lambda c: c * [1, 1, 0], "no extent along z: looks like 2D joints"),
         (lambda c: 2 * (c - c.min((0, 1, 2))) / np.ptp(c, axis=(0, 1, 2)) - 1, "fills a box"),
         (lambda c: 39.4 * c, "inches"),

@@ -25,7 +25,7 @@ def test_arrays_in_every_format_give_the_same_joints(home: Path) -> None:
     joints = solid()
     np.save("mine/a.npy", joints)
     np.savez("mine/b.npz", joints)
-    np.savez("mine/c.npz", positions=joints.astype(np.float64), fps=np.float32(30))
+    np.savez("mine/c.npz", positions=joints.astype(np.float64), fps=np.float32(30), name="c")
     Path("mine/d.csv").write_text(csv_text(joints, "xyz"))
     np.savetxt("mine/e.csv", joints.reshape(9, -1), delimiter=",")
     np.save("mine/f.npy", joints.reshape(9, -1))
@@ -148,6 +148,11 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     )
     (mine / "broken.json").write_text("{")
     (mine / "other.json").write_text('{"a": 1}')
+    entry = {
+        "frame_id": 1,
+        "instances": [{"keypoints": [[1, 2, 3]] * V, "keypoint_scores": [1] * V}],
+    }
+    (mine / "deep.json").write_text(json.dumps({"instance_info": [entry]}))
     (mine / "folder").mkdir()
     (mine / "film.mp4").write_bytes(b"")
     huge = io.BytesIO()
@@ -176,6 +181,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
         "wider.csv": "rows of 17 fields, but the header has 16",
         "broken.json": "not JSON",
         "other.json": "neither COCO results",
+        "deep.json": "are x, y, z; save 3D joints as an array",
         "folder": "a folder without any JSON file",
         "film.mp4": ".mp4: expected .npy",
         "huge.npy": "GiB; at most 4 are read",
@@ -196,7 +202,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     expected |= {
         "no label": "the label is empty",
         "no recording": "the recording is empty",
-        "past": "line 28 of the table: the segment 5 to 10 is past the end: the recording has 9",
+        "past": "line 29 of the table: the segment 5 to 10 is past the end: the recording has 9",
         "behind": "past the end",
         "turned": "the segment 5 to 5 is empty",
         "half": "start is '1.5', expected a whole number",
@@ -209,7 +215,7 @@ def test_bad_rows_and_recordings_are_dropped_with_the_reason(home: Path) -> None
     assert dropped.keys() == expected.keys(), "nothing is lost"
     for name, reason in expected.items():
         assert reason in dropped[name], name
-    assert "30 damaged recordings were left out" in result.stderr
+    assert "31 damaged recordings were left out" in result.stderr
 
 
 def test_what_looks_like_a_confidence_has_to_be_named(home: Path) -> None:
