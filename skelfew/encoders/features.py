@@ -116,26 +116,20 @@ def flat_positions(bank: SkeletonBank, output: str = "pooled") -> Tensor:
     return joints if output == "joints" else joints.flatten(2)
 
 
-def fused_clips(frames: Tensor, parts: Tensor, share: float) -> Tensor:
-    """Return features by frame (n, T, D) as a third part of clips (n, 2, T', D'): (n, 3, L, W).
+def fused_clips(pooled: Tensor, parts: Tensor, share: float) -> Tensor:
+    """Return an encoder's features as a third part of clips, (n, 3, T, W).
 
-    Both are resampled to L, the longer of T and T'; the encoder has the ``share``, in (0, 1].
+    Args:
+        pooled: Of the encoder (n, D). They lie in the first frame and the others are zero, so that
+            warping leaves their cosine: by frame, they err more often where joints do.
+        parts: Pose and motion (n, 2, T, D'), see ``clip_parts``.
+        share: Weight of the encoder, in (0, 1]; pose and motion have the rest.
     """
-    n, length, dim = len(frames), max(frames.shape[1], parts.shape[2]), frames.shape[-1]
-    frames, parts = (_resampled(x, length) for x in (frames[:, None], parts))
-    width = max(dim, parts.shape[-1])
-    learned = F.normalize(frames.flatten(1), dim=1).view(n, 1, length, dim) * share**0.5
-    given = F.pad(parts * (1 - share) ** 0.5, (0, width - parts.shape[-1]))
-    return torch.cat([given, F.pad(learned, (0, width - dim))], dim=1)
-
-
-def _resampled(parts: Tensor, length: int) -> Tensor:
-    """Return clips (n, P, T, D) as (n, P, length, D)."""
-    if parts.shape[2] == length:
-        return parts
-    flat = parts.transpose(2, 3).flatten(1, 2)
-    flat = F.interpolate(flat, size=length, mode="linear", align_corners=False)
-    return flat.unflatten(1, (parts.shape[1], -1)).transpose(2, 3)
+    n, length, given = len(parts), parts.shape[2], parts.shape[-1]
+    width = max(pooled.shape[-1], given)
+    learned = F.normalize(pooled, dim=1)[:, None, None] * share**0.5
+    learned = F.pad(learned, (0, width - pooled.shape[-1], 0, length - 1)).view(n, 1, length, width)
+    return torch.cat([F.pad(parts * (1 - share) ** 0.5, (0, width - given)), learned], dim=1)
 
 
 def kept(

@@ -210,7 +210,7 @@ def encoder_subject(
         check_output(output, prepared.coordinates)
         if output == "clips" and share:
             parts = raw_features(store, ids, "clips", aligned=True)
-            return fused_clips(features(ids, "frames"), parts, share)
+            return fused_clips(features(ids), parts, share)
 
         def make() -> Tensor:
             bank = SkeletonBank.from_store(store, ids, prepared, encoder.bodies)

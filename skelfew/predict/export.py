@@ -18,7 +18,6 @@ from skelfew.data.input.alignment import alignment
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.encoders.backbone import SkeletonGCN
 from skelfew.encoders.features import fused_clips, parts_of, raw_pipeline
-from skelfew.encoders.outputs import read
 from skelfew.errors import SkelfewError
 from skelfew.fewshot.dtw import DTW
 from skelfew.io.writing import writing
@@ -47,7 +46,7 @@ class Portable(nn.Module):
             self.encoder.body_pool == "masked_mean"
         )
         if self.encoder is not None:
-            if self.masked and not self.share:
+            if self.masked:
                 self.encoder.body_pool = "mean"  # which bodies count is seen to below
             self.encoder.cpu().eval().requires_grad_(False)
         self.groups = members(recogniser.labels)
@@ -72,12 +71,18 @@ class Portable(nn.Module):
         if self.encoder is None:
             x = x[:, : self.pipeline.coordinates]
             return parts_of(x)[0] if self.warped else x.flatten()
-        if self.share:
-            beside = raw_pipeline(self.pipeline.coordinates, aligned=True)
-            parts = parts_of(self.prepare(joints, beside)[:, : beside.coordinates])
-            return fused_clips(read(self.encoder, x, "frames"), parts, self.share)[0]
+        if not self.share:
+            return self.pooled(x)
+        beside = raw_pipeline(self.pipeline.coordinates, aligned=True)
+        parts = parts_of(self.prepare(joints, beside)[:, : beside.coordinates])
+        return fused_clips(self.pooled(x)[None], parts, self.share)[0]
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """Return the encoder's features (D,) of network input (1, C, T, V, M)."""
+        assert self.encoder is not None
         if not self.masked:
-            return self.encoder(x)[0]
+            features: Tensor = self.encoder(x)[0]
+            return features
         pooled = self.encoder.forward_features(x)[0].mean(dim=(2, 3))
         present = (x[0] != 0).any(dim=2).any(dim=1).any(dim=0)
         alone = torch.arange(self.bodies) == 0

@@ -176,7 +176,7 @@ class Model:
         bank = SkeletonBank.from_clips(named, self.layout, self.pipeline, self.bodies)
         if self.encoder is None:
             return clip_parts(bank) if self.compared_by == "dtw" else flat_positions(bank)
-        values = encode(self.encoder, bank, "frames" if self.share else "pooled", shown=False)
+        values = encode(self.encoder, bank, shown=False)
         if not self.share:
             return values
         beside = raw_pipeline(self.coordinates, aligned=True)

@@ -297,7 +297,7 @@ def _fusion(run: Run, resolved: ResolvedRun, start: Start) -> float:
     fusion = resolved.config.fusion
     if fusion is None:
         fusion = encoders_share(start.data, resolved.inputs.store, resolved.config.seed)
-        run.log(f"fusion: the encoder has the share {fusion:.2f}, aligned joints have the rest")
+        run.log(f"fusion: the encoder has the share {fusion:.3f}, aligned joints have the rest")
     return fusion
 
 

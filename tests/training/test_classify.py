@@ -68,7 +68,7 @@ def test_a_run_trains_whitens_and_is_scored_beside_no_training() -> None:
     assert len(rows) == 4, "16 base samples: 64 clips are 4 passes"
     assert rows[-1]["accuracy"] > rows[0]["accuracy"] and rows[-1]["temperature"] > 0
     about = read_metadata(run.encoder)
-    assert about["fusion"] == 0.05 and about["pipeline"]["root"] == "level"
+    assert about["fusion"] == 0.025 and about["pipeline"]["root"] == "level"
     line = ["--run", "runs/one", "--raw", "--mode", "draws", "--draws", "3", "--json"]
     rows = json.loads(CliRunner().invoke(evaluate, line).stdout)["rows"]
     assert [(r["features"], r["classifier"]) for r in rows] == [
