@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,52 +34,37 @@ def rows(values: np.ndarray, confidence: bool = True) -> list[str]:
     return [" ".join(f"{v:.5f}" for v in row) + end for row in values.reshape(-1, 3)]
 
 
-def lay_out(joints: np.ndarray, layout: str) -> bytes:
-    both = np.stack([joints, screen(joints, layout.endswith("normalised"))], axis=2)
-    both = both.reshape(len(joints), 40, 3)
-    match layout.split(",")[0]:
-        case "rows":
-            lines = rows(joints)
-        case "rows of 3":
-            lines = rows(joints, confidence=False)
-        case "millimetres":
-            lines = rows(1000 * joints)
-        case "a row a frame":
-            lines = [" ".join(rows(f)) for f in joints]
-        case "a row of 60 a frame":
-            lines = [" ".join(rows(f, confidence=False)) for f in joints]
-        case "header and counts":
-            lines = [f"{len(joints)} 20"]
-            for frame in joints:
-                lines += ["20", *rows(frame)]
-        case "header":
-            lines = [f"{len(joints)} 20", *rows(joints)]
-        case "alternating":
-            lines = rows(both)
-        case "header, alternating" | "header and alternating":
-            lines = [f"{len(joints)} 20", *rows(both)]
-        case "screen first":
-            lines = rows(both.reshape(-1, 20, 2, 3)[:, :, ::-1])
-        case "counts and alternating":
-            lines = [f"{len(joints)} 20"]
-            for frame in both:
-                lines += ["40", *rows(frame)]
-    return ("\r\n".join(lines) + "\r\n").encode()
+def counted(frames: np.ndarray) -> list[str]:
+    return [line for frame in frames for line in (str(frame[..., 0].size), *rows(frame))]
 
 
-@pytest.mark.parametrize(
-    "layout",
-    [
-        "rows", "rows of 3", "millimetres", "a row a frame", "a row of 60 a frame",
-        "header and counts", "header", "alternating", "alternating,normalised",
-        "header and alternating", "screen first", "screen first,normalised",
-        "counts and alternating", "counts and alternating,normalised",
-    ],
-)  # fmt: skip
-@pytest.mark.parametrize("frames", [1, 2, 3, 12, 13])
-def test_every_layout_gives_the_same_joints(layout: str, frames: int) -> None:
-    joints = walking(frames)
-    np.testing.assert_allclose(parse(lay_out(joints, layout)), joints, atol=2e-5)
+Form = Callable[[np.ndarray, np.ndarray], list[str]]  # of joints, and of both, to lines
+FORMS: dict[str, Form] = {
+    "rows": lambda joints, _: rows(joints),
+    "rows of 3": lambda joints, _: rows(joints, confidence=False),
+    "millimetres": lambda joints, _: rows(1000 * joints),
+    "a row a frame": lambda joints, _: [" ".join(rows(f)) for f in joints],
+    "a row of 60 a frame": lambda joints, _: [" ".join(rows(f, False)) for f in joints],
+    "header": lambda joints, _: [f"{len(joints)} 20", *rows(joints)],
+    "header and counts": lambda joints, _: [f"{len(joints)} 20", *counted(joints)],
+    "alternating": lambda _, both: rows(both),
+    "header and alternating": lambda _, both: [f"{len(both)} 20", *rows(both)],
+    "screen first": lambda _, both: rows(both[:, :, ::-1]),
+    "counts and alternating": lambda _, both: [f"{len(both)} 20", *counted(both)],
+}
+
+
+def lay_out(joints: np.ndarray, form: str, normalised: bool = False) -> bytes:
+    both = np.stack([joints, screen(joints, normalised)], axis=2)  # (T, 20, 2, 3)
+    return ("\r\n".join(FORMS[form](joints, both)) + "\r\n").encode()
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("form", FORMS)
+def test_every_layout_gives_the_same_joints(form: str, normalised: bool) -> None:
+    for frames in (1, 2, 3, 12, 13):
+        joints = walking(frames)
+        np.testing.assert_allclose(parse(lay_out(joints, form, normalised)), joints, atol=2e-5)
 
 
 def test_frames_without_a_body_are_zero() -> None:
