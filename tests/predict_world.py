@@ -1,6 +1,6 @@
 """A small run, and recordings of actions that it never saw as files: real ones, small."""
 
-import os
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,9 @@ def make_predict_world(root: Path) -> Path:
     Returns:
         ``root``.
     """
-    before = Path.cwd()
-    os.chdir(root)
-    try:
+    with chdir(root):
         _, store = make_data(root)
         make_run(root, "tiny")
-    finally:
-        os.chdir(before)
     with store:
         for sample_id in store.ids:
             action, _, take = sample_id.partition("_s")

@@ -1,7 +1,6 @@
 """A run that was really trained and scored, in a second or two, for the tests of reports."""
 
-import os
-from contextlib import contextmanager
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,9 @@ TRAINING = ["--epochs=2", "--batch=16", "--episodes=4", "--set=episodic.epoch_ep
 HOSTILE = """</script><img src=x onerror="window.hit=1"><b>{{script}}</b> & ' " \\"""
 
 
-@contextmanager
-def inside(folder: Path) -> Any:
-    """Work in a folder."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 def call(folder: Path, command: Any, *arguments: str, status: int = 0) -> Result:
     """Run a command in a folder and return what came of it."""
-    with inside(folder):
+    with chdir(folder):
         result = CliRunner().invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == status, result.output
     return result

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,9 @@ from skelfew.data.manifest import Manifest
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("world")
     make_data(root)
-    before = Path.cwd()
-    os.chdir(root)
-    try:
+    with chdir(root):
         make_run(root, "older")
         make_run(root, "newer", teacher={"name": "xclip", "trained": False})
-    finally:
-        os.chdir(before)
     times = (
         (root / "runs" / n / "encoder.safetensors", t) for n, t in (("older", 1), ("newer", 2))
     )
@@ -36,8 +33,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str) -> Result:
     """Run the command in this process: a new one spends seconds on importing torch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
+    with chdir(folder):
         return CliRunner(env={"COLUMNS": "120"}).invoke(main, list(arguments))
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(world: Path, *arguments: str) -> Result:
     """Run the command in this process: a new one spends seconds on importing torch."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(world)
+    with chdir(world):
         return CliRunner().invoke(main, list(arguments), prog_name="skelfew-extract")
 
 

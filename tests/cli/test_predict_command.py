@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +25,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(folder: Path, *arguments: str, stdin: str | None = None) -> Result:
     """Run the command in this process: a new one spends seconds on importing torch."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with chdir(folder):
         return CliRunner().invoke(main, list(arguments), input=stdin)
-    finally:
-        os.chdir(before)
 
 
 def test_a_process_of_its_own(world: Path) -> None:

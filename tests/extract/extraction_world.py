@@ -1,6 +1,8 @@
 """A data set of tiny real videos with joints in the picture, and a teacher that takes a moment."""
 
-from collections.abc import Sequence
+import csv
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,3 +98,19 @@ class SmallTeacher:
 
     def describe(self) -> dict[str, Any]:
         return {"name": self.name, "trained": True, "weights": f"seed {self.seed}"}
+
+
+def failures_of(cache: Path) -> dict[str, tuple[str, str]]:
+    """Return stage and message of each sample in the list of failures beside a cache."""
+    with cache.with_name("spots.failures.csv").open(newline="") as file:
+        return {r["sample_id"]: (r["stage"], r["message"]) for r in csv.DictReader(file)}
+
+
+def eventually(condition: Callable[[], object], seconds: float = 60) -> bool:
+    """Wait until something holds; return whether it did in time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False

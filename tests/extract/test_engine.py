@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from extraction_world import eventually
 from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.crop import CropSettings
 from skelfew_extract.engines.decode_worker import decode_clip
@@ -40,15 +41,6 @@ def pipe_file(folder: Path) -> Path:
     path = folder / "hangs.mp4"
     os.mkfifo(path)
     return path
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 @pytest.mark.usefixtures("kept_decoders")

@@ -1,6 +1,5 @@
 """From videos to a cache: right values, failures on record, the same content after any kill."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from extraction_world import LABELS, SmallTeacher, make_world, open_world, settings
+from extraction_world import LABELS, SmallTeacher, failures_of, make_world, open_world, settings
 from skelfew_extract.crop import CropSettings
 from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.extract import choose_precision, extract
@@ -28,11 +27,6 @@ from skelfew.data.manifest import Manifest
 from skelfew.errors import SkelfewError
 
 pytestmark = pytest.mark.usefixtures("kept_decoders")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +50,6 @@ def copy_of(world: Path, target: Path) -> Path:
             place.parent.mkdir(parents=True, exist_ok=True)
             os.link(file, place)
     return target
-
-
-def failures_of(cache: Path) -> dict[str, tuple[str, str]]:
-    with cache.with_name("spots.failures.csv").open(newline="") as file:
-        return {r["sample_id"]: (r["stage"], r["message"]) for r in csv.DictReader(file)}
 
 
 def test_features_are_the_teachers(world: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from extraction_world import SmallTeacher, make_world, open_world, settings
 from skelfew_extract.extract import extract
 
@@ -20,11 +19,6 @@ from skelfew.cache import CacheError, TeacherCache
 from skelfew.cache.tools.verify import verify
 
 pytestmark = pytest.mark.usefixtures("kept_decoders")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Extraction on a local Ray cluster of two processor cores: the content of the local engine."""
 
-import csv
 import os
 import secrets
 import shutil
@@ -8,16 +7,22 @@ import signal
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner
-from extraction_world import LABELS, SmallTeacher, make_world, open_world, settings
+from extraction_world import (
+    LABELS,
+    SmallTeacher,
+    eventually,
+    failures_of,
+    make_world,
+    open_world,
+    settings,
+)
 from skelfew_extract.cli import main
 from skelfew_extract.engines import ray_cluster
 from skelfew_extract.engines.ray_cluster import Cluster, joined
@@ -35,7 +40,6 @@ HERE = Path(__file__).parent
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight clips, of which one is an empty file."""
-    torch.set_num_threads(1)
     root = make_world(tmp_path_factory.mktemp("world"), 8)
     (root / "videos" / "clip_005.mp4").write_bytes(b"")
     return root
@@ -57,7 +61,7 @@ def cluster() -> Iterator[Cluster]:
         with joined() as found:
             yield found
             started = set(descendants()) - before
-    assert eventually(lambda: not started & set(processes())), "processes are left behind"
+    assert eventually(lambda: not started & set(processes()), 240), "processes are left behind"
     shutil.rmtree(room, ignore_errors=True)
 
 
@@ -105,15 +109,6 @@ def command(pid: int) -> str:
         return ""
 
 
-def eventually(condition: Callable[[], object], seconds: float = 240) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def waits_for(pid: int) -> str:
     """Return in which call of the kernel a process sleeps, "" if it has ended."""
     try:
@@ -132,7 +127,7 @@ def kill_the_decoder_of(hanging: Path, content: bytes, killed: list[str]) -> Non
             os.kill(found[waiting], signal.SIGKILL)
         return bool(killed)
 
-    eventually(kill)
+    eventually(kill, 240)
     end = os.open(hanging, os.O_RDWR | os.O_NONBLOCK)  # lets the orphan go on, and end
     hanging.unlink()
     hanging.write_bytes(content)
@@ -179,14 +174,9 @@ def test_interrupted_and_with_processes_killed_it_ends_in_the_same_content(
     assert (summary.done, summary.failed, summary.pending) == (7, 1, 0)
     assert summary.extracted == 7 - len(begun)
     assert summary.digest == local.digest
-    assert reasons(out) == reasons(Path(local.cache)) and "clip_005" in reasons(out)
+    assert failures_of(out) == failures_of(Path(local.cache)) and "clip_005" in failures_of(out)
     again = extract(recordings, SmallTeacher(), out, how)
     assert again.extracted == 0, "the local engine goes on with it, and the other way round"
-
-
-def reasons(cache: Path) -> dict[str, tuple[str, str]]:
-    with cache.with_name("spots.failures.csv").open(newline="") as file:
-        return {r["sample_id"]: (r["stage"], r["message"]) for r in csv.DictReader(file)}
 
 
 def test_failures_on_a_node_are_one_line(world: Path, cluster: Cluster, tmp_path: Path) -> None:

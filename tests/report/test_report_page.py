@@ -2,12 +2,12 @@
 
 import re
 import shlex
-from contextlib import redirect_stdout
+from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 from hatchling.builders.wheel import WheelBuilder
-from report_world import inside, run_report
+from report_world import run_report
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEXT = (REPOSITORY / "docs" / "report.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def test_the_commands(copy: Path) -> None:
 def test_the_python(copy: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     printed = StringIO()
-    with inside(copy), redirect_stdout(printed):
+    with chdir(copy), redirect_stdout(printed):
         exec(compile(code, "docs/report.md", "exec"), {})
     assert printed.getvalue().startswith("| run | test |")
     assert (copy / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")

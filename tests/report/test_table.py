@@ -4,13 +4,14 @@ import csv
 import io
 import json
 import re
+from contextlib import chdir
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 from evaluation_world import make_data, make_run
-from report_world import call, inside, run_report
+from report_world import call, run_report
 
 from skelfew.cli.evaluate import main as evaluate
 from skelfew.config import TrainConfig, override, preset
@@ -77,7 +78,7 @@ def test_a_renamed_run_is_known_by_its_encoder(copy: Path) -> None:
 
 def test_a_mean_over_splits_is_a_row_and_so_is_what_each_run_has_in_it(tmp_path: Path) -> None:
     make_data(tmp_path)
-    with inside(tmp_path):
+    with chdir(tmp_path):
         for split, name in (("1", "a"), ("2", "b")):
             make_run(tmp_path, name, protocol="tiny-splits", split=split)
     both = ("--run=runs/a", "--run=runs/b")

@@ -63,11 +63,6 @@ def test_tensors_that_share_memory_are_kept_apart(tmp_path: Path) -> None:
     assert torch.equal(groups["m"]["y"], x.view(2, 3).T)
 
 
-def test_no_partial_file_stays(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "c.safetensors", {"m": {"x": torch.ones(1)}}, {})
-    assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
-
-
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no checkpoint"):
         load_checkpoint(tmp_path / "absent.safetensors")

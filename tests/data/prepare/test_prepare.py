@@ -262,7 +262,7 @@ def test_parts_of_other_options_or_recordings_are_thrown_away(
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("many")
-    for subject in range(1, 100):
+    for subject in range(1, 60):
         for action in (1, 2, 3, 4):
             # Long enough that reading takes seconds: there must be time left to be killed in.
             name, text = clip(action, subject, frames=200)
