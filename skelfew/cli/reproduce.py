@@ -284,7 +284,7 @@ def run(request: "Request", to_do: Doing) -> "tuple[int, str, Document]":
     if not to_do.show:
         check_place(to_do.runs / "records.jsonl")
     check_place(to_do.write)
-    from skelfew.reproduce.engine import Outcome, execute
+    from skelfew.reproduce.engine import execute
     from skelfew.reproduce.everything import expanded
     from skelfew.reproduce.summary import summarise
     from skelfew.reproduce.text import summary_document, terminal
@@ -292,11 +292,11 @@ def run(request: "Request", to_do: Doing) -> "tuple[int, str, Document]":
     records = records_of(to_do)
     work = expanded(request, known=to_do.show)
     adopt_known(records, work, to_do)
-    outcome = Outcome()
+    interrupted = False
     if not to_do.show:
         for key, why in work.absent.items():
             log(f"row {key} does not run: {why}")
-        outcome = execute(
+        interrupted = execute(
             work.units,
             records,
             to_do.runs / request.table.id,
@@ -311,13 +311,13 @@ def run(request: "Request", to_do: Doing) -> "tuple[int, str, Document]":
     summary = summarise(
         request.table, request.dataset, found, work.absent, work.over, request.classes
     )
-    if to_do.write is not None and not outcome.interrupted:
+    if to_do.write is not None and not interrupted:
         from skelfew.reproduce.document import write_results
 
         for path in write_results(request, work, found, to_do.write):
             log(f"wrote {path}")
     text, document = terminal(request.table, summary), summary_document(request, work, summary)
-    if outcome.interrupted:
+    if interrupted:
         log("interrupted; run the same command again to go on")
         return INTERRUPTED, text, document
     accidents = [

@@ -56,9 +56,7 @@ def stage(store: SkeletonStore, sample: str) -> Scene:
     return Scene.around(positions, store.joint_layout, height=HEIGHT, width=WIDTH)
 
 
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return Pillow's own font."""
-    return ImageFont.load_default(size)
+font = ImageFont.load_default
 
 
 def sheet(

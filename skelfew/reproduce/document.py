@@ -268,7 +268,7 @@ def _section(table: Table, head: Values, units: Sequence[Values], page: Path) ->
         _rows(summary),
     ]
     if summary.comparisons:
-        blocks += ["Paired differences in points:", _contrasts(table, summary)]
+        blocks += ["Paired differences in points:", markdown(contrast_rows(table, summary))]
     absent = [line for line in summary.lines if line.absent and not line.quoted]
     if absent:
         blocks.append("\n".join(f"- not run: *{a.row.label}*: {a.absent}" for a in absent))
@@ -336,10 +336,6 @@ def _rows(summary: TableSummary) -> str:
             body[-1].append(f"{line.seconds:.0f}" if line.seconds else "")
         body[-1].append("quoted only" if line.absent else remarks(line))
     return markdown([[*head, *(["seconds"] if timed else []), ""], *body]) + second_hand(lines)
-
-
-def _contrasts(table: Table, summary: TableSummary) -> str:
-    return markdown(contrast_rows(table, summary))
 
 
 def _short(page: Path) -> str:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,22 +23,6 @@ from skelfew.reproduce.units import Unit
 _GRACE = 120.0  # seconds that workers have to save their state
 
 
-@dataclass
-class Outcome:
-    """Outcome of a run of the engine.
-
-    Attributes:
-        before: Units that had been finished before.
-        failed: Units that ended in an error, now or before.
-        interrupted: Whether it was asked to stop.
-    """
-
-    done: int = 0
-    before: int = 0
-    failed: list[str] = field(default_factory=list)
-    interrupted: bool = False
-
-
 def execute(
     units: list[Unit],
     records: Records,
@@ -47,8 +31,8 @@ def execute(
     keep: bool = False,
     say: Callable[[str], None] = lambda text: print(printable(text), file=sys.stderr, flush=True),
     devices: Sequence[str] = (),
-) -> Outcome:
-    """Run all units that have no record yet.
+) -> bool:
+    """Run all units that have no record yet; return whether it was asked to stop.
 
     Args:
         records: Where what comes out is added.
@@ -57,12 +41,11 @@ def execute(
         devices: Of the processes in turn; the units' own if there is one device or none.
     """
     todo = [u for u in units if not records.settled(u.key)]
-    outcome = Outcome(before=len(units) - len(todo))
-    if todo:
-        folder.mkdir(parents=True, exist_ok=True)
-        _Engine(todo, records, folder, min(jobs, len(todo)), keep, say, outcome, devices).run()
-    outcome.failed = [u.key for u in units if "error" in (records.get(u.key) or {})]
-    return outcome
+    if not todo:
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    in_turn = devices if len(devices) > 1 else (None,)
+    return _Engine(todo, records, folder, min(jobs, len(todo)), keep, say, in_turn).run()
 
 
 class _RowProcess:
@@ -93,31 +76,27 @@ class _RowProcess:
             os.kill(self.process.pid, signal.SIGTERM)
 
 
+@dataclass
 class _Engine:
-    def __init__(
-        self,
-        todo: list[Unit],
-        records: Records,
-        folder: Path,
-        jobs: int,
-        keep: bool,
-        say: Callable[[str], None],
-        outcome: Outcome,
-        devices: Sequence[str] = (),
-    ):
-        self.devices = devices if len(devices) > 1 else (None,)
-        self.todo, self.records, self.folder, self.jobs = list(todo), records, folder, jobs
-        self.keep, self.say, self.outcome = keep, say, outcome
-        self.all = len(todo)
-        self.clips = sum(u.total for u in todo)
-        self.spent_clips, self.started = 0, time.monotonic()
-        self.workers: list[_RowProcess] = []
+    todo: list[Unit]
+    records: Records
+    folder: Path
+    jobs: int
+    keep: bool
+    say: Callable[[str], None]
+    devices: Sequence[str | None]
 
-    def run(self) -> None:
+    def __post_init__(self) -> None:
+        self.all, self.clips = len(self.todo), sum(u.total for u in self.todo)
+        self.done, self.spent_clips, self.started = 0, 0, time.monotonic()
+        self.workers: list[_RowProcess] = []
+        self.interrupted = False
+
+    def run(self) -> bool:
         try:
             self._loop()
         except KeyboardInterrupt:
-            self.outcome.interrupted = True
+            self.interrupted = True
             self.todo.clear()
             self.say("stopping: running units save their state")
             for worker in self.workers:
@@ -128,6 +107,7 @@ class _Engine:
                 worker.connection.close()
             for worker in self.workers:
                 worker.process.join(_GRACE)
+        return self.interrupted
 
     def _loop(self) -> None:
         self.workers = [
@@ -174,7 +154,7 @@ class _Engine:
         try:
             kind, value = worker.connection.recv()
         except (EOFError, OSError):
-            if self.outcome.interrupted:
+            if self.interrupted:
                 return  # it was asked to stop while it had no state to save
             worker.process.join(10)
             code = worker.process.exitcode
@@ -183,7 +163,7 @@ class _Engine:
                 "kind": "WorkerDied",
             }  # fmt: skip
         if kind == "interrupted":
-            self.outcome.interrupted = True
+            self.interrupted = True
             return
         if kind == "busy":
             self.todo.append(unit)  # by then the other command may have done it
@@ -200,15 +180,15 @@ class _Engine:
                 **value,
             }
         self.records.append(value)
-        self.outcome.done += 1
+        self.done += 1
         self.spent_clips += unit.total
         self.say(self._line(unit, value))
 
     def _line(self, unit: Unit, record: Document) -> str:
         what = f"error: {record['error']}" if "error" in record else accuracies(unit, record)
         seconds = f", {record['seconds']:.0f} s" if "seconds" in record else ""
-        left = self.all - self.outcome.done
-        text = f"{self.outcome.done}/{self.all} {', '.join(unit.rows)}, {unit.dataset} "
+        left = self.all - self.done
+        text = f"{self.done}/{self.all} {', '.join(unit.rows)}, {unit.dataset} "
         text += f"{unit.unit}: {what}{seconds}"
         if left and self.spent_clips:
             elapsed = time.monotonic() - self.started

@@ -22,6 +22,7 @@ from skelfew.reproduce.units import Request, Unit, Work
 _AUTOMATIC = ("inputs.", "device", "threads", "seed", "split", "protocol", "stages", "preset")
 
 
+_FEW = 3000  # clips
 Rates = dict[tuple[object, ...], float]
 _BYOL = ("transfer.hidden_dim", "transfer.projection_dim", "transfer.output_bias")
 _EPISODE = ("ways", "shots", "queries", "episodes")
@@ -107,7 +108,10 @@ def plan_document(
 
 
 def _rate(unit: Unit, recorded: Rates, rates: Rates) -> float:
-    """Return the seconds that a clip costs: recorded, measured before, or measured now."""
+    """Return the seconds that a clip costs: recorded, measured before, or measured now.
+
+    Units of few clips take the mean of what was measured.
+    """
     kind = (unit.dataset, *unit.speed_key)
     if kind in recorded:
         return recorded[kind]
@@ -117,6 +121,8 @@ def _rate(unit: Unit, recorded: Rates, rates: Rates) -> float:
         frames = config.data.frames or size.frames
         kind = (config.encoder.name, config.encoder.width, frames, size.layout)
     if kind not in rates:
+        if rates and unit.total < _FEW:  # it is done sooner than measured
+            return sum(rates.values()) / len(rates)
         log(f"measuring a few steps of {unit.rows[0]}")
         rates[kind] = seconds_a_clip(unit) if outlined else seconds_of(unit) / unit.total
     return rates[kind]

@@ -63,10 +63,7 @@ def test_the_newest_of_equal_scores_counts_and_runs_without_one_are_rows(copy: P
         (copy / "runs" / "one" / "config.json").read_text()
     )
     rows = json.loads(run_report(copy, "runs", "--json").stdout)["rows"]
-    assert [(row["run"], row.get("accuracy")) for row in rows][:2] == [
-        ("one", 0.125),
-        ("two", None),
-    ]
+    assert [(r["run"], r.get("accuracy")) for r in rows][:2] == [("one", 0.125), ("two", None)]
     assert len(rows) == 3 and "not finished" in run_report(copy, "runs").output
 
 
@@ -97,14 +94,9 @@ def test_a_mean_over_splits_is_a_row_and_so_is_what_each_run_has_in_it(tmp_path:
 def trained(**settings: object) -> TrainConfig:
     """The settings of a finished run, in which nothing is left to the data set."""
     config = override(preset("paper"), "inputs.cache", "cache/ntu120.zarr")
-    for key, value in {
-        "data.frames": 64,
-        "data.missing_body": "duplicate",
-        "episodic.ways": 20,
-    }.items():
-        config = override(config, key, value)
-    config = override(config, "transfer.representation", "f_v+f_t")
-    for key, value in settings.items():
+    found = {"data.frames": 64, "data.missing_body": "duplicate", "episodic.ways": 20,
+             "transfer.representation": "f_v+f_t"}  # fmt: skip
+    for key, value in {**found, **settings}.items():
         config = override(config, key.replace("__", "."), value)
     return config
 
@@ -165,28 +157,23 @@ def test_impossible_requests_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("value", "message"),
     [
         ("{", "not a readable JSON file"),
         ("{}", "not a result of skelfew-eval"),
         ('{"format": "skelfew-result", "format_version": 9}', "format version 9, this skelfew"),
         ('{"format": "skelfew-result", "format_version": 1}', "subjects is missing"),
+        ("x", "could not convert"),
+        (None, "float() argument"),
+        (float("nan"), "is no accuracy"),
     ],
 )
-def test_a_damaged_result_is_named(copy: Path, text: str, message: str) -> None:
-    (copy / "runs" / "one" / "results" / "bad.json").write_text(text)
+def test_a_damaged_result_is_named(copy: Path, value: object, message: str) -> None:
+    """Its whole text, or in a whole one the accuracy."""
+    (good,) = (copy / "runs" / "one" / "results").glob("*.json")
+    document = json.loads(good.read_text())
+    document["rows"][0]["micro"]["value"] = value
+    text = value if str(value).startswith("{") else json.dumps(document)
+    good.with_name("bad.json").write_text(str(text))
     printed = run_report(copy, "runs/one", status=1).output
     assert printed.startswith("error: runs/one/results/bad.json: ") and message in printed
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [("x", "could not convert"), (None, "float() argument"), (float("nan"), "is no accuracy")],
-)
-def test_a_result_with_a_wrong_value_is_named(copy: Path, value: object, message: str) -> None:
-    (path,) = (copy / "runs" / "one" / "results").glob("*.json")
-    document = json.loads(path.read_text())
-    document["rows"][0]["micro"]["value"] = value
-    path.write_text(json.dumps(document))
-    printed = run_report(copy, "runs/one", status=1).output
-    assert f"{path.name}: not a whole result" in printed and message in printed
