@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from skelfew.encoders.features import fused_clips
 from skelfew.errors import SkelfewError
 from skelfew.evaluation.scoring import Features, score_draws
 from skelfew.fewshot import build_classifier
@@ -43,19 +42,6 @@ def test_all_pairs_at_once_are_each_pair_by_the_recursion(
 def test_a_band_that_ends_before_the_last_cell_is_widened() -> None:
     costs = torch.rand(3, 8, 2)
     torch.testing.assert_close(dtw(costs, 0), dtw(costs, 5))
-
-
-def test_an_encoder_beside_clips_adds_its_cosine() -> None:
-    draw = torch.Generator().manual_seed(0)
-    parts, learned = torch.randn(5, 2, 6, 4, generator=draw), torch.randn(5, 9, generator=draw)
-    parts = parts / parts.flatten(1).norm(dim=1)[:, None, None, None]
-    units = learned / learned.norm(dim=1, keepdim=True)
-    expected = 0.7 * DTW().of_pairs(parts) + 0.3 * units @ units.T
-    for wide in (learned, learned[:, :3]):  # wider than a frame of joints, and narrower
-        found = DTW().of_pairs(fused_clips(wide, parts, 0.3))
-        if wide is learned:
-            torch.testing.assert_close(found, expected)
-        torch.testing.assert_close(found.diagonal(), torch.ones(5))
 
 
 def test_similarities_of_shifted_clips() -> None:
