@@ -198,6 +198,20 @@ def test_utd_mhad_takes_subject_one_trial_one() -> None:
     assert protocol.exemplars(5)[3] == tuple(f"a3_s{s}_t1" for s in range(1, 6))
 
 
+def test_pku_mmd_takes_the_middle_view_of_the_first_files() -> None:
+    """IDs as the reader makes them, test_pku.py."""
+    samples = [
+        Sample(f"F{file:03d}V{view:03d}C{c:03d}L{c:03d}", c, f"action {c}", 9)
+        for file in (17, 2, 3, 4, 5)
+        for view in (1, 2, 3)
+        for c in range(1, 52)
+    ]
+    protocol = load_protocol(None, Manifest("pku", tuple(samples)))
+    assert len(protocol.novel) == 11 and protocol.exemplars(1)[6] == ("F002V002C006L006",)
+    assert [i[:4] for i in protocol.exemplars(5)[6]] == ["F002", "F003", "F004", "F005", "F017"]
+    assert len(protocol.queries(1)) == 11 * 14
+
+
 def test_episodes_only() -> None:
     protocol = load_protocol("dastm-ntu120", ntu(120))
     assert len(protocol.base) == 80 and len(protocol.novel) == len(protocol.validation) == 20
