@@ -13,6 +13,7 @@ from skelfew.reproduce import plan as planning
 from skelfew.reproduce.budget import start
 from skelfew.reproduce.everything import PAPER, paper_rows, steps
 from skelfew.reproduce.tables import list_tables, load_table
+from skelfew.reproduce.units import Request, Work
 
 # "We use the Adam optimizer with an initial learning rate of 0.1 and a target decay rate of 0.99
 # for 100 epochs of training. The batch size is set to 128, with a weight decay of 0.01.
@@ -185,3 +186,22 @@ def test_paper_rows_are_scored_by_the_tuned_classifier() -> None:
         assert {scored[k] for k in ("transfer", "transfer-ctrgcn", "traditional")} == {ours}
         assert scored["protonet"] == "protonet" and scored["tcn"] == "nearest"
         assert {scored[k] for k in ("skeleton-dml", "sl-dml", "attention", "fc")} == {"cosine"}
+
+
+@pytest.mark.parametrize(
+    ("table", "row"),
+    [("I", "transfer"), ("II", "transfer-100"), ("VIII", "f_v+f_t"), ("X", "full"), ("XI", "cc"),
+     ("XII", "xclip"), ("fig6", "decay-0.99")],
+)  # fmt: skip
+def test_a_plan_shows_the_section_for_the_row_that_varies_nothing(
+    table: str, row: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    loaded = load_table(table, None, "paper").at("paper")
+    work = Work([], {}, {}, "seeds", "", 1)
+    asked = Request(loaded, table, "ntu120", "paper")
+    lines = planning._settings(asked, work)
+    here = {line["paper"]: line["here"] for line in lines}
+    assert {line["row"] for line in lines} == {row}
+    assert here["target decay rate 0.99"] == "transfer.decay=0.99"
+    assert "cosine-paper: tune_steps=20" in lines[-1]["here"]
