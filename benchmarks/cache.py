@@ -8,7 +8,6 @@ Ten million rows are opened and streamed, IDs included, in a process of their ow
 Usage: OMP_NUM_THREADS=1 python benchmarks/cache.py [--rounds 5] [--dtype float32] [--json]
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from support.rows import line, options
 
 from skelfew.cache import DONE, CacheWriter, TeacherCache
 from skelfew.cache.format.stored import StoredCache
@@ -202,12 +202,11 @@ def write_many(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=["float16", "float32"], default="float32")
     parser.add_argument("--only", choices=["ntu120", "many"])
     parser.add_argument("--folder", type=Path, help="where to write  [default: a temporary one]")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     machine = {k: v for k, v in environment().items() if k in ("processor", "cores", "platform")}
     result: dict[str, Any] = {"benchmark": "cache", **machine, "load": round(os.getloadavg()[0], 1)}
@@ -230,7 +229,7 @@ def main() -> None:
                 print(f"  {what:<12} {who:<8} {row['median_ms']:>7g} ms {span}  {ratios}; {cpu}")
         print("  bytes to raw", table["bytes_to_raw"])
     if many := result.get("many"):
-        print("  ".join(f"{key} {value}" for key, value in many.items()))
+        line(many)
 
 
 if __name__ == "__main__":

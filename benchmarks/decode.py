@@ -7,13 +7,14 @@ Usage: python benchmarks/decode.py [VIDEO...] [--old 5342952] [--turns 5] [--jso
     Without videos: NTU's AVI, and 24 of UTD-MHAD's MP4.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from support.rows import options
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -48,11 +49,10 @@ def rate(root: Path, videos: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = options(__doc__)
     parser.add_argument("videos", nargs="*")
     parser.add_argument("--old", default="5342952")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     groups = {f"{len(given.videos)} videos": given.videos}
     if not given.videos:

@@ -7,11 +7,11 @@ Usage: OMP_NUM_THREADS=1 python benchmarks/demo_world.py [--json]
 """
 
 import json
-import sys
 import time
 
 import numpy as np
 from skelfew_extract.demoworld import ACTIONS, NOVEL, Spec, generate, specs
+from support.rows import options
 
 from skelfew.data.store import Skeleton
 
@@ -75,7 +75,7 @@ def main() -> None:
             "joints and frames": milliseconds(everything, video=True),
         },
     }
-    if "--json" in sys.argv[1:]:
+    if options(__doc__).parse_args().json:
         print(json.dumps(results, indent=1))
         return
     for title, rows in results.items():

@@ -12,12 +12,8 @@ as in the command.
 Usage: python benchmarks/extract.py [VARIANT] [--clips 8] [--json]   (default xclip-base-patch16)
 """
 
-import argparse
-import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +26,7 @@ from skelfew_extract.clips import ClipTask, DecodeSettings
 from skelfew_extract.crop import CropSettings, clip_box, crop_and_resize, segment_midpoints
 from skelfew_extract.engines.decode_worker import decode_clip
 from skelfew_extract.frames import probe, read_frames
+from support.rows import options, report
 
 if TYPE_CHECKING:
     from skelfew_extract.teachers.xclip_teacher import XCLIPTeacher
@@ -117,19 +114,14 @@ def least_cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 def measure(name: str, count: int, root: Path) -> dict[str, Any]:
     from skelfew_extract import extract as extraction
-    from skelfew_extract.recordings import Recordings
     from skelfew_extract.teachers.xclip_teacher import build_xclip
     from support.limit import Products
+    from support.online import world
     from support.their_xclip import their_xclip
 
     from skelfew.cache import CacheWriter
 
-    options = ["--option=subjects=1", "--option=views=1", "--option=replications=1"]
-    places = ["--raw", str(root / "raw"), "--out", str(root / "m.csv"), "--data"]
-    line = ["demo", *places, str(root / "d.h5"), "--workers=1", *options]
-    command = str(Path(sys.executable).parent / "skelfew-prepare")
-    subprocess.run([command, *line], check=True, capture_output=True)
-    recordings = Recordings.open(root / "m.csv", root / "d.h5", None)
+    recordings = world(root)
     exact = build_xclip(name, untrained=True)
     precision = extraction.choose_precision("auto", "cpu", exact.variant.width)
     fast = build_xclip(name, untrained=True, precision="bfloat16")
@@ -200,18 +192,13 @@ def measure(name: str, count: int, root: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="extraction beside transformers")
+    parser = options(__doc__)
     parser.add_argument("variant", nargs="?", default="xclip-base-patch16")
     parser.add_argument("--clips", type=int, default=8)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         found = measure(arguments.variant, arguments.clips, Path(temporary))
-    if arguments.json:
-        print(json.dumps({"benchmark": "extract", **found}, indent=2))
-        return
-    for key, value in found.items():
-        print(f"{key} {value}")
+    report("extract", arguments.json, **found)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from support.disturbed import BATCH, CLIPS, Commands, Extractions, Trainings
+from support.rows import options
 
 from skelfew.cache.format.stored import StoredCache
 from skelfew.cache.tools.verify import verify
@@ -255,7 +256,7 @@ def try_all(arguments: argparse.Namespace, folder: Path, faults: list[Fault]) ->
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
+    parser = options(__doc__)
     parser.add_argument("--kills", type=int, default=200, help="of an extraction")
     parser.add_argument("--training", type=int, default=40, help="kills of a training")
     parser.add_argument("--others", type=int, default=20, help="of every other kind, at most")
@@ -263,7 +264,6 @@ def main() -> int:
     parser.add_argument(
         "--work", type=Path, help="keep data and results there, and go on with them"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory() as temporary:

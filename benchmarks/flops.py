@@ -7,12 +7,11 @@ are the same on every machine; docs/scale.md turns them into hours.
 Usage: python benchmarks/flops.py [--json]
 """
 
-import argparse
-import json
 from collections.abc import Callable
 
 import torch
 from skelfew_extract.teachers.xclip_teacher import build_xclip
+from support.rows import options, report
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -29,9 +28,7 @@ def counted(action: Callable[[], object]) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="count operations of teacher and encoders")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
-    arguments = parser.parse_args()
+    arguments = options(__doc__).parse_args()
     found: dict[str, float] = {}
     for name in ("xclip-base-patch16", "xclip-large-patch14"):
         teacher = build_xclip(name, untrained=True)
@@ -49,12 +46,8 @@ def main() -> None:
             clips = torch.randn(2, 3, FRAMES, JOINTS, bodies)
             step = counted(lambda e=encoder, x=clips: e(x).sum().backward())
             found[f"{name}, forward and backward, {FRAMES} frames, bodies {bodies}"] = step / 2
-    rows = {what: float(f"{count / 1e9:.4g}") for what, count in found.items()}
-    if arguments.json:
-        print(json.dumps({"benchmark": "flops", "gflops": rows}, indent=2))
-        return
-    for what, count in rows.items():
-        print(f"{count:>8,.1f} GFLOP  {what}")
+    rows = [{"gflop": float(f"{n / 1e9:.4g}"), "of": what} for what, n in found.items()]
+    report("flops", arguments.json, rows=rows)
 
 
 if __name__ == "__main__":

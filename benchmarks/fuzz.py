@@ -9,7 +9,6 @@ input is a function of target, seed and number; --show writes one to a folder. E
 any input did harm.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "fuzz"))
 
 from engine import Target, input_of, lay, try_inputs
+from support.rows import options
 
 
 def targets() -> dict[str, Target]:
@@ -38,14 +38,13 @@ def targets() -> dict[str, Target]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--inputs", type=int, default=100, help="how many a target (100)")
     parser.add_argument("--target", action="append", help="one target; may be repeated")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--show", type=int, help="write this input to ./fuzz-TARGET-NUMBER")
     parser.add_argument("--list", action="store_true", help="print the names of the targets")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     known = targets()
     chosen = arguments.target or list(known)

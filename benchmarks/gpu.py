@@ -13,8 +13,6 @@ Usage: python benchmarks/gpu.py [--device cuda] [--clips 64] [--samples 64] [--r
            [--width 1] [--no-compile] [--json]
 """
 
-import argparse
-import json
 import statistics
 from collections.abc import Callable
 from typing import Any
@@ -22,9 +20,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from skelfew_extract.teachers.xclip_teacher import build_xclip
-from support import rows as printed
 from support.encoder_speed import judged
 from support.limit import Products, seconds
+from support.rows import options, report
 from support.textbook import Textbook
 from support.their_xclip import their_xclip
 from torch import Tensor, nn
@@ -154,14 +152,13 @@ def encoder(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="speed on a graphics card")
+    parser = options(__doc__)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--clips", type=int, default=64, help="of a batch of the teacher")
     parser.add_argument("--samples", type=int, default=64, help="of a batch of an encoder")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--width", type=float, default=1.0, help="of the encoders")
     parser.add_argument("--no-compile", action="store_true")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     given = parser.parse_args()
     device, compiled = torch.device(given.device), not given.no_compile
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -171,11 +168,7 @@ def main() -> None:
         found[name] = encoder(name, device, given.samples, given.rounds, given.width, compiled)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
     about = {"device": where, "torch": torch.__version__, "rounds": given.rounds}
-    if given.json:
-        print(json.dumps({"benchmark": "gpu", **about, **found}, indent=2))
-        return
-    print("  ".join(f"{key} {value}" for key, value in about.items()))
-    printed.show(found)
+    report("gpu", given.json, **about, **found)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Usage: python benchmarks/growth.py [--samples 1000 10000 100000] [--rows 10000 1
            [--prepare 1000 10000] [--extract 100 1000] [--manifest 10000 200000] [--json]
 """
 
-import argparse
 import contextlib
 import io
 import itertools
@@ -34,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from support.rows import options, report
 
 FRAMES, DIM, BATCH, STEPS = 20, 64, 32, 8
 MOST_SUBJECTS = 999  # of a demo world
@@ -167,13 +167,12 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))
         return
-    parser = argparse.ArgumentParser(description="time and memory against size")
+    parser = options(__doc__)
     parser.add_argument("--samples", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--prepare", type=int, nargs="*", default=[1000, 10_000])
     parser.add_argument("--extract", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--manifest", type=int, nargs="*", default=[10_000, 200_000])
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     chains = [(arguments.prepare, ["prepare"]), (arguments.samples, ["store", "load", "step"])]
     chains += [(arguments.extract, ["extract"]), (arguments.manifest, ["manifest"])]
@@ -195,13 +194,7 @@ def main() -> None:
                 rows[-1][key] = [float(f"{value[key]:.3g}") for value in values]
             for key in ("cpu_s", "mib"):
                 rows[-1][f"exponent_{key}"] = exponent(sizes, [v[key] for v in values])
-    load = round(os.getloadavg()[0], 1)
-    if arguments.json:
-        print(json.dumps({"benchmark": "growth", "load": load, "rows": rows}, indent=1))
-        return
-    print(f"load {load}")
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    report("growth", arguments.json, load=round(os.getloadavg()[0], 1), rows=rows)
 
 
 if __name__ == "__main__":

@@ -16,10 +16,8 @@ sides of a ratio in turn, does not count as theirs.
 Usage: python benchmarks/heads.py [--json]    (pip install 'skelfew[bench]')
 """
 
-import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from dataclasses import dataclass
 import torch
 from easyfsl.methods import FEAT, FewShotClassifier, Finetune, PrototypicalNetworks, SimpleShot
 from easyfsl.modules.attention_modules import MultiHeadAttention
+from support.rows import options, report
 from torch import Tensor, nn
 from tslearn.metrics import soft_dtw
 
@@ -249,13 +248,8 @@ def whole_protocol(case: Case) -> dict[str, object]:
     }
 
 
-def say(row: dict[str, object]) -> None:
-    """Print a row, unless one document is wanted."""
-    if "--json" not in sys.argv:
-        print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-
-
 def main() -> None:
+    as_json = options(__doc__).parse_args().json
     torch.set_num_threads(1)
     random.seed(0)
     rows = []
@@ -266,15 +260,12 @@ def main() -> None:
             made = {case.reads: make_features(case.reads)}
         with torch.no_grad():
             rows.append(measure(case, made[case.reads]))
-        say(rows[-1])
     for case in known:
         if case.reads == "pooled":
             with torch.no_grad():
                 rows.append(whole_protocol(case))
-            say(rows[-1])
-    if "--json" in sys.argv:
-        setting = f"{WAYS}-way {SHOTS}-shot {QUERIES} queries, {DIM}-d, 1 thread"
-        print(json.dumps({"benchmark": "heads", "setting": setting, "rows": rows}, indent=2))
+    setting = f"{WAYS}-way {SHOTS}-shot {QUERIES} queries, {DIM}-d, 1 thread"
+    report("heads", as_json, setting=setting, rows=rows)
 
 
 if __name__ == "__main__":

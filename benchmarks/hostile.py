@@ -11,7 +11,6 @@ below 10 s of processor time. Exit status 1 if one does not.
 
 # ruff: noqa: E501  the cases are a table
 
-import argparse
 import gzip
 import json
 import os
@@ -57,6 +56,7 @@ from support.hostile_files import (
     wide,
     zipped,
 )  # fmt: skip
+from support.rows import options
 
 from skelfew.cache import DONE, CacheWriter, TeacherCache
 from skelfew.cache.format.stored import StoredCache
@@ -330,10 +330,9 @@ def commands(only: str, as_json: bool) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--case", default="", help="only cases of this pattern")
     parser.add_argument("--commands", action="store_true", help="commands on spoiled folders")
-    parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if arguments.commands:
         return commands(arguments.case, arguments.json)

@@ -15,8 +15,6 @@ Usage: python benchmarks/predict.py [--frames 300] [--video FILE --pose-model FI
     On a machine that is busy, OMP_WAIT_POLICY=passive keeps two threads from waiting in circles.
 """
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from support.rows import options, report
 
 from skelfew.data.input.pipeline import Pipeline
 from skelfew.data.joints.layouts import load_layout
@@ -145,9 +144,8 @@ def live_rate(video: str, model: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--video")
     parser.add_argument("--pose-model", default="lite")
     given = parser.parse_args()
@@ -177,12 +175,7 @@ def main() -> None:
     stream = Stream(recogniser)
     windows = f"windows of {', '.join(map(str, stream.lengths))} every {stream.hop}"
     setting = f"{given.frames} frames, CTR-GCN 0.25 on 32, {windows}"
-    if given.json:
-        print(json.dumps({"benchmark": "predict", "setting": setting, "rows": rows}, indent=2))
-        return
-    print(setting)
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    report("predict", given.json, setting=setting, rows=rows)
 
 
 if __name__ == "__main__":

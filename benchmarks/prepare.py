@@ -16,7 +16,6 @@ shown too: what the workers spend is spent in parallel; of the rest, compressing
 Usage: python benchmarks/prepare.py [--files 64] [--rounds 3] [--json]
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from support.rows import options
 
 from skelfew.data.prepare.walk import usable_cpus
 from skelfew.data.readers.ntu_text import parse
@@ -235,10 +235,9 @@ def measure(folder: Path, count: int, rounds: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
+    parser = options(__doc__)
     parser.add_argument("--files", type=int, default=64, help="distinct files, each used 8 times")
     parser.add_argument("--rounds", type=int, default=3, help="of the whole command")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(Path(folder), arguments.files, arguments.rounds)

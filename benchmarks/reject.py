@@ -7,11 +7,10 @@ K recordings each, drawn from all, and all other recordings are asked for.
 Usage: python benchmarks/reject.py [--run RUN] [--draws 100] [--json]
 """
 
-import argparse
-import json
 from typing import Any
 
 import torch
+from support.rows import options, report
 
 from skelfew.config import InputConfig
 from skelfew.evaluation.statistics import student_interval
@@ -55,10 +54,9 @@ def draw(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
+    parser = options(__doc__)
     parser.add_argument("--run")
     parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     run = Run.open(given.run) if given.run else newest_run()
     subject = run_subject(run, InputConfig())
@@ -75,13 +73,10 @@ def main() -> None:
             means = {k: student_interval([f[k] for f in found], "draws") for k in found[0]}
             rows.append({"features": one.name, "shots": shots, **means})
     if given.json:
-        plain = [{k: getattr(v, "value", v) for k, v in row.items()} for row in rows]
-        known = (len(novel) + 1) // 2
-        setting = f"{known} of {len(novel)} novel classes taught, {given.draws} draws"
-        print(json.dumps({"benchmark": "reject", "setting": setting, "rows": plain}, indent=2))
-        return
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
+        rows = [{k: getattr(v, "value", v) for k, v in row.items()} for row in rows]
+    known = (len(novel) + 1) // 2
+    setting = f"{known} of {len(novel)} novel classes taught, {given.draws} draws"
+    report("reject", given.json, setting=setting, rows=rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the command, with 2,000 samples of 40 frames; the stages up to there are printed
 Usage: python benchmarks/startup.py [--rounds 7] [--json]
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -19,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from support.large_world import NAME, provenance, write_features, write_skeletons
+from support.rows import options, report
 
 ROWS, DIM, SAMPLES, FRAMES = 114_480, 512, 2000, 40
 STAGES = ("imports", "inputs found", "skeletons and encoder", "batch through the encoder", "step")
@@ -86,9 +86,8 @@ def command(name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="start-up times")
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     names = sorted(
         e.name for e in entry_points(group="console_scripts") if e.value.startswith("skelfew")
@@ -141,13 +140,8 @@ def main() -> None:
             ("first training batch through the encoder", over[3], 5.0),
         )
     ]
-    if arguments.json:
-        document = {"benchmark": "startup", "rounds": arguments.rounds, "rows": rows}
-        print(json.dumps(document | {"first_batch": took, "goals": goals}))
-        return
-    print(f"rounds {arguments.rounds}  load {os.getloadavg()[0]:.1f}")
-    for row in [*rows, *took, *goals]:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    about = {"rounds": arguments.rounds, "load": round(os.getloadavg()[0], 1)}
+    report("startup", arguments.json, **about, rows=rows, first_batch=took, goals=goals)
 
 
 if __name__ == "__main__":

@@ -6,15 +6,14 @@ stay those of transformers' XCLIPModel.
 Usage: python benchmarks/teacher.py [VARIANT] [--json]      (default xclip-base-patch16)
 """
 
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from support.limit import Products
+from support.rows import options, report
 from support.their_xclip import their_xclip
 
 ROUNDS = 5
@@ -26,8 +25,10 @@ def cosine(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def main() -> None:
-    arguments = [a for a in sys.argv[1:] if a != "--json"]
-    name = arguments[0] if arguments else "xclip-base-patch16"
+    parser = options(__doc__)
+    parser.add_argument("variant", nargs="?", default="xclip-base-patch16")
+    given = parser.parse_args()
+    name = given.variant
     from skelfew_extract.extract import choose_precision
     from skelfew_extract.teachers.xclip_teacher import build_xclip
 
@@ -84,14 +85,7 @@ def main() -> None:
         "gflop_a_clip": round(products.gflop, 1),
         **{f"products_in_{d}_gflop_per_s": round(rate, 1) for d, rate in rates.items()},
     }
-    if "--json" in sys.argv:
-        print(
-            json.dumps({"benchmark": "teacher", **about, "rounds": ROUNDS, "rows": rows}, indent=2)
-        )
-        return
-    print("  ".join(f"{key} {value}" for key, value in about.items()))
-    for row in rows:
-        print("  ".join(f"{key} {value}" for key, value in row.items()))
+    report("teacher", given.json, **about, rounds=ROUNDS, rows=rows)
 
 
 if __name__ == "__main__":

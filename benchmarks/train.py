@@ -21,10 +21,8 @@ Usage: python benchmarks/train.py [--rounds 3] [--only PART ...] [--json]
     PART is encoders, online, loader or strategies.
 """
 
-import argparse
 import contextlib
 import io
-import json
 import os
 import statistics
 import sys
@@ -35,8 +33,8 @@ from typing import Any
 
 import torch
 from support import encoder_speed, online
-from support import rows as printed
 from support.encoder_speed import judged
+from support.rows import options, report
 
 from skelfew.config import TrainConfig, learns_from_teacher, override
 from skelfew.data.input.bank import SkeletonBank
@@ -165,14 +163,13 @@ def strategies(rounds: int) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="training speed")
+    parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, list[dict[str, Any]]] = {}
-    load = os.getloadavg()[0]
+    load = round(os.getloadavg()[0], 1)
     for part in arguments.only:
         print(f"{part} ...", file=sys.stderr, flush=True)
         if part == "encoders":
@@ -185,12 +182,7 @@ def main() -> None:
             found[part] = loader(arguments.rounds)
         else:
             found[part] = strategies(arguments.rounds)
-    if arguments.json:
-        document = {"benchmark": "train", "rounds": arguments.rounds, "load": load, **found}
-        print(json.dumps(document, indent=2))
-        return
-    print(f"rounds {arguments.rounds}  load {load:.1f}  threads {torch.get_num_threads()}")
-    printed.show(found)
+    report("train", arguments.json, rounds=arguments.rounds, load=load, threads=1, **found)
 
 
 if __name__ == "__main__":
