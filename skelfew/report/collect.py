@@ -21,38 +21,32 @@ class Score:
     """One row of a result of skelfew-eval, its splits put together.
 
     Attributes:
-        features: Run, ``raw skeletons``, or how many runs are averaged.
         dataset, protocol, mode, shots, classes, classifier: What was scored, and how.
-        splits: Of the protocol; empty if it has none.
-        transductive: Whether the classifier looked at the queries first.
-        micro: Share of all queries that were classified correctly.
-        queries: In one split, draw or episode; of several splits the fewest.
-        accuracies: Of each class, mean over the splits that ask for it.
-        confusion: Counts by (true class, taken for); None for episodes.
-        answers: Sample IDs by the same; None where the result does not keep them.
-        document: More of the result: created, command, data, protocol, excluded_queries,
-            teacher_untrained, notes on this score, and the classifier's settings.
     """
 
     path: Path
-    features: str
+    features: str  # run, ``raw skeletons``, or how many runs are averaged
     dataset: str
     protocol: str
-    splits: tuple[str, ...]
+    splits: tuple[str, ...]  # of the protocol; empty if it has none
     mode: str
     shots: int
     classes: str
     classifier: str
-    transductive: bool
-    micro: Estimate
+    transductive: bool  # whether the classifier looked at the queries first
+    micro: Estimate  # share of all queries that were classified correctly
     macro: Estimate
     chance: float
-    queries: int
+    queries: int  # in one split, draw or episode; of several splits the fewest
     names: Mapping[int, str]
-    accuracies: Mapping[int, float]
+    accuracies: Mapping[int, float]  # of each class, mean over the splits that ask for it
+    # Counts by (true class, taken for); None for episodes
     confusion: Mapping[tuple[int, int], int] | None
+    # Sample IDs by the same; None where the result does not keep them
     answers: Mapping[tuple[int, int], tuple[str, ...]] | None
     exemplars: Mapping[int, tuple[str, ...]]
+    # More of the result: created, command, data, protocol, excluded_queries, teacher_untrained,
+    # notes on this score, and the classifier's settings
     document: Values = field(repr=False)
 
     @property
@@ -82,21 +76,14 @@ class Score:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """A run folder.
-
-    Attributes:
-        changed: Settings that differ from the preset: dotted name to [preset, run].
-        inputs: Manifest, skeletons, protocol and cache with their digests, as written.
-        sessions: Of training: command, machine, versions.
-        scores: Of this run, and of raw skeletons where they were scored beside it.
-    """
+    """A run folder."""
 
     run: Run
-    changed: Values
-    inputs: Values
-    sessions: tuple[Values, ...]
+    changed: Values  # settings that differ from the preset: dotted name to [preset, run]
+    inputs: Values  # manifest, skeletons, protocol and cache with their digests, as written
+    sessions: tuple[Values, ...]  # of training: command, machine, versions
     metrics: tuple[Values, ...]
-    scores: tuple[Score, ...]
+    scores: tuple[Score, ...]  # of this run, and of raw skeletons where they were scored beside it
     pictures: tuple[Path, ...]
 
     @property

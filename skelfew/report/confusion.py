@@ -11,21 +11,14 @@ _QUERIES = 4  # of a pair that are shown, at most
 
 @dataclass(frozen=True)
 class Pair:
-    """Queries of one class that were taken for another.
-
-    Attributes:
-        taken: The class that they were taken for.
-        count: How often; over draws and splits, in all.
-        share: Of all queries of the true class.
-        queries: Sample IDs of some of them.
-        examples: For both classes a sample that it was known by: (true, taken), "" where unknown.
-    """
+    """Queries of one class that were taken for another."""
 
     true: int
-    taken: int
-    count: int
-    share: float
-    queries: tuple[str, ...]
+    taken: int  # the class that they were taken for
+    count: int  # how often; over draws and splits, in all
+    share: float  # of all queries of the true class
+    queries: tuple[str, ...]  # sample IDs of some of them
+    # For both classes a sample that it was known by: (true, taken), "" where unknown
     examples: tuple[str, str]
 
 

@@ -19,23 +19,16 @@ _COLOURS = 6  # of page.css
 
 @dataclass(frozen=True)
 class Embedding:
-    """Samples in the plane.
+    """Samples in the plane."""
 
-    Attributes:
-        ids: Sample IDs, n.
-        labels: Class numbers (n,).
-        points: (n, 2), the first two principal components of the features scaled to length 1.
-        explained: Share of the variance along each.
-        neighbours: For each class the one with the most similar mean, and the cosine of both.
-        count: Samples before some were left out.
-    """
-
-    ids: tuple[str, ...]
-    labels: np.ndarray
+    ids: tuple[str, ...]  # sample IDs, n
+    labels: np.ndarray  # class numbers (n,)
+    # (n, 2), the first two principal components of the features scaled to length 1
     points: np.ndarray
-    explained: tuple[float, float]
+    explained: tuple[float, float]  # share of the variance along each
+    # For each class the one with the most similar mean, and the cosine of both
     neighbours: dict[int, tuple[int, float]]
-    count: int
+    count: int  # samples before some were left out
 
 
 def embed(

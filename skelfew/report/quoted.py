@@ -11,17 +11,12 @@ from skelfew.reproduce.tables import list_tables, load_table
 
 @dataclass(frozen=True)
 class Quote:
-    """A number of the paper.
-
-    Attributes:
-        label: What the row is called there.
-        same: Whether the run was trained like the row at the paper's own budget.
-    """
+    """A number of the paper."""
 
     percent: float
     where: str
-    label: str
-    same: bool
+    label: str  # what the row is called there
+    same: bool  # whether the run was trained like the row at the paper's own budget
 
 
 def quotes(

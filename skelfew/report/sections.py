@@ -19,19 +19,12 @@ _TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 @dataclass(frozen=True)
 class PageStyle:
-    """Settings of a page.
+    """Settings of a page."""
 
-    Attributes:
-        pairs: Pairs of classes whose mistakes are shown, at most.
-        embed: Whether to compute the map of the embeddings.
-        manifest: Of the data set that was scored, if it moved since.
-        store: Its skeletons, likewise.
-    """
-
-    pairs: int = 6
-    embed: bool = False
-    manifest: Path | None = None
-    store: Path | None = None
+    pairs: int = 6  # pairs of classes whose mistakes are shown, at most
+    embed: bool = False  # whether to compute the map of the embeddings
+    manifest: Path | None = None  # of the data set that was scored, if it moved since
+    store: Path | None = None  # its skeletons, likewise
 
 
 @dataclass
@@ -45,20 +38,14 @@ class Section:
 
 @dataclass
 class RunPart:
-    """All about one run.
-
-    Attributes:
-        prefix: Of its anchors, so that several runs fit on one page.
-        level: Of the headings of its sections.
-        missing: What is not, with the way to have it.
-        clips: Skeletons for the script, by sample ID.
-    """
+    """All about one run."""
 
     facts: RunFacts
-    prefix: str
-    level: int
+    prefix: str  # of its anchors, so that several runs fit on one page
+    level: int  # of the headings of its sections
     sections: list[Section] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what is not, with the way to have it
+    # Skeletons for the script, by sample ID
     clips: dict[str, Document] = field(default_factory=dict)
 
     def add(self, name: str, title: str, *body: object) -> None:

@@ -19,27 +19,16 @@ from skelfew.training.resolve import MOST_WAYS, pick_device
 
 @dataclass(frozen=True)
 class Size:
-    """A data set of the paper (Section V-A; docs/datasets.md): its clips and classes.
+    """A data set of the paper (Section V-A; docs/datasets.md): its clips and classes."""
 
-    Attributes:
-        clips: All of them.
-        classes: All of them.
-        novel: Classes that are asked for; the others are learned from.
-        prepare: What makes its manifest.
-        layout: Joints.
-        bodies: M.
-        frames: T.
-        splits: Of the protocol, 0 for a single one.
-    """
-
-    clips: int
-    classes: int
-    novel: int
-    prepare: str
-    layout: str = "kinect-v2"
-    bodies: int = 2
-    frames: int = 64
-    splits: int = 0
+    clips: int  # all of them
+    classes: int  # all of them
+    novel: int  # classes that are asked for; the others are learned from
+    prepare: str  # what makes its manifest
+    layout: str = "kinect-v2"  # joints
+    bodies: int = 2  # M
+    frames: int = 64  # T
+    splits: int = 0  # of the protocol, 0 for a single one
 
 
 def _files(name: str, reader: str) -> str:

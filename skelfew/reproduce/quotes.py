@@ -11,13 +11,10 @@ FILE = Path(__file__).with_name("quoted.csv")
 
 @dataclass(frozen=True)
 class PaperNumber:
-    """A number as printed in the paper.
-
-    Attributes:
-        source: Where the paper took it from ("SMAM [51]"), "" if it does not name another paper.
-    """
+    """A number as printed in the paper."""
 
     percent: float
+    # Where the paper took it from ("SMAM [51]"), "" if it does not name another paper
     source: str = ""
 
     def __str__(self) -> str:

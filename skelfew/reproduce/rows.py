@@ -22,39 +22,29 @@ class TableError(SkelfewError):
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table.
+    """One row of a table."""
 
-    Attributes:
-        key: Short name, unique in the table.
-        stages: Of training; empty where nothing is trained.
-        caches: Keys of ``Table.caches``, joined by sample ID where there are several.
-        init: Key of ``Table.inits``: weights that the encoder starts from; "" for random ones.
-        shots: K; empty for the table's.
-        share: Weight of each stage in the budget.
-        preset: Preset that the settings start from; None for the table's.
-        classifier: By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS`` or, mostly
-            with ``episodic.head`` set to it, of ``HEADS``.
-        quoted: Numbers of the paper, by data set and shots.
-        missing: Why the row cannot run at all, "" if it can.
-        datasets: Data sets that it is for; empty for all of the table.
-        features: ``encoder``, or without any training ``aligned`` or ``raw`` joint positions.
-        fixed: Whether the table names the classifier; others follow the budget, see ``Table.at``.
-    """
-
-    key: str
+    key: str  # short name, unique in the table
     label: str
-    stages: tuple[str, ...] = ()
+    stages: tuple[str, ...] = ()  # of training; empty where nothing is trained
+    # Keys of ``Table.caches``, joined by sample ID where there are several
     caches: tuple[str, ...] = ()
+    # Key of ``Table.inits``: weights that the encoder starts from; "" for random ones
     init: str = ""
-    shots: tuple[int, ...] = ()
+    shots: tuple[int, ...] = ()  # K; empty for the table's
     settings: Values = field(default_factory=dict)
-    share: Mapping[str, float] = field(default_factory=dict)
-    preset: str | None = None
+    share: Mapping[str, float] = field(default_factory=dict)  # weight of each stage in the budget
+    preset: str | None = None  # preset that the settings start from; None for the table's
+    # By which the row is scored; a key of ``skelfew.fewshot.CLASSIFIERS`` or, mostly with
+    # ``episodic.head`` set to it, of ``HEADS``
     classifier: str = "cosine"
+    # Numbers of the paper, by data set and shots
     quoted: Mapping[str, Mapping[str, PaperNumber]] = field(default_factory=dict)
-    missing: str = ""
-    datasets: tuple[str, ...] = ()
+    missing: str = ""  # why the row cannot run at all, "" if it can
+    datasets: tuple[str, ...] = ()  # data sets that it is for; empty for all of the table
+    # ``encoder``, or without any training ``aligned`` or ``raw`` joint positions
     features: str = "encoder"
+    # Whether the table names the classifier; others follow the budget, see ``Table.at``
     fixed: bool = True
 
     @property
@@ -75,22 +65,17 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Budget:
-    """Amount of training.
+    """Amount of training."""
 
-    Attributes:
-        samples: Clips that every row passes through the encoder, all stages together; None leaves
-            epochs and episodes as preset and settings have them.
-        preset: Preset of its own, for a budget at full size; such a budget takes nothing from the
-            settings that the table's small budgets have in common.
-        settings: Overrides that belong to the budget.
-        by_dataset: ``samples`` of single data sets.
-        share: Weights of stages, where they are not the table's.
-    """
-
+    # Clips that every row passes through the encoder, all stages together; None leaves epochs and
+    # episodes as preset and settings have them
     samples: int | None = None
+    # Preset of its own, for a budget at full size; such a budget takes nothing from the settings
+    # that the table's small budgets have in common
     preset: str | None = None
-    settings: Values = field(default_factory=dict)
-    by_dataset: Mapping[str, int] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)  # overrides that belong to the budget
+    by_dataset: Mapping[str, int] = field(default_factory=dict)  # ``samples`` of single data sets
+    # Weights of stages, where they are not the table's
     share: Mapping[str, float] = field(default_factory=dict)
 
     def total(self, dataset: str) -> int | None:
@@ -100,15 +85,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class FileRule:
-    """Path of a cache or of initial weights; ``{dataset}`` is filled in.
+    """Path of a cache or of initial weights; ``{dataset}`` is filled in."""
 
-    Attributes:
-        path: The place, unless the command line names another one.
-        make: The command that puts it there.
-    """
-
-    path: str
-    make: str
+    path: str  # the place, unless the command line names another one
+    make: str  # the command that puts it there
 
 
 @dataclass(frozen=True)
@@ -122,34 +102,22 @@ class DatasetRule:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: what is asked, its rows, and what is compared.
-
-    Attributes:
-        paper: Where the paper has it.
-        seeds: How many, unless asked otherwise.
-        shots: K, each scored on the same training; 0 only on rows that know texts.
-        draws: Random draws of exemplars beside the protocol's.
-        common: Settings of all rows in budgets without a preset of their own.
-        share: Weights of the stages in the budget, where a row has none.
-        budgets: By name; the first is the default.
-        datasets: By name; the first is the default.
-        inits: Weights to start from, by key.
-    """
+    """A table: what is asked, its rows, and what is compared."""
 
     id: str
     title: str
     question: str
-    paper: str
+    paper: str  # where the paper has it
     preset: str
-    seeds: int
-    shots: tuple[int, ...]
-    draws: int
-    common: Values
-    share: Mapping[str, float]
-    budgets: Mapping[str, Budget]
-    datasets: Mapping[str, DatasetRule]
+    seeds: int  # how many, unless asked otherwise
+    shots: tuple[int, ...]  # K, each scored on the same training; 0 only on rows that know texts
+    draws: int  # random draws of exemplars beside the protocol's
+    common: Values  # settings of all rows in budgets without a preset of their own
+    share: Mapping[str, float]  # weights of the stages in the budget, where a row has none
+    budgets: Mapping[str, Budget]  # by name; the first is the default
+    datasets: Mapping[str, DatasetRule]  # by name; the first is the default
     caches: Mapping[str, FileRule]
-    inits: Mapping[str, FileRule]
+    inits: Mapping[str, FileRule]  # weights to start from, by key
     rows: tuple[Row, ...]
     contrasts: tuple[Contrast, ...]
 

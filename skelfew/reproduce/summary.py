@@ -18,56 +18,39 @@ _NO_TEXTS = "no 0-shot score without a stage that learns from a teacher"
 
 @dataclass(frozen=True)
 class Cell:
-    """Accuracies of one row, shots and mode.
+    """Accuracies of one row, shots and mode."""
 
-    Attributes:
-        estimate: Mean over seeds or splits with Student's interval.
-        values: One each, by seed or split.
-    """
-
-    estimate: Estimate
-    values: Mapping[str, float]
+    estimate: Estimate  # mean over seeds or splits with Student's interval
+    values: Mapping[str, float]  # one each, by seed or split
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table with what was measured.
-
-    Attributes:
-        cells: By (shots, mode).
-        failed: Outcomes without a score, e.g. ``collapsed``, with how many there were.
-        absent: Why there is nothing, "" if there is something.
-        samples: Clips that training passed through the encoder, of the first record.
-        seconds: Mean wall time of a unit.
-        quoted: The paper's numbers for this data set, by shots.
-        note: Why it has no number where other rows have one, "" for no reason.
-    """
+    """A row of a table with what was measured."""
 
     row: Row
-    cells: Mapping[tuple[str, str], Cell]
+    cells: Mapping[tuple[str, str], Cell]  # by (shots, mode)
+    # Outcomes without a score, e.g. ``collapsed``, with how many there were.
     failed: Mapping[str, int] = field(default_factory=dict)
-    absent: str = ""
+    absent: str = ""  # why there is nothing, "" if there is something
+    # Clips that training passed through the encoder, of the first record
     samples: Mapping[str, int] = field(default_factory=dict)
-    seconds: float | None = None
+    seconds: float | None = None  # mean wall time of a unit
+    # The paper's numbers for this data set, by shots
     quoted: Mapping[str, PaperNumber] = field(default_factory=dict)
-    note: str = ""
+    note: str = ""  # why it has no number where other rows have one, "" for no reason
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The paired difference of two rows, in accuracy.
-
-    Attributes:
-        mode: ``exemplars``, ``draws`` or ``texts``.
-        difference: Mean of a - b over the pairs, with Student's interval over them.
-    """
+    """The paired difference of two rows, in accuracy."""
 
     a: str
     b: str
     says: str
     shots: str
-    mode: str
-    difference: Estimate
+    mode: str  # ``exemplars``, ``draws`` or ``texts``
+    difference: Estimate  # mean of a - b over the pairs, with Student's interval over them
 
     @property
     def resolved(self) -> bool:
@@ -78,21 +61,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class TableSummary:
-    """A table with what was measured on one data set.
-
-    Attributes:
-        comparisons: For each contrast, shots and mode that has pairs.
-        over: ``seeds`` or ``splits``.
-        classes: ``novel`` or ``validation``.
-        chance: Accuracy of guessing, None if nothing was measured.
-    """
+    """A table with what was measured on one data set."""
 
     lines: tuple[Line, ...]
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...]  # for each contrast, shots and mode that has pairs
     records: tuple[Values, ...]
-    over: str
-    classes: str
-    chance: float | None
+    over: str  # ``seeds`` or ``splits``
+    classes: str  # ``novel`` or ``validation``
+    chance: float | None  # accuracy of guessing, None if nothing was measured
 
 
 def summarise(

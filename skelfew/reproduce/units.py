@@ -32,35 +32,23 @@ class RunPlace:
 
 @dataclass(frozen=True)
 class Unit:
-    """One training and its scores; several rows may read from it.
+    """One training and its scores; several rows may read from it."""
 
-    Attributes:
-        key: Digest of everything that determines the numbers.
-        rows: Keys of the rows, first the one that names the folder.
-        classifiers: By which each of them is scored.
-        split: Name of the split, "" if the protocol has one only.
-        config: What is trained, resolved; None for raw skeletons.
-        case: Where data, protocol and cache are.
-        classes: ``novel`` or ``validation``: which classes are scored.
-        shots: K, all scored; 0 by class texts.
-        samples: Clips that each stage passes through the encoder.
-        head: Head that is scored besides ``skelfew.fewshot.CLASSIFIERS``, "" for none.
-        features: ``encoder``, or what is scored without one: ``raw`` or ``aligned`` skeletons.
-    """
-
-    key: str
-    rows: tuple[str, ...]
-    classifiers: tuple[str, ...]
+    key: str  # digest of everything that determines the numbers
+    rows: tuple[str, ...]  # keys of the rows, first the one that names the folder
+    classifiers: tuple[str, ...]  # by which each of them is scored
     dataset: str
-    split: str
+    split: str  # name of the split, "" if the protocol has one only
     seed: int
-    config: TrainConfig | None
-    case: RunPlace
-    classes: Scored
-    shots: tuple[int, ...]
+    config: TrainConfig | None  # what is trained, resolved; None for raw skeletons
+    case: RunPlace  # where data, protocol and cache are
+    classes: Scored  # ``novel`` or ``validation``: which classes are scored
+    shots: tuple[int, ...]  # K, all scored; 0 by class texts
     draws: int
+    # Clips that each stage passes through the encoder
     samples: dict[str, int] = field(default_factory=dict)
-    head: str = ""
+    head: str = ""  # head that is scored besides ``skelfew.fewshot.CLASSIFIERS``, "" for none
+    # ``encoder``, or what is scored without one: ``raw`` or ``aligned`` skeletons
     features: str = "encoder"
 
     def beside(self, first: "Unit | None") -> "Unit":
@@ -100,31 +88,21 @@ class Unit:
 
 @dataclass(frozen=True)
 class Request:
-    """Table, rows, data and budget to be run.
-
-    Attributes:
-        name: How the user named it, a file perhaps.
-        budget: Name of one of the table's budgets.
-        rows: Keys; empty for all.
-        count: Number of seeds or splits; None for the table's seeds, or all splits.
-        classes: ``novel`` or ``validation``.
-        caches: Paths by cache key, where they are not the table's.
-        inits: Likewise of weights to start from.
-        settings: Overrides of all rows, e.g. from the command line.
-        device: See ``TrainConfig``.
-    """
+    """Table, rows, data and budget to be run."""
 
     table: Table
-    name: str
+    name: str  # how the user named it, a file perhaps
     dataset: str
-    budget: str
-    rows: tuple[str, ...] = ()
-    count: int | None = None
-    classes: Scored = "novel"
+    budget: str  # name of one of the table's budgets
+    rows: tuple[str, ...] = ()  # keys; empty for all
+    count: int | None = None  # number of seeds or splits; None for the table's seeds, or all splits
+    classes: Scored = "novel"  # ``novel`` or ``validation``
+    # Paths by cache key, where they are not the table's
     caches: dict[str, str] = field(default_factory=dict)
-    inits: dict[str, str] = field(default_factory=dict)
+    inits: dict[str, str] = field(default_factory=dict)  # likewise of weights to start from
+    # Overrides of all rows, e.g. from the command line.
     settings: Document = field(default_factory=dict)
-    device: str = "auto"
+    device: str = "auto"  # see ``TrainConfig``
     threads: int = 1
 
     def cache_places(self, row: Row) -> list[str]:
@@ -149,18 +127,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Work:
-    """The units of a request.
+    """The units of a request."""
 
-    Attributes:
-        units: To be run, in this order.
-        by_row: Keys of the units of each row, in the order of seeds or splits.
-        absent: Why a row does not run, by row key.
-        over: ``seeds`` or ``splits``.
-    """
-
-    units: list[Unit]
-    by_row: dict[str, list[str]]
-    absent: dict[str, str]
-    over: str
+    units: list[Unit]  # to be run, in this order
+    by_row: dict[str, list[str]]  # keys of the units of each row, in the order of seeds or splits
+    absent: dict[str, str]  # why a row does not run, by row key
+    over: str  # ``seeds`` or ``splits``
     protocol: str
     count: int
