@@ -39,11 +39,7 @@ def interleaved(
 ) -> list[dict[str, Any]]:
     """Return a row for each case with its share of the limit; ratios are to the first, in a round.
 
-    Args:
-        cases: What to time, each processing ``each`` clips.
-        device: Where they run.
-        rounds: Turns, after two that warm up.
-        each: Clips of a call.
+    Each case processes ``each`` clips; two rounds warm up.
     """
     products = {}
     for name, function in cases.items():

@@ -20,14 +20,9 @@ _UNSEEN = -9999  # coordinates of a joint that is not there
 
 
 def open_store(facts: RunFacts, score: Score, store: Path | None = None) -> SkeletonStore:
-    """Open the skeletons that a score is about.
+    """Open the skeletons that a score is about; ``store`` is where they are now, if they moved.
 
-    Args:
-        facts: The run, which notes where they were.
-        store: Where they are now; None for where they were, or ``data/NAME.h5``.
-
-    Raises:
-        SkelfewError: The skeletons are missing, or not those that were scored.
+    Raises SkelfewError: they are missing, or not those that were scored.
     """
     inputs = facts.run.config().inputs
     noted = inputs.store if inputs.dataset == score.dataset else None

@@ -88,12 +88,8 @@ def sheet(
 def draw(runs: list[Path]) -> list[Path]:
     """Draw what runs of one data set call one query of each novel action, from one exemplar each.
 
-    Args:
-        runs: Run folders; the first one gets ``pictures/answers.png``, and ``moving.gif`` with the
-            same queries in motion.
-
-    Returns:
-        Both files.
+    The first run's folder gets ``pictures/answers.png``, and ``moving.gif`` with the same queries
+    in motion; both are returned.
     """
     found, shares, _, store = rows(runs)
     page, (first, second) = sheet(found, shares, [path.name for path in runs])

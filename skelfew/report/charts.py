@@ -49,11 +49,7 @@ def _finite(value: Any) -> bool:
 
 
 def line_chart(title: str, series: Mapping[str, Points], over: str, unit: str = "") -> Safe:
-    """Return a figure with a line for each series.
-
-    Args:
-        series: Points (x, y) of each line by its name, at least one point.
-    """
+    """Return a figure with a line for each series: its points (x, y) by its name, at least one."""
     xs = [x for points in series.values() for x, _ in points]
     ys = [y for points in series.values() for _, y in points]
     marks = ticks(min(ys), max(ys))

@@ -34,12 +34,10 @@ class Embedding:
 def embed(
     facts: RunFacts, score: Score, manifest: Path | None = None, store: Path | None = None
 ) -> Embedding:
-    """Compute the features of the scored classes and place them in the plane.
+    """Compute the features of the scored classes, or take those that were kept; place them in the
+    plane.
 
-    Features that skelfew-eval kept are taken from there.
-
-    Raises:
-        SkelfewError: The run is not finished, or its data are not there.
+    Raises SkelfewError: the run is not finished, or its data are not there.
     """
     from skelfew.config import InputConfig
     from skelfew.evaluation.document import class_features
@@ -60,11 +58,7 @@ def embed(
 
 
 def place(values: np.ndarray, labels: np.ndarray, ids: tuple[str, ...]) -> Embedding:
-    """Place features (n, D) of classes (n,) in the plane.
-
-    Raises:
-        SkelfewError: Fewer than three samples.
-    """
+    """Place features (n, D) of classes (n,) in the plane; SkelfewError if n is below three."""
     if len(values) < 3:
         raise SkelfewError(f"{len(values)} samples make no map")
     lengths = np.linalg.norm(values, axis=1, keepdims=True)

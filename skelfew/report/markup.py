@@ -32,12 +32,10 @@ _VOID = {"br", "img", "input", "meta"}
 
 
 def tag(name: str, *children: object, **attributes: object) -> Safe:
-    """Return an element.
+    """Return an element; ``children`` as in ``join``.
 
-    Args:
-        children: As in ``join``.
-        attributes: ``class_`` for class, ``aria_label`` for aria-label; None and False are left
-            out, True has no value.
+    ``class_`` is for class, ``aria_label`` for aria-label; None and False are left out, True has no
+    value.
     """
     parts = [name]
     for key, value in attributes.items():
@@ -50,10 +48,7 @@ def tag(name: str, *children: object, **attributes: object) -> Safe:
 
 
 def table(head: Iterable[object], rows: Iterable[Iterable[object]], **attributes: object) -> Safe:
-    """Return a table of rows of cells; elements stay as they are, text becomes a cell.
-
-    The first cell of a row is its head.
-    """
+    """Return a table of rows of cells, text or elements; the first cell of a row is its head."""
     top = [cell if isinstance(cell, Safe) else tag("th", cell, scope="col") for cell in head]
     body = [
         tag("tr", [cell if isinstance(cell, Safe) else

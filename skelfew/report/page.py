@@ -22,11 +22,7 @@ _PAGE_CHARACTERS = 4_000_000  # of what is shown in full; of the runs after that
 
 
 def make_page(runs: Sequence[RunFacts], look: PageStyle = PageStyle()) -> str:  # noqa: B008
-    """Return the page as one HTML document.
-
-    Args:
-        runs: What it is about, at least one.
-    """
+    """Return the page on one run or more as one HTML document."""
     parts, room = [], _PAGE_CHARACTERS
     for i, facts in enumerate(runs, start=1):
         place = (f"run{i}-", 3) if len(runs) > 1 else ("", 2)

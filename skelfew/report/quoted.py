@@ -24,8 +24,7 @@ def quotes(
 ) -> list[Quote]:
     """Return what the paper says about a data set with so many shots, equally trained rows first.
 
-    Args:
-        alike: Whether a run was trained like a row, e.g. ``trained_alike`` of it.
+    ``alike`` says whether a run was trained like a row, e.g. ``trained_alike`` of it.
     """
     found = []
     for table in _tables():

@@ -61,16 +61,13 @@ def within(
 def spend(
     config: TrainConfig, total: int, base_samples: int, share: dict[str, float]
 ) -> TrainConfig:
-    """Return ``config`` with epochs and episodes that pass ``total`` clips through the encoder.
+    """Return ``config`` with epochs and episodes that pass ``total`` clips through the encoder, in
+    all.
 
-    A stage that sees every base sample gets whole epochs, at least one; episodes take what is
-    left, so that rows with other stages differ by less than an episode.
-
-    A stage that makes several views of a sample counts each that passes through the encoder that
-    is trained; passes of a slow copy, which has no gradient, are not counted.
-
-    Args:
-        total: Clips, all stages together.
+    A stage that sees every base sample gets whole epochs, at least one; episodes take what is left,
+    so that rows with other stages differ by less than an episode. A stage that makes several views
+    of a sample counts each that passes through the encoder that is trained; passes of a slow copy,
+    which has no gradient, are not counted.
     """
     left = total
     for stage in (s for s in config.stages if s != "episodic"):

@@ -68,10 +68,8 @@ def write_results(
     found: Mapping[str, Sequence[Values]],
     page: Path,
 ) -> list[Path]:
-    """Keep the records of a request beside ``page``, make all pages anew, return the paths.
-
-    Args:
-        page: The Markdown file; records go to the folder of its stem beside it.
+    """Keep the records of a request in a folder beside ``page``, make all pages anew, return the
+    paths.
     """
     folder = page.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)

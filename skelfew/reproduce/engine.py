@@ -34,11 +34,8 @@ def execute(
 ) -> bool:
     """Run all units that have no record yet; return whether it was asked to stop.
 
-    Args:
-        records: Where what comes out is added.
-        keep: Leave weights and features in the run folders.
-        say: Gets one line for each finished unit.
-        devices: Of the processes in turn; the units' own if there is one device or none.
+    ``keep`` leaves weights and features in the run folders; ``say`` gets a line for each finished
+    unit; the processes take ``devices`` in turn, the units' own if there is one device or none.
     """
     todo = [u for u in units if not records.settled(u.key)]
     if not todo:

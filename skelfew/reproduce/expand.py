@@ -35,11 +35,11 @@ _LATER: Document = {
 
 
 def expand(request: Request) -> Work:
-    """Return the units of a request, seed by seed.
+    """Return the units of a request, seed by seed. A missing cache only leaves out rows that need
+    it.
 
-    Raises:
-        SkelfewError: The data set is not prepared, or the protocol has no validation classes
-            where these are to be scored. A missing cache only leaves out the rows that need it.
+    Raises SkelfewError: the data set is not prepared, or the protocol has no validation classes
+    where these are to be scored.
     """
     start = _start(request)
     found = start.open()

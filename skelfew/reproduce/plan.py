@@ -57,18 +57,12 @@ def plan_document(
     rates: Rates | None = None,
     seen: set[str] | None = None,
 ) -> Document:
-    """Return the plan as plain values.
+    """Return the plan of a request as plain values.
 
     The cost comes from recorded units of the same data set, encoder and stages; where there are
-    none, from a few steps that are run here and now, of the bare encoder if data are absent.
-
-    Args:
-        request: What is asked for.
-        work: What it comes to, perhaps an outline.
-        records: What has been measured.
-        folder: Of the runs.
-        rates: Measured before, in seconds a clip; what is measured here is added.
-        seen: Keys of units that are in a plan before this one and cost nothing again.
+    none, from a few steps that are run here and now, of the bare encoder if data are absent: their
+    seconds a clip are added to ``rates``. ``seen`` are keys of units in a plan before this one,
+    which cost nothing again.
     """
     rates = {} if rates is None else rates
     seen = set() if seen is None else seen
@@ -108,9 +102,8 @@ def plan_document(
 
 
 def _rate(unit: Unit, recorded: Rates, rates: Rates) -> float:
-    """Return the seconds that a clip costs: recorded, measured before, or measured now.
-
-    Units of few clips take the mean of what was measured.
+    """Return the seconds that a clip costs: recorded, measured before or now; of few clips, the
+    mean.
     """
     kind = (unit.dataset, *unit.speed_key)
     if kind in recorded:

@@ -18,13 +18,8 @@ def adopt(records: Records, units: Sequence[Unit], place: Path) -> list[str]:
 
     A unit counts if its key is the published one, which is a digest of data, caches, settings and
     seed, and if it was scored by all that is asked for. What was measured here comes first.
-
-    Args:
-        records: Of this folder of runs; its file stays as it is.
-        place: A file that ``--write`` made beside its page, or their folder.
-
-    Raises:
-        SkelfewError: Nothing is there, or a file is not of that kind.
+    ``place`` is a file that ``--write`` made beside its page, or their folder; SkelfewError if it
+    is not.
     """
     published = _read(place)
     adopted = []

@@ -24,10 +24,8 @@ class PaperNumber:
 def paper_numbers(table: str, row: str, setting: str = "") -> dict[str, dict[str, PaperNumber]]:
     """Return what a row of a table says, by data set and shots; empty if there is no such row.
 
-    Args:
-        table: ``I`` to ``XII``.
-        row: Name of the row as printed, e.g. ``ProtoNet [6]``.
-        setting: What else tells rows of one name apart, e.g. ``classes=20``.
+    The table is ``I`` to ``XII``, the row as printed, e.g. ``ProtoNet [6]``; ``setting`` tells rows
+    of one name apart, e.g. ``classes=20``.
     """
     return {
         dataset: dict(shots) for dataset, shots in _all().get((table, row, setting), {}).items()

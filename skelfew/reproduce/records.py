@@ -13,11 +13,7 @@ FINAL_ERRORS = ("CollapseError", "NotFiniteError")
 
 
 class Records:
-    """The records of all tables below one folder; the last line of a key counts.
-
-    Args:
-        folder: Usually ``runs/reproduce``.
-    """
+    """The records of all tables below one folder; the last line of a key counts."""
 
     def __init__(self, folder: Path):
         self.path = folder / "records.jsonl"

@@ -79,13 +79,10 @@ def summarise(
     over: str,
     classes: str,
 ) -> TableSummary:
-    """Return rows and contrasts.
+    """Return rows and contrasts; ``records``, and ``absent``, the reason if there are none, by row
+    key.
 
-    Args:
-        records: Of each row, by row key.
-        absent: Why a row has none, by row key.
-        over: ``seeds`` or ``splits``.
-        classes: ``novel`` or ``validation``.
+    ``over`` is ``seeds`` or ``splits``, ``classes`` ``novel`` or ``validation``.
     """
     lines = [
         _line(table, row, dataset, records.get(row.key, ()), absent.get(row.key, ""), over, classes)

@@ -32,16 +32,11 @@ class Busy(Exception):
 
 
 def do(unit: Unit, folder: Path, keep: bool = False) -> Document:
-    """Run a unit to its end and return its record.
+    """Run a unit to its end and return its record; ``keep`` leaves weights and features in its
+    folder.
 
-    Args:
-        folder: Where its run folder is, or will be.
-        keep: Leave weights and features in the run folder.
-
-    Raises:
-        SkelfewError: Training or scoring went wrong.
-        Busy: Another process is at it.
-        Interrupted: SIGINT or SIGTERM came; the run's state is saved.
+    Raises SkelfewError: training or scoring went wrong; Busy: another process is at it;
+    Interrupted: SIGINT or SIGTERM came, the run's state is saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
