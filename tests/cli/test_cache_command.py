@@ -303,17 +303,16 @@ def test_pack_and_unpack(tmp_path: Path) -> None:
     assert document("unpack", by_hand)["digest"] == digest
 
 
-@pytest.mark.parametrize("harm", ["climb", "absolute", "drive", "link", "twice", "bomb", "empty"])
+@pytest.mark.parametrize("harm", ["climb", "link", "twice", "bomb", "empty"])
 def test_zips_that_could_harm_are_refused(tmp_path: Path, harm: str) -> None:
     path = tmp_path / "c.zarr"
     filled(path)
     run("pack", path)
     bad = tmp_path / "bad.zip"
     shutil.copy(tmp_path / "c.zarr.zip", bad)
-    names = {"climb": "a/../../../evil", "absolute": "/tmp/evil", "drive": "C:/evil"}
     with zipfile.ZipFile(bad, "a", zipfile.ZIP_DEFLATED) as archive:
-        if harm in names:
-            archive.writestr(names[harm], "evil")
+        if harm == "climb":  # more such names: test_security.py
+            archive.writestr("a/../../../evil", "evil")
         elif harm == "link":
             info = zipfile.ZipInfo("video/c.9")
             info.external_attr = (stat.S_IFLNK | 0o777) << 16

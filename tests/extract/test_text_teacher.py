@@ -246,21 +246,13 @@ def test_another_model_does_not_go_on(
         (["absent"], 1, "skelfew-prepare absent"),
         (["plain", "--weights", "nowhere/at/all"], 1, "no such folder"),
         (["plain", "--weights", "manifests"], 1, "config.json"),
+        (["plain", "--teacher", "xclip-demo", "--descriptions", "x"], 2, "is for --teacher text"),
+        (["plain", "--teacher", "xclip-demo"], 1, "no sample has a video"),
     ],
 )
 def test_errors(folder: Path, arguments: list[str], status: int, message: str) -> None:
-    found, out, err = extract(*arguments, "--teacher", "text")
+    found, out, err = extract("--teacher", "text", *arguments)  # the last --teacher counts
     assert (found, out) == (status, "") and message in err and "Traceback" not in err
-
-
-def test_descriptions_are_for_text(folder: Path) -> None:
-    status, out, err = extract("plain", "--teacher", "xclip-demo", "--descriptions", "x")
-    assert (status, out) == (2, "") and "is for --teacher text" in err
-
-
-def test_without_videos_the_error_says_so(folder: Path) -> None:
-    status, out, err = extract("plain")
-    assert (status, out) == (1, "") and "no sample has a video" in err and "--teacher text" in err
 
 
 # Descriptions
