@@ -148,8 +148,10 @@ def filmed(
     """Return the frames of a sample's video at moments of its skeleton, if they can be had."""
     if not sample.video:
         return Film()
+    module, attribute = VIDEO_READER.split(":")
     try:
-        return _video_panel(sample, skeleton, layout, manifest, moments, height, videos)
+        read = getattr(importlib.import_module(module), attribute)
+        frames: VideoFrames = read(sample, skeleton.pixels, manifest, videos, moments, height)
     except SkelfewError as error:
         return Film(note=f"without video: {error}")
     except ImportError as error:
@@ -157,20 +159,6 @@ def filmed(
             note=f"without video: {error.name or error} is not installed; pip install "
             "'skelfew[extract]' adds what reads videos"
         )
-
-
-def _video_panel(
-    sample: Sample,
-    skeleton: Skeleton,
-    layout: Layout,
-    manifest: Path,
-    moments: Sequence[int],
-    height: int,
-    videos: Path | None,
-) -> Film:
-    module, attribute = VIDEO_READER.split(":")
-    read = getattr(importlib.import_module(module), attribute)
-    frames: VideoFrames = read(sample, skeleton.pixels, manifest, videos, moments, height)
 
     def place(points: np.ndarray) -> np.ndarray:
         return (points - frames.origin) * frames.scale
