@@ -2,27 +2,18 @@
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
+from walks import blocks
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 STEPS = ["recordings", "layout", "prepare", "split", "train", "score"]
-
-
-def blocks() -> dict[str, str]:
-    """The shell blocks of the walk-through by their names."""
-    text = (REPOSITORY / "docs" / "own-data.md").read_text(encoding="utf-8")
-    found = re.findall(r"<!-- walk: (\w+) -->\n```sh\n(.*?)```", text, re.DOTALL)
-    assert len(found) == text.count("```sh"), "a block without a name is not run"
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory, commands: dict[str, str]) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("walk")
     printed = {}
-    for name, block in blocks().items():
+    for name, block in blocks("own-data.md").items():
         result = subprocess.run(
             ["bash", "-e", "-c", block], cwd=folder, env=commands, capture_output=True, text=True
         )
@@ -37,7 +28,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory, commands: dict[str, str]) 
 
 
 def test_every_step_is_there() -> None:
-    assert list(blocks()) == STEPS
+    assert list(blocks("own-data.md")) == STEPS
 
 
 def test_the_walk_ends_in_a_score(outputs: dict[str, str]) -> None:

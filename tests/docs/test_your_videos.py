@@ -7,18 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from walks import blocks
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SMALLER = "--teacher xclip-demo"  # in place of X-CLIP B/16, which takes a minute
 STEPS = ["clips", "ask", "live", "table", "train"]
-
-
-def blocks() -> dict[str, str]:
-    """The shell blocks of the walk-through by their names."""
-    text = (REPOSITORY / "docs" / "your-videos.md").read_text(encoding="utf-8")
-    found = re.findall(r"<!-- walk: (\w+) -->\n```sh\n(.*?)```", text, re.DOTALL)
-    assert len(found) == text.count("```sh"), "a block without a name is not run"
-    return dict(found)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +28,12 @@ def walk(
 
     def run(name: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            ["bash", "-e", "-c", blocks()[name].replace("--untrained", f"{SMALLER} --untrained")],
+            [
+                "bash",
+                "-e",
+                "-c",
+                blocks("your-videos.md")[name].replace("--untrained", f"{SMALLER} --untrained"),
+            ],
             cwd=folder,
             env=about,
             capture_output=True,
@@ -50,7 +47,7 @@ def walk(
 
 
 def test_every_step_is_there() -> None:
-    assert list(blocks()) == STEPS
+    assert list(blocks("your-videos.md")) == STEPS
 
 
 @pytest.mark.slow
