@@ -219,6 +219,8 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "HDF5: a fixed text of 1 GB": (lambda f: hdf5(f, lambda h: h.create_dataset("text", (1,), "S1000000000")), imported),
     **{f"{reader}: {kind}": recording(reader, name, text) for reader, name in RAW.items() for kind, text in TEXTS.items()},
     **{f"pku: {kind}": recording("pku", "0002-L.txt", text, **{"label__0002-L.txt": b"8,1,2,1\n"}) for kind, text in TEXTS.items()},
+    "pku: 5,000,000 segments": recording("pku", "0002-L.txt", b"1 " * 150 + b"\n", **{"label__0002-L.txt": b"8,1,1,2\n" * 5_000_000}),
+    "pku: 100,000 segments": recording("pku", "0002-L.txt", (b"1 " * 150 + b"\n") * 1000, **{"label__0002-L.txt": b"8,1,1000,2\n" * 100_000}),
     "NTU recording of 63 MB": (lambda f: raw_file(f, "S001C001P001R001A001.skeleton", b"1 " * (30 << 20)), lambda p: ntu.parse(RawFolder(p.parent).read(p.name))),
 }  # fmt: skip
 

@@ -20,10 +20,12 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.raw import stem
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import check_lines
 from skelfew.io.files import BROKEN, brief, gunzipped, shown
 
 _NAME = re.compile(r"(\w+)-([LMR])")
 _VIEW = {"L": 1, "M": 2, "R": 3}
+_MOST_OVERLAP = 100  # frames of all segments for one of the recording
 _COLUMNS = 2 * 25 * 3
 
 
@@ -67,17 +69,24 @@ def read(raw: RawFolder, source: str, options: Options) -> Iterator[Recording | 
         return
     try:
         frames = parse(unpacked(raw.read(source)))
-        lines = unpacked(raw.read(_labels(raw)[name])).decode("utf-8").splitlines()
+        labels = unpacked(raw.read(_labels(raw)[name]))
+        check_lines(labels, 300)
+        lines = labels.decode("utf-8").splitlines()
     except (SkelfewError, UnicodeDecodeError) as error:
         yield Dropped(name, source, str(error))
         return
     video = raw.find_video(f"RGB_VIDEO/{name}.avi", f"{name}.avi", f"{name}.mp4")
     file, view = match.groups()
+    left = _MOST_OVERLAP * len(frames)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
             action, start, end = _action(line, len(frames), str(options["past_end"]))
+            if (left := left - (end - start)) < 0:
+                reason = f"its segments are more than {_MOST_OVERLAP} times the recording"
+                yield Dropped(f"{name}:{number}", source, f"{reason}; the rest is left out")
+                return
             positions = seen_bodies(frames[start:end])
         except SkelfewError as error:
             yield Dropped(f"{name}:{number}", source, str(error))
@@ -114,6 +123,7 @@ def parse(text: bytes) -> np.ndarray:
     """Return the joints (T, 2, 25, 3) float32 of a recording; raise SkelfewError with the line."""
     import pandas as pd
 
+    check_lines(text, 50, 40)
     rows = text.count(b"\n") + (not text.endswith(b"\n"))
     table = np.empty((0, _COLUMNS))
     if rows and len(text.split()) == rows * _COLUMNS:
