@@ -96,18 +96,14 @@ class ActionCLIPTeacher(FrameTeacher):
         """Return the feature of a text, (1, D)."""
         tokens = tokenize(text)
         tokens = F.pad(tokens, (0, CONTEXT_LENGTH - tokens.shape[1])).to(self.device)
-        feature: Tensor = self.model.clip.encode_text(tokens)  # type: ignore[operator, union-attr]
+        feature: Tensor = self.model.clip.encode_text(tokens)
         return feature
 
     def encode_video(self, pixels: Tensor) -> Tensor:
         """Return f_v (B, D), as the fusion gives it, of normalised frames (B, T, 3, S, S)."""
         with self._blocks():
-            frames = self.model.clip.encode_image(  # type: ignore[operator, union-attr]
-                pixels.flatten(0, 1)
-            )
-        fused: Tensor = self.model.fusion(  # type: ignore[operator]
-            frames.float().unflatten(0, (-1, self.frames))
-        )
+            frames = self.model.clip.encode_image(pixels.flatten(0, 1))
+        fused: Tensor = self.model.fusion(frames.float().unflatten(0, (-1, self.frames)))
         return fused
 
 

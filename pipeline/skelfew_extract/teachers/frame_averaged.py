@@ -47,7 +47,7 @@ class FrameAveraged(FrameTeacher):
 
     def encode_one_text(self, text: str) -> Tensor:
         """Return the feature of a text, (1, D)."""
-        length = int(self.model.context_length)  # type: ignore[arg-type]
+        length = int(self.model.context_length)
         if isinstance(self.tokenizer, SimpleTokenizer):
             count = len(self.tokenizer.encode(text)) + 2
         else:
@@ -58,13 +58,13 @@ class FrameAveraged(FrameTeacher):
                 "shorten the class name"
             )
         tokens = self.tokenizer([text], context_length=length).to(self.device)
-        feature: Tensor = self.model.encode_text(tokens)  # type: ignore[operator]
+        feature: Tensor = self.model.encode_text(tokens)
         return feature
 
     def encode_video(self, pixels: Tensor) -> Tensor:
         """Return f_v (B, D) of normalised frames (B, T, 3, S, S)."""
         with self._blocks():
-            frames = self.model.encode_image(pixels.flatten(0, 1))  # type: ignore[operator]
+            frames = self.model.encode_image(pixels.flatten(0, 1))
         return F.normalize(frames.float(), dim=-1).unflatten(0, (-1, self.frames)).mean(dim=1)
 
 

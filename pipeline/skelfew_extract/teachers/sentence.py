@@ -5,7 +5,6 @@ tokens, scaling to length one) without that library, whose import takes three ti
 """
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from skelfew.errors import SkelfewError
 from skelfew.io.files import Document, file_sha256
+from skelfew_extract.teachers.frozen import TextOnly
 from skelfew_extract.weight_files import (
     SENTENCE_ADVICE,
     find_sentence_encoder,
@@ -23,8 +23,8 @@ from skelfew_extract.weight_files import (
 from skelfew_extract.weights import state_sha256
 
 
-class SentenceEncoder:
-    """A frozen sentence encoder (see ``TextTeacher``) on transformers' AutoModel."""
+class SentenceEncoder(TextOnly):
+    """A frozen sentence encoder on transformers' AutoModel."""
 
     def __init__(
         self,
@@ -34,19 +34,17 @@ class SentenceEncoder:
         about: Document,
         device: str = "cpu",
     ):
-        self.name = "text"
-        self.model = model.eval().requires_grad_(False).float().to(device)
-        self.tokenizer, self.layout, self.about = tokenizer, layout, about
-        self.dim = int(model.config.hidden_size)
-        self.device = torch.device(device)
+        config = model.config
+        named = (
+            f"{config.model_type}, {config.num_hidden_layers} layers of {config.hidden_size}, "
+            f"{layout.pooling} of the tokens, scaled to length one"
+        )
+        super().__init__(model.float(), {"name": "text", "architecture": named, **about}, device)
+        self.tokenizer, self.layout, self.dim = tokenizer, layout, int(config.hidden_size)
+        self.template = layout.prefix + "{}"
 
-    @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Return (n, D), float32, each of length one and the same whatever else is asked for."""
-        rows = [self._encode(text) for text in texts]  # one at a time, so that it is the same
-        return torch.cat(rows) if rows else torch.empty(0, self.dim, device=self.device)
-
-    def _encode(self, text: str) -> Tensor:
+    def read(self, text: str) -> Tensor:
+        """Return the feature of a text, (1, D), of length one."""
         if not text.strip():
             raise SkelfewError(f"text {text!r} is blank; every class needs a text to be read")
         text = self.layout.prefix + text
@@ -66,21 +64,6 @@ class SentenceEncoder:
             mask = tokens["attention_mask"].unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
         return torch.nn.functional.normalize(pooled.float(), dim=-1)
-
-    def describe(self) -> Document:
-        """Return the provenance of the features, as JSON can hold it."""
-        config = self.model.config
-        return {
-            "name": self.name,
-            "architecture": f"{config.model_type}, {config.num_hidden_layers} layers of "
-            f"{config.hidden_size}, {self.layout.pooling} of the tokens, scaled to length one",
-            **self.about,
-            "frames": 0,
-            "dim": self.dim,
-            "precision": "float32",
-            "prompting": "class",
-            "template": self.layout.prefix + "{}",
-        }
 
 
 class SentenceSettings:

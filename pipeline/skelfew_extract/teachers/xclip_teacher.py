@@ -1,7 +1,6 @@
 """X-CLIP as a frozen teacher: uint8 frames and class names in, f_v and f_t out."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +12,7 @@ from skelfew.errors import SkelfewError
 from skelfew.io.documents import write_tensors
 from skelfew.io.files import Document, Values
 from skelfew_extract.open_clip_door import VERSION
-from skelfew_extract.teachers import Precision
-from skelfew_extract.teachers.clips import check_precision, parts_of
+from skelfew_extract.teachers.frozen import ClipTeacher
 from skelfew_extract.teachers.variants import VARIANTS, Variant
 from skelfew_extract.teachers.xclip import XCLIP, wrong_activations
 from skelfew_extract.text import TEMPLATE, CompactVocabulary, tokenize
@@ -34,7 +32,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class XCLIPTeacher:
+class XCLIPTeacher(ClipTeacher):
     """A frozen X-CLIP (see ``Teacher``).
 
     The context that ``encode_clips`` hands to ``condition`` is (B, P, D): the patches after the
@@ -42,10 +40,6 @@ class XCLIPTeacher:
     """
 
     prompting: Literal["video-conditioned", "class"] = "video-conditioned"
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
-    templates = (TEMPLATE,)
-    interpolation = "bilinear"
 
     def __init__(
         self,
@@ -56,29 +50,38 @@ class XCLIPTeacher:
         weights_sha256: str | None = None,
         trained: bool,
         vocabulary: CompactVocabulary | None = None,
-        device: str = "cpu",
-        precision: Precision = "float32",
         compile: bool = False,
+        **placement: Any,
     ):
         if wrong := wrong_activations(model):
             raise SkelfewError(
                 f"{variant.name}: {len(wrong)} activations are not QuickGELU, with which X-CLIP "
                 f"was trained, the first {wrong[0]}; build it from XCLIP(variant)"
             )
-        check_precision(precision)
-        self.name = variant.name
-        self.variant = variant
-        self.dim, self.frames, self.image_size = variant.dim, variant.frames, variant.image_size
-        self.vocabulary = vocabulary
-        self.weights = weights
-        self.weights_sha256 = weights_sha256 or state_sha256(model.state_dict())
-        self.trained = trained
-        self.precision = precision
-        self.device = _device(device)
-        self.model = model.eval().requires_grad_(False).to(self.device)
-        self.model.block_dtype = torch.bfloat16 if precision == "bfloat16" else None
-        self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1) * 255
-        self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1) * 255
+        v = variant
+        about: Document = {
+            "name": v.name,
+            "architecture": f"X-CLIP, ViT-{v.layers}x{v.width}/{v.patch} at {v.image_size} pixels"
+            + (f", open_clip {v.clip}" if v.clip else ""),
+            "activation": "quickgelu",
+            "weights": weights,
+            "weights_sha256": weights_sha256 or state_sha256(model.state_dict()),
+            "trained": trained,
+            "open_clip": VERSION,
+        }
+        super().__init__(
+            model,
+            about,
+            frames=v.frames,
+            image_size=v.image_size,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            templates=(TEMPLATE,),
+            interpolation="bilinear",
+            **placement,
+        )
+        self.variant, self.dim, self.vocabulary, self.trained = v, v.dim, vocabulary, trained
+        self.model.block_dtype = torch.bfloat16 if self.precision == "bfloat16" else None
         encode = self.model.encode_video
         self._encode_video = torch.compile(encode, dynamic=False) if compile else encode
 
@@ -87,22 +90,15 @@ class XCLIPTeacher:
         tokens = tokenize(label)
         return self.vocabulary.rows(tokens) if self.vocabulary else tokens
 
-    def normalise(self, frames: Tensor) -> Tensor:
-        """Return uint8 frames (..., 3, S, S) as the model wants them, on its device."""
-        pixels = frames.to(self.device, non_blocking=True).to(self._mean.dtype)
-        return pixels.sub_(self._mean).div_(self._std)
-
-    @torch.inference_mode()
-    def encode_text(self, labels: Sequence[str]) -> Tensor:
-        """Return text features (C, D), each the same whatever other labels are asked for."""
-        # One at a time, so that not even the rounding depends on the other labels.
-        rows = [self.model.encode_text(self.tokens(label).to(self.device)) for label in labels]
-        return torch.cat(rows) if rows else torch.empty(0, self.dim, device=self.device)
+    def read(self, text: str) -> Tensor:
+        """Return the feature of a text, (1, D)."""
+        feature: Tensor = self.model.encode_text(self.tokens(text).to(self.device))
+        return feature
 
     @torch.inference_mode()
     def encode_clips(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Return f_v (B, D) and context (B, P, D) of uint8 frames (B, T, 3, S, S)."""
-        encoded = [self._encode_video(self.normalise(part)) for part in parts_of(self, frames)]
+        encoded = [self._encode_video(self.normalise(part)) for part in self.parts(frames)]
         return torch.cat([f for f, _ in encoded]), torch.cat([c for _, c in encoded])
 
     @torch.inference_mode()
@@ -112,27 +108,6 @@ class XCLIPTeacher:
             return self.model.condition(text.unsqueeze(1), context).squeeze(1)
         rows = zip(text.unsqueeze(1).split(1), context.split(1), strict=True)
         return torch.cat([self.model.condition(t, c) for t, c in rows]).squeeze(1)
-
-    def describe(self) -> Document:
-        """Return the provenance of the features, as JSON can hold it."""
-        v = self.variant
-        return {
-            "name": self.name,
-            "architecture": f"X-CLIP, ViT-{v.layers}x{v.width}/{v.patch} at {v.image_size} pixels"
-            + (f", open_clip {v.clip}" if v.clip else ""),
-            "activation": "quickgelu",
-            "weights": self.weights,
-            "weights_sha256": self.weights_sha256,
-            "trained": self.trained,
-            "frames": self.frames,
-            "dim": self.dim,
-            "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "precision": self.precision,
-            "prompting": self.prompting,
-            "open_clip": VERSION,
-        }
 
 
 def build_xclip(
@@ -241,13 +216,3 @@ def _vocabulary(checkpoint: Checkpoint, variant: Variant) -> CompactVocabulary |
         raise SkelfewError(f"{checkpoint.source}: its vocabulary is not a JSON list") from None
     rows = checkpoint.state["token_embedding.weight"].shape[0]
     return CompactVocabulary(rows, None if known is None else tuple(known))
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        line = str(error).partition("\n")[0]
-        raise SkelfewError(f"device {name!r}: not to be had here ({line}); try cpu") from None
-    return device
