@@ -102,9 +102,8 @@ def stored(path: Path, specs: list[Spec], make: Callable, workers: int) -> np.nd
 def augment(pixels: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Shift and scale the picture a little, the same in all frames, and vary brightness.
 
-    Returns:
-        The pictures, and zoom (B, 1) and shift (B, 2): a place x in the new picture shows what
-        was at zoom * x + shift, with coordinates from -1 to 1.
+    Returns also zoom (B, 1) and shift (B, 2): a place x in the new picture shows what was at zoom *
+    x + shift, with coordinates from -1 to 1.
     """
     clips = len(pixels)
     zoom = 1 + 0.16 * (torch.rand(clips, 1, generator=rng) - 0.5)

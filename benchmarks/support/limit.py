@@ -33,10 +33,8 @@ class _Like:
 
 
 class Products(TorchDispatchMode):
-    """Notes the products of what runs within the block.
-
-    Attributes:
-        gflop: Their floating-point operations, two a multiplication and addition.
+    """Notes the products of what runs within the block; ``gflop``: two a multiplication and
+    addition.
     """
 
     def __init__(self) -> None:
@@ -78,10 +76,7 @@ class Products(TorchDispatchMode):
     def shares(self, taken: dict[str, float], device: str = "cpu") -> dict[str, dict[str, float]]:
         """Return the rate of the bare products, and their share of each pass.
 
-        Args:
-            taken: Seconds of each pass, by a name that ends with its precision or has it in front
-                of what else is done: ``float32``, ``bfloat16``.
-            device: Where they ran.
+        ``taken`` are seconds of passes, by names that have the precision in them.
         """
         bare = {
             dtype: self.seconds(getattr(torch, dtype), device)

@@ -154,13 +154,7 @@ class PlainBlock(nn.Module):
 
 
 class Textbook(nn.Module):
-    """Maps skeletons (N, 3, T, V, M) to features (N, 256), the mean over all M bodies.
-
-    Args:
-        name: ``agcn`` or ``ctrgcn``.
-        layout: Joints and bones.
-        bodies: M.
-    """
+    """Maps skeletons (N, 3, T, V, M) to features (N, 256), the mean over all M bodies."""
 
     def __init__(self, name: str, layout: Layout, bodies: int = 2):
         super().__init__()

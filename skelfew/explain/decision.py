@@ -37,9 +37,7 @@ class NetworkInput:
         x = bank.batch(torch.tensor([row]), train=False).double()[..., list(bodies)]
         positions = bank.pipeline.coordinates
         nonzero = x != 0
-        movable = nonzero.any(dim=3, keepdim=True).any(
-            dim=1, keepdim=True
-        )  # the body, at that time
+        movable = nonzero.any(dim=3, keepdim=True).any(dim=1, keepdim=True)  # body, at that time
         movable = movable & nonzero.any(dim=2, keepdim=True).any(dim=1, keepdim=True)  # the joint
         if x.shape[1] > positions:  # a joint that was not found has no confidence
             movable = movable & nonzero.any(dim=1, keepdim=True)
