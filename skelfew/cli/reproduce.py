@@ -1,5 +1,6 @@
 """skelfew-reproduce: a table of runs over seeds or splits, with intervals."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from skelfew.reproduce.rows import Table
     from skelfew.reproduce.units import Request, Work
 
+_OF_A_TABLE = (
+    "seeds", "splits", "jobs", "threads", "device", "caches", "inits", "settings", "classes",
+    "runs", "keep", "known",
+)  # fmt: skip
 _HOW = ("jobs", "keep", "as_json", "plan", "list_", "write")  # change no number
 
 
@@ -117,8 +122,8 @@ def main(
     if list_ or table is None:
         if table is None and not list_:
             raise click.UsageError("which table? skelfew-reproduce --list shows them")
-        return show_list([load_table(name) for name in ([table] if table else list_tables())],
-                         as_json)  # fmt: skip
+        names = list_tables() if table in (None, "all") else [str(table)]
+        return show_list([load_table(name) for name in names], as_json)
     if seeds and splits:
         raise click.UsageError("--seeds and --splits both count the units; give one")
     devices = tuple(device.split(","))
@@ -133,18 +138,13 @@ def main(
         "threads": threads,
     }
     keeps = answers if table != "all" else None
-    to_do = Doing(runs, jobs or len(devices), devices, keep, show, write, known, as_json, keeps)
+    same = _same_options(click.get_current_context())
+    to_do = Doing(
+        runs, jobs or len(devices), devices, keep, show, write, known, as_json, same, keeps
+    )
     if table != "all":
         request = request_of(table, dataset, budget, given)
-        for option, named, known_to in (
-            ("--cache", request.caches, request.table.caches),
-            ("--init", request.inits, request.table.inits),
-        ):
-            if unknown := sorted(set(named) - set(known_to)):
-                raise click.UsageError(
-                    f"{option} {unknown[0]}: table {request.table.id} has "
-                    f"{', '.join(known_to) or 'none'}"
-                )
+        check_keys([request])
         if plan:
             return print_plan(request, to_do)
         status, text, document = run(request, to_do)
@@ -162,6 +162,7 @@ def main(
         raise click.UsageError("--rows are those of one table, not of all")
     requests = [request_of(name, on, budget or "paper", given) for name, on in wanted]
     requests = [replace(r, rows=paper_rows(r.table, r.dataset)) for r in requests]
+    check_keys(requests)
     return plan_tables(requests, to_do) if plan else run_tables(requests, to_do)
 
 
@@ -177,6 +178,7 @@ class Doing:
     write: Path | None
     known: Path | None
     as_json: bool
+    same: tuple[str, ...]
     answers: "Known | None" = None
 
     def command(self, plan: "Document") -> str:
@@ -184,9 +186,27 @@ class Doing:
         parts = ["skelfew-reproduce", plan["table"], "--dataset", plan["dataset"], "--budget",
                  plan["budget"]]  # fmt: skip
         parts += ["--rows", ",".join(plan["asked"])] if plan["asked"] else []
-        parts += ["--device", ",".join(self.devices)] if self.devices != ("auto",) else []
-        parts += ["--jobs", str(self.jobs)] if self.jobs > len(self.devices) else []
-        return " ".join(parts)
+        return shlex.join([*parts, *self.same])
+
+
+def _same_options(context: click.Context) -> tuple[str, ...]:
+    """Return what was given of the options that a table on its own is run with too."""
+    parts: list[str] = []
+    for known in context.command.params:
+        value = context.params.get(known.name or "")
+        if known.name in _OF_A_TABLE and value and value != known.get_default(context):
+            for one in value if isinstance(value, tuple) else (value,):
+                parts += [known.opts[0], *([] if one is True else [str(one)])]
+    return tuple(parts)
+
+
+def check_keys(requests: "Sequence[Request]") -> None:
+    """Refuse keys of caches and weights that no table has."""
+    for named, what in (("--cache", "caches"), ("--init", "inits")):
+        there = dict.fromkeys(key for r in requests for key in getattr(r.table, what))
+        if unknown := sorted(set(getattr(requests[0], what)) - set(there)):
+            which = f"table {requests[0].table.id} has" if len(requests) == 1 else "the tables have"
+            raise click.UsageError(f"{named} {unknown[0]}: {which} {', '.join(there) or 'none'}")
 
 
 def request_of(name: str, dataset: str | None, budget: str | None, given: "Document") -> "Request":
@@ -208,8 +228,7 @@ def request_of(name: str, dataset: str | None, budget: str | None, given: "Docum
 
 def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
     """Run tables one after the other; what is not prepared is named and left out."""
-    from skelfew.reproduce.everything import describe_all, here, plan_all
-    from skelfew.reproduce.outline import SIZES
+    from skelfew.reproduce.everything import describe_all, not_here, plan_all
 
     if not to_do.show:
         document = plan_all(requests, records_of(to_do), to_do.runs, to_do.jobs, to_do.known)
@@ -217,9 +236,8 @@ def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
     status, documents = 0, []
     for number, request in enumerate(requests, 1):
         log(f"step {number} of {len(requests)}: {request.name} on {request.dataset}")
-        if not (here(request) or to_do.show):
-            log(f"left out: no manifests/{request.dataset}.csv; make it with: "
-                f"{SIZES[request.dataset].prepare}")  # fmt: skip
+        if not to_do.show and (why := not_here(request)):
+            log(f"left out: {why}")
             status = PARTIAL
             continue
         code, text, found = run(request, to_do)

@@ -48,19 +48,21 @@ def expanded(request: Request, known: bool) -> Work:
     Raises:
         SkelfewError: The data set is not prepared; the message has the command that prepares it.
     """
-    if request.dataset not in SIZES or here(request):
+    why = not_here(request)
+    if not why:
         return expand(request)
-    if known and request.classes == "novel":
+    if known and request.classes == "novel" and request.dataset in SIZES:
         return outline(request)
-    raise SkelfewError(
-        f"no manifests/{request.dataset}.csv in {Path.cwd()}; make it with: "
-        f"{SIZES[request.dataset].prepare}"
-    )
+    raise SkelfewError(why)
 
 
-def here(request: Request) -> bool:
-    """Return whether the data set of a request has been prepared below the working folder."""
-    return below(Path("manifests"), f"{request.dataset}.csv", links=True).is_file()
+def not_here(request: Request) -> str:
+    """Return which file a request lacks below the working folder and what makes it, or ""."""
+    name = request.dataset
+    if below(Path("manifests"), f"{name}.csv", links=True).is_file():
+        return ""
+    prepare = SIZES[name].prepare if name in SIZES else f"skelfew-prepare {name}"
+    return f"no manifests/{name}.csv in {Path.cwd()}; make it with: {prepare}"
 
 
 def plan_all(

@@ -10,6 +10,7 @@ import torch
 
 from skelfew.config import InputConfig, override
 from skelfew.encoders import build_encoder
+from skelfew.errors import SkelfewError
 from skelfew.fewshot import POOLED
 from skelfew.reproduce.budget import layered, within
 from skelfew.reproduce.rows import Row, Table
@@ -53,6 +54,8 @@ def outline(request: Request) -> Work:
     """
     size, table = SIZES[request.dataset], request.table
     count = request.count or size.splits or table.seeds
+    if size.splits and count > size.splits:
+        raise SkelfewError(f"{request.dataset} has {size.splits} splits, not {count}")
     units: dict[str, Unit] = {}
     by_row: dict[str, list[str]] = {}
     rows = [row for row in request.wanted() if not row.missing]

@@ -165,7 +165,17 @@ def test_all_says_what_runs_and_leaves_out_what_is_not_prepared(
     result = CliRunner().invoke(main, ["all", "--dataset", "kinetics"])
     assert result.exit_code == 2 and "no table of the paper is on kinetics" in result.stderr
     result = CliRunner().invoke(main, ["all", "--dataset", "demo", "--budget", "tiny"])
-    assert result.exit_code == 1 and "make it with skelfew-prepare demo" in result.stderr
+    assert result.exit_code == 1 and "make it with: skelfew-prepare demo" in result.stderr
+    for options, message in (
+        ("--splits=999", "nw-ucla has 20 splits, not 999"),
+        ("--cache=odd=x", "--cache odd: table V has teacher, text"),
+    ):
+        result = CliRunner().invoke(main, ["all", "--dataset", "nw-ucla", "--plan", options])
+        assert result.exit_code in (1, 2) and message in result.stderr
+    assert CliRunner().invoke(main, ["all", "--list"]).stdout.startswith("I: ")
+    options = ["--splits", "2", "--keep", "--set", "transfer.batch=8", "--cache", "text=a b.zarr"]
+    command = planned(monkeypatch, "all", "--dataset", "nw-ucla", *options).splitlines()[-1]
+    assert command.endswith("--splits 2 --cache 'text=a b.zarr' --set transfer.batch=8 --keep")
 
 
 def test_all_on_a_data_set_of_ours_is_all_that_runs_on_it() -> None:
