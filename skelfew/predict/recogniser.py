@@ -74,7 +74,7 @@ class Recogniser:
         labels: Which action each shows (S,) int64.
         frames: How long each shows somebody, from first to last (S,) int64; of videos as many as
             it would be at ``FPS``.
-        names: Of the support recordings, S.
+        clips: The support recordings, S, as the model takes them.
         scale: Factor on the similarities, which makes confidences of them (``confidence_scale``).
         reading: How arrays and keypoints are read.
         map_joints: Whether joints of another layout are mapped.
@@ -86,11 +86,16 @@ class Recogniser:
     features: Tensor
     labels: Tensor
     frames: Tensor
-    names: tuple[str, ...]
+    clips: tuple[Clip, ...]
     scale: float
     reading: Reading
     map_joints: bool = False
     rejection: Rejection | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the support recordings, S."""
+        return tuple(clip.name for clip in self.clips)
 
     def how_sure(self) -> str:
         """Return how many support recordings are recognised when each is left out, in words."""
@@ -180,7 +185,7 @@ class Recogniser:
             features,
             labels,
             frames,
-            tuple(clip.name for clip in fitted),
+            tuple(fitted),
             confidence_scale(features, labels, model.measure),
             reading,
             map_joints,

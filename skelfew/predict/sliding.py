@@ -7,7 +7,7 @@ recording is none of the actions.
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -19,13 +19,15 @@ from skelfew.io.files import Document
 from skelfew.predict.recogniser import Recogniser, Source, as_clip
 from skelfew.predict.recordings import Clip, usable
 from skelfew.predict.rejection import NONE_OF_THESE
-from skelfew.predict.spotting import Spotter, best_without_overlap
+from skelfew.predict.spotting import FAR, Spotter, best_without_overlap
+from skelfew.predict.windows import Span, cut, join, travelled, windows
 
 _LENGTHS = (0.8, 1.25)  # of the shortest and the longest support recording
 _RATIO, _STREAM_RATIO = 1.25, 1.6  # between the lengths of windows
 _HOPS = 8  # windows in the time of one
 _AT_ONCE = 1024  # windows in memory
 _SHORTEST = 2  # frames
+_MOST = 30  # recordings in a rehearsal
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,22 @@ class Segment:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer for windows: distances (n, N) to actions, the nearest (n,) and its distance."""
+    """The answer for windows that show somebody."""
 
-    near: Tensor
-    distance: Tensor
-    action: Tensor
+    spans: list[Span]
+    apart: Tensor  # distances to the exemplars (n, S)
+    moved: Tensor  # how far the body moves (n,)
+    near: Tensor  # distances to the actions (n, N)
+
+    @property
+    def frames(self) -> Tensor:
+        """Length of each window (n,)."""
+        return torch.tensor([end - start for start, end in self.spans])
+
+    @property
+    def distance(self) -> Tensor:
+        """Distance to the nearest action (n,)."""
+        return self.near.amin(dim=1)
 
 
 class Watcher:
@@ -60,10 +73,12 @@ class Watcher:
     def __init__(self, recogniser: Recogniser, fps: float = 30.0, support_fps: float = 30.0):
         if not (fps > 0 and support_fps > 0):
             raise SkelfewError(f"{fps} and {support_fps} frames a second; both must be above 0")
-        self.recogniser = recogniser
+        self.recogniser, self.fps = recogniser, fps
         apart = recogniser.model.apart(recogniser.features, recogniser.features)
+        ways = [travelled(c, c.fps or support_fps)[-1] for c in recogniser.clips]
         taught = recogniser.frames.double() * (fps / support_fps)
-        self.spotter = Spotter.learn(apart, recogniser.labels, taught)
+        self.spotter = Spotter.learn(apart, recogniser.labels, taught, torch.tensor(ways))
+        self._rehearse()
 
     def lengths(self, ratio: float = _RATIO) -> tuple[int, ...]:
         """Return lengths of windows from short to long, each ``ratio`` times the one before."""
@@ -73,24 +88,52 @@ class Watcher:
         lengths = (low * (high / low) ** (i / steps) for i in range(steps + 1))
         return tuple(sorted({max(_SHORTEST, round(length)) for length in lengths}))
 
-    def look(self, pieces: Sequence[Clip], frames: Sequence[int]) -> Found:
-        """Return what windows of so many frames show."""
-        recogniser, near = self.recogniser, []
-        for start in range(0, len(pieces), _AT_ONCE):
-            features = recogniser.model.features(pieces[start : start + _AT_ONCE])
-            apart = recogniser.model.apart(recogniser.features, features)
-            lengths = torch.tensor(frames[start : start + _AT_ONCE])
-            near.append(self.spotter.to_actions(apart, lengths))
-        together = torch.cat(near)
-        return Found(together, *self.spotter.nearest(together))
+    def look(self, clip: Clip, spans: Sequence[Span]) -> Found | None:
+        """Return what windows show; None if none of them shows anybody."""
+        model, support = self.recogniser.model, self.recogniser.features
+        kept, apart = [], []
+        for start in range(0, len(spans), _AT_ONCE):
+            some = [(s, w) for s in spans[start : start + _AT_ONCE] if (w := cut(clip, *s))]
+            if some:
+                kept += [span for span, _ in some]
+                apart.append(model.apart(support, model.features([window for _, window in some])))
+        if not kept:
+            return None
+        way = torch.from_numpy(travelled(clip, self.fps))
+        ends = torch.tensor(kept)
+        moved = way[ends[:, 1]] - way[ends[:, 0]]
+        together = torch.cat(apart)
+        near = self.spotter.to_actions(together, ends[:, 1] - ends[:, 0], moved)
+        return Found(kept, together, moved, near)
 
-    def segment(self, found: Found, row: int, span: tuple[int, int]) -> Segment:
+    def segment(self, found: Found, row: int, span: Span) -> Segment:
         """Return a window as a segment."""
         names, near = self.recogniser.classes, found.near[row]
         first, second = near.topk(2, largest=False).indices.tolist()
         confidence = float((-self.spotter.scale * near).softmax(dim=0)[first])
-        distance = float(found.distance[row])
-        return Segment(*span, names[first], confidence, names[second], distance)
+        return Segment(*span, names[first], confidence, names[second], float(near[first]))
+
+    def _rehearse(self) -> None:
+        """Learn the threshold from the support recordings, joined; see ``Spotter.rehearsed``."""
+        labels = self.recogniser.labels
+        several = (torch.bincount(labels)[labels] > 1).nonzero().flatten().tolist()
+        if not several:
+            return
+        rows = several[:: -(-len(several) // _MOST)]
+        joined, places = join([self.recogniser.clips[r] for r in rows], self._frames(rows))
+        found = self.look(joined, windows(joined, self.lengths(_STREAM_RATIO), _HOPS // 2))
+        if found is None:
+            return
+        apart = found.apart.clone()
+        for row, (start, end) in zip(rows, places, strict=True):  # none is found by itself
+            over = torch.tensor([a < end and b > start for a, b in found.spans])
+            apart[over, row] = FAR
+        near = self.spotter.to_actions(apart, found.frames, found.moved)
+        truth = [(*place, int(labels[row])) for row, place in zip(rows, places, strict=True)]
+        self.spotter = self.spotter.rehearsed(near, found.spans, truth)
+
+    def _frames(self, rows: Sequence[int]) -> list[int]:
+        return [max(_SHORTEST, round(float(self.spotter.frames[row]))) for row in rows]
 
     def __str__(self) -> str:
         lengths = self.lengths()
@@ -109,31 +152,13 @@ def segments(
     """Return the actions of an untrimmed recording, in order of time; see ``spotting``."""
     clip = as_clip(recording, recogniser.reading)
     clip = recogniser.model.fit(clip, recogniser.map_joints)
-    first, last = clip.shown
     watcher = Watcher(recogniser, fps, support_fps)
-    spans = []
-    for length in dict.fromkeys(min(n, last - first) for n in watcher.lengths()):
-        end = last - length
-        starts = sorted({*range(first, end + 1, max(1, length // _HOPS)), end})
-        spans += [(start, start + length) for start in starts]
-    pieces = [(span, window) for span in spans if (window := cut(clip, *span)) is not None]
-    if not pieces:
+    found = watcher.look(clip, windows(clip, watcher.lengths(), _HOPS))
+    if found is None:
         return []
-    spans = [span for span, _ in pieces]
-    frames = [end - start for start, end in spans]
-    found = watcher.look([window for _, window in pieces], frames)
-    gains = watcher.spotter.gains(found.distance, torch.tensor(frames))
-    rows = best_without_overlap(spans, gains.numpy())
-    return [watcher.segment(found, row, spans[row]) for row in rows]
-
-
-def cut(clip: Clip, start: int, end: int) -> Clip | None:
-    """Return frames of a recording with the bodies in them; None if half of them show nobody."""
-    positions = clip.positions[:, start:end]
-    if 2 * positions.any(axis=(0, 2, 3)).sum() < end - start:
-        return None
-    there = positions.any(axis=(1, 2, 3))
-    return replace(clip, positions=positions[there], notes=())
+    gains = watcher.spotter.gains(found.distance, found.frames)
+    rows = best_without_overlap(found.spans, gains.numpy())
+    return [watcher.segment(found, row, found.spans[row]) for row in rows]
 
 
 class Stream:
@@ -250,14 +275,10 @@ class Stream:
         return model.fit(clip, self.recogniser.map_joints)
 
     def _decide(self, lengths: Sequence[int], patience: int) -> Segment | None:
-        clip = self._clip()
-        total = len(self._frames)
-        pieces = [
-            (n, window)
-            for n in lengths
-            if clip is not None and (window := cut(clip, total - n, total)) is not None
-        ]
-        self.best = self._look(pieces)
+        clip, total = self._clip(), len(self._frames)
+        self.best = (
+            None if clip is None else self._look(clip, [(total - n, total) for n in lengths])
+        )
         if self.best is None or self.best.confidence < self.sure:
             self._unsure += self.best is not None
             self._label, self._times, self._before = None, 0, None
@@ -272,17 +293,15 @@ class Stream:
         self._given += not again
         return None if again else self.best
 
-    def _look(self, pieces: Sequence[tuple[int, Clip]]) -> Segment | None:
+    def _look(self, clip: Clip, spans: Sequence[Span]) -> Segment | None:
         """Return the window that gains most, if any is near enough."""
-        if not pieces:
+        found = self.watcher.look(clip, spans)
+        if found is None:
             return None
         self.decisions += 1
-        frames = [n for n, _ in pieces]
-        found = self.watcher.look([window for _, window in pieces], frames)
-        spotter = self.watcher.spotter
-        worth = (spotter.threshold - found.distance) * torch.tensor(frames)
+        worth = self.watcher.spotter.worth(found.distance, found.frames)
         row = int(worth.argmax())
-        best = self.watcher.segment(found, row, (self.frame - frames[row], self.frame))
+        best = self.watcher.segment(found, row, (self.frame - int(found.frames[row]), self.frame))
         if self._closest is None or best.distance < self._closest.distance:
             self._closest = best
         return best if float(worth[row]) > 0 else None

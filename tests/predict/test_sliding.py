@@ -4,11 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from skelfew.errors import SkelfewError
 from skelfew.predict.model import Model
 from skelfew.predict.recogniser import Recogniser
-from skelfew.predict.sliding import Segment, Stream, Watcher, cut, segments
+from skelfew.predict.sliding import Segment, Stream, Watcher, segments
+from skelfew.predict.spotting import Spotter, best_without_overlap
+from skelfew.predict.windows import cut
 
 RANDOM = np.random.default_rng(0)
 BODY = RANDOM.normal(size=(20, 3))
@@ -76,6 +79,18 @@ def test_frames_without_anybody(recogniser: Recogniser, long: np.ndarray) -> Non
 def watched(stream: Stream, frames: np.ndarray | list[np.ndarray | None]) -> list[Segment]:
     found = [stream.add(frame) for frame in frames] + [stream.finish()]
     return [s for s in found if s is not None]
+
+
+@pytest.mark.parametrize("apart", [0.2, 1.1])
+def test_neither_short_nor_long_windows_win_by_their_length(apart: float) -> None:
+    """Four good short windows beat a poor long one over them; a good long one beats its parts."""
+    labels, frames = torch.arange(2), torch.tensor([30.0, 180.0])
+    spotter = Spotter(labels, frames, frames, spread=torch.ones(2), threshold=1.2)
+    spans = [(0, 180), *((45 * i, 45 * i + 30) for i in range(4))]
+    distance = torch.tensor([0.2 if apart > 1 else 0.8, *[apart] * 4])
+    gains = spotter.gains(distance, torch.tensor([end - start for start, end in spans]))
+    chosen = best_without_overlap(spans, gains.numpy())
+    assert chosen == ([0] if apart > 1 else [1, 2, 3, 4])
 
 
 def test_a_stream_says_it_as_soon_as_it_is_sure(recogniser: Recogniser, long: np.ndarray) -> None:
