@@ -24,12 +24,8 @@ def columns(summary: TableSummary) -> list[tuple[str, str]]:
     return sorted(places, key=lambda p: (int(p[0]), MODES.index(p[1])))
 
 
-_MODE = {
-    "exemplars": "protocol exemplars",
-    "draws": "random exemplars",
-    "texts": "class texts",
-    "validation": "validation classes",
-}
+_MODE = {"exemplars": "protocol exemplars", "draws": "random exemplars", "texts": "class texts",
+         "validation": "validation classes"}  # fmt: skip
 
 
 def heading(place: tuple[str, str]) -> str:
@@ -78,13 +74,8 @@ def contrast_rows(table: Table, summary: TableSummary) -> list[list[str]]:
     for (a, b), cells in rows.items():
         first = next(iter(cells.values()))
         says = f" ({first.says})" if first.says else ""
-        body.append(
-            [
-                f"{labels[a]} − {labels[b]}{says}",
-                *(difference(cells[p]) if p in cells else "" for p in places),
-                str(first.difference.count),
-            ]
-        )
+        found = (difference(cells[p]) if p in cells else "" for p in places)
+        body.append([f"{labels[a]} − {labels[b]}{says}", *found, str(first.difference.count)])
     return [["", *map(heading, places), f"paired {summary.over}"], *body]
 
 
@@ -153,13 +144,8 @@ def summary_document(request: Request, work: Work, summary: TableSummary) -> Doc
                 "classifier": line.row.classifier,
                 "clips": dict(line.samples),
                 "results": [
-                    {
-                        "shots": int(shots),
-                        "mode": mode,
-                        **asdict(cell.estimate),
-                        "values": dict(cell.values),
-                    }
-                    for (shots, mode), cell in line.cells.items()
+                    {"shots": int(k), "mode": m, **asdict(c.estimate), "values": dict(c.values)}
+                    for (k, m), c in line.cells.items()
                 ],
                 "quoted_percent": {k: number.percent for k, number in line.quoted.items()},
                 "failed": dict(line.failed),
@@ -169,15 +155,8 @@ def summary_document(request: Request, work: Work, summary: TableSummary) -> Doc
             for line in summary.lines
         ],
         "contrasts": [
-            {
-                "a": c.a,
-                "b": c.b,
-                "says": c.says,
-                "shots": int(c.shots),
-                "mode": c.mode,
-                **asdict(c.difference),
-                "resolved": c.resolved,
-            }
+            {"a": c.a, "b": c.b, "says": c.says, "shots": int(c.shots), "mode": c.mode,
+             **asdict(c.difference), "resolved": c.resolved}
             for c in summary.comparisons
         ],
-    }
+    }  # fmt: skip
