@@ -211,7 +211,7 @@ class Recogniser:
         fitted = [self.model.fit(clip, self.map_joints) for clip in clips]
         features = self.model.features(fitted)
         return [
-            self._prediction(clip.name, row, clip.notes)
+            self._prediction(clip.name, row, (*clip.notes, *_axes(clip)))
             for clip, row in zip(fitted, self.similarities(features), strict=True)
         ]
 
@@ -238,6 +238,15 @@ class Recogniser:
             similarity=float(similar[first]),
             notes=notes,
         )
+
+
+def _axes(clip: Clip) -> tuple[str, ...]:
+    """Return a note on a recording whose axes seem to be others than the support's."""
+    if clip.pixels is not None:  # people in videos may lie
+        return ()
+    survey = Survey(clip.layout, clip.coordinates)
+    survey.add(clip.name, clip.positions)
+    return tuple(filter(None, [survey.upright()]))
 
 
 def as_clip(source: Source, reading: Reading, name: str = "array") -> Clip:

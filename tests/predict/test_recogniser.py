@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from predict_world import SHOTS, make_predict_world
+from real_recordings import some_actions
 
 from skelfew.data.joints.layouts import load_layout
 from skelfew.data.store import SkeletonStore
@@ -113,9 +114,18 @@ def test_the_rate_of_a_recording_does_not_matter(
     assert other.similarity == pytest.approx(recogniser.predict(path).similarity, abs=0.05)
 
 
+@pytest.mark.parametrize(("axes", "said"), [([0, 1, 2], ""), ([0, 2, 1], "--option up=z")])
+def test_a_recording_with_other_axes_gets_a_note(shared: Path, axes: list[int], said: str) -> None:
+    actions = some_actions(shared, "utd-mhad", each=3)
+    taught = Recogniser.learn({n: c[:2] for n, c in actions.items()}, Model.raw("kinect-v1"))
+    for clips in actions.values():
+        assert said in "".join(taught.predict(clips[2][..., axes]).notes)
+        assert bool(said) == bool(taught.predict(clips[2][..., axes]).notes)
+
+
 def test_a_single_frame_gets_an_answer_with_a_note(recogniser: Recogniser) -> None:
     found = recogniser.predict(clip(0, frames=1))
-    assert found.notes == ("one frame only: a posture, without any motion",)
+    assert found.notes[0] == "one frame only: a posture, without any motion"
     assert np.isfinite(found.confidence)
 
 

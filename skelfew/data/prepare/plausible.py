@@ -147,7 +147,7 @@ class Survey:
             found.append(f"the median confidence of the joints is {sure:.2f}")
         if names := self._samples["frozen"]:
             found.append(f"nothing moves in {_few(names)}")
-        if len(names := self._samples["shuffled"]) > _FEW * self._count:
+        if len(names := self._samples["shuffled"]) > _FEW * self._count + 1:
             found.append(
                 "successive frames are no nearer to each other than any two: looks like frames in "
                 f"a wrong order, or different people in turn: {_few(names)}"
@@ -220,8 +220,7 @@ class Survey:
             distances = np.nan_to_num(np.nanmedian(squares, axis=0), nan=1.0)
         if order := other_order(distances, self.layout):
             return [order]
-        upright = self._upright(frames)
-        if upright is not None:
+        if (upright := self.upright()) is not None:
             return [upright]
         return [f for f in (self._mirrored(frames), *self._bones()) if f]
 
@@ -239,10 +238,12 @@ class Survey:
     def _feet(self) -> tuple[int, int] | None:
         return self._pair("ankle", "foot", "heel")
 
-    def _upright(self, frames: np.ndarray) -> str | None:
+    def upright(self) -> str | None:
+        """Return what is odd about the direction from feet to head, which few real clips show."""
         head, feet = self._joint("head", "nose", "neck"), self._feet()
-        if head is None or feet is None:
+        if head is None or feet is None or not self._looks:
             return None
+        frames = np.concatenate(self._looks)
         up = frames[:, head] - frames[:, list(feet)].mean(axis=1)
         with np.errstate(all="ignore"):
             up /= np.linalg.norm(up, axis=1, keepdims=True)
