@@ -183,6 +183,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], Callable[[Path], Any]]] = {
     "7,000,000 rows in chunks of 16": (lambda f: reshaped(a_cache(f), 16, 7_000_000), opened),
     "a billion rows": (lambda f: reshaped(a_cache(f), 1024, 10**9), opened),
     "zip of 300,000 empty entries": (lambda f: large_zip(f, 300_000), opened),
+    "NTU60 npz of 300,000 empty entries": (lambda f: large_zip(f, 300_000), lambda p: [*load_reader("ctrgcn-npz").sources(RawFolder(p), load_reader("ctrgcn-npz").defaults)]),
     "zip of 90,000 empty entries": (lambda f: large_zip(f, 90_000), opened),
     "encoder of 800,000 tensors": (lambda f: tensors(f, 800_000), lambda p: (is_own(p), read_metadata(p))),
     "CSV of 1,000,000 columns": (wide, Manifest.read),

@@ -365,6 +365,18 @@ def test_patterns_that_run_for_ever(pattern: object) -> None:
         compiled(pattern)
 
 
+def test_zips_are_opened_in_one_place() -> None:
+    """Their entries are counted there; writing is free."""
+    found = [
+        f"{path.name}: {line.strip()}"
+        for folder in ("skelfew", "pipeline/skelfew_extract")
+        for path in (Path(__file__).parents[1] / folder).rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "ZipFile(" in line and ', "w"' not in line
+    ]
+    assert found == ["budget.py: return zipfile.ZipFile(path)"]
+
+
 def test_splits_by_the_million(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
     path.write_text(json.dumps({"dataset": "m", "splits": {"of": list(range(60)), "choose": 30}}))

@@ -38,7 +38,12 @@ def json_text(value: object, indent: int | None = 1) -> str:
 
 
 def cell(value: object) -> object:
-    """Return a value for a CSV table: a text that a spreadsheet would compute gets a "'"."""
+    """Return a value for a CSV table: a text that a spreadsheet would compute gets a "'".
+
+    Carriage returns become line ends: csv.writer does not quote them, and readers end a row there.
+    """
+    if isinstance(value, str):
+        value = value.replace("\r\n", "\n").replace("\r", "\n")
     if isinstance(value, str) and _FORMULA.match(value) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value

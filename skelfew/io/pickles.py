@@ -21,7 +21,7 @@ from typing import IO, Any, ClassVar
 import numpy as np
 
 from skelfew.errors import SkelfewError
-from skelfew.io.budget import ReadBudget
+from skelfew.io.budget import ReadBudget, open_zip
 from skelfew.io.files import Document, brief, check_file, check_member
 
 _NUMBERS = re.compile(r"[<>|=]?[fiub][1248]")
@@ -368,7 +368,7 @@ def load_torch(path: str | Path) -> Any:
 
 
 def _check_archive(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+    with open_zip(path) as archive:
         for info in archive.infolist():
             check_member(info)
         if any(name.rpartition("/")[2] == "constants.pkl" for name in archive.namelist()):

@@ -30,6 +30,7 @@ from skelfew.data.readers.bodies import fill_missing, most_seen
 from skelfew.data.readers.own import check_options
 from skelfew.data.readers.single import read_known
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import open_zip
 from skelfew.io.files import check_file
 
 SUFFIXES = (
@@ -184,7 +185,7 @@ def _pyskl(path: Path, options: Options) -> Iterator[Clip]:
 
 def _holds_samples(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_zip(path) as archive:
             return bool({"x_train.npy", "x_test.npy"} & set(archive.namelist()))
     except (zipfile.BadZipFile, OSError):
         return False

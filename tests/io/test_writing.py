@@ -64,8 +64,8 @@ def test_lines_are_added_through_no_link(tmp_path: Path) -> None:
 def test_tables_compute_nothing_and_are_read_as_they_were(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     names = ["=1+1", "+cmd|x", "-a", "@sum", "'=1", "\t=1", "plain", "-1.5", "", "a,b\nc"]
-    write_csv(path, ["name", "n"], [[name, 1] for name in names])
-    assert read_csv(path, ["name"]) == [(name,) for name in names]
+    write_csv(path, ["name", "n"], [*([name, 1] for name in names), ["cut\ra\r\nb", 1]])
+    assert read_csv(path, ["name"]) == [*((name,) for name in names), ("cut\na\nb",)]
     with path.open(newline="") as file:
         cells = [row[0] for row in csv.reader(file)][1:]
     assert [c for c in cells if c[:1] in tuple("=+-@\t\r") and c] == ["-1.5"]

@@ -89,7 +89,7 @@ def read_zip(source: Path, folder: Path) -> None:
     """Write the files of a checked zip below ``folder``, which must be new."""
     prefix, files = entries(source)
     folder.mkdir(parents=True)
-    with zipfile.ZipFile(source) as archive:
+    with open_zip(source) as archive:
         for info in files:
             target = below(folder, info.filename.removeprefix(prefix), source, CacheError)
             left = info.file_size

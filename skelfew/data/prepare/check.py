@@ -22,6 +22,7 @@ def check(outputs: Outputs) -> tuple[Document, dict[int, str]]:
         problems = _disagreements(manifest, store)
         skeletons = _skeletons(store, {s.sample_id: s.class_id for s in manifest})
         stored_digest = str(store.attrs.get("digest", ""))
+        reader = str(store.attrs.get("reader", ""))
     if skeletons["digest"] != stored_digest:
         problems.append(
             f"{outputs.store}: damaged: its content has digest {skeletons['digest'][:12]}, "
@@ -34,7 +35,7 @@ def check(outputs: Outputs) -> tuple[Document, dict[int, str]]:
     if absent:
         problems.append(f"{len(absent)} videos are not where {outputs.local} says: {_few(absent)}")
     else:
-        problems += unlike_videos(manifest, _video_folder(outputs))
+        problems += unlike_videos(manifest, _video_folder(outputs), reader)
     without = [s.sample_id for s in manifest if not s.video]
     report = {
         "dataset": manifest.name,

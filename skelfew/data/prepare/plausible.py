@@ -332,15 +332,16 @@ def labels_alike(manifest: Manifest) -> list[str]:
     ]
 
 
-def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
+def unlike_videos(manifest: Manifest, folder: Path | None, reader: str = "") -> list[str]:
     """Return a finding if recordings are a tenth longer or shorter than their videos in ``folder``.
 
-    Of videos with several samples, or of which a later part is used, only the end counts. Without
-    PyAV (skelfew_extract) there is nothing to compare with.
+    Of videos with several samples, or of which a later part is used, only the end counts; shorter
+    ones have to agree, since segments are shorter too. Skeletons that the reader ``video`` finds
+    are of their videos. Without PyAV (skelfew_extract) there is nothing to compare with.
     """
     uses = Counter(s.video for s in manifest if s.video)
     samples = [s for s in manifest if s.video]
-    if folder is None or not samples:
+    if folder is None or not samples or reader == "video":
         return []
     try:
         probe = importlib.import_module("skelfew_extract.frames").probe
@@ -355,10 +356,11 @@ def unlike_videos(manifest: Manifest, folder: Path | None) -> list[str]:
         whole = uses[sample.video] == 1 and sample.start_frame == 0
         if sample.end_frame >= 1.1 * length or (whole and sample.end_frame <= 0.9 * length):
             unlike.append((sample.sample_id, sample.end_frame, length))
-    if not unlike:
+    ratio = float(np.median([length / end for _, end, length in unlike] or [1]))
+    agree = [u for u in unlike if u[1] > u[2] or abs(u[2] / u[1] / ratio - 1) < _LONG]
+    if 2 * len(agree) <= len(unlike):
         return []
-    names = [f"{name} {end} beside {length}" for name, end, length in unlike]
-    ratio = float(np.median([length / end for _, end, length in unlike]))
+    names = [f"{name} {end} beside {length}" for name, end, length in agree]
     return [
         f"skeletons and videos differ in frames by a tenth or more, in {_few(names)}; the video "
         f"seems to have {ratio:.3g} frames for one of the skeleton: say so with --option "

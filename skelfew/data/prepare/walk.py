@@ -142,7 +142,7 @@ def prepare(
         survey = Survey(plan.layout, reader.coordinates)
         digest = _merge(parts, manifest, chosen, plan, outputs.store, attrs, workers, survey)
         odd = survey.findings() + labels_alike(manifest)
-        odd += unlike_videos(manifest, raw.video_folder)
+        odd += unlike_videos(manifest, raw.video_folder, reader.name)
         for finding in odd:
             log(f"note: {finding}")
         manifest.write(outputs.manifest)

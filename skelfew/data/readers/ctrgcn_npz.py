@@ -6,7 +6,6 @@ position. Arrays are read in slices: these files do not fit into every memory.
 """
 
 import math
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -19,6 +18,7 @@ from skelfew.data.readers import Dropped, Options, RawFolder, Reader, Recording
 from skelfew.data.readers.ntu import preprocessing
 from skelfew.data.store import Skeleton
 from skelfew.errors import SkelfewError
+from skelfew.io.budget import open_zip
 from skelfew.io.files import BROKEN, brief, check_file, check_member
 from skelfew.io.headers import read_header
 
@@ -37,7 +37,7 @@ def sources(raw: RawFolder, options: Options) -> list[str]:
         return []
     try:
         check_file(path, most=None)
-        with zipfile.ZipFile(path) as file:
+        with open_zip(path) as file:
             names = set(file.namelist())
     except BROKEN as error:
         raise SkelfewError(f"{path}: unreadable npz file ({brief(error)})") from None
@@ -92,7 +92,7 @@ def _open(file: IO[bytes], name: str) -> tuple[tuple[int, ...], np.dtype]:
 
 def _class_ids(path: Path, name: str) -> np.ndarray:
     """Return class numbers from 1, (N,)."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+    with open_zip(path) as archive, archive.open(f"{name}.npy") as file:
         check_member(archive.getinfo(f"{name}.npy"))
         shape, dtype = _open(file, name)
         if math.prod(shape) * dtype.itemsize > _MOST_LABELS:
@@ -105,7 +105,7 @@ def _class_ids(path: Path, name: str) -> np.ndarray:
 
 def _slices(path: Path, name: str, count: int) -> Iterator[np.ndarray]:
     """Yield samples (T, 150) one by one."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+    with open_zip(path) as archive, archive.open(f"{name}.npy") as file:
         shape, dtype = _open(file, name)
         if len(shape) != 3 or shape[2] != _COLUMNS or shape[0] != count:
             expected = f"({count}, frames, {_COLUMNS})"

@@ -199,21 +199,22 @@ def test_videos_of_another_length(shared: Path) -> None:
     items = list(read_some(shared, "utd-mhad", 200))
     names = sorted(path.name for path in folder.glob("*.mp4"))
 
-    def manifest(share: float) -> Manifest:
+    def manifest(*shares: float) -> Manifest:
         return Manifest(
             "utd",
             tuple(
                 replace(
                     item.sample,
                     video=next(n for n in names if n.startswith(item.sample.sample_id)),
-                    end_frame=round(share * item.sample.frames),
+                    end_frame=round(shares[i % len(shares)] * item.sample.frames),
                 )
-                for item in items
+                for i, item in enumerate(items)
             ),
         )
 
     assert unlike_videos(manifest(1), folder) == unlike_videos(manifest(0.95), folder) == []
-    assert unlike_videos(manifest(0.5), None) == []
+    assert unlike_videos(manifest(0.5), None) == unlike_videos(manifest(0.5), folder, "video") == []
+    assert unlike_videos(manifest(0.3, 0.4, 0.5, 0.6, 0.7), folder) == []  # segments
     for share, ratio in ((0.5, "2"), (1.25, "0.8")):
         (found,) = unlike_videos(manifest(share), folder)
         assert (
