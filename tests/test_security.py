@@ -372,7 +372,7 @@ def test_zips_are_opened_in_one_place() -> None:
         for folder in ("skelfew", "pipeline/skelfew_extract")
         for path in (Path(__file__).parents[1] / folder).rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
-        if "ZipFile(" in line and ', "w"' not in line
+        if "zipfile.ZipFile(" in line and ', "w"' not in line
     ]
     assert found == ["budget.py: return zipfile.ZipFile(path)"]
 
