@@ -15,6 +15,7 @@ import numpy as np
 from skelfew.errors import SkelfewError
 from skelfew.io.writing import writing
 from skelfew_extract.frames import Picture, all_frames
+from skelfew_extract.video_index import first_line
 
 # How FFmpeg calls the cameras of a system, and how one of them by number.
 _DEVICES = {
@@ -49,7 +50,8 @@ def _camera(source: str) -> Iterator[Picture]:
         raise SkelfewError(f"cameras of {sys.platform} are not known; name a video file")
     form, place = _DEVICES[sys.platform]
     name = place.format(source) if source.isdigit() or sys.platform != "linux" else source
-    container = fault = None
+    container = None
+    fault: Exception = OSError()
     for options in _TRIED:  # not every camera has that size
         try:
             container = av.open(name, format=form, options=options, timeout=(_WAIT_S, None))
@@ -58,7 +60,9 @@ def _camera(source: str) -> Iterator[Picture]:
             fault = error
     if container is None:
         hint = "give its name with --camera NAME" if sys.platform == "win32" else "is it in use?"
-        raise SkelfewError(f"camera {source} ({name}) cannot be opened: {_line(fault)}; {hint}")
+        raise SkelfewError(
+            f"camera {source} ({name}) cannot be opened: {first_line(fault)}; {hint}"
+        )
     with container:
         start = time.monotonic()
         try:
@@ -66,11 +70,7 @@ def _camera(source: str) -> Iterator[Picture]:
                 image = frame.to_ndarray(format="rgb24")
                 yield Picture(number, time.monotonic() - start, image)
         except (av.FFmpegError, OSError) as error:
-            raise SkelfewError(f"camera {source} stopped: {_line(error)}") from None
-
-
-def _line(error: BaseException | None) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise SkelfewError(f"camera {source} stopped: {first_line(error)}") from None
 
 
 def _ahead(source: Iterator[Picture], live: bool) -> Iterator[Picture]:
@@ -140,4 +140,4 @@ def video_writer(
             yield add
             container.mux(stream.encode())
     except (av.FFmpegError, OSError) as error:
-        raise SkelfewError(f"{path}: cannot be written ({_line(error)})") from None
+        raise SkelfewError(f"{path}: cannot be written ({first_line(error)})") from None

@@ -213,4 +213,5 @@ def _fragmented(path: Path) -> bool:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, short enough for a table."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    text = str(getattr(error, "strerror", None) or error)  # without FFmpeg's number and the path
+    return (text.strip().splitlines() or [type(error).__name__])[0][:160]
