@@ -4,6 +4,7 @@ A turn (a, b, c, d) takes a stored pixel to x' = a x + c y and y' = b x + d y, s
 picture; each is -1, 0 or 1 (ISO/IEC 14496-12, 8.3.2: the matrix of a track).
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,21 @@ STRAIGHT: Turn = (1, 0, 0, 1)
 
 def turn_of(frame: Any, path: Path) -> Turn:
     """Return how a frame (of PyAV) is turned, from its display matrix."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, c, d = (int(v) for v in np.frombuffer(bytes(data), dtype=np.int32)[[0, 1, 3, 4]])
-            largest = max(abs(v) for v in (a, b, c, d))
-            a, b, c, d = ((v > 0) - (v < 0) if 50 * abs(v) > largest else 0 for v in (a, b, c, d))
-            if (a, b, c, d) == (0, 0, 0, 0):
-                return STRAIGHT  # of no meaning; players show the picture as it is
-            if abs(a * d) + abs(b * c) != 1:
-                raise VideoError(
-                    f"{path}: its display matrix turns pictures by {frame.rotation} degrees; only "
-                    "quarter turns and mirroring are read, so write it anew without"
-                )
-            return a, b, c, d
-    return STRAIGHT
+    kinds = importlib.import_module("av.sidedata.sidedata").Type
+    data = frame.side_data.get(kinds.DISPLAYMATRIX)  # PyAV 19 iterates over kinds, before over data
+    if data is None:
+        return STRAIGHT
+    a, b, c, d = (int(v) for v in np.frombuffer(bytes(data), dtype=np.int32)[[0, 1, 3, 4]])
+    largest = max(abs(v) for v in (a, b, c, d))
+    a, b, c, d = ((v > 0) - (v < 0) if 50 * abs(v) > largest else 0 for v in (a, b, c, d))
+    if (a, b, c, d) == (0, 0, 0, 0):
+        return STRAIGHT  # of no meaning; players show the picture as it is
+    if abs(a * d) + abs(b * c) != 1:
+        raise VideoError(
+            f"{path}: its display matrix turns pictures by {frame.rotation} degrees; only "
+            "quarter turns and mirroring are read, so write it anew without"
+        )
+    return a, b, c, d
 
 
 def turned(image: np.ndarray, turn: Turn) -> np.ndarray:
