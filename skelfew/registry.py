@@ -43,11 +43,12 @@ class Registry(MutableMapping[str, str]):
     def _added(self) -> dict[str, list[tuple[str, str]]]:
         """Package and import string of each name that packages add."""
         if self._found is None:
-            self._found = {}
+            found: dict[str, list[tuple[str, str]]] = {}
             for group, name, value, package in declared() if self.group else ():
-                places = self._found.setdefault(name, []) if group == self.group else []
+                places = found.setdefault(name, []) if group == self.group else []
                 if (package, value) not in places:
                     places.append((package, value))
+            self._found = found  # only when whole: threads ask, and a look may be interrupted
         return self._found
 
     def __getitem__(self, name: str) -> str:

@@ -44,7 +44,7 @@ def test_samples_lose_their_padding(tmp_path: Path) -> None:
         ((["a", "b"], [0, -1]), "whole numbers from 0"),
         ((["a", 1], [0, 1]), "names must be texts"),
         (["a"], "expected"),
-        (print, "it names builtins.print, which is neither an array nor a plain container"),
+        (abs, "it names builtins.abs, which is neither an array nor a plain container"),
     ],
 )
 def test_bad_labels(tmp_path: Path, labels: object, message: str) -> None:
