@@ -94,6 +94,8 @@ class Warm:
 
 def serve(address: str) -> None:
     """Fork a process for each command that comes, until the standard input ends."""
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder of this file
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen(64)
@@ -172,21 +174,20 @@ def _status(line: list[str]) -> int:
         line = line or ["-"]
         if line[0].startswith("@"):
             sys.argv = [line[0][1:], *line[1:]]
-            del sys.path[0]  # the folder of this file
             (found,) = entry_points(group="console_scripts", name=line[0][1:])
             sys.exit(found.load()())
         elif line[0] == "-m":
             sys.argv = line[1:]
-            sys.path[:1] = [place] * bool(place)
+            sys.path[:0] = [place] * bool(place)
             runpy.run_module(line[1], run_name="__main__", alter_sys=True)
         elif line[0] in ("-c", "-"):
             code = line.pop(1) if line[0] == "-c" else sys.stdin.read()
             sys.argv = line
-            sys.path[:1] = [place] * bool(place)
+            sys.path[:0] = [place] * bool(place)
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
         else:
             sys.argv = line
-            sys.path[:1] = [str(Path(line[0]).resolve().parent)]
+            sys.path[:0] = [str(Path(line[0]).resolve().parent)]
             runpy.run_path(line[0], run_name="__main__")
         return 0
     except SystemExit as end:

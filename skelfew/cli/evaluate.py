@@ -184,7 +184,9 @@ def main(
         raise click.UsageError("--ensemble is of several runs; name each with --run")
     zero = options["shots"] == 0
     check_shots(zero)
-    if options["mode"] != "episodes" and (odd := given_options("episodes", "ways", "queries")):
+    if options["mode"] not in (None, "episodes") and (
+        odd := given_options("episodes", "ways", "queries")
+    ):
         raise click.UsageError(f"{odd[0]} is for --mode episodes")
     from skelfew.io.known import Known
     from skelfew.runs.folder import Run, newest_run

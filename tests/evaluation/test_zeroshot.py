@@ -169,7 +169,7 @@ def test_texts_of_another_cache(trained: Path, tmp_path: Path) -> None:
         (["--classifier", "linear"], 2, "leave --classifier out"),
         (["--raw"], 2, "leave --raw out"),
         (["--shots", "1", "--no-shift"], 2, "--shift is for --shots 0"),
-        (["--shots", "1", "--ways", "3"], 2, "--ways is for --mode episodes"),
+        (["--shots", "1", "--mode=draws", "--ways", "3"], 2, "--ways is for --mode episodes"),
         (["--shots", "1", "--classes", "validation"], 1, "with --mode draws or episodes"),
     ],
 )
