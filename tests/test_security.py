@@ -337,7 +337,7 @@ def test_chunks_of_hdf5_that_unpack_to_too_much(
 def test_packed_values_of_hdf5_are_read(
     packing: str | None, checksum: bool, shuffle: bool, tmp_path: Path
 ) -> None:
-    """Values that pack well, and ones that lzf leaves as they are."""
+    """Values that pack well, and values that lzf leaves unchanged."""
     draw = np.random.default_rng(0).integers(0, 1 << 32, (1 << 14, 8), dtype="u4").view("f4")
     values = np.concatenate([np.zeros((1 << 15, 8), "f4"), np.nan_to_num(draw)])
     with h5py.File(tmp_path / "m.h5", "w") as file:

@@ -176,7 +176,7 @@ def main(
     and --retry-failed tries them again.
 
     If `skelfew-cache verify` finds damage, --repair extracts the damaged rows again and leaves the
-    others as they are. What could not be read goes to cache/DATASET.zarr.damaged.
+    others unchanged. What could not be read goes to cache/DATASET.zarr.damaged.
 
     On three machines, --shard 1/3, 2/3 and 3/3 share the work; `skelfew-cache merge` makes of the
     shards what one machine alone would have made. Or let Ray spread it: --engine ray.

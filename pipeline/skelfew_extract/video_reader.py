@@ -118,7 +118,7 @@ def video_poses(path: Path, options: Options) -> Poses:
 
 
 def read_joints(path: Path, options: Options) -> tuple[Skeleton, float, tuple[str, ...]]:
-    """Return the joints in all frames of a video, zero where nobody is found; its rate; notes."""
+    """Return the joints in all frames of a video, zero where no person is; its rate; notes."""
     options = {**DEFAULTS, **options}
     poses = video_poses(path, options)
     recording = _read(poses, path, options, None)

@@ -140,7 +140,7 @@ def _numbers(text: str) -> list[int]:
 @click.command("import", context_settings=CONTEXT)
 @click.argument("file", type=PATH)
 @option("--out", "The cache to make.", metavar="ZARR", type=PATH, required=True)
-@option("--manifest", "Whose samples they are.", metavar="CSV", type=FILE, required=True)
+@option("--manifest", "The manifest of the samples.", metavar="CSV", type=FILE, required=True)
 @option("--ids", "Array of IDs, or a text file, one ID a line.", metavar="NAME|FILE")
 @option("--text", "Array of f_t, (N, D) or (N, V, D).  [default: text]", metavar="NAME")
 @option("--video", "Array of f_v, likewise.  [default: video, if any]", metavar="NAME")

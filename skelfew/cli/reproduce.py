@@ -137,11 +137,8 @@ def main(
         "device": devices[0],
         "threads": threads,
     }
-    keeps = answers if table != "all" else None
-    same = _same_options(click.get_current_context())
-    to_do = Doing(
-        runs, jobs or len(devices), devices, keep, show, write, known, as_json, same, keeps
-    )
+    how = (keep, show, write, known, as_json, _same_options(click.get_current_context()))
+    to_do = Doing(runs, jobs or len(devices), devices, *how, answers if table != "all" else None)
     if table != "all":
         request = request_of(table, dataset, budget, given)
         check_keys([request])
@@ -154,10 +151,8 @@ def main(
 
     wanted = steps(dataset)
     if not wanted:
-        known_sets = sorted({d for names in PAPER.values() for d in names})
-        raise click.UsageError(
-            f"no table of the paper is on {dataset}; {', '.join(known_sets)} are"
-        )
+        those = ", ".join(sorted({d for names in PAPER.values() for d in names}))
+        raise click.UsageError(f"no table of the paper is on {dataset}; {those} are")
     if rows:
         raise click.UsageError("--rows are those of one table, not of all")
     requests = [request_of(name, on, budget or "paper", given) for name, on in wanted]
@@ -244,10 +239,9 @@ def run_tables(requests: "Sequence[Request]", to_do: Doing) -> int:
         documents.append(found)
         if not to_do.as_json:
             say(text)
-        if code == INTERRUPTED:
-            status = code
-            break
         status = max(status, code)
+        if code == INTERRUPTED:
+            break
     if to_do.as_json:
         say_json({"tables": documents})
     return status

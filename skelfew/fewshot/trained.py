@@ -34,8 +34,8 @@ def bind(classifier: Any, path: Path | None, dataset: str | None = None) -> Any:
     """Return a classifier as it is scored on the encoder of a run with the head ``path``.
 
     A head takes the settings it was trained with, unless they were given by name, and its weights;
-    other classifiers stay what they are. Raises SkelfewError: the head has to be trained, but the
-    run has another one or none; or it knows the classes of another data set than ``dataset``.
+    others are returned unchanged. Raises SkelfewError: the head has to be trained, but the run has
+    another one or none; or it knows the classes of another data set than ``dataset``.
     """
     if not isinstance(classifier, HeadClassifier):
         return classifier

@@ -49,7 +49,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Found:
-    """The answer for windows that show somebody."""
+    """The answer for windows that show a person."""
 
     spans: list[Span]
     apart: Tensor  # distances to the exemplars (n, S)
@@ -89,7 +89,7 @@ class Watcher:
         return tuple(sorted({max(_SHORTEST, round(length)) for length in lengths}))
 
     def look(self, clip: Clip, spans: Sequence[Span]) -> Found | None:
-        """Return what windows show; None if none of them shows anybody."""
+        """Return what windows show; None if no window shows a person."""
         model, support = self.recogniser.model, self.recogniser.features
         kept, apart = [], []
         for start in range(0, len(spans), _AT_ONCE):
@@ -149,7 +149,12 @@ def segments(
     fps: float = 30.0,
     support_fps: float = 30.0,
 ) -> list[Segment]:
-    """Return the actions of an untrimmed recording, in order of time; see ``spotting``."""
+    """Return the actions of an untrimmed recording, in order of time; see ``spotting``.
+
+    Args:
+        recording: A path, an array (T, V, C) or (M, T, V, C), or a ``Clip``.
+        fps: Its frames a second; ``support_fps`` are those of the support recordings.
+    """
     clip = as_clip(recording, recogniser.reading)
     clip = recogniser.model.fit(clip, recogniser.map_joints)
     watcher = Watcher(recogniser, fps, support_fps)

@@ -106,8 +106,8 @@ class Spotter:
     ) -> "Spotter":
         """Return this with the threshold that finds the actions of a rehearsal.
 
-        Thresholds are weighed by F1, once with all actions and in turn without every third, and by
-        how usual they are.
+        A threshold weighs more the higher its F1 is, once with all actions and in turn without
+        every third, and the nearer it is to a usual value.
 
         Args:
             near: Distances of windows of the rehearsal to the actions (n, N).

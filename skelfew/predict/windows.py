@@ -24,7 +24,7 @@ def windows(clip: Clip, lengths: Sequence[int], hops: int) -> list[Span]:
 
 
 def cut(clip: Clip, start: int, end: int) -> Clip | None:
-    """Return frames of a recording with the bodies in them; None if half of them show nobody."""
+    """Return frames of a recording with the bodies in them; None if most show no person."""
     positions = clip.positions[:, start:end]
     if 2 * positions.any(axis=(0, 2, 3)).sum() < end - start:
         return None

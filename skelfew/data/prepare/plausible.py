@@ -25,11 +25,8 @@ from skelfew.io.paths import below
 _NAMED = 5  # how many samples a finding names
 _LOOKS, _FRAMES = 1000, 8  # samples that geometry is measured on at most, and frames of each
 _NUMBERS = 1 << 22  # squared distances held at a time
-_EMPTY, _EMPTY_SAMPLE, _FEW = (
-    0.25,
-    0.5,
-    0.1,
-)  # share of frames without a body: of all, of one sample
+_EMPTY, _EMPTY_SAMPLE = 0.25, 0.5  # share of frames without a body: of all, of one sample
+_FEW = 0.1  # share of samples that may be odd
 _UNFOUND = 0.3  # share of joints that were not found
 _UNSURE = 0.3  # median confidence
 _PROBED = 300  # videos that are looked into
@@ -38,7 +35,7 @@ _STILL = 5  # frames that have to be equal
 _OTHER = 5.0  # times the size of the others
 _UNEVEN, _VARYING = 1.8, 0.35  # left to right; deviation of a bone's length as a share of it
 _LONG = 0.1  # bones of this share of the body are measured
-_LEAN, _ALONG, _MIRRORED = 35, 0.6, 0.7  # degrees; of NTU RGB+D's cameras up to 19
+_LEAN, _ALONG, _MIRRORED = 35, 0.6, 0.7  # degrees, beyond those of NTU RGB+D's cameras; shares
 _SHUFFLED, _MOVES = 0.75, 0.02  # of the distance of any two frames; of the body's size
 _SIZES = (
     (300, 3000, "millimetres"), (90, 300, "centimetres"), (30, 90, "inches"), (8, 30, "decimetres"),
