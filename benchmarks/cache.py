@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,10 @@ def many_rows(folder: Path) -> dict[str, Any]:
     done = subprocess.run(reader, capture_output=True, text=True, check=True)
     rows, first, stream, peak = map(float, done.stdout.split())
     result = {"rows": int(rows), "width": NARROW, "bytes": size(path), "write_s": round(written, 1)}
+    for part in ("info", "verify"):
+        command = [sys.executable, "-m", "skelfew", "cache", part, str(path)]
+        took, _ = seconds(partial(subprocess.run, command, check=True, stdout=subprocess.PIPE))
+        result[f"{part}_s"] = round(took, 1)
     shutil.rmtree(path)
     result |= {"first_batch_s": round(first, 2), "stream_s": round(stream, 1)}
     return {**result, "peak_mib": round(peak)}
@@ -199,6 +204,7 @@ def write_many(path: Path) -> None:
             count = rows.stop - start
             values = draw.normal(size=(count, NARROW)).astype(np.float16)
             cache.write(rows, None, values, np.full(count, DONE, dtype=np.uint8))
+        cache.finish()
 
 
 def main() -> None:
